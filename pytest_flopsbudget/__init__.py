@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity, Latency, Module, Operator, Phase, UnknownOperator
     from pytest_flopsbudget.results.verdict import Measurement, Verdict
 
-#: Public name → the module that holds it. Looked up on first use: importing this package is part of every pytest run,
-#: and most of them measure nothing.
+#: Public name → the module that defines it. A module is imported when one of its names is first used: every run of
+#: pytest imports this package, and most runs measure nothing.
 _HOMES = {
     "BaselineError": "errors",
     "BudgetExceededError": "errors",

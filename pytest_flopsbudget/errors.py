@@ -1,4 +1,4 @@
-"""The exceptions that this package raises on purpose. The text of each is a complete message.
+"""The exceptions that this package raises on purpose. The text of each exception is a complete message.
 
 ::
 
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 
 class UsageError(Exception):
-    """A mistake in a setting, a marker, a file or a call. The text says where, what is allowed and what to do."""
+    """A mistake in a setting, a marker, a file or a call. The text gives its place, allowed values and a remedy."""
 
 
 class BaselineError(UsageError):
-    """A baseline file that cannot be read or written. The file is unchanged."""
+    """A baseline file cannot be read or written. The file is unchanged."""
 
 
 class ReportError(UsageError):
-    """A report that cannot be read or written. An existing file is unchanged."""
+    """A report cannot be read or written. An existing file is unchanged."""
 
 
 class BudgetExceededError(AssertionError):
-    """A test measured more than its budget allows. An AssertionError, so that xfail treats it like a failed assert."""
+    """A test measured more than its budget allows. It is an AssertionError, so xfail treats it like a failed assert."""

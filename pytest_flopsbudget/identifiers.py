@@ -26,7 +26,7 @@ _MAX_NEAR = 3
 
 
 def match_nodeids(nodeids: Iterable[str], pattern: str) -> list[str]:
-    """Return the node ids that ``pattern`` selects. The first of these rules that finds any decides.
+    """Return the node ids that ``pattern`` selects. The first rule that finds a node id decides.
 
     1. The node id that equals the pattern.
     2. All tests of the file, the class or the parametrized function that the pattern names.
@@ -83,7 +83,7 @@ def as_path(file: str) -> Path:
 
 
 def matches_pattern(text: str, pattern: str) -> bool:
-    """Return whether the whole text matches: ``*`` matches any characters, ``?`` one; brackets are ordinary."""
+    """Return whether the whole text matches. ``*`` is any number of characters, ``?`` is one, ``[`` is a bracket."""
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 

@@ -1,4 +1,4 @@
-"""A process that writes baselines, for tests that start several or kill one. Its first argument is the action."""
+"""Write baselines in a process of its own, which a test starts or kills. The first argument is the action."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def many(width, count):
 
 
 def back_and_forth(path, count):
-    """Write two contents in turn, until the process is killed."""
+    """Write two baselines alternately, until the process is killed."""
     contents = [many(width, count) for width in (1, 2)]
     ready()
     while True:
@@ -31,7 +31,7 @@ def back_and_forth(path, count):
 
 
 def add(path, who, count):
-    """Add ``count`` tests, one after the other, when the parent process gives the signal."""
+    """Wait for the parent's signal, then add ``count`` tests to the baseline, one after the other."""
     ready()
     sys.stdin.readline()
     for number in range(count):
@@ -39,7 +39,7 @@ def add(path, who, count):
 
 
 def hold(path):
-    """Hold the lock beside ``path``, until the parent process ends this one."""
+    """Hold the lock that protects ``path``, until the parent process ends this one."""
     with atomic_file.locked(path.parent, 10):
         ready()
         sys.stdin.readline()

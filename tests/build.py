@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
     """Build a measurement with these totals.
 
-    ``modules`` may leave out the root, "", which then has the totals. Other fields have the simplest possible value,
-    unless ``fields`` names them.
+    If ``modules`` does not contain the root module "", the root gets the totals. ``fields`` sets other fields of the
+    measurement; a field that is not given gets a simple default.
     """
     root = Module(type="Net", calls=1, metrics=metrics)
     simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
@@ -27,13 +27,16 @@ def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | Non
 
 
 def small(flops: int = 1, metrics: dict[str, int] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement whose root module has FLOPs alone; ``metrics`` are the totals if they differ."""
+    """Build a measurement whose root module has only FLOPs.
+
+    ``metrics`` are the totals, if they differ from the root's.
+    """
     root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
     return complexity(metrics or {"flops": flops}, fields.pop("modules", root), **fields)
 
 
 def cumulated(values: Mapping[str, int]) -> dict[str, int]:
-    """Path of a module → the sum of its own value and those of all modules below it."""
+    """Return, for each path of a module, the sum of its own value and the values of all modules below it."""
     return {
         path: sum(value for other, value in values.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in values

@@ -16,11 +16,11 @@ from paths import TESTS
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
 
-# On a slow machine an example may exceed Hypothesis's deadline, which is not a failure.
+# On a slow machine, an example may take longer than Hypothesis's deadline. This must not fail a test.
 settings.register_profile("steady", parent=settings(), deadline=None)
 settings.load_profile("steady")
 if "MUTANT_UNDER_TEST" in os.environ:
-    # mutmut runs the tests several times in one process, which Hypothesis would refuse; few examples keep mutmut fast.
+    # mutmut runs the tests several times in one process, which Hypothesis would refuse. Few examples keep mutmut fast.
     settings.register_profile(
         "mutants", deadline=None, derandomize=True, max_examples=20, suppress_health_check=list(HealthCheck)
     )
@@ -45,27 +45,27 @@ class Net(nn.Module):
 
 #: FLOPs: 2·8·8·4·3·3·3 for the convolution, 2·4·10 for the linear layer.
 NET_FLOPS = 13_824 + 80
-#: Parameters: 3·4·3·3 + 4 and 4·10 + 10.
+#: Parameters: 3·4·3·3 + 4 for the convolution, 4·10 + 10 for the linear layer.
 NET_PARAMS = 112 + 50
 
 
 #: The folders from which other processes import the tested package and the modules that tests share.
 SOURCES = os.pathsep.join([str(Path(pytest_flopsbudget.__file__).parents[1]), str(TESTS)])
 
-#: Modules in the files of the inner run, which are imported again for each run.
+#: Modules of the inner run of pytest. They are removed after each run, so that the next run imports its own.
 _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 
 
 def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
-    """pytester restores `sys.modules` after a run in this process, except PyTorch, which cannot load twice."""
+    """Take a snapshot that keeps PyTorch in `sys.modules`, because PyTorch cannot be loaded twice in one process."""
     return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
 
 
 @functools.cache
 def recorded_nets(*sizes: tuple[int, int]) -> bytes:
-    """Return the measurement of a `Net` for each (kernel, width), for runs of pytest that must not import PyTorch."""
+    """Measure a `Net` for each (kernel, width). Return the results as JSON, for processes without PyTorch."""
     models: dict[str, object] = {}
-    exec(MODELS, models)  # noqa: S102 -- what the tests' own models are
+    exec(MODELS, models)  # noqa: S102 -- this executes the test models defined above
     measured = {
         f"{kernel},{width}": pytest_flopsbudget.measure(models["Net"](kernel, width), models["IMAGE"])
         for kernel, width in sizes
@@ -74,7 +74,7 @@ def recorded_nets(*sizes: tuple[int, int]) -> bytes:
 
 
 class Project:
-    """An empty folder in which a user writes tests."""
+    """A new folder with models, in which a test writes test files and runs pytest."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
@@ -85,11 +85,11 @@ class Project:
         self.baseline = self.path / "__flops__" / "test_net.json"
 
     def write(self, body: str, name: str = "test_net") -> None:
-        """Write a test file that can use the models above."""
+        """Write a test file that can use the models in `MODELS`."""
         self.pytester.makepyfile(**{name: f"import pytest\nfrom models import *\n\n{body}"})
 
     def settings(self, text: str) -> None:
-        """Write the pyproject."""
+        """Write ``text`` to the pyproject.toml."""
         self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
@@ -97,11 +97,11 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which never imports PyTorch; the cost of each model was counted before."""
+        """Run pytest in another process, which does not import PyTorch but uses costs that were counted before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which counts with PyTorch."""
+        """Run pytest in another process, which imports PyTorch and counts the models itself."""
         return self._run_apart(*args)
 
     def _run_apart(self, *args: str) -> pytest.RunResult:
@@ -137,20 +137,20 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    # The tests may run inside a git repository, and the user may have settings of git.
+    # The tests may run inside a git repository, and the user may have changed git's settings.
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-    # Other processes import the tested package, whatever their current folder is.
+    # Let other processes import the tested package from any folder.
     monkeypatch.setenv("PYTHONPATH", str(Path(pytest_flopsbudget.__file__).parents[1]))
     return Command(capsys)
 
 
 @pytest.fixture
 def _keep_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    # This fixture runs before pytester is created, because pytester takes a snapshot of `sys.modules` then.
+    # pytester takes its snapshot of `sys.modules` when it is created, so this fixture must run first.
     monkeypatch.setattr(pytest.Pytester, "_Pytester__take_sys_modules_snapshot", _all_but_tests)
 
 

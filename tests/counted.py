@@ -1,6 +1,7 @@
-"""Run definitions in loops over single numbers that count the operations on them.
+"""Numbers that count the operations on them, for definitions that loop over single numbers.
 
-Work that the conventions do not count (done once per row or channel) uses plain floats: ``number.value``.
+Some work is not counted by convention, such as work that is done once per row or channel. It uses plain floats:
+``number.value``.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ class Arithmetic(Tally):
         return super().numbers(values.item() if isinstance(values, torch.Tensor) else values)
 
     def leaves_out(self, factor):
-        """Return False: a computed weight is multiplied even if its value is 1."""
+        """Return False: a multiplication by a computed weight is counted even if the weight is 1."""
         return False
 
     def note(self, value):
-        """Count one operation, whose result is ``value``."""
+        """Count one operation, and return its result ``value`` as a counted number."""
         self.count += 1
         return self.numbers(value)
 
@@ -37,7 +38,7 @@ class Arithmetic(Tally):
         return self.numbers(0.0)
 
     def total(self, values):
-        """Sum the numbers as a composite operator does, with 1 operation per element."""
+        """Sum N numbers with N additions, as composite operators do."""
         result = self.zero()
         for value in values:
             result = result + value
@@ -62,27 +63,30 @@ def tensor_of(numbers):
 
 
 def random(*shape, seed=0, grad=False):
-    """Return normally distributed numbers, equal in every run."""
+    """Return normally distributed numbers that are equal in every run."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
 
 def cost_of(operator, args, output):
-    """Return the `other_flops` of one call of an operator that this machine has no kernel for."""
+    """Return the `other_flops` of one call of an operator for which this machine has no kernel."""
     info = operator_info(operator.default)
     assert info.known
     return accounting.cost_of(info, args, {}, output).other_flops
 
 
 def real_flops(function, *inputs, backward=False):
-    """Return the `other_flops` of operators that PyTorch cannot run on shapes; all of them must be known."""
+    """Run the function on data and return its `other_flops`. No operator may be unknown.
+
+    This is for operators that PyTorch cannot run on shapes.
+    """
     result = for_real(function, inputs, backward=backward)
     assert not result.unknown_operators
     return result.other_flops
 
 
 def gradient_flops(function, inputs, grad):
-    """Return the cost of the backward pass alone, for the output's gradient ``grad``."""
+    """Return the `other_flops` of the backward pass alone; ``grad`` is the gradient of the output."""
     count = len(inputs)
 
     def backward(*arguments):

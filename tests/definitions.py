@@ -1,4 +1,4 @@
-"""Numbers that count the operations on them, so that a test can write down the definition of an operator."""
+"""Numbers and tensors that count the operations on them. With them, a test writes down an operator's definition."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import torch
 
 @dataclass
 class Tally:
-    """The number of elementary operations so far."""
+    """Counts the elementary operations on its numbers."""
 
     count: int = 0
 
     def numbers(self, values):
-        """Return a tensor whose operations are counted."""
+        """Return the values as a `Counted` of this tally."""
         return Counted(values, self)
 
     def leaves_out(self, factor):
-        """Return whether this factor costs no multiplication: formulas write the number 1 if nothing is multiplied."""
+        """Return whether a multiplication by this factor is free.
+
+        Formulas write the number 1 if nothing is multiplied.
+        """
         return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
 
 
 class Counted:
-    """A tensor of real numbers, or one float: each element of the result of an elementary operation is one operation.
+    """A tensor of real numbers, or one float, that counts operations on it: one for each element of a result.
 
     Factors, divisors and exponents that `leaves_out` accepts cost nothing. Selecting, stacking and moving are free.
     Loops over single numbers use floats, which are much faster than tensors of one element.
@@ -89,7 +92,7 @@ class Counted:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    # Functions of floats
+    # Functions of one float
 
     def less_than(self, other):
         return elementary(operator.lt, self, other).value
@@ -129,7 +132,7 @@ def _tensor(operand):
 
 
 def elementary(function, *operands):
-    """Return the result of ``function``, and count one operation for each element of it."""
+    """Return the result of ``function``, and count one operation for each element of the result."""
     (tally,) = {id(one.tally): one.tally for one in operands if isinstance(one, Counted)}.values()
     result = function(*map(value_of, operands))
     tally.count += result.numel() if isinstance(result, torch.Tensor) else 1
@@ -137,7 +140,7 @@ def elementary(function, *operands):
 
 
 def named(function):
-    """Return an elementary function that is counted, and computes its values like PyTorch's function of this name."""
+    """Return a counted elementary function that computes the same values as this function of PyTorch."""
     return lambda *operands: elementary(lambda *values: function(*map(_tensor, values)), *operands)
 
 
@@ -148,7 +151,7 @@ atan2, round_ = map(named, (torch.atan2, torch.round))
 
 
 def branch(condition, yes, no):
-    """Compute both branches and select one for each element; the more expensive branch counts for all elements."""
+    """Compute both branches and select one for each element. The count is that of the more expensive branch."""
     tally = condition.tally
     before = tally.count
     ways = []
@@ -161,12 +164,12 @@ def branch(condition, yes, no):
 
 
 def free(function, *operands):
-    """Return the result of a function that moves, selects, reshapes or clamps numbers, which counts no operation."""
+    """Return the result of a function that only moves, selects, reshapes or clamps numbers. It counts no operation."""
     tally = next(one.tally for one in operands if isinstance(one, Counted))
     return Counted(function(*map(_tensor, operands)), tally)
 
 
 def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
-    """Return numbers that reach every branch of a definition."""
+    """Return ``count`` random tensors, whose numbers reach every branch of a definition."""
     generator = torch.Generator().manual_seed(count)
     return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]

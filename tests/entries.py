@@ -1,4 +1,4 @@
-"""Entries of baselines, small and easy to tell apart."""
+"""Small baseline entries that are easy to tell apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 
 
 def net(width=1):
-    """Return a baseline entry in which every line except the first depends on ``width``."""
+    """Return a baseline entry in which each line except the first depends on ``width``."""
     flops = {"flops": 10 * width, "params": width}
     return Complexity(
         model="Net",
@@ -22,5 +22,5 @@ def net(width=1):
 
 
 def width_of(entries):
-    """Return the width of the only net among a test's entries."""
+    """Return the width of a test's only net."""
     return entries["model"].metrics["params"]

@@ -1,4 +1,4 @@
-"""Measurements made by hand, for tests of explanations."""
+"""Measurements that are built by hand, for tests of explanations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 
-#: 10 FLOPs a nanosecond in FP32, 40 in BF16, 1 byte a nanosecond: products are compute-bound from 10 FLOPs/byte on.
+#: 10 FLOPs per ns in FP32, 40 in BF16, 1 byte per ns. In FP32, products are compute-bound from 10 FLOPs/byte on.
 DEVICE = Device(
     "chip",
     rates={"float32": 10 * 10**9, "bfloat16": 40 * 10**9},
@@ -35,20 +35,20 @@ def leaf(kind, shape="", calls=1, **values):
 
 
 def complexity(modules, operators=(), total=None, **fields):
-    """Build a measurement from its modules. The totals are those of the module "", or ``total``."""
+    """Build a measurement from its modules. The totals are ``total``, or else those of the root module ""."""
     fields = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"} | fields
     found = {name: Operator(calls=calls, metrics=values) for name, calls, values in operators}
     return Complexity(metrics=total or modules[""].metrics, modules=modules, operators=found, **fields)
 
 
 def single(module, operators=(), **fields):
-    """Build the measurement of a model that is one module."""
+    """Build the measurement of a model with a single module, "layer"."""
     whole = Module(type="Net", calls=1, metrics=module.metrics)
     return complexity({"": whole, "layer": module}, operators, **fields)
 
 
 def blocks():
-    """Build the measurement of two equal blocks, which each have a linear layer and a residual addition, and a head."""
+    """Build a measurement of two equal blocks and a head. A block has a linear layer and a residual addition."""
     linear = metrics(flops=200, traffic=300, params=50, times=(20, 0, 100))
     add = metrics(other=10, traffic=120, times=(0, 120, 100))
     head = metrics(flops=100, traffic=1000, params=100, times=(0, 1000, 100))

@@ -1,13 +1,13 @@
-"""The number of examples for tests that could run for hours."""
+"""How many examples a test runs, if it could run for hours."""
 
 from __future__ import annotations
 
 import os
 
-#: Set by `make torture`.
+#: `make torture` sets this.
 LONG = bool(os.environ.get("FLOPSBUDGET_TORTURE"))
 
 
 def examples(few: int, *, of_many: int) -> int:
-    """Return ``few`` in an ordinary run of the tests, and ``of_many`` in `make torture`."""
+    """Return ``few`` in an ordinary run, and ``of_many`` in `make torture`."""
     return of_many if LONG else few

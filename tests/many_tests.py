@@ -1,7 +1,8 @@
-"""A project of many tests, to test ways of running pytest. Its models return fixed costs.
+"""A project with many tests, for tests of ways to run pytest. Its models return fixed costs.
 
-Nothing in it imports PyTorch, so that a run takes a second: `without_torch` replaces the counter, and everything else
-is the real plugin. With ``AGE=old`` the models cost what the baseline holds, with ``AGE=new`` what the run measures.
+The project does not import PyTorch, so that a run takes only a second. `without_torch` replaces the counter; the rest
+of the plugin is real. With ``AGE=old``, the models have the costs for the baseline. With ``AGE=new``, they have the
+costs for the run that follows.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ INI = "[pytest]\nmarkers = slow: takes long\n"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of a run."""
+    """The results of a run of pytest."""
 
     status: int
     text: str
@@ -127,7 +128,7 @@ class Outcome:
 
     @property
     def summary(self) -> list[str]:
-        """Return the lines of the plugin's part of the summary, without the time that counting took."""
+        """Return the plugin's lines in the summary, without the time that counting took."""
         lines = self.text.splitlines()
         start = next((n for n, line in enumerate(lines) if re.fullmatch("=+ flops budgets =+", line)), len(lines))
         end = next((n for n, line in enumerate(lines) if n > start and line.startswith("=====")), len(lines))
@@ -135,7 +136,7 @@ class Outcome:
 
 
 class ManyTests:
-    """The project, written into a folder."""
+    """A folder with the project's files, in which pytest can run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -146,7 +147,7 @@ class ManyTests:
     def run(
         self, *args: str, age: str = "new", cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Outcome:
-        """Run pytest in another process."""
+        """Run pytest in another process, and return its results."""
         variables = {**os.environ, "AGE": age, "COLUMNS": "100", "PYTHONPATH": SOURCES, "PYTHONIOENCODING": "utf-8"}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *without_torch.ARGUMENTS, *args],
@@ -173,7 +174,7 @@ class ManyTests:
         )
 
     def restore(self, baselines: Mapping[str, bytes]) -> None:
-        """Write back the earlier baselines."""
+        """Replace all baselines by these earlier ones."""
         for path in self.path.rglob("__flops__/*.json"):
             path.unlink()
         for name, data in baselines.items():

@@ -1,4 +1,4 @@
-"""Check the tests that pages of the documentation name."""
+"""Check the names of tests that pages of the documentation mention."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paths import TESTS
 
 @cache
 def nodeids(file):
-    """Return the node ids of a file's tests, without parameters."""
+    """Return the node ids of all tests in a file, without parameters."""
     found = set()
     for node in ast.parse(TESTS.joinpath(file).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
@@ -22,7 +22,7 @@ def nodeids(file):
 
 
 def check_named(cell):
-    """Check that a table's cell names tests, and that all of them exist."""
+    """Check that a cell of a table names at least one test, and that all named tests exist."""
     named = re.findall(r"`([^`]+)`", cell)
     assert named
     for nodeid in named:

@@ -1,4 +1,4 @@
-"""PyTorch's own database of operators, counted on shapes and for real."""
+"""Count the samples of PyTorch's own operator database on shapes and for real."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from zoo import differences
 from pytest_flopsbudget.counting.run import Run, run_backward
 
 # For each sample, PyTorch searches the whole stack for a method of a unittest.TestCase. Under pytest there is none, and
-# the search takes most of the time of a sample.
+# the search would take most of the time.
 common_utils.extract_test_fn = core.extract_test_fn = lambda: None
 
-#: Whether all samples of all dtypes are tried, which takes minutes, or only a few of one dtype.
+#: Whether to try all samples in all dtypes, which takes minutes, or a few samples in one dtype.
 ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"
 DTYPES = (torch.float32, torch.complex64, torch.int64) if ALL else (torch.float32,)
 SAMPLES = None if ALL else 2
-#: A backward pass takes longer, and its operators depend less on the sample.
+#: A backward pass takes longer than a forward pass, and its operators depend less on the sample.
 BACKWARD_SAMPLES = 6 if ALL else 2
 
 
 @dataclass
 class Tally:
-    """The number of samples with each result."""
+    """Counts how many samples had each result."""
 
     operators: set[str] = field(default_factory=set)
     tried: int = 0
-    #: Samples that were not tried, since PyTorch itself does not run them on the CPU.
+    #: Samples that were not tried, because PyTorch itself does not run them on the CPU.
     refused: int = 0
-    #: Samples that count on shapes (if needed with the values of integer tensors), with shortcuts and without, the same
-    #: as in a run for real.
+    #: Samples with equal counts on shapes and for real, with and without reused answers. The values of integer tensors
+    #: may be used.
     agreed: int = 0
     #: Samples that are measured for real, because sizes or branches depend on data.
     need_data: int = 0
-    #: The exceptions that PyTorch raised when it could not run a sample on shapes.
+    #: The exceptions of PyTorch for samples that it cannot run on shapes.
     exceptions: set[str] = field(default_factory=set)
     without_shapes: int = 0
     unknown: set[str] = field(default_factory=set)
@@ -59,7 +59,7 @@ def name_of(op):
 
 
 def cases():
-    """Return (operator, dtype, whether the backward pass runs too) for each case, and the names of the cases."""
+    """Yield (operator, dtype, whether to run backward, name) for each case."""
     for op in op_db:
         for dtype in DTYPES:
             if dtype in op.supported_dtypes("cpu"):
@@ -69,7 +69,7 @@ def cases():
 
 
 def samples_of(op, dtype, *, backward):
-    """Return the samples to try, which are equal in every run."""
+    """Return the samples to try. They are equal in every run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         samples = op.sample_inputs("cpu", dtype, requires_grad=backward)
@@ -77,23 +77,23 @@ def samples_of(op, dtype, *, backward):
 
 
 def runs(op, sample, *, backward):
-    """Return whether PyTorch itself runs this sample here."""
+    """Return whether PyTorch itself can run this sample here."""
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:
             run_backward(output)
-    except Exception:  # noqa: BLE001 -- whatever it is, it is not ours
+    except Exception:  # noqa: BLE001 -- any exception is PyTorch's
         return False
     return True
 
 
 def work(result):
-    """Return operator → FLOPs."""
+    """Return the FLOPs of each operator."""
     return {name: operator.flops for name, operator in result.operators.items()}
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Count one sample in each way, and note the result in ``tally``. All metrics but ``without`` have to be equal."""
+    """Count one sample in each way, and add the result to ``tally``. All metrics except ``without`` must be equal."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)
@@ -111,7 +111,7 @@ def compare(op, sample, tally, *, backward, without=()):
     tally.unknown.update(real.unknown_operators)
     try:
         result = run.complexity(ways=("shapes", "integers"))
-    except Exception as failure:  # noqa: BLE001 -- the exception of any operator
+    except Exception as failure:  # noqa: BLE001 -- any operator may raise any exception
         last = run.left[-1]
         if last.attempt.way == "integers" or (last.failure is not None and last.failure.asked_for_data is not None):
             tally.need_data += 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget import Complexity
 
-#: Bytes of a float32.
+#: Bytes of a float32 number.
 FLOAT = 4
 
 
@@ -25,12 +25,12 @@ def mesh_of(*sizes: int, names: tuple[str, ...] | None = None) -> DeviceMesh:
 
 
 def for_real(model: Callable[..., Any], *args: Any, backward: bool = False) -> Complexity:
-    """Return the cost of the model in a run on its data, even though shapes would be enough."""
+    """Measure the model on its data, even if shapes would be enough."""
     return Run(model, args, {}, backward).complexity(ways=("data",))
 
 
 def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:
-    """Return operator → its calls and the bytes of their messages."""
+    """Return (number of calls, bytes of messages) for each operator that sends messages."""
     return {
         name: (operator.calls, operator.communication)
         for name, operator in complexity.operators.items()
@@ -39,7 +39,7 @@ def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:
 
 
 class Attention(nn.Module):
-    """Attention in which the number of heads follows from the width of this rank's projections."""
+    """Attention that computes its number of heads from the width of this rank's projections."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

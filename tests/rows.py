@@ -1,4 +1,4 @@
-"""A model whose work depends on one value: it tells in its FLOPs what it read."""
+"""A model whose FLOPs show which value it read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A_ROW = 2 * 8 * 8
 
 
 class TakesRows(nn.Module):
-    """A linear layer over the first rows of the input, as many as ``read`` returns."""
+    """A model that applies a linear layer to the first rows of its input. ``read`` returns their number."""
 
     def __init__(self, read, **attributes):
         super().__init__()
@@ -28,6 +28,6 @@ class TakesRows(nn.Module):
 
 
 def rows_taken(read, x=ONES, **attributes):
-    """Measure `TakesRows`, and return (rows that it took, execution)."""
+    """Measure `TakesRows`, and return (number of rows that it took, execution)."""
     result = measure(TakesRows(read, **attributes), x)
     return result.flops // A_ROW, result.execution

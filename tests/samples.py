@@ -1,4 +1,4 @@
-"""Small measurements, baselines and git repositories, made without running a model."""
+"""Small measurements, baselines and git repositories, which need no model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0) -> Complexity:
     """Build the measurement of a linear layer: 2·batch·width² FLOPs, width² + width parameters.
 
-    The model itself has ``extra`` FLOPs in addition.
+    The model itself has ``extra`` FLOPs more.
     """
     flops, params = 2 * batch * width * width, width * width + width
     metrics = {"flops": flops, "params": params, "trainable_params": params, "param_bytes": 4 * params}
@@ -39,7 +39,7 @@ def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0
 
 
 def write_baseline(test_file: Path, tests: dict[str, Complexity | dict[str, Complexity]]) -> Path:
-    """Write the baseline of ``test_file``, from test id to its one measurement, or to several by name."""
+    """Write the baseline of ``test_file``. A test id has one measurement, or several by name."""
     path = baseline_path(test_file)
     named = {key: value if isinstance(value, dict) else {"model": value} for key, value in tests.items()}
     save(BaselineFile(path, named))
@@ -56,7 +56,7 @@ def reported_test(
     settings: Settings | None = None,
     line: int = 1,
 ) -> ReportedTest:
-    """Build a test of a report: its measurement, held to a limit and compared with a baseline."""
+    """Build a test of a report. Each measurement is compared with ``old`` and with the limit on FLOPs."""
     budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
     named = new if isinstance(new, dict) else {"model": new}
     measurements = tuple(
@@ -82,7 +82,7 @@ def report(*tests: ReportedTest, exit_status: int | None = None, **run: object) 
 
 
 class GitProject:
-    """A git repository in an empty folder. The git settings of the user who runs the tests have no effect on it."""
+    """A git repository in a new folder. The user's git settings do not affect it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class GitProject:
         self.git("init", "-q", "-b", "main", "--template=")
 
     def git(self, *args: str, date: str = "2026-01-01") -> str:
-        """Run git."""
+        """Run git, and return its output without blanks around it."""
         who = {"NAME": "Ada", "EMAIL": "ada@example.invalid", "DATE": f"{date}T12:00:00+0000"}
         env = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
         alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -101,7 +101,7 @@ class GitProject:
         return run.stdout.strip()
 
     def commit(self, subject: str, tests: dict[str, dict[str, Complexity]] | None = None, date: str = "2026-01-01"):
-        """Write baselines, by test file, and commit everything; return the commit's short name."""
+        """Write the baseline of each test file, commit everything, and return the short name of the commit."""
         for file, entries in (tests or {}).items():
             test_file = self.path / file
             test_file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,5 +109,5 @@ class GitProject:
             write_baseline(test_file, entries)
         self.git("add", "--all")
         told = self.git("commit", "--allow-empty", "-m", subject, date=date)
-        # "[main (root-commit) 1a2b3c4] subject"
+        # git writes "[main (root-commit) 1a2b3c4] subject".
         return told.partition("]")[0].rpartition(" ")[2]

@@ -1,4 +1,4 @@
-"""The import graph of the package: no circles, no import from a higher floor, and forbidden libraries."""
+"""The import graph of the package: no circles, no import from a higher floor, no forbidden libraries."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PACKAGE = ROOT / "pytest_flopsbudget"
 
 #: The floors of the package, lowest first, as docs/architecture.md lists them. A file may import from its own folder
-#: and from lower floors, never from another folder on its own floor or above. A file directly in the package is a room
-#: of its own.
+#: and from lower floors, never from another folder on its own floor or above. A file directly in the package counts as
+#: a folder.
 FLOORS = [
     re.findall(r"`([^`]+)`", row)
     for row in re.findall(
@@ -30,7 +30,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def files() -> dict[str, Path]:
-    """Dotted name → path, for every file of the package."""
+    """Return dotted name → path for each file of the package."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -39,7 +39,7 @@ def files() -> dict[str, Path]:
 
 
 def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
-    """The files of the package that a file imports: at its top, under TYPE_CHECKING, and inside of functions."""
+    """Return the files of the package that a file imports: at its top, under TYPE_CHECKING, or in functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -53,7 +53,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """Return the file itself if the page lists it, like files directly in the package; otherwise its folder."""
+    """Return the file itself if the page lists it, as it does for files directly in the package, or else its folder."""
     own = path.relative_to(PACKAGE).with_suffix("").as_posix()
     return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
@@ -63,7 +63,7 @@ GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
-    """The scan finds imports of all three kinds. Otherwise the tests below would pass without checking anything."""
+    """All three kinds of imports are found. Otherwise the tests below would check nothing."""
     assert len(FILES) > 150
     assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
     assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
@@ -71,7 +71,7 @@ def test_the_graph_is_seen():
 
 
 def test_no_circles():
-    """No file imports itself through others."""
+    """No file imports itself through other files."""
     try:
         tuple(graphlib.TopologicalSorter(GRAPH).static_order())
     except graphlib.CycleError as error:
@@ -79,13 +79,13 @@ def test_no_circles():
 
 
 def test_every_room_has_its_floor():
-    """Each folder that contains files is listed on one floor."""
+    """Each folder with files is on exactly one floor."""
     assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
     assert len(FLOOR_OF) == sum(map(len, FLOORS))
 
 
 def test_nothing_imports_upward():
-    """Each import leads to a file of the same folder or of a lower floor."""
+    """A file imports only from its own folder and from lower floors."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

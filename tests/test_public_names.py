@@ -14,7 +14,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, STORED
 
 
 def test_names():
-    """The package has exactly these public names, sorted."""
+    """The package has exactly these public names."""
     assert pytest_flopsbudget.__all__ == [
         "BaselineError",
         "BudgetExceededError",
@@ -42,7 +42,7 @@ def test_names():
 
 @pytest.mark.parametrize("name", pytest_flopsbudget.__all__)
 def test_each_can_be_had(name):
-    """Each name is imported on first use, and its ``__module__`` is where it is defined."""
+    """Each public name can be imported, and has a docstring and the name of its module."""
     value = getattr(pytest_flopsbudget, name)
     assert value.__name__ == name
     assert value.__module__.startswith("pytest_flopsbudget.")
@@ -51,24 +51,24 @@ def test_each_can_be_had(name):
 
 def test_star_import():
     names: dict[str, object] = {}
-    exec("from pytest_flopsbudget import *", names)  # noqa: S102 -- the statement is under test
+    exec("from pytest_flopsbudget import *", names)  # noqa: S102 -- this tests the statement
     assert set(pytest_flopsbudget.__all__) <= names.keys()
 
 
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match="module 'pytest_flopsbudget' has no attribute 'mesure'"):
-        pytest_flopsbudget.mesure  # noqa: B018 -- looking it up is under test
+        pytest_flopsbudget.mesure  # noqa: B018 -- this tests the access
 
 
 def test_the_package_brings_nothing_heavy(pytester):
-    """Every run of pytest imports the package."""
+    """Importing the package loads neither torch nor another large library, because each run of pytest imports it."""
     code = "import sys, pytest_flopsbudget; print({'torch', 'msgspec', 'rich', 'pytest'} & sys.modules.keys())"
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["set()"]
 
 
 def test_the_docs_import_from_nowhere_else():
-    """README and docs import public names only."""
+    """README and docs import only public names."""
     root = ROOT
     pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
     assert len(pages) > 15
@@ -82,7 +82,7 @@ def test_the_docs_import_from_nowhere_else():
 
 
 def test_every_metric_is_an_attribute():
-    """``measured.launches <= 200`` compares numbers: no table or method has a metric's name, except `time`."""
+    """Each metric is an attribute of a measurement, and its value is a number, as in ``measured.launches <= 200``."""
     keys = [key for key, metric in METRICS.items() if metric.per != "device"]
     metrics = dict.fromkeys((*STORED, "latency[box]"), 6)
     measured = pytest_flopsbudget.Complexity(

@@ -1,4 +1,4 @@
-"""Measurements with more than work: memory, traffic, depth, estimated times and a measured latency."""
+"""Measurements with metrics other than FLOPs: memory, traffic, depth, estimated times and a latency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def times(compute, memory, launch, device="A100"):
 
 
 def net(stem=None, head=None, **metrics):
-    """Build a model of two layers, each with its metrics; the model has their sums, and ``metrics`` in addition."""
+    """Build a model with two layers. It has the sums of their metrics, and ``metrics`` in addition."""
     keys = dict.fromkeys((*(stem or {}), *(head or {})), 0)
     stem, head = keys | (stem or {}), keys | (head or {})
     total = {key: stem.get(key, 0) + head.get(key, 0) for key in (*stem, *head)} | metrics
@@ -32,7 +32,7 @@ def net(stem=None, head=None, **metrics):
 
 
 def estimated(device="A100", **parts):
-    """Build a model whose stem is compute-bound and whose head is memory-bound: by default 900 + 300 + 200 ns."""
+    """Build a model with a compute-bound stem and a memory-bound head. By default, it takes 900 + 300 + 200 ns."""
     parts = {"compute": 900, "memory": 300, "launch": 100} | parts
     return net(
         {"flops": 2000, "params": 10} | times(parts["compute"], 0, parts["launch"], device),
@@ -41,7 +41,7 @@ def estimated(device="A100", **parts):
 
 
 def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
-    """Build a model with a latency. The quartiles have equal distances from the median."""
+    """Build a model with a latency. ``spread`` is the distance of the quartiles, with the median in the middle."""
     one = complexity or net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
     fields = {"runs": 30, "threads": 1} | fields
     latency = Latency(
@@ -51,7 +51,7 @@ def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
 
 
 def peaking(total=100, module="stem", **kinds):
-    """Build a model whose peak memory is reached in its stem."""
+    """Build a model whose memory peaks in its stem, or in ``module``."""
     kinds = kinds or {"activations": total}
     at_peak = MemoryAtPeak(total=total, operator="aten.convolution", module=module, **kinds)
     return replace(net({"flops": 2000, "params": 10}, peak_memory=total), memory_at_peak=at_peak)

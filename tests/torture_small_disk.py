@@ -1,4 +1,4 @@
-"""Tests on a disk of a few KiB. Only root can mount one, so `make torture` runs them; other tests limit file sizes."""
+"""Tests on a disk of a few KiB. Only the root user can mount it, so only `make torture` runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def disk(tmp_path, request):
 
 
 def test_full(disk):
-    """Add tests until the disk is full: the baseline that was written before can still be read."""
+    """Add tests until the disk is full: the last baseline that was written can still be read."""
     path = disk / "__flops__" / "test_net.json"
 
     added = 0

@@ -1,4 +1,4 @@
-"""Check that all ways in which PyTorch can run one model count the same."""
+"""Check that a model counts the same, however PyTorch runs it."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model with its inputs, and the MACs that were computed by hand."""
+    """A model with its inputs, and its MACs, which are computed by hand."""
 
     build: Callable[[], torch.nn.Module]
     macs: int
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    #: The part of the module tree that ``macs`` leaves out.
+    #: A module whose MACs are not part of ``macs``, or None.
     besides: str | None = None
-    #: Why a run on shapes is not enough; empty if it is.
+    #: Why a run on shapes is not enough, or "" if it is.
     needs_data: str = ""
     #: Whether to decompose the exported program too, which is slow.
     decompositions: bool = False
-    #: Why `torch.export`, `torch.jit.script` or `torch.jit.trace` is left out; empty if it is not.
+    #: Why `torch.export`, `torch.jit.script` or `torch.jit.trace` is left out, or "" if it is not.
     no_export: str = ""
     no_script: str = ""
     no_trace: str = ""
 
     def check(self, counted: Any) -> None:
-        """Check that the total equals the one computed by hand, and that no operator is unknown."""
+        """Check that the MACs are those computed by hand, and that no operator is unknown."""
         assert not counted.unknown_operators
         left_out = 0 if self.besides is None else counted[self.besides].macs
         assert counted.macs - left_out == self.macs
 
 
 def cases(table, left_out=None):
-    """Return the cases of a table, except those with a reason to be left out."""
+    """Parametrize a test with the cases of a table, except those that have a reason in the field ``left_out``."""
     chosen = {name: case for name, case in table.items() if not (left_out and getattr(case, left_out))}
     return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
 
@@ -56,7 +56,7 @@ either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "trai
 
 
 def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
-    """Return the FLOPs and activations of each module; they do not depend on the form in which the model runs."""
+    """Return the FLOPs and activations of each module, which do not depend on how the model runs."""
     return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
 
 
@@ -66,7 +66,7 @@ def totals(counted: Any) -> tuple[int, int]:
 
 
 def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """Return a copy of the model on fake tensors; not all models can be built on them."""
+    """Return a copy of the model on fake tensors. (Some models cannot be built on fake tensors.)"""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -76,7 +76,7 @@ def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.
 
 
 def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[torch.nn.Module, tuple[Any, ...]]:
-    """Return the program's graph, and its inputs: parameters and buffers come before the user's inputs."""
+    """Return the graph of the program and its inputs: parameters and buffers, and the user's inputs."""
     state = {**exported.state_dict, **exported.constants}
     inputs = iter(pytree.tree_leaves((case.args, case.kwargs)))
     taken = (
@@ -87,7 +87,7 @@ def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tup
 
 
 def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
-    """Return the measurements in these grad modes: for real, and on shapes if they are enough."""
+    """Yield measurements in each grad mode: on shapes (or as `measure` chooses), and for real."""
     for mode in modes:
         with mode():
             yield on_shapes(model, args, kwargs) if shapes else measure(model, args, kwargs)
@@ -95,7 +95,7 @@ def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) ->
 
 
 def check_modes(case: Case, train: bool) -> None:
-    """Check that the module tree is equal with and without gradients, on shapes and for real, compiled and not."""
+    """Check that each module counts the same in each grad mode, on shapes and for real, compiled or not."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     for one in (model, torch.compile(model, backend="eager"), torch.compile(model)):
@@ -107,7 +107,7 @@ def check_modes(case: Case, train: bool) -> None:
 
 
 def check_weights_without_data(case: Case, train: bool, inputs_without_data: bool = True) -> None:
-    """Check that the tree is equal for real weights, meta weights with real or meta inputs, and fake tensors."""
+    """Check that each module counts the same with real, meta or fake weights, and with meta or fake inputs."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     fakes = FakeTensorMode()
@@ -128,7 +128,7 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 
 
 def check_exported(case: Case) -> None:
-    """Check the total of the exported module, of the program's graph, and of both after PyTorch's decompositions."""
+    """Check the totals of the exported module, of the program's graph, and of its decomposed form."""
     model = case.build().eval()
     expected = totals(measure(model, case.args, case.kwargs))
     exported = torch.export.export(model, case.args, case.kwargs)
@@ -147,7 +147,7 @@ def check_exported(case: Case) -> None:
 
 
 def check_scripted(case: Case) -> None:
-    """Check the total of a scripted model in eval, which may contain fused inference paths, and in training."""
+    """Check the totals of a scripted model in evaluation, which may use fused paths, and in training."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args, case.kwargs))
     model = torch.jit.script(plain)
@@ -158,7 +158,7 @@ def check_scripted(case: Case) -> None:
 
 
 def check_traced(case: Case) -> None:
-    """Check the total of a traced model, in which sizes are tensors that the model reads back."""
+    """Check the totals of a traced model, in which sizes are tensors that the model reads."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args))
     model = torch.jit.trace(plain, case.args, check_trace=False, strict=False)
@@ -168,7 +168,7 @@ def check_traced(case: Case) -> None:
 
 
 def check_backward(case: Case) -> None:
-    """Check the total of forward and backward: on shapes, for real, on meta, in training and eval, exported."""
+    """Check forward and backward on shapes, for real and on meta, in training and evaluation, and exported."""
     model = case.build()
     forward = measure(model, case.args, case.kwargs)
     if case.needs_data:

@@ -1,8 +1,8 @@
-"""A plugin for runs of pytest that do not test counting: in them, PyTorch is never imported.
+"""A plugin for runs of pytest that do not test counting. It keeps PyTorch from being imported.
 
-It is loaded with ``-p without_torch``, in worker processes too. An import of PyTorch fails the run, so that no such run
-can become slow unnoticed. It replaces modules of the package that import PyTorch. A model is a function without
-arguments that returns its measurement.
+It is loaded with ``-p without_torch``, in worker processes too. It replaces modules of the package that import PyTorch.
+If something still imports PyTorch, the run fails, so that no run becomes slow unnoticed. In these runs, a model is a
+function without arguments that returns its measurement.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-#: Arguments of pytest that load this plugin, and exclude plugins that these runs do not need and that load slowly.
+#: Arguments for pytest that load this plugin and exclude plugins that load slowly and are not needed.
 ARGUMENTS = ("-p", "without_torch", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:anyio")
-#: Environment variable: a JSON file with the measurement of each `Net`, which the real counter made earlier.
+#: An environment variable with the path of a JSON file. The file has a measurement of each `Net`, which was counted
+#: earlier.
 RECORDED = "FLOPSBUDGET_TESTS_RECORDED"
 
 
@@ -29,7 +30,7 @@ class _Refuse(MetaPathFinder):
 
 
 class Net:
-    """Replaces the model `Net` of conftest.py."""
+    """Replaces the model `Net` of conftest.py by its recorded measurement."""
 
     def __init__(self, kernel=3, width=4):
         self.key = f"{kernel},{width}"
@@ -49,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 class MeasuredCall:
-    """Replaces the class `MeasuredCall`; every call takes 10 ms."""
+    """Replaces the class `MeasuredCall`. Each call takes 10 ms."""
 
     def __init__(self, model):
         self.complexity = model()
@@ -86,10 +87,10 @@ def stand_in():
         sys.modules[name] = module
 
 
-# Tests import this module too, for its names: only a run that loads it as a plugin is changed.
+# Tests import this module for its names too. Only a run that loads it as a plugin is changed.
 def pytest_addoption(parser):
     stand_in()
-    # The projects of the tests contain this setting of pytest-asyncio, which is not loaded here.
+    # The projects in tests have this setting of pytest-asyncio, which is not loaded here.
     parser.addini("asyncio_default_fixture_loop_scope", "the setting of pytest-asyncio, without effect")
 
 

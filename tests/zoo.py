@@ -1,4 +1,4 @@
-"""Ways to measure in tests: on shapes, for real, both (which have to agree), and with a clock."""
+"""Helpers that measure on shapes, for real, in both ways (which must agree), or with a clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from pytest_flopsbudget.counting.latency.benchmark import time_model
 from pytest_flopsbudget.counting.run import Run
 
-#: Metrics in which PyTorch's kernels differ from its meta kernels where an output exists for the backward pass only.
+#: Metrics that differ on shapes if a kernel has an output only for the backward pass.
 BYTES = ("memory_traffic", "peak_memory")
 
-#: Metrics that change too where kernels make additional casts and copies.
+#: Metrics that differ on shapes if a kernel makes additional casts or copies.
 LAUNCHES = (*BYTES, "launches", "depth")
 
 
@@ -21,24 +21,25 @@ def _run(model, args, kwargs, backward, *, reuse_answers=True):
 
 
 def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True):
-    """Measure on shapes alone; raise the exception that prevents it."""
+    """Measure on shapes only. If this is impossible, raise the exception that prevents it."""
     return _run(model, args, kwargs, backward, reuse_answers=reuse_answers).complexity(ways=("shapes",))
 
 
 def for_real(model, args=(), kwargs=None, *, backward=False):
-    """Measure with data."""
+    """Measure for real, on data."""
     return _run(model, args, kwargs, backward).complexity(ways=("data",))
 
 
 def timed(model, args=(), kwargs=None, *, backward=False):
-    """Measure the latency, with the shortest possible time of running."""
+    """Measure the latency, with the shortest possible run time."""
     return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
 
 
 def both(model, args=(), kwargs=None, *, backward=False, without=()):
-    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without.
+    """Measure on shapes and for real, and check that the results agree for each module.
 
-    The metrics ``without`` are not compared.
+    No operator may be unknown. The run on shapes is done with and without reused answers. Metrics in ``without`` are
+    not compared.
     """
     shapes = on_shapes(model, args, kwargs, backward=backward)
     slow, gradients = _slowly(model, args, kwargs, backward=backward)
@@ -47,14 +48,14 @@ def both(model, args=(), kwargs=None, *, backward=False, without=()):
     assert not shapes.unknown_operators
     assert not real.unknown_operators
     assert differences(shapes, real, without=without) == {}, differences(shapes, real, without=without)
-    if gradients and not backward:  # tensors for a backward pass stay alive
+    if gradients and not backward:  # the run keeps tensors for backward
         without = (*without, "peak_memory")
     assert differences(slow, real, without=without) == {}, differences(slow, real, without=without)
     return shapes
 
 
 def _slowly(model, args, kwargs, *, backward):
-    """Measure without shortcuts, first without gradients; return whether gradients were needed too."""
+    """Measure on shapes without reused answers. Return the result, and whether gradients were enabled."""
     if isinstance(model, torch.nn.Module) and not backward:
         with suppress(Exception), torch.no_grad():
             return on_shapes(model, args, kwargs, reuse_answers=False), False
@@ -62,7 +63,7 @@ def _slowly(model, args, kwargs, *, backward):
 
 
 def differences(one, other, *, without=()):
-    """Return (path, metric) → the two values where measurements differ, in types, calls and metrics of modules."""
+    """Return {(path, metric): (one, other)} for each difference between the modules of two measurements."""
     left, right = _values_of(one, without), _values_of(other, without)
     return {key: (left.get(key), right.get(key)) for key in {**left, **right} if left.get(key) != right.get(key)}
 
@@ -78,7 +79,7 @@ def _values_of(counted, without):
 
 
 def metadata(output):
-    """Return shapes, strides and dtypes. Strides mean nothing in dimensions of size 1 and in empty tensors."""
+    """Return shape, strides and dtype. Strides of dimensions of size 1 and of empty tensors are left out."""
     if isinstance(output, torch.Tensor):
         strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
         return output.shape, strides if output.numel() else None, output.dtype

@@ -1,1 +1,1 @@
-"""The command line: work with baselines and reports without running a test. Imports neither torch nor pytest."""
+"""The command line: work with baselines and reports without running a test. It imports neither torch nor pytest."""

@@ -1,4 +1,4 @@
-"""``accept REPORT [PATTERN...]``: write what a run measured to the baselines, without running again."""
+"""``accept REPORT [PATTERN...]``: write the measurements of a run to the baselines, without another run."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _chosen(report: Report, patterns: Sequence[str]) -> list[ReportedTest]:
 
 
 def _root(report: Report, given: str | None) -> Path:
-    """Return the folder on this machine to which the report's node ids are relative."""
+    """Return the folder on this machine that corresponds to the root folder of the report's run."""
     if given is not None:
         if not os.path.isdir(given):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
             raise UsageError(f"--root {given}: no such folder")
@@ -106,10 +106,10 @@ def _root(report: Report, given: str | None) -> Path:
 
 
 def _is_below(folder: Path, repository: Path) -> bool:
-    """Return whether a folder is in the repository, with links followed: a report is input from another machine."""
+    """Return whether a folder is in the repository, after following links. The report may come from another machine."""
     try:
         return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(repository))
-    except (OSError, ValueError):  # a name that no folder can have
+    except (OSError, ValueError):  # ValueError: no folder can have this name
         return False
 
 
@@ -121,7 +121,7 @@ def _from_here(folder: Path) -> Path:
 
 
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
-    """Return the test's file if it exists below the root folder: a report is input from another machine."""
+    """Return the test's file if it exists below the root folder. The report may come from another machine."""
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
@@ -130,7 +130,7 @@ def _test_file(root: Path, test: ReportedTest) -> Path | None:
 
 
 class _Acceptance:
-    """Collect what is accepted, file by file, and what is refused."""
+    """Collects, file by file, which measurements are accepted and which are refused."""
 
     def __init__(self, root: Path, *, force: bool) -> None:
         self._root = root
@@ -144,7 +144,7 @@ class _Acceptance:
         self._kinds: Counter[str] = Counter()
 
     def consider(self, test: ReportedTest) -> None:
-        """Accept what a test measured, or record the reason for refusing it."""
+        """Accept the measurements of a test, or record why they are refused."""
         from pytest_flopsbudget.storage import baseline
 
         test_file = _test_file(self._root, test)
@@ -200,7 +200,7 @@ class _Acceptance:
                     yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
-        """Write the baselines and the report on them; return the exit code."""
+        """Write the baselines, then a report on them to ``output``; return the exit code."""
         from pytest_flopsbudget.storage import baseline
 
         for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
@@ -217,7 +217,7 @@ class _Acceptance:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue
             try:
-                # A link may have been made since the report was read.
+                # Somebody may have made a link since the report was read.
                 baseline.refuse_outside(path, self._root)
                 baseline.change(path, partial(baseline.update_entries, measured=measured))
             except BaselineError as error:
@@ -229,9 +229,9 @@ class _Acceptance:
 
 
 def _own_reason(test: ReportedTest) -> str:
-    """Return why --flops-budget-update would refuse the test too; empty if it would accept it."""
+    """Return why --flops-budget-update would refuse the test too; empty if it would accept the test."""
     if test.own_failure or (test.outcome == "failed" and not test.fails):
-        return "it failed for a reason of its own"
+        return "it failed for a reason other than its budget"
     for measurement in test.measurements:
         if measurement.broken:
             metrics = dict.fromkeys(
@@ -246,7 +246,7 @@ def _own_reason(test: ReportedTest) -> str:
 
 
 def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
-    """Return why the baseline must not be replaced: it is not the one that the run compared with; else empty."""
+    """Return why the baseline must not be replaced: the run compared with another one. Return "" if it may be."""
     for measurement in test.measurements:
         old = known.get(measurement.name)
         if old is not None and not _was_seen(measurement, old):

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
-#: Characters per line where the output is no terminal.
+#: The number of characters per line if the output is no terminal.
 _WIDTH = 120
 
 
 class Output:
-    """The two streams of a command. A character that a stream's encoding lacks is written as an escape sequence."""
+    """The two output streams of a command. Characters that a stream's encoding lacks are written as escapes."""
 
     def __init__(self, *, colour: bool | None = None) -> None:
         """Write to the streams of this process.
 
         Args:
-            colour: whether to write in colour; None decides by the stream and the environment.
+            colour: whether to write in colour. If it is None, the stream and the environment decide.
         """
         self._colour = colour
 
@@ -41,16 +41,16 @@ class Output:
         return Screen(width=width, colour=colour, encoding=sys.stdout.encoding)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write lines that are laid out already, with their colours."""
+        """Write lines that are laid out already. Their colours are kept."""
         for line in lines:
             _write(sys.stdout, line)
 
     def line(self, line: str = "") -> None:
-        """Write a line, its unprintable characters escaped."""
+        """Write a line. Its unprintable characters are escaped."""
         _write(sys.stdout, visible(line))
 
     def document(self, text: str) -> None:
-        """Write a text that users redirect into a file: always in UTF-8, independent of the terminal's encoding."""
+        """Write a text that users redirect into a file. It is always in UTF-8, whatever the terminal's encoding is."""
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None or sys.stdout.isatty():
             self.lines(text.splitlines())
@@ -60,7 +60,7 @@ class Output:
         buffer.flush()
 
     def error(self, line: str) -> None:
-        """Write a note or an error to standard error, its unprintable characters escaped."""
+        """Write a note or an error to standard error. Its unprintable characters are escaped."""
         _write(sys.stderr, visible(line))
 
 

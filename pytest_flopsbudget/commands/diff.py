@@ -1,4 +1,4 @@
-"""``diff OLD NEW``: what became more expensive or cheaper between two reports, baselines or revisions."""
+"""``diff OLD NEW``: show what became more expensive or cheaper between two reports, baselines or revisions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     found = changes(old.entries, new.entries)
     left_out = 0
     if new.is_report and not old.is_report:
-        # A report has only the tests that ran; a test that it lacks is not a removed test.
+        # A report has only the tests that ran. If a test is not in the report, this does not mean that it was removed.
         left_out = sum(change.kind == "removed" for change in found)
         found = [change for change in found if change.kind != "removed"]
     if arguments.markdown:

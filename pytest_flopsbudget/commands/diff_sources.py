@@ -1,4 +1,4 @@
-"""The sources that ``diff`` compares: reports, baseline files, folders of them, revisions, the working tree."""
+"""The sources that ``diff`` compares: reports, baseline files, folders with baselines, revisions, the working tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.baseline_document import Tests
 
 
-#: The revision that is checked out.
+#: The name of the revision that is checked out.
 _HEAD = "HEAD"
 #: Folders that hold no tests of the project.
 _FOREIGN = frozenset({"node_modules", "site-packages", "__pycache__"})
@@ -33,9 +33,9 @@ class Source:
     #: The name of the source in messages.
     label: str
     entries: dict[Key, Complexity] = field(default_factory=dict)
-    #: The only test file that the source covers; None where it covers all of them.
+    #: The only test file that the source covers; None if the source covers all test files.
     only: str | None = None
-    #: Whether the source is a report; a test that a report lacks may just not have run.
+    #: Whether the source is a report. If a report lacks a test, the test may just not have run.
     is_report: bool = False
 
     def of_file(self, file: str) -> Source:
@@ -45,17 +45,17 @@ class Source:
 
 
 def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
-    """Return the two sides that none, one or two arguments of the user mean.
+    """Return the two sides that the user's arguments (none, one or two) name.
 
     Raises:
-        UsageError: an argument names nothing, or what it names cannot be read.
+        UsageError: an argument names nothing, or the source that it names cannot be read.
     """
     if new is None and old is not None and ".." in old and not _exists(old):
         return _range(old)
     before = _source(old or _HEAD)
     after = _working_tree() if new is None else _source(new)
     if before.only is not None and after.only is not None:
-        # Compare the two files even if their names differ.
+        # The two files are compared even if their names differ.
         renamed = {
             Key(f"{after.only}::{key.nodeid.partition('::')[2]}", key.name): entry
             for key, entry in before.entries.items()
@@ -69,12 +69,12 @@ def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
 
 
 def _exists(word: str) -> bool:
-    # Path.exists raises for a name that is too long, and a revision may be longer than any file name.
+    # Path.exists raises an error for a name that is too long, and a revision may be longer than any file name.
     return os.path.exists(word)  # noqa: PTH110
 
 
 def _range(text: str) -> tuple[Source, Source]:
-    """Return the sides of ``A..B``; of ``A...B``, the merge base of A and B, and B."""
+    """Return A and B for ``A..B``. For ``A...B``, return the merge base of A and B, and B."""
     old, dots, new = text.partition("..." if "..." in text else "..")
     repository = git.Repository(Path.cwd())
     commits = [_commit(repository, word or _HEAD) for word in (old, new)]
@@ -147,7 +147,7 @@ def _folder(folder: Path) -> Source:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the paths of the baselines below a folder, relative to it."""
+    """Yield the paths of the baselines below a folder, relative to the folder."""
     for here, below, files in os.walk(folder):
         below[:] = sorted(
             name
@@ -187,7 +187,7 @@ def _file(path: Path) -> Source:
 
 
 def _from_here(path: Path) -> str:
-    """Return the path relative to the current folder, as node ids have it; absolute outside of that folder."""
+    """Return the path relative to the current folder, as in node ids. A path outside of that folder stays absolute."""
     whole = path.parent.resolve() / path.name
     try:
         return whole.relative_to(Path.cwd().resolve()).as_posix()

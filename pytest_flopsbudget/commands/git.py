@@ -1,4 +1,4 @@
-"""Ask git for revisions, the files in them, and the commits that changed them."""
+"""Read from git: revisions, the files in them, and the commits that changed these files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-#: Baseline files, at any depth below the current folder.
+#: Paths that match baseline files at any depth below the current folder.
 BASELINES = ":(glob)**/__flops__/*.json"
-#: The first line of a commit in the output of `git log`; zero bytes separate its fields.
+#: The beginning of a commit in the output of `git log`. Zero bytes separate its fields.
 _LOG_FORMAT = "--format=%H%x00%cs%x00%s"
-#: git writes an object name of zeros for a file that does not exist.
+#: For a file that does not exist, git writes an object name that consists of zeros.
 _NOTHING = "0"
-#: Environment that makes git write the format which this module parses, independent of the user's settings.
+#: An environment in which git writes the format that this module parses. The user's settings do not change it.
 _PLAIN = {
     "LC_ALL": "C",
     "LANGUAGE": "",
@@ -31,7 +31,8 @@ _PLAIN = {
     "GIT_LITERAL_PATHSPECS": "0",
     "GIT_NOGLOB_PATHSPECS": "0",
 }
-#: The end of a message on what a shallow clone lacks. A shallow clone has a single branch, so all of them are fetched.
+#: The end of a message about data that a shallow clone lacks. A shallow clone has a single branch, so the command
+#: fetches all branches.
 HOW_TO_DEEPEN = (
     "this clone is shallow: its history is cut off. In CI, set `fetch-depth: 0` for actions/checkout, or "
     "`GIT_DEPTH: 0` for GitLab; elsewhere, run: git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'"
@@ -49,14 +50,14 @@ class Commit:
     #: The date of the commit: "2026-01-31".
     date: str
     subject: str
-    #: Path relative to the repository object's folder → name of the new git object; None if the file was removed.
+    #: Path relative to the folder of the `Repository` → name of the new git object; None if the file was removed.
     files: dict[str, str | None] = field(default_factory=dict)
-    #: New path → old path, of files that moved.
+    #: New path → old path, for files that moved.
     moved: dict[str, str] = field(default_factory=dict)
 
 
 class Repository:
-    """The git repository around a folder, seen from that folder."""
+    """The git repository around a folder. Paths are relative to the folder."""
 
     def __init__(self, folder: Path) -> None:
         """Find the repository.
@@ -73,7 +74,7 @@ class Repository:
         self.shallow = found[-1] == b"true"
 
     def resolve(self, revision: str) -> str | None:
-        """Return the name of the commit that ``revision`` denotes; None if there is no such commit."""
+        """Return the name of the commit that ``revision`` names; None if there is no such commit."""
         if revision.startswith("-"):
             return None
         try:
@@ -85,7 +86,7 @@ class Repository:
         """Return the best common ancestor of two commits.
 
         Raises:
-            UsageError: they have no common ancestor.
+            UsageError: the commits have no common ancestor.
         """
         try:
             return self._git("merge-base", one, other).decode().split()[0]
@@ -94,7 +95,7 @@ class Repository:
             raise UsageError(f"{reason} here; {HOW_TO_DEEPEN}" if self.shallow else reason) from error
 
     def baselines_of(self, commit: str) -> dict[str, str]:
-        """Return the git object of each file in a ``__flops__`` folder at ``commit``, by path."""
+        """Return path → git object, for each file in a ``__flops__`` folder at ``commit``."""
         listed = self._git("ls-tree", "-r", "-z", commit)
         found = {}
         for row in listed.split(b"\0"):
@@ -104,9 +105,9 @@ class Repository:
         return found
 
     def log(self, revision: str = "HEAD") -> Iterator[Commit]:
-        """Return the commits that changed a baseline below the folder, newest first.
+        """Return the commits that changed a baseline below the folder. The newest commit is first.
 
-        A merge is compared with its first parent, so that the history of a branch is linear.
+        A merge is compared with its first parent, so the history of a branch is linear.
 
         Raises:
             UsageError: the repository has no commits yet.
@@ -114,7 +115,7 @@ class Repository:
         options = ("--raw", "--no-abbrev", "-z", "--first-parent", "-m", "--find-renames", "--root", "--relative")
         if self.resolve(revision) is None:
             raise UsageError("there is no commit in this repository yet")
-        # Commit names are shortened here: an option of git would shorten the names of objects too.
+        # Names of commits are shortened here, because git's option for this would shorten the names of objects too.
         length = len(self._git("rev-parse", "--short", revision).strip())
         text = self._git(*_QUIET, "log", *options, "--encoding=UTF-8", _LOG_FORMAT, revision, "--", BASELINES)
         return _commits(text, length)
@@ -131,7 +132,7 @@ class Repository:
         return sorted({os.fsdecode(path) for path in listed.split(b"\0") if path})
 
     def objects(self) -> Objects:
-        """Return a reader of git objects."""
+        """Return a reader of git objects. Use it as a context manager."""
         return Objects(self._folder)
 
     def _git(self, *arguments: str) -> bytes:
@@ -155,7 +156,7 @@ class Repository:
 
 
 class Objects:
-    """Read git objects one after the other, through a single git process."""
+    """Reads git objects one after another, through a single git process."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -180,7 +181,7 @@ class Objects:
         """Return the content of an object.
 
         Raises:
-            UsageError: git does not have it.
+            UsageError: git does not have the object.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("both are pipes")

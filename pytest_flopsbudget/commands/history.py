@@ -1,4 +1,4 @@
-"""``history PATTERN``: show a test's values in its baseline, commit by commit."""
+"""``history PATTERN``: show the values of a test in its baseline, commit by commit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ examples:
   python -m pytest_flopsbudget history            show one line for each measurement
 """
 
-#: Up to this many measurements get a chart each; more get one line each.
+#: If the pattern matches at most this many measurements, each one gets a chart. Otherwise, each one gets a line.
 _MAX_CHARTS = 5
 #: The default of --limit.
 _ROWS = 20
@@ -103,7 +103,7 @@ def _limit(text: str) -> int:
 
 
 def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator[Step]:
-    """Yield the commits that changed baselines, oldest first, then the uncommitted changes."""
+    """Yield the commits that changed baselines, then the uncommitted changes. The oldest commit is first."""
     commits = list(repository.log())
     pending: dict[str, str] = {}
     with repository.objects() as objects:
@@ -118,7 +118,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
                 if tests is None:
                     continue
                 files[file_of_baseline(path)] = tests
-            # If the new file cannot be read, apply the move at the next commit where it can.
+            # If the new file cannot be read, the move is applied at the next commit with a readable file.
             made = {new: old for new, old in moved.items() if file_of_baseline(new) in files}
             pending = {new: old for new, old in moved.items() if new not in made}
             files |= {file_of_baseline(old): {} for old in made.values() if file_of_baseline(old) not in files}
@@ -134,7 +134,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
 
 
 def _read(data: bytes, place: str, output: Output) -> Tests | None:
-    """Return the totals of a baseline; None, after a note on standard error, if it cannot be read."""
+    """Return the totals of a baseline. If it cannot be read, write a note to standard error and return None."""
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
@@ -153,7 +153,7 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 
 
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
-    """Return the tests that ``pattern`` matches: present ones, else removed ones, else tests by a former name."""
+    """Return the tests that ``pattern`` matches: present tests, else removed tests, else tests by a former name."""
     for known in ([one for one in series if one.lives], series):
         nodeids = set(match_nodeids(dict.fromkeys(one.address.nodeid for one in known), pattern))
         if nodeids:

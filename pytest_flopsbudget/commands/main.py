@@ -15,13 +15,13 @@ from pytest_flopsbudget.quantities.parsing import nearest_spelling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Exit code for a wrong argument or file; argparse uses the same.
+#: The exit code for a wrong argument or file; argparse uses the same one.
 USAGE = 2
 #: Exit codes that shells use for Ctrl-C and for a closed pipe.
 INTERRUPTED = 130
 READER_GONE = 141
 
-#: Maximum length of an error message, in characters.
+#: The maximum length of an error message, in characters.
 _LONGEST = 2_000
 
 _COMMANDS = {"accept": accept, "merge": merge, "diff": diff, "rename": rename, "history": history}
@@ -33,14 +33,17 @@ exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --e
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose error messages are one line and point to --help."""
+    """A parser with error messages of one line that point to --help."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that ``argv`` asks for, ``sys.argv`` without its first if it is None.
+    """Run the command that the arguments name.
+
+    Args:
+        argv: the arguments; None for those of the process, without the program's name.
 
     Returns:
         The exit code.
@@ -53,24 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # `... | head` has read enough. Python would complain once more while it flushes.
+        # The reader has closed the pipe, as in `... | head`. Python would print an error when it flushes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except OSError as error:
-        # The file system refuses a name, for example because it is too long, or a folder that may not be read.
+        # The file system refuses a name, for example because it is too long, or because a folder must not be read.
         name = f"{_shortened(str(error.filename))}: " if error.filename else ""
         Output().error(f"error: {name}{error.strerror or error}")
         return USAGE
 
 
 def _shortened(text: str) -> str:
-    """Return a message, its middle cut out if it is too long to read, as when it quotes a name of 5,000 characters."""
+    """Return a message. If it is too long to read, for example because it quotes a long name, its middle is cut out."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _run(argv: list[str]) -> int:
     parser = _parser()
-    # No file, revision or node id contains a zero byte, and not every function that takes one reports it clearly.
+    # No file, revision or node id contains a zero byte, and not every function reports a zero byte clearly.
     if any("\0" in word for word in argv):
         raise UsageError(f"a zero byte in an argument (see {parser.prog} --help)")
     command = next((word for word in argv if not word.startswith("-")), None)
@@ -110,7 +113,8 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         module.add_arguments(own)
-        # The option may precede or follow the command; the default of one place must not override the other place.
+        # The option may be written before or after the command. The default at one place must not override the other
+        # place.
         _add_no_color(own, default=argparse.SUPPRESS)
         own.set_defaults(run=module.run)
     return parser

@@ -23,7 +23,7 @@ examples:
   python -m pytest_flopsbudget merge shards/*.json -o report.json
 """
 
-#: Exit status of pytest → a failure that belongs to no test.
+#: Exit status of pytest → description of a failure that belongs to no test.
 _ENDED = {2: "a run was interrupted", 3: "pytest itself failed in a run", 4: "a run was called wrongly"}
 
 

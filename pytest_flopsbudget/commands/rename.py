@@ -34,11 +34,11 @@ examples:
 
 @dataclass(frozen=True)
 class _Name:
-    """The name of a test, a class or a file, parsed."""
+    """The parsed name of a test, a class or a file."""
 
     nodeid: str
     file: str
-    #: The node id after its file; empty where the whole file is meant.
+    #: The node id without its file; empty if the name is that of a whole file.
     test_id: str
 
     @property
@@ -89,13 +89,13 @@ def _name(nodeid: str) -> _Name:
 
 
 def _root(name: _Name) -> Path:
-    """Return the folder in which the baseline may be written: the current one, or the one that ``..`` leads to."""
+    """Return the folder in which baselines may be written: the current folder, or the folder that ``..`` leads to."""
     folder = Path(os.path.abspath(name.file)).parent  # noqa: PTH100 -- Path.absolute keeps ".."
     return Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:
-    """Return the new test id of each entry to move, by its old test id."""
+    """Return old test id → new test id, for each entry to move."""
     if not old.test_id:
         moves = {test_id: test_id for test_id in source.tests}
     else:
@@ -136,6 +136,6 @@ def _write(source: BaselineFile, new: _Name, moves: dict[str, str]) -> None:
     if new.baseline.exists() and new.baseline.samefile(source.path):
         change(source.path, lambda file: with_new(without_old(file)))
     else:
-        # Write the new file first, so that no entry is lost if the process ends in between.
+        # Write the new file first. If the process ends before the second write, no entry is lost.
         change(new.baseline, with_new)
         change(source.path, without_old)

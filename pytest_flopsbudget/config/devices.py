@@ -24,7 +24,7 @@ _KEYS = ("based-on", *DTYPES, *_VECTOR_KEYS, "bandwidth", "memory", "launch", "n
 _LAUNCH = Metric("launch", "launch", "ns", "sum", "the time that each operator takes in addition to its work")
 _PROFILE = "[tool.pytest-flopsbudget.devices.NAME]"
 
-#: Key of a profile → what reads its value.
+#: Key of a profile → the function that reads the value of the key.
 _READERS: Mapping[str, Callable[[object], int]] = {
     **dict.fromkeys((*DTYPES, *_VECTOR_KEYS), lambda value: parse_rate(value, "FLOP/s")),
     "bandwidth": lambda value: parse_rate(value, "B/s"),
@@ -38,7 +38,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
     Args:
         value: the value of the key ``devices``.
-        problems: the place of the table with the key; takes the messages.
+        problems: the place of the table with the key. Messages are added to it.
     """
     if not isinstance(value, Mapping):
         problems.add(
@@ -52,7 +52,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
         if not name or name != name.strip() or set(name) & set("[]"):
             here.add(
                 name,
-                "is no name of a device: it has a character or more, and no brackets, which stand around it in reports",
+                "is no name of a device: write at least one character, no blanks around it, and no brackets",
             )
         elif name.casefold() in map(str.casefold, devices):
             here.add(name, "another profile has this name, but for its case; give one of them another")
@@ -73,7 +73,7 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
     Args:
         value: the value of the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        problems: the place of the table with the key; takes the messages.
+        problems: the place of the table with the key. Messages are added to it.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -89,7 +89,7 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
 def _read_profile(
     name: str, profile: Mapping[str, object], problems: Problems, devices: Mapping[str, Device]
 ) -> Device | None:
-    """Return the profile ``name``; its base is in the catalog or in ``devices``, the profiles above it in the file."""
+    """Return the profile ``name``. Its base is in the catalog, or in ``devices``: the profiles read before it."""
     here = problems.inside(name)
     before = len(here.messages)
     base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _empty_profile(name)
@@ -129,7 +129,7 @@ def _read_profile(
 
 
 def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
-    """Return the names by which the system reports the device, to find the profile of the machine that is timed."""
+    """Read the names by which drivers and systems report the device. They identify the machine of a timed run."""
     names = [value] if isinstance(value, str) else value
     if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
         return tuple(names)
@@ -149,7 +149,7 @@ def _read_base(value: object, problems: Problems, devices: Mapping[str, Device])
 
 
 def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems) -> Device | None:
-    """Return the device called ``name``, or None and add a message on the value of ``key``."""
+    """Return the device called ``name``. If there is none, add a message on the value of ``key`` and return None."""
     try:
         return find_device(name, devices)
     except ValueError as error:
@@ -158,5 +158,5 @@ def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems
 
 
 def _empty_profile(name: str) -> Device:
-    """Return an empty profile, to begin a profile without a base. Launches cost no time by default."""
+    """Return an empty profile, as the start of a profile without a base. By default, a launch takes no time."""
     return Device(name, rates={}, vector_rates={}, bandwidth=0, memory=None, launch=0)

@@ -21,7 +21,8 @@ def read_quantities(
 ) -> Mapping[str, Amount]:
     """Return metric key → limit. The table may have the keys ``besides`` in addition to metrics.
 
-    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Mistakes go to ``problems``.
+    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Messages on mistakes are
+    added to ``problems``.
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():
@@ -63,7 +64,7 @@ def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[
 
 
 def device_in(written: object, problems: Problems, key: object) -> str | None:
-    """Return the device's name as its profile spells it, or None and add a message if there is no such device."""
+    """Return the device's name as its profile spells it. If there is no such device, add a message and return None."""
     if not isinstance(written, str) or not written or "]" in written:
         problems.add(key, 'is no name of a device; write one like "A100"')
         return None
@@ -113,11 +114,11 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
 
 
 def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
-    """Return the limits of a phase, which only metrics of work can have: a phase has no parameters."""
+    """Return the limits of a phase. Only metrics of work have such limits: a phase has no parameters."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:
-            problems.add(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
+            problems.add(key, f"measures no work, and a phase has limits on work only; there are {', '.join(of_work)}")
     rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
     return read_quantities(rest, problems)
 
@@ -128,7 +129,7 @@ def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems)
         here = problems.inside(pattern)
         of_whole = [key for key in limits if key in METRICS and METRICS[key].aggregation == "whole"]
         for key in of_whole:
-            here.add(key, "is of the model as a whole, and no module has it; limit it beside modules")
+            here.add(key, "belongs to the whole model; write its limit outside of modules")
         return read_quantities({key: value for key, value in limits.items() if key not in of_whole}, here)
     # TOML reads layer4.0.flops as three nested tables.
     problems.inside(pattern).add(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')

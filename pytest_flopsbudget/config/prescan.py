@@ -1,7 +1,7 @@
 """Find the pyprojects that may have a table for this plugin, without parsing them.
 
-Every run of pytest asks, so this file imports the standard library alone. Parsing TOML would take longer than
-everything else that a run without measurements pays.
+Every run of pytest calls this code, so this file imports the standard library alone. Parsing TOML would take longer
+than everything else that this plugin does in a run without measurements.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 FILE = "pyproject.toml"
 TABLE = "pytest-flopsbudget"
 
-#: The head of a table, or a key, that contains this plugin's name. A requirement, by which a project asks for the
-#: plugin to be installed, is a string, and matches neither.
+#: The head of a table, or a key, that contains this plugin's name. A requirement that installs the plugin is a string,
+#: and does not match.
 _TABLE_OR_KEY = re.compile(
     rb"""(?im)^[ \t]*(?:\[[^\n]*flop|[\w.\-"' ]*flop[\w.\-"' ]*=(?!=))"""
-    rb"""|^[^"'#\n]*flop"""  # a line that is no valid TOML, or the first line behind a byte order mark
+    rb"""|^[^"'#\n]*flop"""  # a line that is no valid TOML, or the first line after a byte order mark
     rb"""|[{,][ \t]*["']?[\w.\-]*flop[\w.\-]*["']?[ \t]*=(?!=)"""  # in a table that is written inline
 )
 
 
 def may_have_table(path: Path) -> bool:
-    """Return whether the file may have a table for this plugin; False where it cannot be read."""
+    """Return whether the file may have a table for this plugin; False if the file cannot be read."""
     try:
         return names_table(path.read_bytes())
     except OSError:
@@ -35,14 +35,15 @@ def may_have_table(path: Path) -> bool:
 
 
 def names_table(data: bytes) -> bool:
-    """Return whether the bytes of a pyproject may contain a table for this plugin, spelled right or nearly so."""
+    """Return whether the bytes of a pyproject may contain a table for this plugin, even with a misspelled name."""
     return _TABLE_OR_KEY.search(data) is not None
 
 
 class PyprojectFinder:
-    """The folders in which a run looks for pyprojects.
+    """Finds the folders in which a run looks for pyprojects.
 
-    This is no dataclass: making one takes longer than everything else that a run without measurements pays.
+    This class is no dataclass: making a dataclass takes longer than everything else that this plugin does in a run
+    without measurements.
 
     Args:
         rootpath: pytest's root folder.
@@ -60,10 +61,10 @@ class PyprojectFinder:
         self._last_may_have = False
 
     def folders_of_run(self) -> Iterator[Path]:
-        """Yield the folders in which to look for the settings of the whole run: the root folder first.
+        """Yield the folders in which to look for the settings of the whole run. The root folder is the first one.
 
-        A file like ``ci/pytest.ini`` on the command line makes ``ci`` the root folder. Then the search goes on upward,
-        to the folder that contains everything to collect.
+        A file such as ``ci/pytest.ini`` on the command line makes ``ci`` the root folder. Then the search goes on
+        upward, to the folder that contains everything to collect.
         """
         paths = [self._here / arg.partition("::")[0] for arg in self._args]
         # The path "ci/../tests" is not below "ci".
@@ -74,9 +75,10 @@ class PyprojectFinder:
                 return
 
     def folders_of(self, test_file: Path) -> Iterator[Path]:
-        """Yield the folders in which to look for the settings of a test file, the nearest first.
+        """Yield the folders in which to look for the settings of a test file. The nearest folder is the first one.
 
-        The last one is the root folder. If the file lies outside of it, the last one contains both.
+        The last folder is the root folder. If the test file is outside of the root folder, the last folder contains
+        both.
         """
         for folder in test_file.parents:
             yield folder
@@ -89,7 +91,7 @@ class PyprojectFinder:
 
     def may_have_table(self, test_file: Path) -> bool:
         """Return whether a pyproject may have settings for the tests of a file."""
-        # The tests of a file share one path, and follow each other.
+        # The tests of a file share one path and are asked about one after another, so the last answer is kept.
         if test_file is not self._last:
             self._last_may_have = any(map(self._may_have_table_in, self.folders_of(test_file)))
             self._last_may_have = self._last_may_have or self.may_run_have_table()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """The place of one table, and the list of messages that all tables of its file or marker share."""
+    """The place of one table, and the list of messages. All tables of one file or marker share the list."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Problems:
         self.head = head
         self.messages = messages
         self.parents = parents
-        #: The project's own profiles, which limits may name in addition to the devices of the catalog.
+        #: The project's own profiles. Limits may name these devices in addition to the devices of the catalog.
         self.devices = devices or {}
         #: The name of the pyproject in messages.
         self.file = file
@@ -38,11 +38,11 @@ class Problems:
         return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices, self.file)
 
     def for_table(self, head: str) -> Problems:
-        """Return the place of another table of the file; its messages begin with ``head``."""
+        """Return the place of another table of the file. Messages about this table begin with ``head``."""
         return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:
-        """Add a message on the value of ``key``."""
+        """Add a message about the value of ``key``."""
         keys = (*self.parents, str(key))
         path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
         self.messages.append(f"{self.head} {path}: {why}")

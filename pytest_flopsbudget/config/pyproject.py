@@ -21,7 +21,7 @@ _MAX_DIGITS = 4_300
 
 
 def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
-    """Parse the file; return an empty document where it is missing or has no table for this plugin.
+    """Parse the file. Return an empty document if the file is missing or has no table for this plugin.
 
     Args:
         path: the pyproject.
@@ -37,7 +37,8 @@ def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     if not names_table(data):
-        # A file without a table for this plugin costs no parsing, and its mistakes are not this plugin's to report.
+        # A file without a table for this plugin is not parsed. This saves time, and its mistakes are not for this
+        # plugin to report.
         return {}
     try:
         return _parse_toml(data.decode())
@@ -58,7 +59,7 @@ def _line_of_long_integer(data: bytes) -> int:
 
 
 def _parse_toml(text: str) -> Mapping[str, object]:
-    # Imported here because most runs of pytest have nothing to parse, and importing takes longer than parsing.
+    # Imported here because most runs of pytest parse nothing, and importing takes longer than parsing.
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415
     else:
@@ -81,6 +82,6 @@ def find_table(document: Mapping[str, object], messages: list[str], file: str = 
 
 
 def _resembles_table(name: str) -> bool:
-    """Return whether a table of this name is most likely a misspelled table of this plugin."""
+    """Return whether a table with this name is most likely a table of this plugin with a misspelled name."""
     letters = re.sub("[^a-z]", "", name.lower())
     return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))

@@ -61,14 +61,14 @@ _KEYS = (
     "latency-run-time",
 )
 
-#: The keys whose settings hold for a whole run, not for single tests.
+#: The keys whose settings apply to a whole run, not to single tests.
 _KEYS_OF_RUN = ("show", "github", "junit-properties", "free-operators", "machine")
 
 _T = TypeVar("_T")
 
 
 def load_settings(folder: Path, file: str = FILE) -> Settings:
-    """Return the settings in the folder's pyproject; the defaults if the file or its table is missing.
+    """Return the settings in the folder's pyproject; the default settings if the file or its table is missing.
 
     Args:
         folder: the folder of the pyproject.
@@ -91,9 +91,9 @@ def marker_budget(
     """Return the budget of ``@pytest.mark.flops_budget(*args, **kwargs)``.
 
     Args:
-        args: the marker's positional arguments. Any is a mistake, because limits are keywords.
+        args: the marker's positional arguments. Each one is a mistake, because limits are keywords.
         kwargs: the marker's keyword arguments.
-        source: the marker's place, for messages: "@pytest.mark.flops_budget on test_net.py::test_a".
+        source: the place of the marker in messages: "@pytest.mark.flops_budget on test_net.py::test_a".
         devices: the project's own profiles of devices, by name.
 
     Raises:
@@ -117,7 +117,7 @@ def _raise(messages: Sequence[str]) -> None:
 
 
 def settings_of_test(nearest: Settings, run: Settings) -> Settings:
-    """Return the settings for a test: those of the nearest pyproject, and those of the run that hold for all tests."""
+    """Return the settings of a test: from the nearest pyproject, except for settings that apply to the whole run."""
     return replace(
         nearest,
         show=run.show,
@@ -135,7 +135,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
     problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
-            problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
+            problems.add(key, f"write limits for every test in {_LIMITS}, and limits for some tests in {_BUDGETS}")
         elif key not in _KEYS:
             problems.add_unknown_key(key, _KEYS)
     tolerance = _read_tolerance(table, problems)
@@ -236,7 +236,7 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
         return None
     here = problems.for_table(f"{problems.file}: {_LIMITS}")
     if "tolerance" in value:
-        here.add("tolerance", f"stands one level higher, in [tool.{TABLE}]")
+        here.add("tolerance", f"belongs one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
     budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
@@ -290,11 +290,11 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
         if key not in METRICS:
             here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
-            here.add(key, "is a ratio, which is held to limits only; give what it follows from a tolerance")
+            here.add(key, "is a ratio, which has no tolerance; give a tolerance to the metrics behind it")
         elif key in METRICS["time"].derived:
-            here.add(key, "is a part of time, which is judged as a whole; give that a tolerance")
+            here.add(key, "is a part of time, and only the sum is judged; give a tolerance to time")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
-            here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
+            here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give these a tolerance")
         elif key in tolerances:
             here.add(key, "is one quantity with another key of this table; give one of the two")
         else:
@@ -306,7 +306,7 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
 
 
 def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, Tolerance]:
-    # Latency is measured with noise and has a larger default tolerance, which only the key "latency" changes.
+    # Latency is noisy, so it has a larger default tolerance. Only the key "latency" changes this default.
     others = [key for key in METRICS if key != "latency"]
     if value == 0 and not isinstance(value, bool):
         return dict.fromkeys(others, Tolerance())

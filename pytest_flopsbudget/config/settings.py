@@ -25,7 +25,7 @@ Switch = Literal["on", "off"]
 ShapesMode = Literal["preferred", "only"]
 OnGitHub = Literal["auto", "off"]
 
-#: The default tolerance of latency, because no two runs take exactly the same time.
+#: The default tolerance of latency. Latency needs a tolerance, because no two runs take exactly the same time.
 LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
 
 
@@ -33,61 +33,61 @@ LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
 class Budget:
     """One set of limits, and its place in a file or a marker."""
 
-    #: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone": for messages.
+    #: The place for messages: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone".
     source: str
-    #: Metric key → maximum for the whole model, or minimum where more is better. The key of a time names its device,
-    #: "time[A100]". The key of a latency names no machine, because the limit holds on every machine.
+    #: Metric key → limit of the whole model: a maximum, or a minimum if more is better. The key of a time names its
+    #: device, "time[A100]". The key of a latency names no machine, because the limit applies on every machine.
     limits: Mapping[str, Amount] = field(default_factory=dict)
     #: Pattern of module paths → metric key → limit for every module that matches.
     modules: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
     #: "forward", "backward" or "optimizer" → metric key → limit for the work of that phase.
     phases: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
-    #: Metric key → growth over the baseline that still passes. Other metrics keep the tolerance of the settings.
+    #: Metric key → allowed growth over the baseline. Other metrics keep the tolerance of the settings.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
     #: Patterns of the node ids of the tests that the budget limits; empty for a marker and for the table ``limits``.
     match: tuple[str, ...] = ()
 
 
 def exact_tolerances() -> Mapping[str, Tolerance]:
-    """Return the default tolerances: no growth for any metric except latency, whose measurements vary."""
+    """Return the default tolerances. No metric may grow but latency, whose measurements vary."""
     return {**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in the pyproject, with defaults for missing keys."""
+    """The settings in the pyproject. Missing keys have their defaults."""
 
-    #: The file; None if there is none, or if it has no table of this plugin.
+    #: The path of the file; None if there is no file, or if the file has no table of this plugin.
     path: Path | None = None
     #: The name of the file in messages: its path relative to pytest's root folder.
     file: str = FILE
-    #: Keys of the file's table whose settings hold for a whole run.
+    #: Those keys of the file's table whose settings apply to a whole run.
     keys_of_run: tuple[str, ...] = field(default=(), compare=False)
     #: The limits for every measurement.
     limits: Budget | None = None
     #: The limits for tests that match a pattern, in the order of the file.
     budgets: tuple[Budget, ...] = ()
-    #: Metric key → growth over the baseline that still passes, for every metric.
+    #: Metric key → allowed growth over the baseline, for every metric.
     tolerance: Mapping[str, Tolerance] = field(default_factory=exact_tolerances)
     #: The reaction to a measurement without a baseline.
     missing_baseline: Reaction = "warn"
     #: The reaction to an operator without a formula.
     unknown_operators: Reaction = "warn"
-    #: Whether a measurement below its baseline passes.
+    #: Whether a test passes if its measurement is below its baseline.
     improved_baseline: Improvement = "pass"
     #: Operators that count zero FLOPs in this project, as "namespace::name".
     free_operators: tuple[str, ...] = ()
     #: The metric that summaries and tables show first.
     show: str = "flops"
-    #: "auto": on GitHub Actions, write to the job's summary and annotate the tests.
+    #: Whether to write to the job's summary and annotate tests. "auto" does so on GitHub Actions.
     github: OnGitHub = "off"
     #: Whether measurements become properties of the tests in JUnit reports.
     junit_properties: Switch = "on"
-    #: Whether a model that cannot be counted on shapes alone runs on data, or is an error.
+    #: Whether a model that cannot be counted on shapes alone runs on data or raises an error.
     shapes: ShapesMode = "preferred"
-    #: Whether counting reuses PyTorch's answers about operators, or asks anew each time: for bug reports.
+    #: Whether the metadata of earlier calls of operators is used again. Switching this off helps with bug reports.
     reuse_answers: Switch = "on"
-    #: Patterns of the node ids of tests that are watched, with or without a marker.
+    #: Patterns of the node ids of tests that are watched, even if they have no marker.
     watch: tuple[str, ...] = ()
     #: Names of the devices for which the time of every measurement is estimated.
     time_on: tuple[str, ...] = ()
@@ -103,14 +103,14 @@ class Settings:
         return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
-        """Return the budgets for the test ``nodeid``, the closest one last."""
+        """Return the budgets for the test ``nodeid``. The closest budget is the last one."""
         everywhere = () if self.limits is None else (self.limits,)
         matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)
 
 
 def find_device(settings: Settings, name: str) -> Device:
-    """Return the device called ``name``, in upper or lower case: the project's own profile, or one of the catalog.
+    """Return the device called ``name``: the project's own profile, or one of the catalog. Case does not matter.
 
     Raises:
         ValueError: no device has the name. The message suggests the nearest name and lists all names.

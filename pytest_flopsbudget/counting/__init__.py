@@ -1,1 +1,1 @@
-"""Counting: run a model once and find what it costs. Needs torch, never pytest."""
+"""Counting: run a model once and find its costs. This package needs PyTorch and never imports pytest."""

@@ -1,4 +1,4 @@
-"""The attempts of a measurement: how a model may be run, which attempt follows a failed one, and the notes on it."""
+"""The attempts of a measurement: the ways to run a model, the choice of the next attempt, and the notes on attempts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 Way = Literal["shapes", "settings", "integers", "data"]
-#: All ways to run a model, the fastest first.
+#: All ways to run a model. The fastest way is first.
 WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
-#: The ways that ``shapes="only"`` allows: their counts depend on no data.
+#: The ways that ``shapes="only"`` allows. Their counts do not depend on data.
 SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
 
 
@@ -22,54 +22,55 @@ SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
 class Attempt:
     """How a model is run once."""
 
-    #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
-    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
-    #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
-    #: and operators that need data often need just them.
-    #: "data": on the model's own data.
+    #: "shapes": the model runs on tensors without data. "settings": the tensors have no data, but the values of small
+    #: tensors that the model holds beside its parameters (strides, scales) are known. Like Python numbers, such tensors
+    #: are settings of the model. "integers": the values of integer and boolean tensors (masks, lengths, indices) are
+    #: known too. They are small, and operators that need data often need only these values. "data": the model runs on
+    #: its own data.
     way: Way
-    #: Whether gradients are enabled. A forward pass runs faster without, and few models compute gradients in theirs.
+    #: Whether gradients are enabled. A forward pass runs faster without gradients, and few models compute gradients in
+    #: their forward pass.
     gradients: bool
-    #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
-    #: refuses hooks, which is faster.
+    #: Whether each clone of a module without hooks has separate dicts for hooks. If not, all clones share one dict that
+    #: refuses hooks. This is faster.
     own_hooks: bool
-    #: Whether a run on shapes follows functions that look for a device which the machine may not have.
+    #: Whether a run on shapes also replaces functions that check for a device which the machine may not have.
     any_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt gave no result. It holds texts only, so that it keeps no tensor alive."""
+    """Why an attempt gave no result. It holds text only, so it keeps no tensor alive."""
 
-    #: The exception and the place that raised it: "ZeroDivisionError in shape_rules.py:118: division by zero".
+    #: The exception and the place where it was raised: "ZeroDivisionError in shape_rules.py:118: division by zero".
     text: str
-    #: (operator, path of the module) that first asked for data, if one did.
+    #: (operator, path of its module) for the first operator that needed data; None if no operator needed data.
     asked_for_data: tuple[str, str] | None = None
-    #: The first tensor of the model or its inputs that holds no data, in words; None if all hold data.
+    #: A description of the first tensor without data in the model or its inputs; None if all tensors hold data.
     without_data: str | None = None
-    #: Whether the attempt failed before the model ran, so that knowing some values would not help.
+    #: Whether the attempt failed before the model ran. Known values of some tensors would then not help.
     needs_all_data: bool = False
-    #: Whether the exception is about the text of a tensor, which a model may want for the message of an error.
+    #: Whether code asked for the text of a tensor. A model may do this to build the message of an error.
     wants_text: bool = False
-    #: Whether the exception is about a device that this machine does not have.
+    #: Whether the exception was raised because this machine does not have a device.
     lacks_device: bool = False
-    #: Whether the model holds small tensors as settings, whose values a further run on shapes could use.
+    #: Whether the model holds small tensors as settings. A further run on shapes could use their values.
     has_settings: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LeftAttempt:
-    """An attempt whose result is not used, and the reason."""
+    """An attempt whose result is not used, and the reason for this."""
 
     attempt: Attempt
-    #: The attempt that was made instead; None if there was no other.
+    #: The next attempt; None if there is no next attempt.
     following: Attempt | None
-    #: Why it failed; None if it is repeated for another reason.
+    #: Why the attempt failed; None if the attempt is repeated for another reason.
     failure: Failure | None = None
 
 
 def describe(error: Exception) -> str:
-    """Return the exception with the file and line that raised it, in one line."""
+    """Return one line with the exception, and the file and the line that raised it."""
     text = "".join(traceback.format_exception_only(error)).strip().split("\n", 1)[0]
     kind, _, message = text.partition(": ")
     frames = traceback.extract_tb(error.__traceback__)
@@ -80,14 +81,14 @@ def describe(error: Exception) -> str:
 def choose_next(
     attempt: Attempt, failure: Failure, ways: Sequence[Way], *, needs_gradients: bool, may_enable_gradients: bool
 ) -> Attempt | None:
-    """Return the attempt that follows a failed one; None if there is none.
+    """Return the attempt that follows a failed attempt; None if no further attempt is possible.
 
     Args:
         attempt: the attempt that failed.
-        failure: why it failed.
+        failure: why the attempt failed.
         ways: the ways that are allowed.
         needs_gradients: whether gradients are enabled in every attempt.
-        may_enable_gradients: whether the caller has gradients enabled, so that the model may compute some.
+        may_enable_gradients: whether the caller has enabled gradients. The model may then compute gradients.
     """
     if attempt.way != "data" and failure.lacks_device and not attempt.any_device:
         return replace(attempt, any_device=True)
@@ -111,7 +112,7 @@ def choose_next(
 
 
 def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
-    """Yield what a reader of the result has to know about the attempts before the last one, which succeeded."""
+    """Yield notes for the user on the failed attempts, given the last attempt, which succeeded."""
     failures = [one.failure for one in left if one.failure is not None and one.attempt.way != "data"]
     asked = next((failure.asked_for_data for failure in failures if failure.asked_for_data is not None), None)
     if last.way == "integers" and asked is not None:
@@ -123,13 +124,13 @@ def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
 
 
 def needs_data(asked: tuple[str, str]) -> str:
-    """Return which operator needs data, in which module, in words."""
+    """Return a text that names the operator that needs data, and its module."""
     operator, path = asked
     return f"{operator} in {path or 'the model itself'!r} needs data"
 
 
 def unexpected_failure(failure: Failure) -> str:
-    """Return the note on a model that fails on shapes, and neither on data nor because it needs data."""
+    """Return the note on a model that failed on shapes although it did not need data, and then succeeded on data."""
     return (
         f"could not be counted on shapes ({failure.text}), please report it; ran on real data instead, "
         "and the count may depend on that data"

@@ -1,4 +1,4 @@
-"""The inputs of a measurement: the arguments of the caller or, without any, the example that the model carries."""
+"""Find the inputs of a measurement: the arguments of the caller, or else the example inputs that the model holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Attributes in which models keep example inputs: of Lightning, then of transformers.
+#: Attributes in which models keep example inputs: first the attribute of Lightning, then that of transformers.
 _ATTRIBUTES = ("example_input_array", "dummy_inputs")
 
 
@@ -24,26 +24,26 @@ class Inputs(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    #: The attribute of the model that holds them; empty if the caller gave them.
+    #: The attribute of the model that holds the example inputs; empty if the caller gave the inputs.
     source: str = ""
 
     @property
     def note(self) -> str:
-        """Return a note that names the model's attribute; empty if the caller gave the inputs."""
+        """Return a note that names the attribute with the example inputs; empty if the caller gave the inputs."""
         return f"inputs: the model's own {self.source}" if self.source else ""
 
 
 def find_inputs(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | None) -> Inputs:
-    """Return the arguments of the caller; without any, the example that the model carries; without that, no inputs.
+    """Return the caller's arguments, or else the example inputs that the model holds, or else no inputs.
 
     Args:
-        model: a module, a method of one, or a function that calls modules.
-        args: the positional arguments. A list or a tuple means several. Any other value is the only argument, and
-            so is a subclass of tuple, such as a packed sequence.
+        model: a module, a method of a module, or a function that calls modules.
+        args: the positional arguments. A list or a tuple holds several arguments. Any other value is one argument, and
+            so is an instance of a subclass of tuple, such as a packed sequence.
         kwargs: the keyword arguments.
 
     Raises:
-        UsageError: there are no arguments, and the example that the model carries does not fit it.
+        UsageError: the caller gave no arguments, and the example inputs of the model do not fit the model.
     """
     positional = tuple(args) if type(args) in (tuple, list) else (args,)
     if positional or kwargs:
@@ -57,7 +57,7 @@ def _find_example(model: Any) -> Inputs | None:
         return None if known is None else Inputs(tuple(known[0]), dict(known[1]), "example_inputs")
     module = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
     if not isinstance(module, torch.nn.Module) or (model is not module and getattr(model, "__name__", "") != "forward"):
-        return None  # the example is for calling the model, not for its other methods
+        return None  # the example inputs are for calling the model, not for its other methods
     for name in _ATTRIBUTES:
         example = getattr(module, name, None)
         if isinstance(example, Mapping):
@@ -71,7 +71,7 @@ def _find_example(model: Any) -> Inputs | None:
 
 
 def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any]) -> None:
-    """Refuse token ids as the example of a model for images or sounds: transformers gives them to every model."""
+    """Refuse token ids as the example of a model for images or sounds: transformers sets them in every model."""
     main = getattr(module, "main_input_name", None)
     if isinstance(main, str) and main not in example:
         raise UsageError(
@@ -81,7 +81,7 @@ def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any
 
 
 def required_arguments(model: Callable[..., Any]) -> list[str]:
-    """Return the names of the arguments that have no default; empty if the model has no signature to read."""
+    """Return the names of the arguments without a default; an empty list if the model has no readable signature."""
     target = model.forward if isinstance(model, torch.nn.Module) else model
     try:
         parameters = inspect.signature(target).parameters.values()

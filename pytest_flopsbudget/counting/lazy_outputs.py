@@ -1,4 +1,4 @@
-"""Outputs that do a model's work only when they are used: generators, other lazy iterators, and coroutines."""
+"""Handle lazy outputs, which do a model's work only when they are used: generators, other iterators, and coroutines."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-#: The most items that are taken from one output, since a generator need not end.
+#: The maximum number of items that are taken from one output, since a generator may never end.
 MAX_ITEMS = 1_000
-#: Iterators of Python itself, which do nothing but run what they were made from.
+#: Python's lazy iterators. They do no work besides that of the iterators and functions that they were made from.
 _LAZY = (GeneratorType, map, filter, zip, enumerate)
 
 
 def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
-    """Use an output to its end, so that the work of making it is done.
+    """Take all items of a lazy output, or await it, so that its work is done and counted.
 
     Args:
-        output: what a model returned. Lazy outputs in a list, a tuple or a dict are used too.
-        notes: receives what the reader of the result has to know about it.
-        keep: whether what an iterator yields is returned. A caller who takes one item after the other lets go of them.
+        output: the value that a model returned. Lazy outputs in a list, a tuple or a dict are used too.
+        notes: a set to which notes for the user are added.
+        keep: whether the items are returned. If not, each item is freed before the next one is made, as in a loop.
 
     Returns:
-        The output, or a list of what it yielded.
+        The output, with a list of items in place of each iterator.
     """
     kind = type(output)
     if (kind is list or kind is tuple) and any(map(_may_be_lazy, output)):
@@ -57,7 +57,7 @@ def _take(items: Iterator[Any], notes: set[str], *, keep: bool) -> list[Any]:
         used = take_lazy_outputs(item, notes, keep=keep)
         if keep:
             kept.append(used)
-        del item, used  # what was yielded ends before the next item is made
+        del item, used  # free the item before the next item is made
         if number == MAX_ITEMS:
             notes.add(f"the output is an iterator: only the work of its first {MAX_ITEMS:,} items is counted")
             if isinstance(items, GeneratorType):
@@ -69,10 +69,10 @@ def _take(items: Iterator[Any], notes: set[str], *, keep: bool) -> list[Any]:
 
 
 def _await(awaitable: Awaitable[Any], notes: set[str]) -> Any:
-    """Run a coroutine that waits for nothing but other coroutines."""
+    """Run a coroutine that waits for other coroutines only. If it waits for anything else, add a note and stop it."""
     steps = awaitable.__await__()
     try:
-        while (waits_for := next(steps)) is None:  # it lets other tasks run
+        while (waits_for := next(steps)) is None:  # None means that the coroutine only lets other tasks run
             pass
     except StopIteration as end:
         return end.value

@@ -1,4 +1,4 @@
-"""`measure`: count what one call of a model costs."""
+"""`measure`: count the costs of one call of a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 
-#: A measurement changes modes and attributes that all threads of the process share.
+#: A measurement holds this lock, because it changes modes and attributes that all threads of the process share.
 _ONE_AT_A_TIME = MeasuringLock()
 
 
@@ -40,28 +40,29 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     shapes: ShapesMode = "preferred",
     devices: Sequence[str | Device] = (),
 ) -> Complexity:
-    """Run ``model(*args, **kwargs)`` once and return what it costs.
+    """Run ``model(*args, **kwargs)`` once and return its costs.
 
-    The model runs on shapes alone: nothing is computed, no activation is allocated, and weights and inputs may be real,
-    on ``meta``, or fake. Where sizes or branches depend on data, the model runs on its data instead, and the result has
+    The model runs on shapes alone: nothing is computed, and no activation is allocated. Weights and inputs may be real,
+    on ``meta``, or fake. If sizes or branches depend on data, the model runs on its data instead, and the result has
     ``execution="real"``. In both cases the model, the arguments and the random state stay unchanged.
 
     Args:
-        model: a module, a method of one, or a function that calls modules.
-        args: the positional arguments; a single tensor means a tuple of it. If there are neither positional nor keyword
-            arguments, the example that the model carries is used and named in the notes: ``example_input_array`` of
-            Lightning, ``dummy_inputs`` of transformers.
+        model: a module, a method of a module, or a function that calls modules.
+        args: the positional arguments. A single tensor is the only argument. If there are neither positional nor
+            keyword arguments, the example inputs that the model holds are used and named in the notes:
+            ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
         kwargs: the keyword arguments.
-        backward: count the backward pass of the summed outputs too.
-        reuse_answers: Remember how operators were answered, use shape rules, and leave gradients out of a forward pass.
-            Without it, PyTorch is asked about every call of every operator, which is slow and counts the same.
-        shapes: "only": a model that cannot be counted on shapes alone is an error, instead of a run on data.
+        backward: whether the backward pass of the summed outputs is counted too.
+        reuse_answers: whether the metadata of earlier calls is used again, shape rules are used, and a forward pass
+            runs without gradients. If false, PyTorch computes the metadata of every call. This is slow and gives equal
+            counts.
+        shapes: "only" raises an error if a model cannot be counted on shapes alone, instead of a run on data.
         devices: devices for which to estimate the time: names, or profiles (`Device`).
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and has none or must not use it, no output of it can be
-            differentiated, the example that it carries does not fit it, a cache outside of it cannot be put back, or no
-            device has one of the names.
+            differentiated, its example inputs do not fit it, a cache outside of it cannot be restored, or a device name
+            is unknown.
         Exception: any exception that the model raises.
     """
     known = resolve_devices(devices)
@@ -78,9 +79,9 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> tuple[Complexity, Tracer]:
-    """Measure like `measure`, with inputs that were looked up before, and return the tracer too.
+    """Measure like `measure`, with inputs that were found before, and return the tracer too.
 
-    The tracer is for other parts of `counting`, which need the operators that it counted.
+    Other parts of `counting` need the tracer for the operators that it counted.
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.

@@ -1,13 +1,11 @@
-"""Run one model with its inputs until an attempt gives its complexity: on shapes, with integers, or on data."""
+"""Run one model in several ways until an attempt succeeds: on shapes, with known values, or on data."""
 
 from __future__ import annotations
 
-import gc
 import weakref
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,10 +23,8 @@ from pytest_flopsbudget.counting.attempts import (
     needs_data,
     notes_on,
 )
-from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
-from pytest_flopsbudget.counting.cloning.tensors import clone_sharing_data, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
@@ -36,18 +32,24 @@ from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_sh
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_decomposed
-from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
-from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
+from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.devices import Devices
-from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
-from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake, tensors_in
+from pytest_flopsbudget.counting.original_values import (
+    find_settings,
+    find_tensor_without_data,
+    may_be_known_later,
+    original_tensors,
+    record_batch_sizes,
+    record_block_masks,
+    record_integers,
+)
+from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
 from pytest_flopsbudget.counting.tracing.absent_devices import (
     absent_cuda_idle,
     absent_devices_named,
@@ -65,52 +67,26 @@ from pytest_flopsbudget.counting.tracing.resident import record_existing_gradien
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.counting.tracing.value_reads import TEXT
+from pytest_flopsbudget.counting.trial import Trial, caches_outside
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_flopsbudget.counting.attempts import Way
-    from pytest_flopsbudget.counting.meta.known_values import KnownValues
+    from pytest_flopsbudget.counting.cloning.cloner import Cloner
+    from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 
-#: Attributes of a module that hold its parts.
-_PARTS = frozenset(("_parameters", "_buffers", "_modules"))
-
-
-#: Part of PyTorch's message where C++ code, of an operator that calls others, reads a tensor on the meta device.
+#: Part of PyTorch's error message if C++ code of an operator that calls other operators reads a tensor on meta.
 _UNALLOCATED = "data is not allocated yet"
 
 
-class _Trial:
-    """An attempt under way, with the objects that are made for it."""
-
-    def __init__(self, attempt: Attempt, *, existing_gradients: bool) -> None:
-        self.attempt = attempt
-        self.cloner = Cloner(
-            clone_sharing_data if attempt.way == "data" else clone_to_meta,
-            own_hooks=attempt.own_hooks,
-            gradients=existing_gradients,
-        )
-        self.tracer: Tracer | None = None
-        #: Clones of which one is alive if anything outside of the run refers to the clone of the model or of an input.
-        self.clones: list[weakref.ref[Any]] = []
-        self._had_compiler = compiler_is_loaded()
-
-    def repetition(self) -> Attempt | None:
-        """Return the attempt that repeats this one, whether it failed or not; None if it need not be repeated."""
-        if self.cloner.lacks_hooks:
-            return replace(self.attempt, own_hooks=True)  # the model registered a hook on a module
-        if not self._had_compiler and compiler_is_loaded():
-            return self.attempt  # the model loaded PyTorch's compiler, and only a loaded one can be switched off
-        return None
-
-
 class Run:
-    """One model with its inputs, which is run in one way after another until one of them gives its complexity."""
+    """One model with its inputs. It is run in one way after another until one attempt succeeds."""
 
     def __init__(  # noqa: PLR0913 -- the parameters of `measure`
         self,
@@ -126,21 +102,21 @@ class Run:
         self._model: Callable[..., Any] = unwrap_compiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self._name = name_of(self._model)
-        #: The tracer of the attempt that succeeded; set when one has.
+        #: The tracer of the attempt that succeeded. It is set after this attempt.
         self.tracer: Tracer
         #: The attempts whose results are not used, in order.
         self.left: list[LeftAttempt] = []
-        #: The caches outside of the model, as they were before the first attempt.
+        #: The caches outside of the model, with their content before the first attempt.
         self._outside: OutsideCaches | None = None
 
     def complexity(self, ways: Sequence[Way] = WAYS) -> Complexity:
         """Return the complexity from the first attempt that succeeds.
 
         Args:
-            ways: the ways that are allowed, of which the first is tried first.
+            ways: the allowed ways to run the model. The first one is tried first.
 
         Raises:
-            UsageError: no attempt without data succeeded, and the model or its inputs hold none.
+            UsageError: no attempt without data succeeded, and a tensor of the model or its inputs holds no data.
             Exception: the exception of the last attempt.
         """
         attempt = Attempt(
@@ -148,32 +124,31 @@ class Run:
             gradients=self._takes_gradients(),
             own_hooks=ways[0] == "data" or not self._reuse_answers,
         )
-        with ExitStack() as stack:
-            new_objects = stack.enter_context(new_objects_known())
-            paused = stack.enter_context(ExitStack())
+        with ExitStack() as paused:
             paused.enter_context(gc_paused())
             while True:
                 if attempt.way == "data":
                     paused.close()  # a run on data may leave much garbage
-                trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
-                try:
-                    outcome = self._try(trial, ways)
-                except Exception:
-                    self._restore_caches(trial, new_objects=new_objects)
-                    raise
-                kept = self._restore_caches(trial, new_objects=new_objects)
+                with NewObjects() as new_objects:
+                    trial = Trial(attempt, existing_gradients=self._uses_existing_gradients())
+                    try:
+                        outcome = self._try(trial, ways)
+                    except Exception:
+                        trial.restore_caches(self._outside, new_objects)
+                        raise
+                    kept = trial.restore_caches(self._outside, new_objects)
                 if kept:
                     raise UsageError(
-                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}, and the value from "
-                        "before is not known; it is deleted; keep such a tensor in a buffer of the model, in a dict or "
-                        "in functools.lru_cache"
+                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}; the tensor was "
+                        "deleted, but the value from before the run is not known; keep such a tensor in a buffer of "
+                        "the model, in a dict or in functools.lru_cache"
                     )
                 if not isinstance(outcome, Attempt):
                     return outcome
                 attempt = outcome
 
-    def _try(self, trial: _Trial, ways: Sequence[Way]) -> Complexity | Attempt:
-        """Return the complexity, or the attempt to make next. What the attempt made is freed before the next one."""
+    def _try(self, trial: Trial, ways: Sequence[Way]) -> Complexity | Attempt:
+        """Return the complexity, or the next attempt. The objects of this attempt are freed before the next attempt."""
         try:
             complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
@@ -206,37 +181,8 @@ class Run:
         self.left.append(LeftAttempt(trial.attempt, repeated))
         return repeated
 
-    def _restore_caches(self, trial: _Trial, *, new_objects: bool) -> list[str]:
-        """Put caches outside of the model back as they were before the attempt, and drop the clones.
-
-        Args:
-            trial: the attempt, which is over.
-            new_objects: whether the garbage collector knows the objects that the run made.
-
-        Returns:
-            The places, in words, that kept a tensor of the run, and whose values from before are not known.
-        """
-        tracer, clones, on_meta = trial.tracer, trial.clones, trial.attempt.way != "data"
-        del trial.cloner
-        if tracer is None or self._outside is None:
-            return []
-        tracer.release()
-        memory = tracer.memory
-
-        def is_from_run(tensor: torch.Tensor) -> bool:
-            return (on_meta and tensor.is_meta) or memory.has_allocated(tensor)
-
-        def is_alive() -> bool:
-            return memory.has_living() or any(clone() is not None for clone in clones)
-
-        if new_objects and is_alive():
-            gc.collect()
-        if is_alive():
-            self._outside.restore(is_from_run)
-        return remove_references(is_from_run) if new_objects and is_alive() else []
-
-    def _failure(self, trial: _Trial, error: Exception) -> Failure:
-        """Return why an attempt failed."""
+    def _failure(self, trial: Trial, error: Exception) -> Failure:
+        """Return why the attempt failed."""
         failure = Failure(describe(error), lacks_device=is_about_absent_device(error))
         if trial.attempt.way == "data":
             return failure
@@ -248,7 +194,7 @@ class Run:
         if isinstance(error, ReadsMemoryError):
             asked = (error.instruction, "")
             with suppress(NoMetaCloneError):
-                # The model was refused before its inputs were cloned, and these may be the ones without data.
+                # The model was refused before its inputs were cloned. The inputs may be the tensors without data.
                 trial.cloner.clone((self._args, self._kwargs))
         return replace(
             failure,
@@ -285,33 +231,33 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether the run uses gradients that existed before it.
+        """Return whether the run uses gradients that existed before the run.
 
-        A training step may accumulate into them. A module alone does not, and a backward pass that `measure` adds has
-        to count the same, no matter what was run before.
+        A training step may accumulate into them. A call of a module alone does not use them. A backward pass that
+        `measure` adds must have an equal count after any earlier run, so it does not use them either.
         """
         return not (self._backward or isinstance(self._model, torch.nn.Module))
 
     @staticmethod
     def _steps_optimizer(cloner: Cloner) -> bool:
-        """Return whether an optimizer may step in the run. Its step does nothing without gradients."""
+        """Return whether an optimizer may step during the run. Without gradients, an optimizer's step does nothing."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
-    def _run_on_meta(self, trial: _Trial, ways: Sequence[Way]) -> Complexity:
+    def _run_on_meta(self, trial: Trial, ways: Sequence[Way]) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
             tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
             record_existing_gradients(tracer.memory, cloner, share_memory=False)
-            _record_batch_sizes(tracer.known_values, cloner)
+            record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
-            tracer.may_be_known_later = partial(_may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
+            tracer.may_be_known_later = partial(may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
             if attempt.way == "integers":
-                _record_integers(tracer.known_values, cloner)
+                record_integers(tracer.known_values, cloner)
             else:
-                _record_block_masks(tracer.known_values, cloner)
+                record_block_masks(tracer.known_values, cloner)
             if attempt.way != "shapes":
                 for setting in find_settings(cloner):
                     tracer.known_values.remember_original(cloner.clone_of(setting), setting)
@@ -320,7 +266,7 @@ class Run:
                 cpu_attention_on_meta(),
                 tracer.tracker.following(cloner.modules),
                 local_shards_only(cloner.modules, tracer, on_meta=True),
-                autocast_on_meta(partial(_original_tensors, cloner), tracer.devices.of_meta),
+                autocast_on_meta(partial(original_tensors, cloner), tracer.devices.of_meta),
                 autocast_of_absent_devices(),
                 answered_past_dispatcher(tracer),
                 absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
@@ -331,11 +277,11 @@ class Run:
             reshard(cloner.modules)
             record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
-            # The model caught the exception, and may have taken another path than it takes with data.
+            # The model caught the exception. It may then have taken another path than with data.
             raise NeedsDataError(tracer.asked_for_data[0])
         return self._complexity(tracer, "real" if attempt.way == "integers" else "shapes")
 
-    def _run_on_data(self, trial: _Trial) -> Complexity:
+    def _run_on_data(self, trial: Trial) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=False):
             model, args, kwargs = self._clone_inputs(trial)
@@ -355,13 +301,13 @@ class Run:
                 tracer.restore()
         return self._complexity(tracer, "real")
 
-    def _clone_inputs(self, trial: _Trial) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    def _clone_inputs(self, trial: Trial) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         cloner = trial.cloner
         model, args, kwargs = cloner.clone(self._model), cloner.clone(self._args), cloner.clone(self._kwargs)
         disable_logging(cloner.modules)
         trial.clones = [weakref.ref(clone) for clone in (*cloner.modules[:1], *iterate_tensors((args, kwargs)))]
         if self._outside is None:
-            self._outside = _caches_outside(self._model, cloner)
+            self._outside = caches_outside(self._model, cloner)
         return model, args, kwargs
 
     def _traced(
@@ -417,7 +363,7 @@ def run_backward(outputs: Any) -> None:
             "backward=True, but no output of the model requires a gradient; check requires_grad of its parameters, "
             "or measure without backward"
         )
-    # The gradient of a sum is one for each of its terms.
+    # The gradient of a sum with respect to each of its terms is one.
     seeds = [
         torch.ones_like(item)
         if item.is_nested or is_sharded(item)
@@ -437,93 +383,8 @@ def _make_tracker(model: Callable[..., Any]) -> ModuleTracker:
 
 
 def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
-    """Return the module that ``model`` is, or whose method it is."""
+    """Return ``model`` if it is a module, or the module whose method it is; else None."""
     if isinstance(model, torch.nn.Module):
         return model
     owner = getattr(getattr(model, "func", model), "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) else None
-
-
-def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register which blocks FlexAttention's masks skip: it is a setting of the model, although tensors hold it."""
-    for original, clone in cloner.objects:
-        for count, its_clone in zip(
-            flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
-        ):
-            if has_data(count):
-                known_values.remember(its_clone, count)
-
-
-def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register the batch sizes of packed sequences as known values: recurrent layers read them as numbers."""
-    for packed in cloner.packed_sequences:
-        known_values.track_on_cpu(packed.batch_sizes)
-
-
-def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
-    """Yield the small tensors of the model that are no parameters: attributes and buffers of its modules."""
-    for module in cloner.originals:
-        if isinstance(module, torch.nn.Module) and not isinstance(module, torch.jit.ScriptModule):
-            held = (*module._buffers.values(), *(value for name, value in vars(module).items() if name not in _PARTS))
-            for tensor in tensors_in([tuple(item.values()) if isinstance(item, dict) else item for item in held]):
-                if type(tensor) is torch.Tensor and tensor.numel() <= MAX_ELEMENTS and cloner.has_clone_of(tensor):
-                    yield tensor
-
-
-def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
-    known_values.max_elements = MAX_INTEGER_ELEMENTS
-    for original, clone in _known_integers(cloner):
-        known_values.remember_original(clone, original)
-
-
-def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
-    """Return whether one of the following ways to run the model may know the values of the tensor."""
-    if tensor.is_floating_point():
-        return "data" in ways and find_tensor_without_data(cloner) is None
-    return "integers" in ways and next(_known_integers(cloner), None) is not None
-
-
-def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (original, clone) for tensors of integers or booleans that hold data."""
-    for original, clone in cloner.clones():
-        if (
-            isinstance(original, torch.Tensor)
-            and not (original.is_floating_point() or original.is_complex())
-            and has_data(original)
-            and original.numel() <= MAX_INTEGER_ELEMENTS
-        ):
-            yield original, clone
-
-
-def find_tensor_without_data(cloner: Cloner) -> str | None:
-    """Return the first cloned tensor that holds no data, in words; None if all of them hold data."""
-    names: dict[int, str] = {}
-    tensors: list[torch.Tensor] = []
-    for original, _ in cloner.clones():
-        if isinstance(original, torch.nn.Module):
-            held = (*original.named_parameters(), *original.named_buffers())
-            for name, tensor in held:
-                names.setdefault(id(tensor), name)
-            if isinstance(original, torch.jit.ScriptModule):
-                tensors.extend(tensor for _, tensor in held)  # a scripted module is cloned as a whole
-        elif isinstance(original, torch.Tensor):
-            tensors.append(original)
-    empty = next((tensor for tensor in tensors if not has_data(tensor)), None)
-    if empty is None:
-        return None
-    return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if is_fake(empty) else 'on the meta device'})"
-
-
-def _caches_outside(model: Any, cloner: Cloner) -> OutsideCaches:
-    """Return the caches that the code of the model may use, as they are now."""
-    functions = [original for original, _ in cloner.clones() if type(original) is FunctionType]
-    while isinstance(model, (partial, MethodType)):
-        model = model.func if isinstance(model, partial) else model.__func__
-    if type(model) is FunctionType:
-        functions.append(model)
-    kinds = {*map(type, cloner.modules), *(type(original) for original, _ in cloner.objects)}
-    return OutsideCaches(kinds, functions, cloner.cloned_ids())
-
-
-def _original_tensors(cloner: Cloner) -> Iterator[torch.Tensor]:
-    return (original for original, _ in cloner.clones() if isinstance(original, torch.Tensor))

@@ -1,4 +1,4 @@
-"""Build a model without data: its tensors are on the meta device, and values that follow from numbers are known."""
+"""Build a model without data. Its tensors are on the meta device. Values that follow from Python numbers are known."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class _Builder(ShapesTracer):
-    """Answers operators like `ShapesTracer`, and counts none of them."""
+    """Returns the output of operators like `ShapesTracer`, but counts no operator."""
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Answer like `ShapesTracer`, but faster where a whole tensor is initialized, as constructors do."""
+        """Return the output like `ShapesTracer`, but faster for operators that initialize a whole tensor."""
         if info.returned != (0,) or not (info.fills or info.is_random) or not fills_storage(args[0]):
             return super().answer(info, args, kwargs)
         tensor = args[0]
@@ -39,7 +39,7 @@ class _Builder(ShapesTracer):
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
-        """Count nothing: building a model is not a part of its work."""
+        """Count nothing, because building a model is not part of the model's work."""
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def shape_only() -> Iterator[None]:
 
     No tensor has data, and initializing a weight does nothing, like under ``torch.device("meta")``. In addition, values
     that follow from Python numbers alone are known: a constructor may call ``torch.linspace`` and read the result, and
-    the model may read it when it is measured. Inside the context, a tensor says that it is on the device on which it
-    would be without the context; after it, that it is on ``meta``.
+    the model may read the result when it is measured. Inside the context, ``tensor.device`` is the device on which the
+    tensor would be without the context. After the context, ``tensor.device`` is ``meta``.
 
     Raises:
         UsageError: a constructor reads a value that is not known, such as a random number.
@@ -66,6 +66,6 @@ def shape_only() -> Iterator[None]:
         builder.known_values.carry()
     except NeedsDataError as error:
         raise UsageError(
-            f"shape_only(): building the model reads values back that only data can give ({error}); build it on a real "
-            "device"
+            f"shape_only(): building the model reads values that are not known without data ({error}); build it on a "
+            "real device"
         ) from error

@@ -1,13 +1,13 @@
 """Every private name of PyTorch that this package uses, each once, with the feature that needs it.
 
 A private name may be renamed in any version of PyTorch. So each name is looked up in this file only, and the rest of
-the package imports it from here. No version numbers are compared: the file checks whether the name exists.
-Importing this file always succeeds. A missing name is replaced by a function that raises a `UsageError` when the
-feature is used, unless the entry below describes another reaction.
+the package imports it from here. No version numbers are compared: the file checks whether the name exists. Importing
+this file always succeeds. A missing name is replaced by a function that raises a `UsageError` when the feature is used,
+unless the entry below describes another reaction.
 
 Unless an entry says otherwise, the name exists in PyTorch 2.6, the oldest supported version, and in 2.13. Names of
-PyTorch's operators (``aten._softmax``) are strings in other files: the dispatcher passes them to this package, so that
-a name which does not exist is never used.
+PyTorch's operators (``aten._softmax``) are strings in other files. The dispatcher passes such names to this package, so
+a name that does not exist is never used.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class PrivateName(NamedTuple):
 _REFUSED = "the feature raises UsageError when it is used"
 _ABSENT: Any = object()
 
-#: "module:name" → what needs it, for names that are looked up in modules.
+#: "module:name" → the feature that needs the name, for names that are looked up in modules.
 NAMES: dict[str, PrivateName] = {}
-#: "Class.attribute" → what needs it, for attributes and methods of instances.
+#: "Class.attribute" → the feature that needs the attribute, for attributes and methods of instances.
 ATTRIBUTES: dict[str, PrivateName] = {}
 
 
 def missing(feature: str, name: str) -> UsageError:
-    """Return the error for a feature whose private name this version of PyTorch does not have."""
+    """Return the error for a feature that needs a private name which this version of PyTorch does not have."""
     return UsageError(
         f"{feature} needs {name.replace(':', '.')}, a private part of PyTorch that version {torch.__version__} does "
         "not have; install another version of PyTorch (2.13 has it), and report this one to pytest-flopsbudget"
@@ -74,14 +74,14 @@ def _refusing(feature: str, name: str) -> Callable[..., Any]:
 
 
 def _function(name: str, feature: str) -> Any:
-    """Return the function of this name; if it does not exist, a function that raises a `UsageError`."""
+    """Return the function with this name. If it does not exist, return a function that raises a `UsageError`."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     return _refusing(feature, name) if found is _ABSENT else found
 
 
 def _class(name: str, feature: str) -> Any:
-    """Return the class of this name; if it does not exist, a class that has no instances."""
+    """Return the class with this name. If it does not exist, return a class that has no instances."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     if found is _ABSENT:
@@ -90,14 +90,14 @@ def _class(name: str, feature: str) -> Any:
 
 
 def _optional(name: str, feature: str, without: str, default: Any = None) -> Any:
-    """Return the value of this name; if it does not exist, ``default``."""
+    """Return the value with this name. If it does not exist, return ``default``."""
     NAMES[name] = PrivateName(feature, without)
     found = _look_up(name)
     return default if found is _ABSENT else found
 
 
 def _imported_later(name: str, feature: str) -> Callable[[], Any]:
-    """Return a function that imports the module and returns the value: the import is slow and rarely needed."""
+    """Return a function that imports the module and returns the value. The import is slow and rarely needed."""
     NAMES[name] = PrivateName(feature, _REFUSED)
 
     @functools.cache
@@ -111,7 +111,7 @@ def _imported_later(name: str, feature: str) -> Callable[[], Any]:
 
 
 def _attribute(owner: str, name: str, feature: str) -> Callable[[Any], Any]:
-    """Return a function that returns this attribute, or bound method, of an instance."""
+    """Return a function that takes an instance and returns this attribute, or this bound method."""
     ATTRIBUTES[f"{owner}.{name}"] = PrivateName(feature, _REFUSED)
 
     def get(instance: Any) -> Any:
@@ -165,12 +165,12 @@ TRACED_TENSORS: tuple[type, ...] = (
 
 
 class DispatchMode(TorchDispatchMode):
-    """Base class of the dispatch modes through which this package sees operators run."""
+    """The base class of the dispatch modes in this package. A dispatch mode sees the operators that run."""
 
     supports_higher_order_operators = True
-    #: Whether it leaves operators as they are, so that it steps aside for tracers and compilers.
+    #: Whether the mode does not change operators. Such a mode steps aside for tracers and compilers.
     only_observes = False
-    #: Whether it steps aside now.
+    #: Whether the mode steps aside now.
     steps_aside = False
 
     def __init__(self) -> None:
@@ -178,10 +178,9 @@ class DispatchMode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Without this, PyTorch wraps `__torch_dispatch__` to exclude it from compilation, and imports the whole
-        # compiler for that on the first operator. The import takes more than a second, and compiling is disabled
-        # meanwhile anyway.
-        # Versions that do not read this attribute (2.6) wrap nothing.
+        # Without this method, PyTorch wraps `__torch_dispatch__` to exclude it from compilation. For this, PyTorch
+        # imports the whole compiler on the first operator, which takes more than a second. Compiling is disabled
+        # meanwhile anyway. PyTorch 2.6 does not read this method, and wraps nothing.
         return False
 
 
@@ -202,12 +201,12 @@ pop_mode = _function("torch.utils._python_dispatch:_pop_mode", "Leaving tracers 
 NAMES["torch.utils._python_dispatch:TorchDispatchMode.ignore_compile_internals"] = PrivateName(
     "Compiling functions while watching", "compiled functions run eagerly while they are watched; 2.6 does not have it"
 )
-#: Whether PyTorch compiles functions under a dispatch mode that asks for it.
+#: Whether PyTorch compiles functions under a dispatch mode that allows it.
 compiles_under_modes: bool = hasattr(TorchDispatchMode, "ignore_compile_internals")
 
 
-#: Within it, no `__torch_function__` is called, neither that of a tensor's class nor that of a mode. Without the name,
-#: looking at a tensor calls them.
+#: A context in which no `__torch_function__` is called: neither that of a tensor's class nor that of a mode. If the
+#: name is missing, reading the attributes of a tensor calls them.
 without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
     "torch._C:DisableTorchFunction",
     "Looking at tensors while watching",
@@ -238,16 +237,16 @@ _force_keys = _function("torch._C:_ForceDispatchKeyGuard", "Watching under infer
 
 
 def run_parts(operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
-    """Run, in C++, the operators that a composite operator consists of."""
+    """Run in C++ the operators that the composite operator consists of."""
     if _COMPOSITE_IMPLICIT is _ABSENT:
         raise missing("Watching operators that consist of others", "torch._C.DispatchKey.CompositeImplicitAutograd")
     return _run_for_key(operator)(_COMPOSITE_IMPLICIT, *args, **kwargs)
 
 
 def tracking_views() -> Any:
-    """Return a context in which views are tracked, as above the dispatch mode.
+    """Return a context in which PyTorch tracks views in the way it does before a dispatch mode sees the operator.
 
-    PyTorch's matrix product asks whether a view of a weight takes gradients, and computes in another way if not.
+    PyTorch's matrix product checks whether a view of a weight requires gradients. If not, it computes in another way.
     """
     if _VIEWS is _ABSENT:
         raise missing("Watching under inference mode", "torch._C.DispatchKey.ADInplaceOrView")
@@ -255,7 +254,7 @@ def tracking_views() -> Any:
 
 
 def python_body(operator: HigherOrderOperator) -> Callable[..., Any] | None:
-    """Return the Python function that a higher-order operator runs; None if it has none."""
+    """Return the Python function that a higher-order operator runs; None if it runs no Python function."""
     if _COMPOSITE_EXPLICIT is _ABSENT:
         raise missing("Counting operators that take functions", "torch._C.DispatchKey.CompositeExplicitAutograd")
     body: Callable[..., Any] | None = operator.py_kernels.get(_COMPOSITE_EXPLICIT)
@@ -275,8 +274,8 @@ ATTRIBUTES["Library._destroy"] = PrivateName(
 
 # Autocast.
 
-#: The module in which autocast asks whether CUDA is there, and the function that it asks. Without them, autocast for
-#: CUDA does nothing on a machine without it.
+#: The module in which autocast checks whether CUDA is available, and the function for this check. If they are missing,
+#: autocast for CUDA does nothing on a machine without CUDA.
 _autocast_common: Any = _optional(
     "torch.cuda.amp:common", "Counting a model for CUDA without CUDA", "autocast for CUDA does nothing without CUDA"
 )
@@ -284,9 +283,9 @@ _AUTOCAST_CHECK = "amp_definitely_not_available"
 
 
 def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
-    """Return (owner, name, answer) for the functions by which autocast asks whether CUDA is there, and what it can.
+    """Return (owner, name, replacement) for the functions by which autocast checks CUDA and its abilities.
 
-    The answers are those of a machine that has CUDA.
+    The replacements return the values of a machine with CUDA.
     """
     if not hasattr(_autocast_common, _AUTOCAST_CHECK):
         return []
@@ -319,11 +318,12 @@ def backward_code() -> CodeType:
 
 # Tensors.
 
-#: Creates a tensor of a subclass over the same data.
+#: Creates a tensor of a subclass over the data of another tensor.
 make_subclass: Callable[[type[torch.Tensor], torch.Tensor, bool], torch.Tensor] = _function(
     "torch:Tensor._make_subclass", "Cloning parameters"
 )
-#: Within it, no `__torch_function__` of a subclass is called. Without the name, cloning such a tensor calls it.
+#: A context in which no `__torch_function__` of a subclass is called. If the name is missing, cloning such a tensor
+#: calls it.
 without_subclass_functions: Callable[[], AbstractContextManager[None]] = _optional(
     "torch._C:DisableTorchFunctionSubclass",
     "Cloning tensors of subclasses",
@@ -394,8 +394,9 @@ def is_tensor_type(kind: Any) -> bool:
 
 # Tracers.
 
-#: Functions that run a model and record what it does: (owner, name). Those of `torch.jit` are C++ functions, which its
-#: Python code looks up on each call. `make_fx` and `torch.export` use the tracer of `torch.fx`.
+#: (owner, name) of the functions that run a model and record what it does. The functions of `torch.jit` are C++
+#: functions, which Python code of `torch.jit` looks up on each call. `make_fx` and `torch.export` use the tracer of
+#: `torch.fx`.
 _TRACING = (
     ("torch._C", "_create_graph_by_tracing"),
     ("torch._C", "_create_function_from_trace"),
@@ -414,7 +415,7 @@ NAMES.update(
 )
 
 
-#: Whether `torch.jit.trace` is recording on this thread, so that even the sizes of tensors are recorded.
+#: Returns whether `torch.jit.trace` is recording on this thread. Even the sizes of tensors are recorded then.
 is_tracing: Callable[[], bool] = _optional(
     "torch._C:_is_tracing",
     "Noticing work on other threads",
@@ -430,15 +431,15 @@ def _tracing_owners() -> tuple[tuple[Any, str], ...]:
 
 
 def tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
-    """Return (owner, name, function) of the functions of PyTorch that run a model and record what it does."""
+    """Return (owner, name, function) for each function of PyTorch that runs a model and records what it does."""
     return [(owner, name, getattr(owner, name)) for owner, name in _tracing_owners()]
 
 
 # `torch.compile`.
 
-#: The module of the compiler, imported on first use only. If it is missing, the compiler counts as not loaded.
+#: The module of the compiler. PyTorch imports it on first use. If it is missing, the compiler counts as not loaded.
 COMPILER = "torch._dynamo"
-#: Modules of the errors that compiling raises. If they are missing, such errors are reported as the model's.
+#: Modules that define the errors of the compiler. If they are missing, such errors are reported as errors of the model.
 COMPILER_ERRORS = frozenset(("torch._dynamo.exc", "torch._inductor.exc"))
 #: The attribute of a compiled function that holds the original. If it is missing, a compiled function runs as it is.
 COMPILED_FROM = "_torchdynamo_orig_callable"
@@ -454,18 +455,18 @@ _eval_frame: Any = _optional(
 
 
 def keep_uncompiled(function: Any) -> None:
-    """Keep `torch.compile` away from a function of ours that runs within a compiled one, and from all that it calls."""
+    """Keep `torch.compile` from compiling this function of ours and the functions that it calls."""
     if hasattr(_eval_frame, "set_code_exec_strategy"):
         skip = _eval_frame._FrameAction.SKIP
         _eval_frame.set_code_exec_strategy(function.__code__, _eval_frame._FrameExecStrategy(skip, skip))
 
 
-#: Compiles a graph by the default backend, whose kernels do not pass the dispatcher. Without the name, such kernels are
-#: not noted as unknown.
+#: The class that compiles a graph with the default backend. Its kernels do not reach the dispatcher. If the name is
+#: missing, such kernels are not noted as unknown.
 INDUCTOR: Any = _optional(
     "torch:_TorchCompileInductorWrapper", "Noting compiled kernels while watching", "such kernels are not noted"
 )
-#: Runs the kernels of such a graph; the module is loaded when the first graph is compiled.
+#: The module whose class runs the kernels of such a graph. It is loaded when the first graph is compiled.
 INDUCTOR_GRAPHS = "torch._inductor.output_code"
 NAMES[f"{INDUCTOR_GRAPHS}:CompiledFxGraph"] = PrivateName(
     "Noting compiled kernels while watching", "such kernels are not noted"
@@ -473,21 +474,21 @@ NAMES[f"{INDUCTOR_GRAPHS}:CompiledFxGraph"] = PrivateName(
 
 
 def compiler_is_loaded() -> bool:
-    """Return whether `torch.compile` was used in this process: only a loaded compiler can be disabled."""
+    """Return whether PyTorch's compiler is loaded in this process. Only a loaded compiler can be switched off."""
     return COMPILER in sys.modules
 
 
 # Higher-order operators, which take functions.
 
-#: Name → higher-order operator, for those whose modules are loaded.
+#: Name → higher-order operator, for the operators whose modules are loaded.
 higher_order_operators: Mapping[str, HigherOrderOperator] | None = _optional(
     "torch._ops:_higher_order_ops", "Counting branches and loops", "branches and loops raise UsageError when they run"
 )
 safe_softmax: Callable[..., torch.Tensor] = _function("torch:_safe_softmax", "Counting flex_attention")
 softmax_backward: Callable[..., torch.Tensor] = _function("torch:_softmax_backward_data", "Counting flex_attention")
-#: The module in which `flex_attention` traces its functions. If it is missing, that tracing is counted.
+#: The module in which `flex_attention` traces its functions. If it is missing, this tracing is counted.
 FLEX_OPERATORS = "torch._higher_order_ops.flex_attention"
-#: The check in the public module that refuses meta tensors. If it is missing, PyTorch refuses none.
+#: The check in the public module that refuses meta tensors. If it is missing, PyTorch does not refuse them.
 FLEX_DEVICE_CHECK = "_validate_device"
 flex_vmap = _imported_later("torch.nn.attention.flex_attention:_vmap_for_bhqkv", "Counting flex_attention")
 flex_indexing = _imported_later(
@@ -503,15 +504,15 @@ fake_store = _imported_later("torch.testing._internal.distributed.fake_pg:FakeSt
 fake_work = _imported_later("torch._C._distributed_c10d:FakeWork", "Counting collectives that write in place")
 unbox_process_group = _imported_later("torch._C._distributed_c10d:ProcessGroup.unbox", "Counting collectives")
 resolve_process_group = _imported_later("torch._C._distributed_c10d:_resolve_process_group", "Counting collectives")
-#: The module of asynchronous collectives. If it is missing, this package waits for none of them.
+#: The module of asynchronous collectives. If it is missing, this package does not wait for them.
 ASYNC_COLLECTIVES = "torch.distributed._functional_collectives"
 local_tensor = _attribute("DTensor", "_local_tensor", "Measuring DTensors")
 dtensor_spec = _attribute("DTensor", "_spec", "Measuring DTensors")
 dtensor_dispatcher = _attribute("DTensor", "_op_dispatcher", "Measuring DTensors")
 shard_dim_alltoall = _imported_later("torch:ops._dtensor.shard_dim_alltoall", "Measuring DTensors")
-#: Methods with which DTensors query whole tensors. A method that a version does not have is not called there either.
+#: Methods with which DTensors run operators on whole tensors. If a version lacks a method, it does not call it either.
 DTENSOR_PROPAGATION = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
-#: Functions that empty the caches of DTensors. No version has all: 2.6 has only the last. Other caches are kept.
+#: Functions that empty the caches of DTensors. PyTorch 2.6 has only the last one. If one is missing, its cache is kept.
 _DTENSOR_CACHES = (
     "torch.distributed.tensor.debug:_clear_sharding_prop_cache",
     "torch.distributed.tensor._redistribute:clear_redistribute_planner_cache",
@@ -539,9 +540,9 @@ ATTRIBUTES.update((f"DistributedDataParallel.{name}", PrivateName(_DDP, _REFUSED
 
 
 def reduce_in_python(module: Any, before_forward: Callable[..., Any]) -> None:
-    """Let a `DistributedDataParallel` reduce gradients by hooks in Python, and run ``before_forward`` first.
+    """Make a `DistributedDataParallel` reduce gradients by hooks in Python, and call ``before_forward`` first.
 
-    Its attributes are set without `torch.nn.Module.__setattr__`, which would refuse some of them.
+    The attributes are set without `torch.nn.Module.__setattr__`, because that method would refuse some of them.
     """
     for name in _DDP_STATE:
         if not hasattr(module, name):
@@ -556,7 +557,7 @@ set_module_state = _imported_later("torch.distributed._composable_state:_insert_
 module_states: Callable[[], MutableMapping[Any, Any]] = _imported_later(
     "torch.distributed._composable_state:_module_state_mapping", _FSDP
 )
-#: The method that refuses meta tensors. If it is missing, PyTorch refuses none.
+#: The method that refuses meta tensors. If it is missing, PyTorch does not refuse them.
 FSDP_META_CHECK = "_validate_no_meta_params"
 fsdp_modules = _attribute("FSDPState", "_modules", _FSDP)
 fsdp_flat_data = _attribute("FSDPParam", "_sharded_param_data", _FSDP)
@@ -564,15 +565,15 @@ _fsdp_group = _attribute("FSDPState", "_fsdp_param_group", _FSDP)
 
 
 def fsdp_groups(state: Any) -> list[Any]:
-    """Return the groups of parameters of an `FSDPState`, which has several in newer versions and one in 2.6."""
+    """Return the parameter groups of an `FSDPState`: one group in PyTorch 2.6, several in newer versions."""
     groups = getattr(state, "_fsdp_param_groups", None) or [_fsdp_group(state)]
     return [group for group in groups if group is not None]
 
 
 ATTRIBUTES["FSDPState._fsdp_param_groups"] = PrivateName(_FSDP, "_fsdp_param_group is asked instead")
 
-# Attributes that other files read directly: calling a function for each access would slow down every measurement.
-# Their existence is checked once, here, before a measurement begins.
+# Other files read the attributes below directly, because a function call for each access would slow down every
+# measurement. This file checks once that they exist, before a measurement begins.
 
 _MODULE = torch.nn.Module()
 _DIRECT: Mapping[str, tuple[Any, str]] = {
@@ -593,10 +594,15 @@ ATTRIBUTES.update((name, PrivateName(feature, "nothing is measured")) for name, 
 
 
 def require_attributes() -> None:
-    """Refuse to measure if this PyTorch lacks an attribute without which nothing can be counted.
+    """Raise an error if this version of PyTorch lacks an attribute without which nothing can be counted.
 
     Raises:
         UsageError: an attribute that other files read directly does not exist.
     """
     if _MISSING:
         raise missing(*_MISSING[0])
+
+
+#: Modules of PyTorch's meta kernels. Forward-mode derivatives run a meta kernel without an operator, in order to find
+#: the shape of a product with zeros.
+META_KERNELS = ("torch._refs", "torch._prims", "torch._meta_registrations", "torch._decomp")

@@ -1,6 +1,6 @@
-"""Count what a program computes for real inside a ``with`` block, without changing any of it.
+"""Count the operators that a program runs for real inside a ``with`` block, without changing what the program computes.
 
-Nothing is cloned and nothing is restored: operators run unchanged, and a dispatch mode looks up the cost of each.
+Nothing is cloned and nothing is restored. Operators run unchanged, and a dispatch mode finds the cost of each operator.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
+from pytest_flopsbudget.counting.attempts import describe
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
@@ -47,11 +48,12 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Counts everything that runs inside a ``with`` block, on this thread and on the threads of its backward passes.
+    """Counts all operators inside a ``with`` block, on this thread and on the threads of its backward passes.
 
     Args:
         name: the name of the measurement if the block calls several models or none.
-        reuse_answers: the option of `measure`, for compiled models, which are counted on shapes beside the run.
+        reuse_answers: the option of `measure`. It is used for compiled models, which are counted in a separate run on
+            shapes.
         devices: devices for which to estimate the time.
     """
 
@@ -66,7 +68,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._tracer is not None or self._complexity is not None:
-            raise RuntimeError("a watch is entered once")
+            raise RuntimeError("a watch can be entered only once")
         tracker = WatchedModules(self._name)
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
@@ -91,10 +93,11 @@ class Watch:
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
+        """Make compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
 
-        They run eagerly there anyway, and PyTorch would not compile them after the watch either. Its operators for
-        branches and loops would be compiled together with our code that counts them.
+        In such versions, compiled functions run eagerly under a dispatch mode anyway, and are not compiled after the
+        watch either. But the compiler's operators for branches and loops would be compiled, together with our code that
+        counts them.
         """
         if not self._out:
             self._out = True
@@ -114,7 +117,7 @@ class Watch:
         self.end()
 
     def end(self) -> None:
-        """Stop counting; do nothing if it has stopped already."""
+        """Stop counting. If counting has stopped already, do nothing."""
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
@@ -129,19 +132,20 @@ class Watch:
 
     @property
     def complexity(self) -> Complexity:
-        """Return what was counted, after the watch has ended.
+        """Return the costs that were counted. The watch must have ended.
 
         Raises:
             RuntimeError: the watch has not ended.
         """
         if self._complexity is None:
-            raise RuntimeError("what is watched is counted when the block ends; read it behind the block")
+            raise RuntimeError("a watch sums up its counts when the block ends; read the complexity after the block")
         return self._complexity
 
     def _call_following(self) -> Callable[..., Any]:
         """Return the method that calls a module while the watch is active.
 
-        Code that a test imports may keep it. So it holds on to the watch only, and follows nothing after its end.
+        Code that a test imports may keep the method. So the method refers only to the watch, and does nothing extra
+        after the watch has ended.
         """
         before = torch.nn.Module.__call__
         depth = measurement_depth()
@@ -181,10 +185,10 @@ def _computes(operator: Operator) -> bool:
 
 
 def watch(name: str = "watch", *, reuse_answers: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
-    """Count everything that runs in a ``with`` block; see `Watch`.
+    """Count all operators in a ``with`` block; see `Watch`.
 
     Raises:
-        UsageError: no device has one of the names.
+        UsageError: a device name is unknown.
     """
     return Watch(name, reuse_answers=reuse_answers, devices=resolve_devices(devices))
 
@@ -219,14 +223,15 @@ def _hides_kernels(module: Any) -> bool:
 def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
-    """Count the original of a compiled model on shapes, because no tracer sees operators in compiled kernels."""
+    """Count the original of a compiled model on shapes, because no tracer sees the operators in compiled kernels."""
     from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
     from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
     try:
         _, counted = trace_inputs(module, Inputs(args, kwargs), reuse_answers=reuse_answers)
-    except Exception:  # noqa: BLE001 -- the run itself shows what is wrong with the call
+    except Exception as error:  # noqa: BLE001 -- if the call is wrong, the run itself raises
         tracer.note_unknown("torch.compile")
+        tracer.notes.add(f"a compiled model could not be counted on shapes beside its run ({describe(error)})")
     else:
         tracer.take_over(unwrap_compiled(module), counted, args, kwargs)
 
@@ -238,8 +243,8 @@ def _run_compiled(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
-    if before is not CALL:  # an outer watch, which does this itself
+    """Run a compiled model unchanged. Its backward pass is compiled too. When it runs, it is noted as unknown."""
+    if before is not CALL:  # an outer watch does the steps below
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")

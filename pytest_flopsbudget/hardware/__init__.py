@@ -1,1 +1,1 @@
-"""What devices can do at best, and how long work takes on them at least. Needs neither torch nor pytest."""
+"""The best performance of devices, and the minimum time of work on them. Needs neither torch nor pytest."""

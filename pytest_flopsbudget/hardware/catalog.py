@@ -1,8 +1,8 @@
 """The catalog of devices, with the source of every figure.
 
-If a source gives a figure only with sparsity, the catalog has half of it. If a source gives no figure, it is computed
-from the number of cores, the highest clock and the work a cycle. A figure without a source is called an assumption; it
-is chosen so that an estimated time stays a lower bound.
+If a source gives a rate only with sparsity, the catalog has half of that rate. If a source gives no rate, the rate is
+computed from the number of cores, the highest clock and the work per cycle. A figure without a source is called an
+assumption. It is chosen in such a way that an estimated time is still a lower bound.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _G = 10**9
 _GIB = 2**30
 
-#: Nanoseconds. In a stream of short kernels each takes 3.8 us, 2.9 us of it in the kernel, though launches overlap
-#: with execution.
+#: Nanoseconds. In a stream of short kernels, each kernel takes 3.8 us, although launches overlap with execution. Of
+#: these, the kernel itself runs for 2.9 us.
 _GPU_LAUNCH = 900
 _CUDA_LAUNCH = (
     "launch: NVIDIA Technical Blog, Getting Started with CUDA Graphs, 2019: 3.8 us a kernel of 2.9 us, on a V100"
 )
 _OTHER_GPU_LAUNCH = "launch: assumed to be that of CUDA"
-#: Nanoseconds. Adding one element in place takes about 1 us from Python on a server's core.
+#: Nanoseconds. From Python on a core of a server, adding one element in place takes about 1 us.
 _CPU_LAUNCH = 500
 _CPU_DISPATCH = "launch: assumed, half of what PyTorch's cheapest operators take on a server's core"
 _CUDA_GUIDE = "CUDA C++ Programming Guide, throughput of native arithmetic instructions"
@@ -47,7 +47,7 @@ _A100_SOURCES = (
     "vector rates: NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020, performance specifications of A100",
     _CUDA_LAUNCH,
 )
-# The data sheets give rates with sparsity; these are half of them.
+# The data sheets give rates with sparsity. The rates here are half of those.
 _HOPPER_RATES = {
     "float64": 67_000 * _G,
     "float32": 67_000 * _G,
@@ -67,7 +67,7 @@ _HOPPER_HALVES = "vector rates of halves: NVIDIA H100 Tensor Core GPU Architectu
 
 
 def _per_cycle(cores: int, megahertz: int, work: Mapping[str, int]) -> Mapping[str, int]:
-    """Return rates from the number of cores, the highest clock, and the work of a core in a cycle."""
+    """Return rates that follow from the number of cores, the highest clock, and the work of a core per cycle."""
     return {dtype: cores * megahertz * 10**6 * amount for dtype, amount in work.items()}
 
 
@@ -392,7 +392,7 @@ DEVICES: Mapping[str, Device] = {device.name: device for device in _PROFILES}
 
 
 def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
-    """Return the device called ``name``, in upper or lower case: one of ``own`` profiles, or one of the catalog.
+    """Return the device called ``name``: one of the ``own`` profiles, or one of the catalog. Case does not matter.
 
     Raises:
         ValueError: no device has the name. The message suggests the nearest name and lists all names.
@@ -400,7 +400,7 @@ def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
     devices = {**DEVICES, **(own or {})}
     alike = [device for candidate, device in devices.items() if candidate.casefold() == name.casefold()]
     if alike:
-        # A project's own profile may have the name of a device in the catalog, and replaces it.
+        # A project's own profile replaces a device of the catalog with the same name.
         return alike[-1]
     folded = {candidate.casefold(): candidate for candidate in devices}
     near = nearest_spelling(name.casefold(), folded)
@@ -422,10 +422,10 @@ def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES
 
 
 def resolve_devices(devices: Iterable[str | Device]) -> tuple[Device, ...]:
-    """Return the devices for names and profiles, each device once.
+    """Return the devices for names and profiles. Each device is returned once.
 
     Raises:
-        UsageError: no device has one of the names.
+        UsageError: a device name is unknown.
     """
     try:
         found = [find_device(device) if isinstance(device, str) else device for device in devices]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 #: allows TF32 in cuDNN's convolutions and recurrent layers, and not in matrix products.
 DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")
 
-#: dtype without a rate in a profile → dtypes to compute in instead; the fastest one counts. Converting to another dtype
-#: only adds time, so that the estimate stays a lower bound.
+#: dtype without a rate in a profile → other dtypes to compute in; the one with the fastest rate counts. Converting to
+#: another dtype only adds time, so the estimate is still a lower bound.
 _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "float64": ("float32",),
     "tfloat32": ("float32",),
@@ -23,7 +23,7 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "float8": ("float16", "bfloat16", "float32"),
     "int8": ("float16", "bfloat16", "float32"),
 }
-#: Beginning of a dtype's name → the dtype whose rate it has. A complex number is computed as two real numbers.
+#: Beginning of a dtype's name → the dtype whose rate applies. A complex number is computed as two real numbers.
 _KINDS: Mapping[str, str] = {
     "float8": "float8",
     "qint8": "int8",
@@ -37,25 +37,25 @@ _KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The peak rates of a device. Times that are computed from peaks are lower bounds.
+    """The peak rates of a device. Times that are computed from peak rates are lower bounds.
 
-    Rates are published peaks, without sparsity, at PyTorch's default precision: products of halves are summed in
-    FP32, and products in FP32 are computed in FP32 unless the dtype is "tfloat32".
+    Rates are published peaks, without sparsity, at PyTorch's default precision. Products of halves are summed in FP32.
+    Products in FP32 are computed in FP32, unless the dtype is "tfloat32".
     """
 
     #: The name in the pyproject and in reports: "A100", "raspberry-pi-5".
     name: str
-    #: dtype → FLOPs a second in matrix products and convolutions (for integers, operations).
+    #: dtype → FLOPs per second in matrix products and convolutions. For integer dtypes: operations per second.
     rates: Mapping[str, int]
-    #: dtype → FLOPs a second in all other work, which matrix units cannot do. It has no TF32.
+    #: dtype → FLOPs per second in all other work, which does not run on matrix units. TF32 does not occur here.
     vector_rates: Mapping[str, int]
-    #: Bytes a second between the device's memory and its cores.
+    #: Bytes per second between the device's memory and its cores.
     bandwidth: int
-    #: Bytes of memory, of the largest variant that is sold; None if unknown.
+    #: The bytes of memory of the largest variant that is sold; None if unknown.
     memory: int | None
     #: Nanoseconds that each operator takes in addition to its work.
     launch: int
-    #: Words in the name by which drivers and systems report the device. A final "$" matches the name's end only.
+    #: Words in the names by which drivers and systems report the device. A word with a final "$" must end the name.
     names: tuple[str, ...] = ()
     #: The sources of the figures, one text each: "rates of products, bandwidth: NVIDIA A100 data sheet, 2021".
     sources: tuple[str, ...] = ()
@@ -65,14 +65,15 @@ class Device:
         return hash(self.name)
 
     def rate(self, dtype: str) -> int:
-        """Return the peak FLOPs a second in products of ``dtype``, in PyTorch's spelling: "float32", "float8_e4m3fn".
+        """Return the peak FLOPs per second in products of ``dtype``, in PyTorch's spelling: "float32", "float8_e4m3fn".
 
-        A dtype without a rate has the fastest rate of the dtypes that it may be computed in, or else the fastest.
+        If the dtype has no rate, return the fastest rate of the dtypes that may be used for it, or else the fastest
+        rate of all.
         """
         return _rate(self.rates, dtype)
 
     def vector_rate(self, dtype: str) -> int:
-        """Return the peak FLOPs a second in all work besides products; without vector rates, that of products."""
+        """Return the peak FLOPs per second in work other than products; without such rates, the rate of products."""
         return _rate(self.vector_rates or self.rates, dtype)
 
 

@@ -1,7 +1,7 @@
-"""The roofline model: the least time of an operator on a device, from its arithmetic and the bytes that it moves.
+"""The roofline model: the minimum time of an operator on a device, from its arithmetic and the bytes that it moves.
 
 S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore architectures",
-Communications of the ACM 52(4), 2009. No device exceeds its peak rates, so that every time is a lower bound.
+Communications of the ACM 52(4), 2009. No device exceeds its peak rates, so every computed time is a lower bound.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ _NANOSECONDS = 10**9
 
 
 class Times(NamedTuple):
-    """The least time of operators, in whole nanoseconds, by its cause; the sum of the three is the estimate."""
+    """The minimum time of operators by cause, in whole nanoseconds. The three fields add up to the estimate."""
 
-    #: Time of operators whose arithmetic takes longer than moving their bytes.
+    #: The time of operators whose arithmetic takes longer than moving their bytes.
     compute: int
-    #: Time of operators whose bytes take longer to move than their arithmetic.
+    #: The time of operators for which moving their bytes takes longer than their arithmetic.
     memory: int
-    #: Launch time, which operators take in addition to their work.
+    #: The time of launches, which operators take in addition to their work.
     launch: int
 
 
 def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype: str, launches: int = 1) -> Times:  # noqa: PLR0913, PLR0917 -- the facts about an operator
-    """Return the least time of one operator on ``device``.
+    """Return the minimum time of one operator on ``device``.
 
-    Products and other arithmetic may run at the same time, so that arithmetic takes the longer of both times.
-    Arithmetic and moving bytes may run at the same time, too. Times are rounded down, so that their sums are lower
-    bounds.
+    Products and other arithmetic may run at the same time, so the time of arithmetic is the longer of both times.
+    Arithmetic and moving bytes may run at the same time, too. Times are rounded down, so their sums are lower bounds.
 
     Args:
         device: the device that runs the operator.
-        flops: FLOPs of its products.
-        other_flops: FLOPs of its other arithmetic.
-        bytes_moved: bytes that it reads and writes.
+        flops: the FLOPs of the operator's products.
+        other_flops: the FLOPs of its other arithmetic.
+        bytes_moved: the bytes that it reads and writes.
         dtype: the dtype of its arithmetic, in PyTorch's spelling, "float32"; or "tfloat32", FP32 with products in TF32.
-        launches: number of kernel launches.
+        launches: the number of its kernel launches.
     """
     compute = max(
         flops * _NANOSECONDS // device.rate(dtype) if flops else 0,
@@ -52,7 +51,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
 
 
 def bound_of(compute: int, memory: int, launch: int) -> Bound:
-    """Return the cause of most of the time; of equal causes, the first in the order of the parameters."""
+    """Return the cause that takes the most time. Of equal causes, return the first one in parameter order."""
     if compute >= memory and compute >= launch:
         return "compute"
     return "memory" if memory >= launch else "launch"

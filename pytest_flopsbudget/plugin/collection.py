@@ -1,4 +1,4 @@
-"""Record which tests were collected, file by file, and whether the collection is complete.
+"""Record the collected tests, file by file, and whether the collection is complete.
 
 A baseline entry whose test no longer exists is an orphan. Only a complete collection shows that a test does not exist.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prune_refusal(why: str) -> str:
-    """Return the message that refuses to prune."""
+    """Return the message that says why --flops-budget-prune is refused."""
     return (
         f"--flops-budget-prune: {why}, so it is not known which entries have no test, and nothing was removed; run "
         'without options that leave tests out (-m "" if pytest\'s settings do)'
@@ -27,9 +27,10 @@ def prune_refusal(why: str) -> str:
 
 
 class CollectedTests:
-    """The collected tests of files that have baselines beside them, and what else the collection tells.
+    """The collected tests of files that have baselines, and further data about the collection.
 
-    This is no dataclass: making one takes longer than everything else that a run without measurements pays.
+    This class is no dataclass: making a dataclass takes longer than everything else that this plugin does in a run
+    without measurements.
     """
 
     def __init__(
@@ -40,15 +41,15 @@ class CollectedTests:
     ) -> None:
         #: Test file → its node id, and the ids of the tests in it.
         self.files = files or {}
-        #: Test files whose tests are not all known, for example because the import skipped the file.
+        #: Test files whose tests are not all known, for example because an import skipped the rest of the file.
         self.unfinished = unfinished or set()
-        #: Why the collection is incomplete for the files and folders on the command line; "" where it is complete.
+        #: Why the collection does not contain all tests of the files and folders on the command line; "" if it does.
         self.partial = partial
-        #: Lines for the summary on patterns and keys in pyprojects that the run leaves unused.
+        #: Lines for the summary on patterns and keys in pyprojects that the run did not use.
         self.notes: list[str] = []
-        #: How many tests with a budget the run is to execute.
+        #: The number of tests with a budget that the run will execute.
         self.budgets = 0
-        #: How many tests with a budget were deselected.
+        #: The number of tests with a budget that were deselected.
         self.deselected_budgets = 0
 
     def to_builtins(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class CollectedTests:
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any]) -> CollectedTests:
-        """Convert back what `to_builtins` returned."""
+        """Make the object from the return value of `to_builtins`."""
         files = {Path(path): (nodeid, set(ids)) for path, (nodeid, ids) in data["files"].items()}
         collected = cls(files, set(map(Path, data["unfinished"])), data["partial"])
         collected.notes = data["notes"]
@@ -74,13 +75,13 @@ class CollectedTests:
 
 
 class CollectionRecorder:
-    """A plugin that records everything that is collected, before other plugins deselect tests."""
+    """A plugin object that records all collected tests, before other plugins deselect tests."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        #: Deselected tests, in the order of their deselection.
+        #: The deselected tests, in the order of their deselection.
         self.deselected: list[pytest.Item] = []
-        #: Files and folders whose collection was skipped.
+        #: The files and folders whose collection was skipped.
         self.skipped: list[Path] = []
         self._beside_baselines: dict[Path, bool] = {}
         self._errors = 0
@@ -91,7 +92,7 @@ class CollectionRecorder:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Record a collected file, or that a file could not be collected."""
+        """Record that a file was collected, or that it could not be collected."""
         report = yield
         self._errors += report.failed
         if report.skipped:
@@ -126,24 +127,24 @@ class CollectionRecorder:
         self.deselected += items
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Decide whether the collection is complete, and send it to the controlling process."""
+        """Decide whether the collection is complete, and send the result to the controlling process."""
         self.collected.partial = self.why_partial(session.items)
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput[COLLECTION] = self.collected.to_builtins()
 
     def prune_refusal(self, selected: Sequence[pytest.Item]) -> str:
-        """Return the message that refuses to prune; "" where nothing forbids it before the tests run."""
-        # pytest itself ends a run with files that cannot be collected.
+        """Return why pruning is refused; "" if nothing that is known before the tests run forbids it."""
+        # If files cannot be collected, pytest itself ends the run.
         why = self.why_partial(selected)
         return "" if self._errors or not why else prune_refusal(why)
 
     def why_partial(self, selected: Sequence[pytest.Item]) -> str:
-        """Return why ``selected`` are not all tests in the files and folders on the command line; "" where they are."""
+        """Return why ``selected`` are not all tests in the files and folders on the command line; "" if they are."""
         named = next((arg for arg in self._config.args if "::" in arg), None)
         if named is not None:
             return f"{named} is a part of its file"
         if self._config.getoption("lf", default=False):
-            # It does not collect files without a failure, and does not report which files these are.
+            # pytest does not report which files it left out without a failure.
             return "--lf leaves tests out"
         if self._config.getoption("collectonly"):
             return "--collect-only runs nothing"

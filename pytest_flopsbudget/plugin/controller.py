@@ -1,4 +1,4 @@
-"""In the controlling process: receive every test's report, with and without workers; write baselines and reports."""
+"""The controlling process: receive every test's report, with and without workers; write baselines and reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """A plugin that holds the configuration, which the hooks for test reports do not receive."""
+    """A plugin object that holds the configuration, because pytest does not pass it to the hooks for test reports."""
 
     def __init__(
         self,
@@ -35,30 +35,33 @@ class Controller:
         explain_plugin: ExplainPlugin | None = None,
     ) -> None:
         self._config = config
-        #: Returns the settings and baselines of the run. The first call imports the files that read them.
+        #: Returns the settings and baselines of the run. Its first call imports the files that read them.
         self._get_session = get_session
         self._collected = collected
-        #: Flag that asks for a report → the report's file.
+        #: The flag of a report → the report's file.
         self._reports = reports
-        #: Selects the test to explain; None where no test is to be explained.
+        #: The plugin that selects the test to explain; None if no test is explained.
         self._explain_plugin = explain_plugin
-        #: Errors for the summary: why a report could not be written, or a test could not be explained.
+        #: Errors for the summary. Each one says why a report could not be written, or why a test could not be
+        #: explained.
         self._unwritten: list[str] = []
-        #: Annotations for GitHub Actions, written after the summary.
+        #: Annotations for GitHub Actions. They are written after the summary.
         self._commands: list[str] = []
         self._run_record: RunRecord | None = None
-        #: Tests with a budget that were skipped, or that failed as expected → which of the two.
+        #: Test with a budget that was skipped or failed as expected → which of the two happened.
         self._skipped: dict[str, str] = {}
         self._problems: list[str] = []
-        #: Tests with a part, such as a subtest, that failed in a separate report, before or after the test's report.
+        #: Tests with a part, such as a subtest, that failed in a separate report, before or after the report of the
+        #: test.
         self._failed_in_part: set[str] = set()
-        #: Whether the run ended normally. The exit code does not show it, since pytest.exit() may set any.
+        #: Whether the run ended normally. The exit code does not show this, because pytest.exit() may set any exit
+        #: code.
         self._ran_through = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the test measured. The last attempt counts, and a test passed only if its teardown passed too."""
-        # pytest keeps every report until the run ends, so the verdicts are removed from it to save memory.
-        # Two files outside of the root folder may have tests with one node id.
+        """Record a test's measurements. The last attempt counts. A test passed only if its teardown passed too."""
+        # pytest keeps every report until the run ends, so the verdicts are removed from the report to save memory. Two
+        # files outside of the root folder may have tests with one node id, so the file is part of the key.
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         skipped = report.__dict__.pop("flops_budget_skipped", "")
@@ -79,21 +82,21 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of pytest-xdist the encoding of the terminal on which its failures are shown."""
+        """Send to a worker of pytest-xdist the encoding of the terminal that will show the worker's failures."""
         node.workerinput[ENCODING] = terminal_encoding(self._config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Receive from a worker of pytest-xdist what it collected, and the mistakes that it could not raise."""
+        """Receive from a worker of pytest-xdist the tests that it collected, and the mistakes that it found."""
         output = getattr(node, "workeroutput", {})
         self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
         if COLLECTION in output:
-            # All workers collect the same tests, or the run fails. A worker that died sends nothing.
+            # All workers collect the same tests; otherwise the run fails. A worker that crashed sends nothing.
             self._collected = CollectedTests.from_builtins(output[COLLECTION])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Raise the mistakes that workers found, so that the run ends as without workers."""
+        """Raise a usage error for mistakes that workers found. The run then ends in the same way as without workers."""
         result = yield
         if self._problems:
             raise pytest.UsageError(_lines(self._problems))
@@ -101,7 +104,7 @@ class Controller:
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write and prune the baselines, then write the reports; set the exit code where one cannot be written."""
+        """Write and prune the baselines, then write the reports. Set the exit code if one of them cannot be written."""
         self._update(session)
         self._report(session)
         self._explain(session)
@@ -118,14 +121,14 @@ class Controller:
     def _report(self, session: pytest.Session) -> None:
         if self._run_record is None and not self._reports:
             return
-        # Most runs of pytest measure nothing, and need none of these.
+        # These imports are here because most runs of pytest measure nothing and need none of them.
         from pytest_flopsbudget.config.settings import Settings
         from pytest_flopsbudget.plugin import report_writer
 
         try:
             settings = self._get_session().settings
         except UsageError:
-            # pytest has shown the error before the first test, and ran none.
+            # pytest has shown the error before the first test, and no test ran.
             settings = Settings()
         published = report_writer.publish(settings, session, self._run_record, self._reports)
         self._commands = published.commands
@@ -143,14 +146,14 @@ class Controller:
             self._report_errors([problem], session)
 
     def _report_errors(self, errors: Sequence[str], session: pytest.Session) -> None:
-        """Set the exit code for errors. Print them where pytest has no terminal reporter and so no summary."""
+        """Set the exit code if there are errors. If pytest has no terminal reporter, and so no summary, print them."""
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
             sys.stderr.writelines(f"{_lines([f'ERROR: {error}'])}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
-        """After a complete run, find baseline entries without a test, and remove them with --flops-budget-prune."""
+        """After a complete run, find baseline entries without a test. With --flops-budget-prune, remove them."""
         prune = self._config.getoption("--flops-budget-prune")
         why = self._collected.partial
         if not (why or self._ran_through):
@@ -160,7 +163,7 @@ class Controller:
                 self._get_run_record().errors.append(prune_refusal(why))
             return
         if not (prune or self._run_record is not None or self._collected.files):
-            # Nothing was measured, and no test file has baselines beside it.
+            # Nothing was measured, and no collected test file has baselines.
             return
         run_record = self._get_run_record()
         tests = {file: known for file, known in self._collected.files.items() if file not in self._collected.unfinished}
@@ -169,12 +172,12 @@ class Controller:
             run_record.prune()
 
     def _without_test_file(self) -> dict[Path, str]:
-        """Return the baseline files without a test file, in the folders on the command line → that file's node id."""
+        """Return baseline file → node id of its missing test file, for the folders on the command line."""
         from pytest_flopsbudget.storage.orphans import find_files_without_test
 
         config = self._config
         here = config.invocation_params.dir
-        # Path.is_dir raises for a name that is too long, as a node id may be.
+        # Path.is_dir raises an error for a name that is too long. A node id may be that long.
         folders = [folder for arg in config.args if os.path.isdir(folder := here / arg)]  # noqa: PTH112
         ignored = [str(here / path) for path in config.getoption("ignore") or ()]
         skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
@@ -193,7 +196,7 @@ class Controller:
         return self._run_record
 
     def _notes(self) -> Iterator[str]:
-        """Yield the lines on what the run did not check: unused patterns, and budgets that were left out."""
+        """Yield lines on what the run did not check: unused patterns, and budgets of tests that did not run."""
         if not self._ran_through:
             return
         yield from self._collected.notes
@@ -230,7 +233,7 @@ class Controller:
 
 
 def _lines(messages: Sequence[str]) -> str:
-    """Return the messages, one a line: the names of tests in them are made safe to show."""
+    """Return the messages, one per line. The names of tests in them are made safe to show."""
     from pytest_flopsbudget.reports.wording import visible
 
-    return "\n".join(map(visible, messages))
+    return "\n".join(visible(line) for message in messages for line in message.split("\n"))

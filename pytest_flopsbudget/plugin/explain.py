@@ -1,4 +1,4 @@
-"""Select the one test that --flops-budget-explain names, and find which of its measurements get a page.
+"""Select the one test that --flops-budget-explain names, and find the measurements that get a page.
 
 The controlling process and every worker select the same test. The controlling process writes the pages.
 """
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 FLAG = "--flops-budget-explain"
-#: How many node ids a message names at most.
+#: The maximum number of node ids in a message.
 _MAX_NAMED = 5
 _HOW = "write FILE::TEST as pytest prints it, or FILE::TEST:NAME for one of its measurements"
 _ENDED_EARLY = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
-    """Split what the user typed into a node id and the name of a measurement; return None where no node id matches.
+    """Split the user's text into a node id and the name of a measurement. If no node id matches, return None.
 
-    Ids of parameter sets may contain colons, and so may names. A complete node id wins over one with a name behind it,
-    and a longer node id over a shorter one.
+    Ids of parameter sets may contain colons, and names of measurements may contain colons too. If the whole text is a
+    node id, it has no name of a measurement. If several splits are possible, the longest node id is used.
     """
     nodeids = set(nodeids)
     if asked in nodeids:
@@ -43,21 +43,21 @@ def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | N
 
 
 class ExplainPlugin:
-    """A plugin that selects the test, keeps its outcome, and finds the measurements that the user asked for.
+    """A plugin object that selects the test, keeps its outcome, and finds the measurements that the user asked for.
 
     Args:
         config: the run's configuration.
-        collection_recorder: knows whether everything could be collected.
+        collection_recorder: the recorder, which knows whether everything could be collected.
 
     Raises:
-        UsageError: no test is named, or one in a file that does not exist.
+        UsageError: the user named no test, or a test in a file that does not exist.
     """
 
     def __init__(self, config: pytest.Config, collection_recorder: CollectionRecorder) -> None:
         self._config = config
         self._collection_recorder = collection_recorder
         self._asked: str = config.getoption(FLAG)
-        #: Why the test cannot be explained; the hook that ends the run reports these messages.
+        #: Why the test cannot be explained. The hook at the end of the run reports these messages.
         self.mistakes: list[str] = []
         self._last: pytest.TestReport | None = None
         file, separator, test = self._asked.partition("::")
@@ -66,7 +66,7 @@ class ExplainPlugin:
         self._narrow(file)
 
     def _narrow(self, file: str) -> None:
-        """Collect only the file of the test, unless the command line names other files or tests."""
+        """Make pytest collect only the file of the test, unless the command line names other files or tests."""
         config = self._config
         here = config.invocation_params.dir
         path = _found(file, here, config.rootpath)
@@ -84,7 +84,7 @@ class ExplainPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep only the selected test, before other plugins deselect tests."""
+        """Keep only the selected test. This runs before other plugins deselect tests."""
         nodeids = [item_nodeid(item) for item in items]
         found = self._meant(nodeids)
         if found is None and not self._collection_recorder.failed:
@@ -97,18 +97,18 @@ class ExplainPlugin:
             config.hook.pytest_deselected(items=left_out)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the last report of the last attempt that did not simply pass."""
+        """Keep the last report of the last attempt that did not pass, or else the report of its setup."""
         if report.when == "setup" or not report.passed:
             self._last = report
 
     def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
-        """Return the entries to explain, each with the name of the one measurement to show, or None for all."""
+        """Return (entry, name of the measurement to show) for each entry to explain. None means all measurements."""
         entries = list(entries)
         nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]
 
     def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
-        """Return why there is nothing to explain; "" if there is something, or if pytest reports the reason."""
+        """Return why there is nothing to explain; "" if there is something, or if pytest itself reports the reason."""
         if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
             return ""
         for entry, name in self.pages(entries):
@@ -144,7 +144,7 @@ class ExplainPlugin:
         )
 
     def _meant(self, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
-        """Find the node id that the user asked for, typed as seen from the current folder or from the root folder."""
+        """Find the node id that the user named. It may be relative to the current folder or to the root folder."""
         own = {nodeid: nodeid for nodeid in nodeids}
         typed = {as_typed(nodeid, self._config): nodeid for nodeid in own}
         for spellings in (typed, own):
@@ -155,20 +155,20 @@ class ExplainPlugin:
 
 
 def _absolute(folder: Path, path: str) -> Path:
-    # Symbolic links are not followed, since pytest's node ids do not follow them.
+    # Symbolic links are not followed, because pytest's node ids do not follow them.
     return Path(os.path.normpath(folder / path))
 
 
 def _found(file: str, *folders: Path) -> Path | None:
-    """Return the path of the file in the first of the folders that has it."""
+    """Return the path of the file in the first folder that contains it."""
     try:
         return next((path for folder in folders if (path := _absolute(folder, file)).exists()), None)
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # no file can have this name
         return None
 
 
 def _near_files(file: str, here: Path) -> str:
-    """Return a hint that names files with a similar name in the same folder; "" where there are none."""
+    """Return a hint with files of similar names in the same folder; "" if there are none."""
     import difflib
 
     folder, _, name = file.rpartition("/")

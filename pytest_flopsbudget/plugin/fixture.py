@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FlopsBudget:
-    """Measure models for one test. After the test's body, the plugin judges what was measured."""
+    """Measures models for one test. After the test's body, the plugin judges the measurements."""
 
     def __init__(  # noqa: PLR0913 -- the settings of a test
         self,
@@ -40,10 +40,11 @@ class FlopsBudget:
         self._reuse_answers = reuse_answers
         self._shapes = shapes
         self._latency_policy = latency_policy or LatencyPolicy()
-        # The devices on which the time is estimated.
+        # The devices for which the time is estimated.
         self._devices = devices
         self._test = test
-        # Called before each measurement, so that formulas from hooks and settings are registered only if needed.
+        # This function is called before each measurement. Formulas from hooks and settings are then registered only if
+        # needed.
         self._prepare = prepare
         self._measurements: dict[str, Measurement] = {}
         self._closed = False
@@ -58,29 +59,29 @@ class FlopsBudget:
         backward: bool = False,
         latency: bool = False,
     ) -> Complexity:
-        """Measure ``model(*args, **kwargs)``, on shapes alone where that is possible.
+        """Measure ``model(*args, **kwargs)``, on shapes alone if possible.
 
         Args:
-            model: a module, a method of one, or a function that calls some.
-            args: the positional arguments; a single tensor means a tuple of it. Where neither these nor keyword
-                arguments are given, the example that the model carries is used and named in the measurement's notes:
-                ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
+            model: a module, a method of a module, or a function that calls modules.
+            args: the positional arguments. A single tensor is the only argument. If there are neither positional nor
+                keyword arguments, the example inputs that the model holds are used and named in the measurement's
+                notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.
-            name: distinguishes the measurements of one test. The same name again (in a loop, under hypothesis)
-                keeps the largest measurement.
-            backward: count the backward pass of the summed outputs too.
-            latency: measure the time that the model takes on this machine. A limit or a tolerance on latency also
-                turns this on; of several measurements under one name, only the largest so far is timed.
+            name: distinguishes the measurements of one test. If a name is used again (in a loop, under hypothesis), the
+                largest measurement is kept.
+            backward: whether the backward pass of the summed outputs is counted too.
+            latency: whether the time that the model takes on this machine is measured too. A limit or a tolerance on
+                latency also turns this on. Of several measurements under one name, only the largest so far is timed.
 
         Returns:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
 
         Raises:
-            UsageError: no tensor among the arguments, a model that cannot be called, two models under one name, or a
-                call after the test's body; where the latency is measured, a model without data.
+            UsageError: the model cannot be called, it needs arguments and none of them is a tensor, two models have one
+                name, or the test's body has ended. If the latency is measured: the model has no data.
             Exception: any exception that the model raises.
         """
-        # Imported here so that a run without measurements does not import PyTorch.
+        # Imported here, because a run without measurements should not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 
         name = DEFAULT_NAME if name is None else name
@@ -103,7 +104,7 @@ class FlopsBudget:
 
     @staticmethod
     def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
-        """Measure as rank ``rank`` of ``size`` processes within the context.
+        """Measure as rank ``rank`` of ``size`` processes while the context lasts.
 
         See `pytest_flopsbudget.world`.
 
@@ -116,19 +117,21 @@ class FlopsBudget:
 
     @contextmanager
     def watch(self, name: str | None = None) -> Iterator[Watch]:
-        """Measure the work that really runs in a ``with`` block: several calls, a training step, a loop.
+        """Measure the work that runs for real in a ``with`` block: several calls, a training step, a loop.
 
-        A block may contain other blocks, whose work counts in both. Calls of the fixture count in no block.
+        A block may contain other blocks. The work of an inner block counts in both blocks. Calls of the fixture count
+        in no block.
 
         Args:
-            name: as in a call of the fixture; the same name again keeps the largest measurement.
+            name: the name of the measurement, as in a call of the fixture. If a name is used again, the largest
+                measurement is kept.
 
         Yields:
-            A watch; its ``complexity`` is the measurement once the block has ended.
+            A watch. Its ``complexity`` is the measurement, after the block has ended.
 
         Raises:
-            UsageError: nothing was computed in the block, two different models under one name, or a block after the
-                test's body.
+            UsageError: nothing was computed in the block, two different models have one name, or the test's body has
+                ended.
         """
         name = DEFAULT_NAME if name is None else name
         self._check_open("flops_budget.watch(...)")
@@ -144,7 +147,7 @@ class FlopsBudget:
 
     @contextmanager
     def watch_test(self) -> Iterator[None]:
-        """Measure a watched test, or one example of a hypothesis test, of which the most expensive one counts."""
+        """Measure a watched test, or one example of a hypothesis test. The most expensive example counts."""
         with self._watching(self._test) as (watch, seconds):
             try:
                 yield
@@ -166,8 +169,8 @@ class FlopsBudget:
     def _check_open(self, what: str) -> None:
         if self._closed:
             raise UsageError(
-                f"{what} was called after the test's body, where nothing holds it to the budget any more; "
-                "measure in the test, or in the part of a fixture before its yield"
+                f"{what} was called after the test's body, when the budget is no longer checked; "
+                "measure in the test, or in a fixture before its yield"
             )
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
@@ -190,9 +193,7 @@ class FlopsBudget:
         given = inputs.args or inputs.kwargs
         if (given or required_arguments(model)) and next(iterate_tensors((inputs.args, inputs.kwargs)), None) is None:
             shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
-            carried = (
-                "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
-            )
+            carried = "" if given else ", and the model holds no example inputs (dummy_inputs, example_input_array)"
             raise UsageError(
                 f"flops_budget(model, args): there is no tensor among the arguments, which are {shown}{carried}; hand "
                 "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
@@ -201,16 +202,16 @@ class FlopsBudget:
         return inputs
 
     def _untimed(self, complexity: Complexity) -> Complexity:
-        """Return the watched measurement, with a note if the test has a latency limit, which cannot be enforced."""
+        """Return the watched measurement. If the test has a latency limit, a note says that it is not enforced."""
         if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace
 
-        note = "what is watched is not timed, so that no latency limit holds: call flops_budget(model, inputs)"
+        note = "a watched model is not timed, so its latency limit is not checked: call flops_budget(model, inputs)"
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:
-        """Return whether the measurement is the largest so far under its name. Timing a smaller one would be wasted."""
+        """Return whether the measurement is the largest so far under its name. Only the largest one is timed."""
         known = self._measurements.get(name)
         return known is None or _size(complexity) > _size(known.complexity)
 
@@ -232,7 +233,7 @@ class FlopsBudget:
         )
 
     def close(self) -> list[Measurement]:
-        """Return the measurements, one for each name, and refuse further measurements."""
+        """Return the measurements, one for each name. After this, no measurement is possible."""
         self._closed = True
         return list(self._measurements.values())
 
@@ -247,7 +248,7 @@ def _size(complexity: Complexity) -> tuple[int, int]:
 
 
 def _identity(complexity: Complexity) -> tuple[str, int]:
-    # Buffers are left out, because caches in them grow with the inputs.
+    # Buffers are not compared, because caches in buffers grow with the inputs.
     return complexity.model, complexity.params
 
 

@@ -1,7 +1,7 @@
-"""The hooks that pytest calls: options, marker, fixture, reports of tests, summary. They pass work on to other files.
+"""The hooks that pytest calls: options, marker, fixture, reports of tests, summary. Other files do the work.
 
-Until a test is marked or asks for the fixture, this file imports only the standard library, pytest and small files of
-this package. All other imports are inside of functions.
+Until a test is marked or uses the fixture, this file imports only the standard library, pytest and small files of this
+package. All other imports are inside of functions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MARKER = (
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
 
-#: Flag that asks for a report → what the report is.
+#: The flag of a report → a description of the report.
 _REPORTS = {
     "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
     "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
@@ -55,15 +55,15 @@ _EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: The measurements of a watched test. If the test calls the fixture, the fixture's measurements are used instead.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
-#: What a test's report carries to the controlling process.
+#: The data that a test's report carries to the controlling process.
 _PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
-#: Why a test breaks its budget. The test itself may fail for another reason first.
+#: Why a test breaks its budget. The test itself may also fail for another reason, before the budget is judged.
 _BROKEN: pytest.StashKey[str] = pytest.StashKey()
 _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
 
 
 class _Update(argparse.Action):
-    """Store the word after the "=" in the option string.
+    """An argparse action that stores the word after the "=" in the option string.
 
     An option with an optional value would read the path that follows it on the command line as its value.
     """
@@ -79,7 +79,7 @@ class _Update(argparse.Action):
 
 
 def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Refuse a word that the option does not know, and name a similar one, which argparse would not."""
+    """Refuse a word that the option does not have, and name a similar word. argparse would not name one."""
     config = pluginmanager.get_plugin("pytestconfig")
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
@@ -95,7 +95,7 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the flags. A flag that is not given is None, so that a setting in the pyproject can decide."""
+    """Add the flags. A flag that the user does not give is None. A setting in the pyproject then decides."""
     _check_update_option(pluginmanager)
     group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
     group.addoption(
@@ -158,7 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionRecorder) -> ExplainPlugin | None:
-    """Register the plugin that selects the test to explain; return None without --flops-budget-explain."""
+    """Make the plugin that selects the test to explain. Without --flops-budget-explain, return None."""
     if config.getoption("--flops-budget-explain") is None:
         return None
     if config.getoption("--flops-budget-disable"):
@@ -174,7 +174,7 @@ def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionR
 
 
 def _given_reports(config: pytest.Config) -> dict[str, Path]:
-    """Return the flag of each report that was asked for → the file to write it to."""
+    """Return flag → file, for each report that the command line requests."""
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
     if not given:
         return {}
@@ -187,7 +187,7 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
 
 
 def _get_session(config: pytest.Config) -> BudgetSession:
-    """Return the settings and baselines of this run, which are read when they are first needed."""
+    """Return the settings and baselines of this run. They are read when they are first needed."""
     session = config.stash.get(_SESSION, None)
     if session is None:
         from pytest_flopsbudget.plugin.session import BudgetSession
@@ -197,7 +197,7 @@ def _get_session(config: pytest.Config) -> BudgetSession:
 
 
 def _get_finder(config: pytest.Config) -> PyprojectFinder:
-    """Return the finder of the pyprojects that hold for this run."""
+    """Return the finder of the pyprojects that apply to this run."""
     finder = config.stash.get(_FINDER, None)
     if finder is None:
         finder = PyprojectFinder(config.rootpath, config.invocation_params.dir, config.args)
@@ -206,7 +206,7 @@ def _get_finder(config: pytest.Config) -> PyprojectFinder:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say how many budgets the pyproject has; say nothing where it has no table for this plugin."""
+    """Return a line on the number of budgets in the pyproject; None if the pyproject has no table for this plugin."""
     return _get_session(config).header() if _get_finder(config).may_run_have_table() else None
 
 
@@ -219,7 +219,7 @@ def _requests_fixture(item: pytest.Item) -> bool:
 
 
 def _matches_watch(item: pytest.Item) -> bool:
-    """Return whether the pyproject has the test watched. `find_problems` reports mistakes in the pyproject."""
+    """Return whether a pyproject lists the test as watched. `find_problems` reports mistakes in the pyproject."""
     if not _get_finder(item.config).may_have_table(item.path):
         return False
     with suppress(UsageError):
@@ -228,7 +228,7 @@ def _matches_watch(item: pytest.Item) -> bool:
 
 
 def _watching(item: pytest.Item) -> AbstractContextManager[None]:
-    """Watch the test inside of the block, if its marker or the pyproject asks for that."""
+    """Return a context that watches the test if its marker or a pyproject requests this, and else does nothing."""
     marked = item.get_closest_marker("flops_budget") is not None
     if (
         _requests_fixture(item)
@@ -282,7 +282,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             recorder.collected.notes = pattern_notes(config, _get_session(config), held, recorder.skipped)
         return
     if hasattr(config, "workeroutput"):
-        # A worker cannot end the run. It sends its problems to the controller, which ends the run, and runs no test.
+        # A worker cannot end the run, so it runs no test and sends its problems to the controller. The controller ends
+        # the run.
         from pytest_flopsbudget.plugin.xdist import PROBLEMS
 
         config.workeroutput[PROBLEMS] = problems
@@ -290,19 +291,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     from pytest_flopsbudget.reports.wording import visible
 
-    raise pytest.UsageError("\n".join(map(visible, problems)))
+    raise pytest.UsageError("\n".join(visible(line) for problem in problems for line in problem.split("\n")))
 
 
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
-    """Measure models and hold them to the test's budget; call it with a model and its inputs."""
+    """Measure models, and check them against the test's budget. Call the fixture with a model and its inputs."""
     budget = request.node.stash[_FIXTURE] = _make_budget(request.node)
     return budget
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Drop the measurements of an earlier attempt: a test that runs again measures again."""
+    """Drop the measurements of an earlier attempt, because a test that runs again measures again."""
     _forget(item)
     item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
 
@@ -315,13 +316,13 @@ def _forget(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the test in its call phase, after its body ran, if its measurements break its budget."""
+    """After the test's body, fail the test in its call phase if its measurements break its budget."""
     try:
         with _watching(item):
             result = yield
     except (Exception, pytest.fail.Exception):
-        # A test that fails for another reason is judged too: summary and reports show its numbers. A mistake in its
-        # marker or its baseline is reported when the test no longer fails for that reason.
+        # A test that fails for another reason is judged too, because summary and reports show its numbers. A mistake in
+        # its marker or its baseline is reported only if the test does not fail for another reason.
         with suppress(UsageError):
             _judge(item, own_failure=True)
         raise
@@ -332,7 +333,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
-    """Judge the measurements of a test and keep the verdicts for its report; return why it fails, or ""."""
+    """Judge the measurements of a test, and keep the verdicts for its report. Return why the test fails, or ""."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
@@ -347,7 +348,7 @@ def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the verdicts to the report, and show a broken budget without a traceback."""
+    """Attach the verdicts to the report. A broken budget is shown without a traceback."""
     report = yield
     if call.when == "teardown":
         _forget(item)
@@ -358,9 +359,9 @@ def pytest_runtest_makereport(
     if call.when == "call" and _PAYLOAD in item.stash:
         own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
         item.stash[_PAYLOAD]["own_failure"] = own
-        # Reports take their attributes along, to another process too.
+        # The attributes of a report are sent to another process together with it.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
-    # A skipped test and an expected failure keep the form that pytest gave them.
+    # The reports of a skipped test and of an expected failure keep pytest's form.
     if call.excinfo is None or report.outcome != "failed":
         return report
     if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
@@ -371,7 +372,7 @@ def pytest_runtest_makereport(
 
 
 def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:
-    """Return the message alone: a traceback into this plugin would hide it."""
+    """Return the message without a traceback. A traceback into this plugin would hide the message."""
     line, message = (item.location[1] or 0) + 1, str(error)
     if isinstance(error, UsageError):
         line = _line_in(item.path, error) or line
@@ -379,7 +380,7 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
     copy = type(error)(message).with_traceback(error.__traceback__)
     shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
     if shown.reprcrash is not None:
-        # The short summary has one line for each test: the first line of the message, without the exception's name.
+        # pytest's short summary has one line per test: the first line of the message, without the exception's name.
         shown.reprcrash.message = message.partition("\n")[0]
         shown.reprcrash.path = str(item.path)
         shown.reprcrash.lineno = line
@@ -387,7 +388,7 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
 
 
 def _line_in(path: Path, error: Exception) -> int | None:
-    """Return the innermost line of the file that ``error`` passed through, or None."""
+    """Return the innermost line of the file in the error's traceback; None if the file is not in it."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else None
 

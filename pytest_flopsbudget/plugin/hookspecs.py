@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Call], int]]:  # type: ignore[empty-body]
-    """Return formulas for operators of your own. Called once in a process, before the first test that measures.
+    """Return formulas for your own operators. Called once per process, before the first test that measures.
 
     Args:
         config: the run's configuration.
@@ -27,9 +27,9 @@ def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Ca
 
 @pytest.hookspec
 def pytest_flopsbudget_judged(item: pytest.Item, verdict: Verdict) -> None:
-    """React to the verdict on one measurement. Called after the test's body, in the process that ran it.
+    """React to the verdict on one measurement. This hook is called after the test's body, in the process of the test.
 
     Args:
         item: the test.
-        verdict: the measurement, its limits, and how it compares with its baseline.
+        verdict: the measurement, its limits, and the comparison with its baseline.
     """

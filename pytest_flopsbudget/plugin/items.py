@@ -1,4 +1,4 @@
-"""Questions about one test item."""
+"""Functions that read one test item: node ids, files, and what the user typed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-#: How many paths a suggested command repeats.
+#: The maximum number of paths that a suggested command repeats.
 _MAX_PATHS = 5
 
 
@@ -25,7 +25,7 @@ def item_nodeid(item: pytest.Item) -> str:
 
 
 def nodeid_in(folder: Path, item: pytest.Item) -> str:
-    """Return the item's node id as it would be if ``folder`` was pytest's root folder."""
+    """Return the node id that the item would have if ``folder`` was pytest's root folder."""
     nodeid, root = item_nodeid(item), item.config.rootpath
     if folder == root:
         return nodeid
@@ -37,17 +37,17 @@ def nodeid_in(folder: Path, item: pytest.Item) -> str:
 def _relative_to(folder: Path, file: Path) -> str:
     try:
         return Path(os.path.relpath(file, folder)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return file.as_posix()
 
 
 def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
-    """Return whether the item's file is outside of pytest's root folder, where two files may have equal node ids."""
+    """Return whether the item's file is outside of pytest's root folder. Two such files may have equal node ids."""
     return not node.path.is_relative_to(node.config.rootpath)
 
 
 def item_file(node: pytest.Item | pytest.Collector) -> str:
-    """Return the node id of the item's file. For files outside of the root folder, pytest's node id lacks folders."""
+    """Return the node id of the item's file. For a file outside of the root folder, pytest's node id lacks folders."""
     if not is_outside_root(node):
         return node.nodeid.partition("::")[0]
     try:
@@ -57,7 +57,7 @@ def item_file(node: pytest.Item | pytest.Collector) -> str:
 
 
 def as_typed(nodeid: str, config: pytest.Config) -> str:
-    """Return the node id in the form to type in the folder where pytest was started."""
+    """Return the node id as the user would type it in the folder where pytest was started."""
     here = config.invocation_params.dir
     if here == config.rootpath:
         return nodeid
@@ -69,9 +69,9 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
 
 
 def typed_paths(config: pytest.Config) -> list[str]:
-    """Return the files, folders and tests on the command line if a suggested command has to repeat them.
+    """Return the files, folders and tests on the command line that a suggested command has to repeat.
 
-    The list is empty if pytest collects all of them without being asked to, or if they are so many that nobody would
+    The list is empty if pytest would collect all of them without arguments, or if there are so many that nobody would
     type them.
     """
     if config.args_source.name != "ARGS" or len(config.args) > _MAX_PATHS:
@@ -84,7 +84,7 @@ def typed_paths(config: pytest.Config) -> list[str]:
 
 
 def _is_collected(path: Path, roots: Iterable[Path], config: pytest.Config) -> bool:
-    """Return whether pytest collects the file or folder without being asked to."""
+    """Return whether pytest collects the file or folder without arguments on the command line."""
     path = Path(os.path.normpath(path))
     root = next((root for root in roots if path.is_relative_to(root)), None)
     if root is None or not (path.is_dir() or any(fnmatch(path.name, known) for known in config.getini("python_files"))):
@@ -94,7 +94,7 @@ def _is_collected(path: Path, roots: Iterable[Path], config: pytest.Config) -> b
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:
-    """Return the path relative to pytest's root folder; the absolute path if the file is outside of it."""
+    """Return the path relative to pytest's root folder. If the file is outside of it, return the absolute path."""
     try:
         return str(path.relative_to(config.rootpath))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Time the models of a test where the settings or a limit ask for it."""
+"""Time the models of a test if the settings or a limit ask for it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPolicy:
-    """Whether and how the models of a test are timed if the test itself does not request it."""
+    """Whether and how the models of a test are timed, if the test itself does not request a latency."""
 
-    #: Whether a limit or a tolerance asks for the latency.
+    #: Whether a limit or a tolerance requires the latency.
     wanted: bool = False
-    #: Whether a limit asks for the latency.
+    #: Whether a limit requires the latency.
     limited: bool = False
     #: The machine's name in reports; None for the name of its hardware.
     machine: str | None = None
-    #: The shortest time, in seconds, for which each model is run.
+    #: The minimum time, in seconds, for which each model is run.
     run_time: float = 1.0
     #: Name → device profile, from the pyproject.
     devices: Mapping[str, Device] = field(default_factory=dict)
-    #: Number of other processes of this run, which use the machine at the same time.
+    #: The number of other processes of this run. They use the machine at the same time.
     concurrent_processes: int = 0
 
     def add_latency(self, measured: MeasuredCall) -> Complexity:
-        """Time the call that was measured, and return its complexity with the latency.
+        """Time the measured call, and return its complexity with the latency.
 
         Raises:
             UsageError: the model cannot be timed here.
         """
-        # Only runs that time a model pay for these imports.
+        # These imports are slow, so only runs that time a model import them.
         from msgspec.structs import replace
 
         from pytest_flopsbudget.quantities.metrics import key_for

@@ -1,4 +1,4 @@
-"""Find what a run leaves unused in pyprojects: patterns that match no test, keys that hold for a whole run only."""
+"""Find unused parts of pyprojects: patterns that match no test, and keys that only work for the whole run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.plugin.session import BudgetSession
 
-#: How many near names a message lists at most.
+#: The maximum number of similar names in a message.
 _MAX_NEAR = 3
 
 
 def pattern_notes(
     config: pytest.Config, session: BudgetSession, items: Iterable[pytest.Item], skipped_files: Collection[Path]
 ) -> list[str]:
-    """Return a line for each pattern that matches no test, and for each pyproject with keys that are not used.
+    """Return a line for each pattern that matches no test, and for each pyproject with keys that have no effect.
 
     Args:
         config: the configuration of the run.
-        session: knows the settings for each test.
-        items: all collected tests for which a pyproject may have settings, before any is deselected.
-        skipped_files: test files and folders whose tests are not known, because collecting them was skipped.
+        session: the session, which knows the settings for each test.
+        items: all collected tests for which a pyproject may have settings, before any test is deselected.
+        skipped_files: test files and folders whose collection was skipped. Their tests are not known.
     """
     by_pyproject: dict[Path, tuple[Settings, list[pytest.Item]]] = {}
     run = session.settings
@@ -67,7 +67,7 @@ def pattern_notes(
 
 
 def _patterns(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each pattern of node ids, after the place that sets it."""
+    """Yield (place of the setting, pattern) for each pattern of node ids."""
     for budget in settings.budgets:
         for pattern in budget.match:
             yield f"{budget.source}: match", pattern
@@ -76,11 +76,11 @@ def _patterns(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 class _Scope:
-    """Which patterns a run can decide on. A pattern may match tests that this run was not asked to collect."""
+    """Decides whether a run can judge a pattern. A pattern may match tests that this run was not asked to collect."""
 
     def __init__(self, config: pytest.Config, folder: Path, skipped_files: Collection[Path]) -> None:
         here = config.invocation_params.dir
-        #: The files and folders of which all tests are collected.
+        #: The files and folders whose tests were all collected.
         self._collected = [Path(os.path.normpath(here / arg)) for arg in config.args if "::" not in arg]
         #: The folder of the pyproject.
         self._folder = folder
@@ -88,12 +88,12 @@ class _Scope:
         self._from_testpaths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
     def covers(self, pattern: str) -> bool:
-        """Return whether every test that the pattern may match was collected."""
+        """Return whether the run collected every test that the pattern may match."""
         if any(may_match_below(path, pattern) for path in self._skipped):
             return False
         file = pattern.partition("::")[0]
         fixed = re.split(r"[*?]", file, maxsplit=1)[0]
-        # "tests/test_" names no file: the part behind the last separator belongs to a name that may be longer.
+        # "tests/test_" is no file. The part after the last separator may be the beginning of a longer name.
         path = self._folder / (fixed if fixed == file else fixed.rpartition("/")[0])
         while not path.exists() and path != self._folder:
             path = path.parent
@@ -103,7 +103,7 @@ class _Scope:
 
 
 def _near(pattern: str, tests: Collection[str]) -> str:
-    """Return the names of files or tests that resemble the pattern."""
+    """Return the names of files or tests that are similar to the pattern."""
     file, separator, _ = pattern.partition("::")
     in_file = [nodeid for nodeid in tests if separator and matches_pattern(nodeid.partition("::")[0], file)]
     if in_file:
@@ -112,4 +112,4 @@ def _near(pattern: str, tests: Collection[str]) -> str:
         asked, known = file, [nodeid.partition("::")[0] for nodeid in tests]
     names = sorted(set(known))
     near = difflib.get_close_matches(asked.replace("*", ""), names, n=_MAX_NEAR, cutoff=0.5) or names[:_MAX_NEAR]
-    return f"near names: {', '.join(near)}" if near else "this pyproject holds for no test of the run"
+    return f"near names: {', '.join(near)}" if near else "this pyproject applies to no test of the run"

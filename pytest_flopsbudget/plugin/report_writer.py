@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 
 def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Return the files to write reports to.
+    """Return the files to which reports are written.
 
     Args:
         given: command-line flag → path, as typed in ``folder``.
         folder: the folder where pytest was started.
 
     Raises:
-        UsageError: a path cannot be written to, or two reports share one. Some obstacles appear only on writing.
+        UsageError: a path cannot be written to, or two reports have one path. Some obstacles appear only later, on
+            writing.
     """
     paths: dict[str, Path] = {}
     problems = []
@@ -53,24 +54,24 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
 
 
 class PublishedReports(NamedTuple):
-    """The outcome of writing a run's reports."""
+    """The result of writing a run's reports."""
 
     #: One line for each report that could not be written.
     errors: list[str]
-    #: Annotations for GitHub Actions, one line each, to print in the run's output.
+    #: Annotations for GitHub Actions, to print in the run's output. Each annotation is one line.
     commands: list[str]
 
 
 def publish(
     settings: Settings, session: pytest.Session, run_record: RunRecord | None, paths: Mapping[str, Path]
 ) -> PublishedReports:
-    """Write the reports of a run that ends.
+    """Write the reports at the end of a run.
 
     Args:
         settings: the settings in the pyproject.
         session: the run.
         run_record: the measurements of the run; None if nothing was measured.
-        paths: the flag that asks for a report → its file.
+        paths: the flag of a report → the report's file.
     """
     on_github = settings.github == "auto" and bool(run_record)
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github else None
@@ -109,7 +110,7 @@ def _render(flag: str, report: Report) -> str:
 
 
 def _append_summary(report: Report, path: Path) -> list[str]:
-    """Append the report to the summary of the current GitHub step, cut to the room that is left."""
+    """Append the report to the summary of the current GitHub step. The report is cut to the space that is left."""
     from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY
     from pytest_flopsbudget.reports.markdown.run import text
 
@@ -165,12 +166,12 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
     return Report(run=run, tests=ordered(tests))
 
 
-#: Exit codes of a run that stopped before its last test.
+#: The exit codes of runs that stopped before their last test.
 _CUT_SHORT = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def _version(package: str) -> str:
-    # Read from the installed package's metadata, so that the process that writes reports need not import PyTorch.
+    # The version is read from the installed package's metadata, so that the process does not import PyTorch.
     try:
         return version(package)
     except PackageNotFoundError:
@@ -178,7 +179,7 @@ def _version(package: str) -> str:
 
 
 def top_of_repository(folder: Path) -> Path:
-    """Return the folder of the repository that holds ``folder``; ``folder`` itself where there is no repository."""
+    """Return the top folder of the repository that contains ``folder``; ``folder`` itself if there is no repository."""
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 

@@ -1,4 +1,4 @@
-"""The settings, baselines and budgets of a run, as one process knows them, and the judgement of one test."""
+"""The settings, baselines and budgets of a run in one process, and the judgment of one test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class BudgetSession:
-    """Read settings and baselines once each, and judge every test by them."""
+    """Reads the settings and baselines once each, and judges every test by them."""
 
     def __init__(self, config: pytest.Config, finder: PyprojectFinder) -> None:
         self._config = config
@@ -38,8 +38,8 @@ class BudgetSession:
         self._in_folder: dict[Path, Settings] = {}
         #: Folder of a test file → the settings for its tests.
         self._of_tests: dict[Path, Settings] = {}
-        #: ``id`` of a marker → the marker and its budget. A marker's arguments may not be hashable. The marker is kept
-        #: so that no later marker gets the same ``id``.
+        #: ``id`` of a marker → (the marker, its budget). The marker itself is no key, because its arguments may not be
+        #: hashable. The marker is kept alive, so no later marker gets the same ``id``.
         self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
 
     @cached_property
@@ -49,7 +49,7 @@ class BudgetSession:
         With ``--flops-budget-disable``, a pyproject with mistakes counts as empty.
 
         Raises:
-            UsageError: the pyproject has mistakes. The message names them all.
+            UsageError: the pyproject has mistakes. The message names all of them.
         """
         return self._first_settings(self._finder.folders_of_run()) or Settings()
 
@@ -57,7 +57,7 @@ class BudgetSession:
         """Return the settings for the tests of a file, from the nearest pyproject with a table for this plugin.
 
         Raises:
-            UsageError: the pyproject has mistakes. The message names them all.
+            UsageError: the pyproject has mistakes. The message names all of them.
         """
         folder = test_file.parent
         found = self._of_tests.get(folder)
@@ -88,26 +88,26 @@ class BudgetSession:
     def _shown(self, path: Path) -> str:
         try:
             return Path(os.path.relpath(path, self._config.rootpath)).as_posix()
-        except ValueError:  # on another drive
+        except ValueError:  # the two paths are on different drives
             return path.as_posix()
 
     @cached_property
     def baselines(self) -> Baselines:
-        """The reader of baseline files, which reads each file once."""
+        """The reader of baseline files. It reads each file once."""
         from pytest_flopsbudget.storage.run_record import Baselines
 
-        # Only --flops-budget-update without a mode may replace an entry with merge conflicts: the entry is not new, and
-        # it has two values, so that none can be tightened.
+        # Only --flops-budget-update without a mode may replace an entry with merge conflicts. Such an entry is not new,
+        # and it has two values, so it cannot be tightened.
         return Baselines(torn=self.accepts is True)
 
     @property
     def accepts(self) -> UpdateMode | bool:
-        """Whether the run writes measurements to the baselines: all (True), none (False), or some (the mode)."""
+        """Which measurements the run writes to the baselines: all (True), none (False), or some (the mode)."""
         update: Literal["all"] | UpdateMode | None = self._config.getoption("--flops-budget-update")
         return update is not None if update is None or update == "all" else update
 
     def header(self) -> str | None:
-        """Return the line on the settings for the head of the run; None if settings are missing or wrong."""
+        """Return the line on the settings for the head of pytest's output; None if settings are missing or wrong."""
         try:
             settings = self.settings
         except UsageError:
@@ -115,7 +115,7 @@ class BudgetSession:
         return None if settings.path is None else f"flops-budget: {describe(settings)}"
 
     def find_problems(self, items: Iterable[pytest.Item], test_files: Iterable[Path] = ()) -> list[str]:
-        """Return every mistake in the pyprojects, and in the markers and baselines of ``items``, each one once.
+        """Return all mistakes in the pyprojects, and in the markers and baselines of ``items``, each mistake once.
 
         Args:
             items: the tests that use budgets.
@@ -127,7 +127,8 @@ class BudgetSession:
         checks += [partial(self.settings_of, path) for path in files]
         checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
-        # A dict keeps the order and drops repetitions: each parameter set of a test repeats the mistakes of its marker.
+        # A dict keeps the order and drops repetitions. Each parameter set of a test has the mistakes of the test's
+        # marker.
         return list(dict.fromkeys(filter(None, map(_find_problem, checks))))
 
     def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
@@ -145,7 +146,7 @@ class BudgetSession:
         try:
             return self.settings_of(item.path).devices
         except UsageError:
-            # This mistake has its own message. The markers are checked nevertheless.
+            # This mistake is reported separately. The markers are still checked.
             return {}
 
     @cached_property
@@ -153,7 +154,7 @@ class BudgetSession:
         """The operators with a formula from hooks or the pyproject. The first access registers the formulas.
 
         Raises:
-            UsageError: no operator has one of the names.
+            UsageError: there is no operator with one of the names.
         """
         from pytest_flopsbudget.counting.costs import flops_formula
 
@@ -166,7 +167,7 @@ class BudgetSession:
         return tuple(found)
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
-        """Return the devices on which the item's time is estimated: devices in time-on, in show, or in a limit."""
+        """Return the devices for which the test's time is estimated: devices in time-on, in show, or in a limit."""
         from pytest_flopsbudget.config.settings import find_device
         from pytest_flopsbudget.quantities.metrics import devices_in
         from pytest_flopsbudget.results.limits import limited_devices
@@ -177,7 +178,7 @@ class BudgetSession:
         return tuple(find_device(settings, name) for name in dict.fromkeys(names))
 
     def latency_policy_for(self, item: pytest.Item) -> LatencyPolicy:
-        """Return whether and how the item's measurements are timed."""
+        """Return whether and how the test's measurements are timed."""
         from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency
 
         settings, budgets = self.settings_of(item.path), self._enforced_budgets(item)
@@ -196,20 +197,20 @@ class BudgetSession:
         return bool(self._config.getoption("--flops-budget-disable"))
 
     def _enforced_budgets(self, item: pytest.Item) -> tuple[Budget, ...]:
-        """Return the budgets that the run enforces; with ``--flops-budget-disable`` none, unread, so mistakes pass."""
+        """Return the budgets that the run enforces. With ``--flops-budget-disable``, no budget is read or enforced."""
         return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
-        """Return the budgets of the pyproject and of the markers for the item, the closest one last."""
+        """Return the budgets of the pyproject and of the markers for the test. The closest budget is the last one."""
         settings = self.settings_of(item.path)
         return (*settings.budgets_for(self.matched_nodeid(item, settings)), *self._marker_budgets(item))
 
     def matched_nodeid(self, item: pytest.Item, settings: Settings) -> str:
-        """Return the item's node id as patterns in a pyproject write it: relative to the folder of the pyproject."""
+        """Return the test's node id relative to the pyproject's folder, as patterns in the pyproject are written."""
         return item_nodeid(item) if settings.path is None else nodeid_in(settings.path.parent, item)
 
     def watches(self, item: pytest.Item) -> bool:
-        """Return whether the setting ``watch`` matches the test, with or without a marker."""
+        """Return whether the setting ``watch`` matches the test. A marker makes no difference."""
         settings = self.settings_of(item.path)
         return bool(settings.watch) and settings.watches(self.matched_nodeid(item, settings))
 
@@ -221,16 +222,17 @@ class BudgetSession:
         *,
         own_failure: bool = False,
     ) -> tuple[dict[str, Any] | None, str]:
-        """Judge what a test measured with the fixture, or, if it measured nothing, what was ``watched``.
+        """Judge the measurements that a test made with the fixture, or, if it made none, those of its watch.
 
         Args:
             item: the test.
-            budget: what the fixture measured; None if the test does not take it.
-            watched: what was watched; None if the test was not.
+            budget: the fixture's measurements; None if the test does not use the fixture.
+            watched: the measurements of the watch; None if the test was not watched.
             own_failure: whether the test failed for a reason other than its budget.
 
         Returns:
-            The payload for the test's report, or None; and the failure's text, or "" if the test is within its budget.
+            The payload for the test's report, or None; and the text of the failure, or "" if the test is within its
+                budget.
         """
         if self._disabled:
             return None, ""
@@ -277,7 +279,7 @@ class BudgetSession:
 
     @cached_property
     def _signs(self) -> bool:
-        """Whether the run's terminal can show signs beyond ASCII. With xdist, another process owns the terminal."""
+        """Whether the run's terminal can show signs beyond ASCII. With pytest-xdist, another process owns it."""
         from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
@@ -300,12 +302,12 @@ def _free(_call: object) -> int:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
-    """Return the item's markers, each with the node that carries it, the closest last."""
+    """Return (marker, node that carries it) for each marker of the test. The closest marker is the last one."""
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 
 def _marked_as(mark: pytest.Mark, item: pytest.Item) -> str:
-    """Return the node id of the marked test, with parameters only if the marker belongs to one parameter set."""
+    """Return the node id of the marked test. It includes parameters only if the marker belongs to one parameter set."""
     nodeid = item_nodeid(item)
     callspec = getattr(item, "callspec", None)
     if callspec is None or any(own is mark for own in callspec.marks):

@@ -35,19 +35,19 @@ def write_summary(
     show: str,
     accepts: UpdateMode | bool,
 ) -> None:
-    """Write what the run measured, and what became of its baselines.
+    """Write the measurements of the run, and what was done with its baselines.
 
     Args:
-        reporter: pytest's reporter, which holds the terminal.
-        run_record: what the run measured.
+        reporter: pytest's reporter, which has the terminal.
+        run_record: the record of the measurements.
         settings_of: returns the settings for the tests of a file.
         show: the metric to show.
-        accepts: whether the run accepts what it measures as the new baseline, or which part of it.
+        accepts: which measurements the run accepts as new baselines: all (True), none (False), or some (the mode).
     """
     config = reporter.config
     screen, verbosity = _screen(config), config.get_verbosity()
     paths = typed_paths(config)
-    # Node ids are shown as pytest shows them; a command is typed in the folder where this run was started.
+    # Node ids are shown in pytest's form. Commands are shown as the user would type them in the folder of this run.
     entries = [replace(entry, nodeid=as_typed(entry.nodeid, config)) for entry in run_record]
     if verbosity >= 0:
         reporter.write_sep("=", "flops budgets")
@@ -70,13 +70,13 @@ def write_summary(
 
 
 def write_page(reporter: pytest.TerminalReporter, entry: Entry, name: str | None, settings: Settings) -> None:
-    """Write all that is known about a test's measurements, or about the one that is called ``name``."""
+    """Write the page about a test's measurements, or, if ``name`` is given, about the measurement of this name."""
     nodeid = as_typed(entry.nodeid, reporter.config)
     for verdict in entry.unpack_verdicts():
         if name is None or verdict.name == name:
             reporter.write_sep("=", "flops budget explained")
             if entry.own_failure:
-                reporter.write_line("the test failed for a reason of its own; this is what it measured before")
+                reporter.write_line("the test failed for another reason than its budget; these are its measurements")
             for line in explain_page(nodeid, verdict, _estimated_devices(verdict, settings), _screen(reporter.config)):
                 reporter.write_line(line)
 
@@ -87,7 +87,7 @@ def _screen(config: pytest.Config) -> Screen:
 
 
 def _estimated_devices(verdict: Verdict, settings: Settings) -> list[Device]:
-    """Return the devices for which a measurement has estimated times, those that the pyproject names first."""
+    """Return the devices for which a measurement has estimated times. Devices that the pyproject names come first."""
     estimated = devices_in(verdict.complexity.metrics)
     asked = [name for name in settings.time_on if name in estimated]
     return [find_device(settings, name) for name in dict.fromkeys((*asked, *estimated))]

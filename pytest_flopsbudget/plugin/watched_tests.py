@@ -1,4 +1,4 @@
-"""Measure tests that do not ask for the fixture, by watching what they run."""
+"""Measure tests that do not use the fixture, by watching what they run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def watching(item: pytest.Item, budget: FlopsBudget) -> Iterator[None]:
     """Let ``budget`` measure the call phase of a test.
 
-    A hypothesis test runs many examples, and each example is one measurement. Of a unittest, only the test method is
-    measured, since `setUp` runs in the call phase too.
+    A hypothesis test runs many examples, and each example is one measurement. In a unittest, `setUp` runs in the call
+    phase too, but only the test method is measured.
     """
     handle = getattr(getattr(item, "obj", None), "hypothesis", None)
     instance = getattr(item, "instance", None)

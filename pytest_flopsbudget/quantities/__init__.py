@@ -1,1 +1,1 @@
-"""Metrics, and numbers with units: parsed, written and compared. Imports nothing else of this package."""
+"""Metrics and numbers with units: parse, format and compare them. This package imports nothing else of the plugin."""

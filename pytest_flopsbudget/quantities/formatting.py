@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 _SIGNIFICANT_DIGITS = 4
-#: More decimals of a larger percentage tell a reader nothing, and the numbers of a damaged file may exceed any float.
+#: A percentage with more digits is not useful to a reader. The numbers in a damaged file may exceed any float.
 _LARGEST_PERCENT = 10**15
-#: A whole number of more digits than this is written with an exponent, "1.000e+400": nobody counts its digits.
+#: A whole number with more digits than this is written with an exponent, "1.000e+400".
 _LONGEST_WHOLE = 40
-#: The digits of one part: an integer of more than 4,300 digits, which Python refuses to write, is written in parts.
+#: The number of digits in one part. Python refuses to write an integer of more than 4,300 digits, so it is written in
+#: parts.
 _PART = 3_000
 
 
@@ -41,9 +42,9 @@ def format_exact(value: int | Fraction, metric: Metric) -> str:
 
 
 def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
-    """Format two values to compare: short, or exact if the short forms would look equal.
+    """Format two values to compare. The forms are short, or exact if the short forms would look equal.
 
-    Ratios get as many digits as show the difference.
+    Ratios get enough digits to show the difference.
     """
     pair = format_value(a, metric), format_value(b, metric)
     digits = _SIGNIFICANT_DIGITS
@@ -96,7 +97,7 @@ def format_percent(old: int | Fraction, new: int | Fraction) -> str:
 
 
 class _Notation(NamedTuple):
-    """How values of a metric are printed."""
+    """The way in which values of a metric are written."""
 
     prefixes: tuple[str, ...]
     #: The factor between one prefix and the next.
@@ -117,7 +118,7 @@ def _notation(metric: Metric) -> _Notation:
 
 
 def _decimals(number: Fraction, digits: int) -> int:
-    """Return how many decimals show ``digits`` significant digits of ``number``."""
+    """Return the number of decimals that shows ``digits`` significant digits of ``number``."""
     if 0 < number < 1:
         # Leading zeros are not significant: 0.08333 FLOPs/byte has four digits.
         return digits + _count_digits(math.ceil(1 / number) - 1) - 1
@@ -126,7 +127,7 @@ def _decimals(number: Fraction, digits: int) -> int:
 
 def _count_digits(number: int) -> int:
     """Return the number of decimal digits of a whole number of any size; 0 has one."""
-    # The logarithm of 2 gives a lower bound, which is less by one at most for any number that fits into memory.
+    # The logarithm of 2 gives a lower bound. For any number that fits into memory, it is too small by at most one.
     count = max(1, int((number.bit_length() - 1) * math.log10(2)))
     while number >= 10**count:
         count += 1
@@ -134,21 +135,21 @@ def _count_digits(number: int) -> int:
 
 
 def _grouped(number: int) -> str:
-    """Write a whole number of any size exactly, its digits in groups of three."""
+    """Write a whole number of any size exactly, with its digits in groups of three."""
     parts = []
     while number >= 10**_PART:
         number, part = divmod(number, 10**_PART)
-        # The leading 1 keeps the zeros at the beginning of the part.
+        # The leading 1, which is cut off, keeps the zeros at the beginning of the part.
         parts.append(f"{10**_PART + part:,}".removeprefix("1,"))
     return ",".join([f"{number:,}", *reversed(parts)])
 
 
 def _whole(number: int) -> str:
-    """Write a whole number, one of very many digits with an exponent: "1.235e+400"."""
+    """Write a whole number. A number with very many digits is written with an exponent: "1.235e+400"."""
     exponent = _count_digits(number) - 1
     if exponent < _LONGEST_WHOLE:
         return str(number)
-    # Digits are cut off here, not rounded: the text shows the size of the number.
+    # Digits are cut off and not rounded, because the text only shows the size of the number.
     leading = str(number // 10 ** (exponent - _SIGNIFICANT_DIGITS + 1))
     return f"{leading[0]}.{leading[1:]}e+{exponent}"
 
@@ -158,11 +159,11 @@ def _rounded(number: Fraction, digits: int) -> Fraction:
 
 
 def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
-    """Write a rounded number; an exact one has no trailing zeros."""
+    """Write a rounded number. An exact number has no trailing zeros."""
     decimals = _decimals(number, digits)
     if number.denominator == 1 and (exact or decimals == 0):
         return _whole(math.floor(number))
-    # Whole numbers instead of floats, because the numbers of a damaged file may exceed any float.
+    # These are whole numbers and not floats, because the numbers in a damaged file may exceed any float.
     whole, rest = divmod(round(number * 10**decimals), 10**decimals)
     text = f"{whole}.{rest:0{decimals}d}" if decimals else _whole(whole)
     return text.rstrip("0") if exact else text

@@ -26,9 +26,9 @@ Amount = int | Fraction
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured quantity; every value of it is exact, and a whole number unless it is a ratio."""
+    """One measured quantity. All its values are exact. They are whole numbers, unless the metric is a ratio."""
 
-    #: The name in markers, in the pyproject, in baselines and reports.
+    #: The name of the metric in markers, in the pyproject, in baselines and in reports.
     key: str
     #: The name of the quantity in table heads.
     title: str
@@ -44,9 +44,10 @@ class Metric:
     divisor: int = 1
     #: For a ratio, the stored metrics whose sum is the denominator.
     over: tuple[str, ...] = ()
-    #: The value if a measurement does not store the metric; None if it is then unknown.
+    #: The value if a measurement does not store the metric; None if the value is unknown then.
     absent: int | None = None
-    #: What the name in brackets names; None if the metric has one value. Named metrics are measured on request only.
+    #: The thing that the name in brackets names; None if the metric has one value only. Metrics with such a name are
+    #: measured on request only.
     per: Per | None = None
     #: "less": a limit is a maximum. "more": a limit is a minimum.
     better: Better = "less"
@@ -106,7 +107,7 @@ _ROWS = (
 #: Key without brackets → row of this table, in the order in which reports show the metrics.
 METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
 
-#: The keys without brackets that results and baselines store; the others are derived from them.
+#: The keys without brackets that results and baselines store. The other metrics are derived from them.
 STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived and metric.per is None)
 
 #: The keys that results and baselines store with the name of a device or machine in brackets.
@@ -121,7 +122,7 @@ def base_of(key: str) -> str:
 
 
 def name_in(key: str) -> str | None:
-    """Return the name in brackets: "A100" for "time[A100]"; None if there is none."""
+    """Return the name in brackets: "A100" for "time[A100]"; None if the key has no brackets."""
     _, bracket, name = key.partition("[")
     return name[:-1] if bracket and name.endswith("]") else None
 
@@ -135,19 +136,19 @@ def metric_of(key: str) -> Metric:
     """Return the row of ``key``, with or without a name in brackets.
 
     Raises:
-        KeyError: no such metric.
+        KeyError: the table has no such metric.
     """
     return METRICS[base_of(key)]
 
 
 def is_key(key: str, among: Iterable[str] = METRICS) -> bool:
-    """Return whether ``key`` is valid for a metric in ``among``; names in brackets are checked too."""
+    """Return whether ``key`` is a valid key of a metric in ``among``. A name in brackets is checked too."""
     base = base_of(key)
     if base not in METRICS or base not in among:
         return False
     name = name_in(key)
     if name is None:
-        # A measurement is made on one machine, so the key need not name the machine.
+        # A measurement is made on one machine, so the key may leave out the machine.
         return key == base and METRICS[base].per != "device"
     return bool(name) and "]" not in name and METRICS[base].per is not None
 
@@ -158,7 +159,7 @@ def is_stored(key: str) -> bool:
 
 
 def is_optional(key: str) -> bool:
-    """Return whether ``key`` is measured on request only, so that one run may have it and the next may not."""
+    """Return whether ``key`` is measured on request only. A run may then lack a metric of the run before."""
     return METRICS[base_of(key)].per is not None
 
 
@@ -181,7 +182,7 @@ def devices_in(keys: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def parts_of(key: str) -> tuple[str, ...]:
-    """Return the stored keys whose sum is the value of ``key``; a stored key returns itself."""
+    """Return the stored keys whose sum is the value of ``key``. For a stored key, this is the key itself."""
     return _named(METRICS[base_of(key)].derived, key) or (key,)
 
 
@@ -196,7 +197,7 @@ def _named(bases: tuple[str, ...], key: str) -> tuple[str, ...]:
 
 
 def count_of(metrics: Mapping[str, int], key: str) -> int | None:
-    """Return the value of ``key``, which must not be a ratio, from stored metrics; None if it was not measured."""
+    """Return the value of ``key`` from stored metrics; None if it was not measured. ``key`` must not be a ratio."""
     value = metrics.get(key)
     base = base_of(key)
     if value is not None or base not in METRICS or not METRICS[base].derived:
@@ -210,7 +211,7 @@ def count_of(metrics: Mapping[str, int], key: str) -> int | None:
 def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
     """Return the value of ``key``, stored or derived, from stored metrics.
 
-    None if it was not measured, or if it is a ratio with denominator 0.
+    Return None if the metric was not measured, or if it is a ratio with denominator 0.
     """
     value = count_of(metrics, key)
     base = base_of(key)
@@ -224,16 +225,16 @@ def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
 
 
 def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """Return the value of ``key`` in a measurement, whose defaults apply: without processes, communication is 0.
+    """Return the value of ``key`` in a measurement. Defaults apply: without processes, communication is 0.
 
-    ``key`` need not name the machine, because a measurement is made on one machine.
+    ``key`` may leave out the machine, because a measurement is made on one machine.
     """
     value = value_of(metrics, measured_key(metrics, key))
     return METRICS[key].absent if value is None and key in METRICS else value
 
 
 def measured_key(metrics: Iterable[str], key: str) -> str:
-    """Return ``key`` with the name of the measuring machine added, if the metric has one and ``key`` does not."""
+    """Return ``key`` with the name of the measuring machine, if the metric needs such a name and ``key`` has none."""
     if key not in METRICS or METRICS[key].per != "machine":
         return key
     return next((own for own in metrics if base_of(own) == key), key)

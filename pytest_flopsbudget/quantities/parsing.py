@@ -43,9 +43,10 @@ _NUMBER = (
     r"\s*(?P<unit>(?![0-9.,_+-]).*)"
 )
 _RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
-#: Maximum length of a quantity, so that Python's limit on the digits of an integer is never reached.
+#: The maximum length of a quantity. It is so short that Python's limit on the digits of an integer is never reached.
 _LONGEST_TEXT = 100
-#: The first amount that is refused. Reports hold amounts of up to 100 digits, and floats hold numbers of up to 308.
+#: The smallest amount that is refused. Reports hold amounts of up to 100 digits; floats hold numbers of up to 308
+#: digits.
 TOO_LARGE = 10**100
 
 _EXAMPLES: Mapping[Unit, str] = {
@@ -71,12 +72,12 @@ _ALLOWED: Mapping[Unit, str] = {
 def parse_quantity(value: object, metric: Metric) -> int:
     """Parse an amount into a whole number in the unit of ``metric``, rounded down.
 
-    Measured values are whole numbers, so rounding a limit down does not change which of them are within it.
+    Measured values are whole numbers, so rounding a limit down does not change which values are within the limit.
 
     Args:
         value: a whole number, or text such as "8.2 GFLOPs", "4.1 GMACs" (2 FLOPs each), "1.7G", "25.6M", "8B"
             (billions, of a count only), "25_600_000", "96 MiB" (2^20 bytes each), "96 MB" (10^6) or "3 ms".
-        metric: the metric of the amount. Times are whole nanoseconds, and written with their unit.
+        metric: the metric of the amount. A time is parsed into whole nanoseconds, and must have a unit.
 
     Raises:
         ValueError: ``value`` is no such quantity. The message does not say where it was written.
@@ -124,7 +125,7 @@ def parse_percent(value: object) -> Fraction:
     """Parse a percentage: "1%" is 1/100, "0.5 %" is 1/200.
 
     Raises:
-        ValueError: not a percentage of zero or more. The message does not say where ``value`` was written.
+        ValueError: ``value`` is not a percentage of zero or more. The message does not say where ``value`` was written.
     """
     read = read_number(value) if isinstance(value, str) else None
     if read is None or read.unit != "%" or "," in read.digits or read.number < 0:
@@ -141,7 +142,8 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
         metric: the metric that may grow.
 
     Raises:
-        ValueError: none of these. The message does not say where ``value`` was written.
+        ValueError: ``value`` is neither a share, an amount nor such a table. The message does not say where ``value``
+            was written.
     """
     if isinstance(value, Mapping):
         return _parse_allowances(value, metric)
@@ -154,7 +156,7 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
 
 def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed spelling that is most similar to ``word``, or None; case and dashes matter least."""
+    """Return the allowed word that is most similar to ``word``, or None. Case and dashes count least."""
     spellings = list(allowed)
     alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
     return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
@@ -165,11 +167,11 @@ def _folded(word: str) -> str:
 
 
 def quote_value(value: object) -> str:
-    """Return ``value`` for a message: its repr, shortened if it is long."""
+    """Return the repr of ``value`` for a message. A long repr is shortened."""
     try:
         text = repr(value)
     except ValueError:
-        # Python writes no integer of more than 4,300 digits in decimal.
+        # Python refuses to write an integer of more than 4,300 digits in decimal.
         text = (
             hex(value) if isinstance(value, int) else f"a {type(value).__name__} with a number of thousands of digits"
         )
@@ -238,7 +240,7 @@ def refuse_decimal_comma(text: str, read: ParsedNumber, factor: Fraction | int) 
 
 
 def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
-    """Return a number that has no unit; raise ValueError if it needs one or is negative."""
+    """Return the value of a number without a unit. Raise ValueError if the number needs a unit or is negative."""
     if number < 0:
         raise ValueError(f"{quote_value(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
     if metric.unit == "ns" and number != 0:
@@ -250,7 +252,7 @@ def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
 
 @functools.cache
 def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
-    """Return the units in which ``metric`` may be written, each with its factor to the metric's unit."""
+    """Return unit → factor to the metric's unit, for each unit in which ``metric`` may be written."""
     if metric.unit == "bytes":
         factors = DECIMAL_FACTORS | BINARY_FACTORS
         return {**{f"{prefix}B": factor for prefix, factor in factors.items()}, "byte": 1, "bytes": 1}

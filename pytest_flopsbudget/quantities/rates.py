@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Speed = Literal["FLOP/s", "B/s"]
 
-#: Unit → FLOPs, or operations on integers; a multiply-accumulate is two.
+#: Unit → number of FLOPs, or of operations on integers. A multiply-accumulate is two FLOPs.
 _WORK: Mapping[str, int] = {
     "FLOP/s": 1,
     "FLOPs/s": 1,
@@ -34,7 +34,7 @@ _WORK: Mapping[str, int] = {
     "": 1,
 }
 _FACTORS: Mapping[Speed, Mapping[str, int]] = {
-    # A prefix alone is enough, "19.5T"; a number without a prefix is not.
+    # A prefix alone is enough, as in "19.5T". A number without a prefix is not enough.
     "FLOP/s": {
         f"{prefix}{word}": factor * size
         for word, size in _WORK.items()
@@ -56,7 +56,8 @@ def parse_rate(value: object, speed: Speed) -> int:
     The result is rounded up, so that a time computed from it remains a lower bound.
 
     Args:
-        value: text: "312 TFLOP/s", "312 TFLOPS", "19.5T", "26 TOPS", "13 TMAC/s" (2 each); "1555 GB/s", "1.5 TiB/s".
+        value: text: "312 TFLOP/s", "312 TFLOPS", "19.5T", "26 TOPS", "13 TMAC/s" (2 FLOPs each); "1555 GB/s", "1.5
+            TiB/s".
         speed: the unit of the result, "FLOP/s" or "B/s".
 
     Raises:

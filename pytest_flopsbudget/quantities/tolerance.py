@@ -9,11 +9,11 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Growth over a baseline that passes. A value within either of the two allowances passes."""
+    """The growth over a baseline that is allowed. A value passes if it is within either of the two allowances."""
 
-    #: Relative allowance, a share of the old value: 1/100 is one percent.
+    #: The relative allowance, as a share of the old value: 1/100 is one percent.
     relative: Fraction = Fraction(0)
-    #: Absolute allowance, in the metric's unit.
+    #: The absolute allowance, in the metric's unit.
     absolute: int = 0
 
     def growth(self, old: int) -> int:

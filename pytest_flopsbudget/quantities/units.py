@@ -1,4 +1,4 @@
-"""The prefixes of units, and what each multiplies by."""
+"""The prefixes of units, and their factors."""
 
 from __future__ import annotations
 

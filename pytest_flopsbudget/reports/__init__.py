@@ -1,1 +1,1 @@
-"""Turn verdicts into texts for people and for programs. Needs neither torch nor tracing."""
+"""Turn verdicts into text for people and for programs. This package needs neither torch nor tracing."""

@@ -1,7 +1,7 @@
-"""Advise what usually makes a module cheaper, by its numbers, its class and its shape; no code is read.
+"""Advise how a module usually becomes cheaper. The rules look at its numbers, its class and its shape, not at its code.
 
 Each rule is a function that returns half a sentence, or None if it does not apply. The first rule that applies gives
-the advice; if none applies, there is no advice.
+the advice. If no rule applies, there is no advice.
 """
 
 from __future__ import annotations
@@ -28,35 +28,37 @@ if TYPE_CHECKING:
 _BATCH_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 _LAYER = re.compile(r"(\d+)->(\d+)")
 _GROUPS = re.compile(r"groups (\d+)")
-#: Bytes of a float32. If all parameters have this size and nothing is converted, the model computes in float32.
+#: The bytes of a float32 number. If all parameters have this size and no tensor is converted, the model computes in
+#: float32.
 _FLOAT32_BYTES = 4
-#: The output layer over a vocabulary is wide. Layers inside a model have at most four times as many outputs as inputs.
+#: The output layer over a vocabulary has more outputs than both of these: 10,000, and 4 times its inputs. Layers inside
+#: of a model have at most 4 times as many outputs as inputs.
 _WIDENING, _VOCABULARY = 4, 10_000
-#: Two rates count as equal unless one is at least 1.25 times the other: data sheets round.
+#: Two rates count as equal unless one is at least 1.25 times the other, because data sheets round their figures.
 _FASTER = Fraction(5, 4)
-#: The tolerance of a rate that is computed from times, which are rounded down for each operator.
+#: The tolerance for a rate that is computed from times. Times are rounded down for each operator.
 _ROUNDING = Fraction(1, 100)
 _HALVES = ("bfloat16", "float16")
-#: Matrix products of two computed tensors (not of weights), batch by batch.
+#: Matrix products, batch by batch, of two computed tensors. Neither tensor is a weight.
 _BATCHED = ("bmm", "baddbmm")
-#: Words in the names of operators that libraries implement.
+#: Parts of the names of operators that libraries implement.
 _LIBRARIES = ("fft", "linalg", "cholesky", "lu_", "sort", "topk", "scan")
-#: The common name of a dtype for which PyTorch has no name.
+#: The common name of a dtype if PyTorch has no name for it.
 NAMES = {"tfloat32": "TF32"}
 
 
 @dataclass(frozen=True)
 class AdviceTarget:
-    """A group of modules, with the measurement and the device that rules consider."""
+    """A group of modules that rules look at, with its measurement and device."""
 
     group: ModuleGroup
     complexity: Complexity
-    #: The device for which the time is estimated; None without one.
+    #: The device for which the time is estimated; None without a device.
     device: Device | None
 
     @functools.cached_property
     def bound(self) -> Bound | Literal["low intensity"] | None:
-        """What takes most of the time. Without a device: "low intensity" if memory bounds it on all, else None."""
+        """What takes most of the time. Without a device: "low intensity" if memory bounds the module everywhere."""
         if self.device is not None:
             return bound_of(*self.times)
         intensity = self.intensity
@@ -64,14 +66,14 @@ class AdviceTarget:
 
     @functools.cached_property
     def times(self) -> tuple[int, int, int]:
-        """Nanoseconds of compute, memory and launches on the device; zeros without one."""
+        """The nanoseconds of compute, memory and launches on the device; zeros without a device."""
         name = "" if self.device is None else self.device.name
         compute, memory, launch = (self.self_value(key_for(part, name)) for part in METRICS["time"].derived)
         return compute, memory, launch
 
     @property
     def intensity(self) -> Fraction | None:
-        """FLOPs of all kinds per byte; None where no byte is moved."""
+        """The FLOPs of all kinds per byte; None if no byte is moved."""
         traffic = self.self_value("memory_traffic")
         return Fraction(self.self_value("flops") + self.self_value("other_flops"), traffic) if traffic else None
 
@@ -109,7 +111,7 @@ class AdviceTarget:
 
     @property
     def rows(self) -> int | None:
-        """The rows of inputs in one call of a linear layer in a forward pass; None if the number is not known."""
+        """The number of input rows in one call of a linear layer in a forward pass; None if it is not known."""
         if self.layer is None or self.trains or not self.group.calls:
             return None
         rows, rest = divmod(self.self_value("flops"), 2 * self.layer[0] * self.layer[1] * self.group.calls)
@@ -117,7 +119,7 @@ class AdviceTarget:
 
     @property
     def is_float32(self) -> bool:
-        """Return whether the module certainly computes in float32: its parameters do, and no tensor was converted."""
+        """Return whether the module surely computes in float32: its parameters do, and no tensor was converted."""
         metrics = self.group.module.metrics
         params = metrics.get("params", 0)
         converts = any("_to_copy" in name for name in self.complexity.operators)
@@ -140,12 +142,12 @@ def min_balance() -> Fraction:
 
 
 def describe_bound(target: AdviceTarget) -> str:
-    """Say what bounds the module, and what usually helps: "memory-bound: 3.2 FLOPs/byte; for inference it can be …"."""
+    """Describe what bounds the module and what usually helps: "memory-bound: 3.2 FLOPs/byte; for inference it …"."""
     return "; ".join(filter(None, (_why(target), advice(target))))
 
 
 def advice(target: AdviceTarget) -> str:
-    """Return the advice of the first rule that applies; empty if none does."""
+    """Return the advice of the first rule that applies; empty if no rule applies."""
     return next((text for rule in _RULES if (text := rule(target))), "")
 
 
@@ -162,14 +164,14 @@ def _why(target: AdviceTarget) -> str:
 
 
 def _batch_norm(target: AdviceTarget) -> str | None:
-    """In inference, a batch norm multiplies and adds constants, which the weights of a convolution can include."""
+    """In inference, a batch norm multiplies and adds constants. The weights of a convolution can include both."""
     if target.group.module.type not in _BATCH_NORMS or target.trains or target.bound == "compute":
         return None
     return "for inference it can be folded into the convolution or linear layer before it, where there is one"
 
 
 def _multihead_attention(target: AdviceTarget) -> str | None:
-    """`torch.nn.MultiheadAttention` writes all attention scores to memory if it returns them, which is its default."""
+    """`torch.nn.MultiheadAttention` writes all attention scores to memory if it returns them, as by default."""
     if target.group.module.type != "MultiheadAttention" or not _writes_scores(target, 1):
         return None
     return "it writes out its scores to return them; need_weights=False lets it use scaled_dot_product_attention"
@@ -200,8 +202,9 @@ def _writes_scores(target: AdviceTarget, products: int) -> bool:
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
     """Return whether each call has one softmax and two products, and the model calls no fused attention.
 
-    It is not known which operators run in which module. So the module's FLOPs a call have to be at least half of the
-    model's FLOPs of such products for each softmax. This excludes small products, like that of rotary embeddings.
+    The measurement does not store which operators ran in which module. So for each softmax, the module's FLOPs per call
+    have to be at least half of the model's FLOPs of such products. This excludes small products, such as those of
+    rotary embeddings.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
     is_fused = any("scaled_dot_product" in name for name in target.complexity.operators)
@@ -213,7 +216,7 @@ def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
 
 
 def _head(target: AdviceTarget) -> str | None:
-    """An output layer that is far wider than its inputs, and is computed for several rows."""
+    """An output layer with far more outputs than inputs, which is computed for several rows."""
     if target.layer is None or target.group.count > 1 or (target.rows or 0) <= 1:
         return None
     inputs, outputs = target.layer
@@ -238,7 +241,7 @@ def _depthwise(target: AdviceTarget) -> str | None:
 
 
 def _weights(target: AdviceTarget) -> str | None:
-    """Most bytes that the module moves are its weights: one call has too few rows of inputs to share them."""
+    """Most bytes that the module moves are its weights, because one call has too few input rows to share them."""
     traffic = target.self_value("memory_traffic")
     maximum = traffic and 2 * target.weight_bytes >= traffic >= target.weight_bytes
     if not maximum or not target.is_leaf or not target.self_value("flops") or not target.waits_for_memory:
@@ -249,7 +252,7 @@ def _weights(target: AdviceTarget) -> str | None:
 
 
 def _optimizer(target: AdviceTarget) -> str | None:
-    """The optimizer runs operators for each parameter, although PyTorch has operators for many at once."""
+    """The optimizer runs separate operators for each parameter, but PyTorch has operators for many parameters."""
     if target.group.path or target.bound != "launch" or "optimizer" not in target.complexity.phases:
         return None
     operators = target.complexity.phases["optimizer"].metrics.get("launches", 0)
@@ -260,23 +263,23 @@ def _optimizer(target: AdviceTarget) -> str | None:
 
 
 def _no_products(target: AdviceTarget) -> str | None:
-    """Elementwise operators and reductions, which a compiler fuses with the operators around them."""
+    """Elementwise operators and reductions. A compiler fuses them with the operators around them."""
     if target.self_value("flops") or not target.self_value("other_flops") or target.bound in {"compute", None}:
         return None
     if any(_stands_alone(name) and one.metrics.get("other_flops") for name, one in target.complexity.operators.items()):
-        # The module may run just this operator.
+        # The module may run only this operator.
         return None
     operators = pluralize(max(1, target.operators_per_call), "operator")
     return f"{operators} a call without a product, which a compiler (torch.compile) usually fuses with what is around"
 
 
 def _stands_alone(operator: str) -> bool:
-    """Return whether compilers leave the operator to a library or to its author."""
+    """Return whether compilers do not fuse the operator, because a library or the user implements it."""
     return not operator.startswith("aten.") or any(word in operator for word in _LIBRARIES)
 
 
 def _launches(target: AdviceTarget) -> str | None:
-    """The operators are too small for the device: launching them takes most of the time."""
+    """The operators are too small for the device. Launching them takes most of the time."""
     if target.bound != "launch":
         return None
     return (
@@ -303,7 +306,7 @@ def _is_rate(found: Fraction, rate: int) -> bool:
 
 
 def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
-    """Return dtype → how many times as fast as in ``now`` the device multiplies in it, for dtypes of models."""
+    """Return dtype → speed of products in this dtype, relative to the speed in ``now``, for the dtypes of models."""
     times = {
         dtype: Fraction(device.rates[dtype], device.rate(now))
         for dtype in ("tfloat32", *_HALVES)
@@ -313,7 +316,7 @@ def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
 
 
 def _halves(target: AdviceTarget) -> str | None:
-    """The module computes products and is memory-bound: numbers of half the size are read in half the time."""
+    """The module computes products and is memory-bound. Numbers of half the size are read in half the time."""
     if not target.waits_for_memory or not target.self_value("flops") or not target.is_float32:
         return None
     return "in half precision it would move half of its bytes"

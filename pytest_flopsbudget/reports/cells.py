@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def label(test_id: str, name: str, *, alone: bool) -> str:
-    """Return the test's id, with the measurement's name if the test has several or the user gave a name."""
+    """Return the test's id. If the test has several measurements or the user gave a name, the name is added."""
     return test_id if alone and name == DEFAULT_NAME else f"{test_id} {name}"
 
 
 def change(comparison: Comparison, show: str = "flops") -> str:
     """Return the change of the metric ``show``: "+5.0%", "=", "new", or "(other)" if only other metrics changed.
 
-    MACs, sums and ratios are not compared; for them, return the change of FLOPs.
+    MACs, sums and ratios are not compared. For these metrics, return the change of FLOPs.
     """
     if comparison.status == "new":
         return "new"
@@ -43,15 +43,15 @@ def amount(metrics: Mapping[str, int], show: str) -> str:
     value = measured_value(metrics, show)
     if value is None:
         return ""
-    # An estimated time is a lower bound, and a column has no room for these words.
+    # An estimated time is a lower bound. The column has no space to say this in words, so it has a sign.
     return f"{'>=' if is_estimate(show) else ''}{format_value(value, metric_of(show))}"
 
 
 def used(share: Share | None) -> str:
-    """Return the used share of a limit: "98.3%"; empty without a limit."""
+    """Return the used share of a limit: "98.3%"; empty if there is no limit."""
     if share is None:
         return ""
-    # Rounded down: 100% means exactly the limit, and more means beyond it.
+    # The share is rounded down: 100% means exactly the limit, and a larger number means beyond the limit.
     thousandths = 1000 if share.used == math.inf else int(share.used * 1000)
     if share.used > 1 and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
         return ">100%"
@@ -59,7 +59,7 @@ def used(share: Share | None) -> str:
 
 
 def percent(part: Fraction | None) -> str:
-    """Format a part of a whole: "55.8%", "0%", "<0.1%"; empty if it is unknown."""
+    """Format the share of a part in a whole: "55.8%", "0%", "<0.1%"; empty if the share is unknown."""
     if part is None:
         return ""
     thousandths = round(part * 1000)

@@ -28,13 +28,13 @@ def detail_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def peak_lines(complexity: Complexity) -> Iterator[str]:
-    """Describe what was alive at the peak: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
+    """Describe the memory alive at the peak: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
     peak = complexity.memory_at_peak
     if peak is None:
         return
     row = METRICS["peak_memory"]
     kinds = {kind.replace("_", " "): getattr(peak, kind) for kind in MEMORY_KINDS}
-    # Sorting is stable: of equals, the first in the order of the kinds.
+    # Sorting is stable: equal kinds keep their order.
     alive = sorted((kind for kind, amount in kinds.items() if amount), key=lambda kind: -kinds[kind])
     words = ", ".join(f"{format_value(kinds[kind], row)} {kind}" for kind in alive)
     place = peak.module or "the model itself"
@@ -53,7 +53,7 @@ def time_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def bounded_time(metrics: Mapping[str, int], device: str) -> str:
-    """Return a module's least time and what bounds it: ">=812.5 us memory"; empty if it takes no time."""
+    """Return a module's minimum time and what bounds it: ">=812.5 us memory"; empty if it takes no time."""
     total = count_of(metrics, key_for("time", device))
     return f">={_time(total)} {bound_of(*parts_of_time(metrics, device))}" if total else ""
 

@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.diff import Diff, ModuleChange
     from pytest_flopsbudget.results.verdict import Verdict
 
-#: Maximum number of rows in each list; one further row sums up the rest.
+#: The maximum number of rows in each list. If there are more, one further row sums them up.
 _MAX_ROWS = 12
 _MAX_MODULES = 5
 _MAX_IDS = 3
 
-#: Names among the unknown operators that are not operators, so that no formula can be registered for them.
+#: Names among the unknown operators that are no operators. No formula can be registered for them.
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
 def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = False) -> str:
-    """Return all that is wrong with a test's measurements; empty where nothing is.
+    """Return all reasons why a test's measurements fail; empty if there are none.
 
     Args:
         nodeid: the test's node id, as typed in the folder where pytest was started.
@@ -57,7 +57,7 @@ def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = Fal
 
 
 def explain_one(nodeid: str, verdict: Verdict, verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
-    """Return what is wrong with one of the measurements of a test. For the arguments, see `explain`."""
+    """Return all reasons why one measurement of a test fails. For the arguments, see `explain`."""
     lines = _explain_one(nodeid, verdict, _held(verdicts, own_failure=own_failure), label="")
     return "\n".join(map(visible, lines))
 
@@ -81,7 +81,7 @@ def _explain_one(nodeid: str, verdict: Verdict, held: str, label: str) -> Iterat
 
 
 def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
-    """Return what has to be done before an update accepts the test: it writes only tests that pass."""
+    """Return what the user has to do before an update accepts the test. An update writes only tests that pass."""
     conditions = []
     if any(verdict.broken or verdict.unmatched for verdict in verdicts):
         conditions.append("the limits allow it")
@@ -103,7 +103,7 @@ def _limits(verdict: Verdict, label: str) -> Iterator[str]:
 
 
 def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
-    """Yield the reasons that follow from the settings on baselines and unknown operators."""
+    """Yield the failures that follow from the project's settings on baselines and unknown operators."""
     changes = verdict.comparison.changes
     if "regressed" in verdict.failing:
         for change in changes:
@@ -123,7 +123,7 @@ def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
-    """Yield what filled the memory and what bounds the time, if these metrics are broken."""
+    """Yield lines on what filled the memory and what bounds the time, if these metrics failed the test."""
     wrong = {item.metric for item in verdict.broken}
     wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
     if "peak_memory" in wrong:
@@ -135,7 +135,7 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
 def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
-        return "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+        return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     row = metric_of(item.metric)
@@ -158,7 +158,7 @@ def unknown_operators(complexity: Complexity) -> Iterator[str]:
 
 
 def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
-    """Yield how to register a formula for the first unknown operator that can have one."""
+    """Yield lines on how to register a formula for the first unknown operator that can have a formula."""
     names = (name for complexity in complexities for name in complexity.unknown_operators)
     name = next((name for name in names if not name.startswith(_NO_OPERATORS)), None)
     if name is None:
@@ -173,7 +173,7 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
 
 
 def signature_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield that the baseline is of another input, or of another model, if it is."""
+    """Yield a line if the baseline is of another input or of another model."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
@@ -186,7 +186,7 @@ def signature_changes(comparison: Comparison) -> Iterator[str]:
 
 
 def run_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield other differences to the baseline: the input, the model, how it ran, metrics that are not measured now."""
+    """Yield other differences from the baseline: the input, the model, the execution, and metrics not measured now."""
     yield from signature_changes(comparison)
     if comparison.execution_changed:
         yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
@@ -205,7 +205,7 @@ def _execution(execution: str) -> str:
 
 
 def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
-    """Yield the modules and the operators through which each metric changed."""
+    """Yield a line for each module and operator through which a metric changed."""
     for difference in differences:
         if difference.modules:
             yield f"what changed in {difference.metric}, by module:"
@@ -216,7 +216,7 @@ def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
 
 
 def module_rows(difference: Diff) -> Iterator[str]:
-    """Yield one line for each module that changed, the largest change first."""
+    """Yield one line for each module that changed. The largest change is first."""
     shown = difference.modules[:_MAX_ROWS]
     for change in shown:
         yield f"    {module_change(change, difference.metric)}"
@@ -252,7 +252,7 @@ def _words(kind: str, shape: str) -> str:
 
 
 def operator_rows(difference: Diff) -> Iterator[str]:
-    """Yield one line for each operator that changed, the largest change first."""
+    """Yield one line for each operator that changed. The largest change is first."""
     for change in difference.operators[:_MAX_ROWS]:
         calls = f", calls {change.old_calls:,} -> {change.new_calls:,}" if change.old_calls != change.new_calls else ""
         yield f"    {change.operator}: {format_growth(change.new - change.old, difference.metric)}{calls}"
@@ -262,7 +262,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Yield the modules with the largest values of a metric, if there is no baseline or if it has the same value."""
+    """Yield the modules with the largest values of a metric, if there is no baseline or its value is equal."""
     row = metric_of(metric)
     if row.over or row.aggregation == "whole":
         return

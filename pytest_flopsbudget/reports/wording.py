@@ -20,7 +20,7 @@ _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 
 def can_show_signs(encoding: str | None) -> bool:
-    """Return whether a terminal of this encoding shows signs beyond ASCII; False if the encoding is None (unknown)."""
+    """Return whether a terminal with this encoding shows signs beyond ASCII; False if it is None (unknown)."""
     try:
         "\u2192\u00d7\u2026\u2500".encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -41,19 +41,19 @@ def format_amount(value: Amount, metric: str) -> str:
 
 
 def format_change(old: Amount, new: Amount, metric: str) -> str:
-    """Format a change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact if the two would print alike."""
+    """Format a change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)". Exact if the values would look equal."""
     before, after = format_pair(old, new, metric_of(metric))
     words = f"{before} -> {after}, {format_growth(new - old, metric)} ({format_percent(old, new)})"
     return mark_estimate(words, metric)
 
 
 def is_estimate(metric: str) -> bool:
-    """Return whether values of ``metric`` are estimated lower bounds, which reports mark as such."""
+    """Return whether values of ``metric`` are estimates, which are lower bounds. Reports mark them."""
     return metric_of(metric).per == "device"
 
 
 def mark_estimate(words: str, metric: str) -> str:
-    """Return ``words`` on a value of ``metric``, marked if they are an estimate: "at least 1.31 ms (estimate)"."""
+    """Return ``words`` about a value of ``metric``. An estimate is marked: "at least 1.31 ms (estimate)"."""
     return f"at least {words} (estimate)" if is_estimate(metric) else words
 
 
@@ -94,10 +94,10 @@ def pluralize(number: int, noun: str) -> str:
 def visible(text: str) -> str:
     """Return ``text`` on one line, safe to show: names of tests and modules may hold any characters.
 
-    Every name passes this function before a terminal, a log or a file for readers shows it. It escapes unprintable
-    characters, which could control the terminal or hide what is written, and the signs by which GitHub Actions and
-    Azure Pipelines find commands in a log: ``::error`` at the beginning of a line, and ``##[error]`` anywhere.
-    A text may be wrapped between words, so that ``::`` is escaped at the beginning of every word.
+    Every name passes through this function before it is shown in a terminal, a log or a file for readers. The function
+    escapes unprintable characters, which could control the terminal or hide text. It also escapes the signs by which
+    GitHub Actions and Azure Pipelines find commands in a log: ``::error`` at the beginning of a line, and ``##[error]``
+    anywhere. A text may be wrapped between words, so ``::`` is escaped at the beginning of every word.
     """
     if not text.isprintable():
         text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -1,1 +1,1 @@
-"""Plain data and the rules on it: measurements, limits, comparisons, differences. No torch, no pytest, no disk."""
+"""Measurements, limits, comparisons and differences as plain data, with their rules. No torch, no pytest, no disk."""

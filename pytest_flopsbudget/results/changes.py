@@ -17,12 +17,13 @@ from pytest_flopsbudget.results.renames import find_renames
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-#: In the order in which they are shown. "changed": no metric grew, but the inputs, the model or the execution differ.
+#: The kinds of changes, in the order in which they are shown. "changed": no metric grew, but the inputs, the model or
+#: the execution differ.
 ChangeKind = Literal["regressed", "improved", "changed", "new", "removed", "renamed", "unchanged"]
 
 
 class Key(NamedTuple):
-    """One measurement of one test."""
+    """Identifies one measurement of one test."""
 
     nodeid: str
     #: The measurement's name within its test.
@@ -33,24 +34,24 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The change of one measurement."""
 
     kind: ChangeKind
-    #: The current key, or the last one if the measurement was removed.
+    #: The key of the measurement. If the measurement was removed, this is its last key.
     key: Key
     #: The old key of a renamed measurement.
     old_key: Key | None = None
-    #: None if the measurement is new.
+    #: The old costs; None if the measurement is new.
     old: Complexity | None
-    #: None if the measurement was removed.
+    #: The new costs; None if the measurement was removed.
     new: Complexity | None
     comparison: Comparison | None = None
-    #: The modules and operators through which the metrics changed; metrics that follow another one are left out.
+    #: The modules and operators through which the metrics changed. Metrics that follow another metric are left out.
     diffs: tuple[Diff, ...] = ()
 
 
 def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
     """Compare two sets of measurements, without any tolerance.
 
-    A test on one side only counts as renamed if a test on the other side costs the same, or if a single test of the
-    same name is in another file.
+    A test that only one side has counts as renamed in two cases: a test on the other side has the same cost, or one
+    single test of the same name is in another file.
 
     Returns:
         One change for each measurement, sorted by kind and node id.
@@ -117,7 +118,7 @@ def _kind(comparison: Comparison) -> ChangeKind:
 
 
 def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
-    """Return old node id → new node id for test names that one test has on each side."""
+    """Return old node id → new node id, for test names that exactly one test has on each side."""
     sides: list[dict[str, list[str]]] = []
     for nodeids in (gone, come):
         by_name: defaultdict[str, list[str]] = defaultdict(list)

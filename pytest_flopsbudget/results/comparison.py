@@ -34,12 +34,12 @@ class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     old: int
     new: int
-    #: False if it grew beyond its tolerance.
+    #: Whether the tolerance allows the change.
     allowed: bool
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The comparison of one measurement with its baseline. Plain data, which can be sent to other processes."""
+    """The comparison of one measurement with its baseline. It is plain data, which can be sent to other processes."""
 
     #: "regressed": a metric grew beyond its tolerance. "within": metrics grew, but within their tolerance. "improved":
     #: no metric grew and some shrank. "changed": like "improved", but the baseline is of another input or model. "new":
@@ -47,21 +47,21 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
-    #: Stored metrics that are judged only as parts of another: compute_time is judged as a part of time.
+    #: Stored metrics that are judged only as parts of another metric: compute_time is judged as a part of time.
     parts: tuple[MetricChange, ...] = ()
     #: Latencies that differ from the baseline's by no more than their tolerance; no change is reported for them.
     steady: tuple[str, ...] = ()
-    #: The old and the new input signature if they differ, which changes the costs too.
+    #: (old, new) input signature if they differ. Other inputs change the costs too.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-    #: Whether the baseline is of another model. This is looked for only where an id may have moved to another model.
+    #: Whether the baseline is of another model. This is checked only if the id may have moved to another model.
     another_model: bool = False
-    #: Other ids whose baseline has the model, the input and the cost that were measured now.
+    #: Other ids whose baselines have the model, the input and the cost of this measurement.
     equal_to: tuple[str, ...] = ()
-    #: How the model ran, old and new, if that differs.
+    #: (old, new) execution of the model, if they differ.
     execution_changed: tuple[Execution, Execution] | None = None
-    #: Whether the backward pass was counted, old and new, if that differs.
+    #: Whether the backward pass was counted: (old, new), if they differ.
     backward_changed: tuple[bool, bool] | None = None
-    #: Metrics of the baseline that every run should measure but this one did not.
+    #: Metrics of the baseline that every run should measure, but that this run did not measure.
     vanished: tuple[str, ...] = ()
 
 
@@ -76,14 +76,14 @@ def compare(
     Args:
         old: The baseline; None if there is none.
         new: The measurement.
-        tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is
-            not listed may not grow; a latency has a default tolerance. The parts of a time use that of `time`.
+        tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is not
+            listed may not grow; a latency has a default tolerance. The parts of a time use that of `time`.
         neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
-            belongs to one model for ever.
+            always belongs to the same model.
     """
     if old is None:
         return Comparison(status="new")
-    # Fast path: most measurements are unchanged, and there may be thousands.
+    # This is a fast path: most measurements are unchanged, and there may be thousands.
     same = old.metrics == new.metrics
     both = set() if same else old.metrics.keys() & new.metrics.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
@@ -120,7 +120,7 @@ def compare(
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
     """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    For a latency within its tolerance, the result has the new value instead of the baseline's.
+    If a latency is within its tolerance, the result has the new value instead of the baseline's value.
     """
     if comparison.status == "new":
         return {}
@@ -158,10 +158,10 @@ def _status(changes: Iterable[MetricChange]) -> Status:
 
 
 def tightens(comparison: Comparison) -> bool:
-    """Return whether the measurement tightens its baseline: no metric grew, and the same was measured.
+    """Return whether the measurement tightens its baseline: no metric grew, and the same metrics were measured.
 
-    The whole entry is accepted or none of it: a mixture of two measurements would describe a model that never existed.
-    Other inputs or fewer metrics are no improvement.
+    The whole entry is accepted, or nothing of it: a mixture of two measurements would describe a model that never
+    existed. Other inputs or fewer metrics are no improvement.
     """
     another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
     return comparison.status == "improved" and not another and not comparison.vanished

@@ -14,12 +14,12 @@ Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]
 PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
-#: Measured values are never negative.
+#: An integer that is not negative, like every measured value.
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An object with values of metrics."""
+    """The base class of objects that hold values of metrics."""
 
     #: Stored metric key → value. A missing key was not measured.
     metrics: dict[str, Count]
@@ -28,10 +28,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return the value of a metric: a whole number, or a fraction for a ratio.
 
         Args:
-            key: as in limits; "time[A100]" for one device, "latency" for the machine that measured.
+            key: a metric key as in limits. "time[A100]" is the time on one device. "latency" is the latency on the
+                machine that measured.
 
         Raises:
-            KeyError: no such metric, it was not measured, or it is a ratio with denominator 0.
+            KeyError: there is no such metric, it was not measured, or it is a ratio with denominator 0.
         """
         value = measured_value(self.metrics, key)
         if value is not None:
@@ -45,22 +46,22 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def flops(self) -> int:
-        """FLOPs of the sums of products, 2 per MAC."""
+        """The FLOPs of products, 2 per MAC."""
         return self._count("flops")
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates."""
+        """The number of multiply-accumulates (MACs)."""
         return self._count("macs")
 
     @property
     def other_flops(self) -> int:
-        """FLOPs of all other arithmetic on floating-point numbers."""
+        """The FLOPs of all other arithmetic on floating-point numbers."""
         return self._count("other_flops")
 
     @property
     def total_flops(self) -> int:
-        """FLOPs of everything that computes on floating-point numbers."""
+        """The FLOPs of all arithmetic on floating-point numbers."""
         return self._count("total_flops")
 
     @property
@@ -70,34 +71,34 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def communication(self) -> int:
-        """Bytes of the messages of all collective calls of this rank; 0 without a process group."""
+        """The bytes of the messages of all collective calls of this rank; 0 without a process group."""
         return self._count("communication")
 
     @property
     def activations(self) -> int:
-        """Elements that convolutions and matrix products put out in the forward pass."""
+        """The number of elements in the outputs of convolutions and matrix products in the forward pass."""
         return self._count("activations")
 
     @property
     def memory_traffic(self) -> int:
-        """Bytes that operators read and write."""
+        """The bytes that operators read and write."""
         return self._count("memory_traffic")
 
     @property
     def launches(self) -> int:
-        """Operators that compute or move data: kernel launches in eager mode."""
+        """The number of operators that compute or move data. In eager mode, these are the kernel launches."""
         return self._count("launches")
 
     @property
     def arithmetic_intensity(self) -> Fraction:
-        """`total_flops` per byte of `memory_traffic`, exactly."""
+        """`total_flops` per byte of `memory_traffic`, as an exact fraction."""
         return Fraction(self.value("arithmetic_intensity"))
 
     def time(self, device: str) -> int:
-        """The least time on ``device`` in nanoseconds: an estimate, and a lower bound.
+        """The minimum time on ``device`` in nanoseconds: an estimate, and a lower bound.
 
         Raises:
-            KeyError: it was not estimated for that device.
+            KeyError: the time was not estimated for this device.
         """
         return self._count(key_for("time", device))
 
@@ -105,43 +106,43 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class _Parametrized(_Measured, frozen=True, kw_only=True):
     @property
     def params(self) -> int:
-        """Distinct parameters."""
+        """The number of elements in the parameters. A shared parameter counts once."""
         return self._count("params")
 
     @property
     def trainable_params(self) -> int:
-        """Distinct parameters that require a gradient."""
+        """The number of elements in the parameters that require a gradient. A shared parameter counts once."""
         return self._count("trainable_params")
 
     @property
     def param_bytes(self) -> int:
-        """Bytes of the parameters, as stored."""
+        """The bytes of the parameters, as stored. A shared parameter counts once."""
         return self._count("param_bytes")
 
     @property
     def buffer_bytes(self) -> int:
-        """Bytes of the buffers, as stored."""
+        """The bytes of the buffers, as stored. A shared buffer counts once."""
         return self._count("buffer_bytes")
 
     @property
     def peak_memory(self) -> int:
-        """Most bytes alive at once while it ran."""
+        """The maximum number of bytes that were alive at the same time during the run."""
         return self._count("peak_memory")
 
 
 class Module(_Parametrized, frozen=True, kw_only=True):
-    """One module of the tree; its metrics include all modules below it."""
+    """One module of the tree. Its metrics include all modules below it."""
 
-    #: The class's name: "Conv2d".
+    #: The name of the class: "Conv2d".
     type: str
-    #: The settings that determine its size, in ASCII: "512->512, 3x3, stride 2x2"; empty if unknown.
+    #: The settings that determine the module's size, in ASCII: "512->512, 3x3, stride 2x2"; empty if unknown.
     shape: str = ""
-    #: How often its ``forward`` was called.
+    #: The number of calls of its ``forward``.
     calls: Count = 0
 
 
 class Operator(_Measured, frozen=True, kw_only=True):
-    """One operator of PyTorch's dispatcher, over all its calls."""
+    """All calls of one operator of PyTorch's dispatcher."""
 
     calls: Count
 
@@ -151,10 +152,10 @@ class Phase(_Measured, frozen=True, kw_only=True):
 
 
 class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator that no formula covers: its work is missing from the totals."""
+    """An operator that no formula covers. Its work is missing from the totals."""
 
     calls: Count
-    #: Sorted paths of the modules that ran it; "" is the model itself.
+    #: Sorted paths of the modules that ran the operator; "" is the model itself.
     modules: tuple[str, ...] = ()
 
 
@@ -167,7 +168,7 @@ class MemoryAtPeak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     operator: str
     #: Path of the module that ran the operator; "" is the model itself.
     module: str
-    #: Parameters; a shared one counts once.
+    #: Parameters. A shared parameter counts once.
     parameters: Count = 0
     #: Buffers of the model.
     buffers: Count = 0
@@ -198,44 +199,45 @@ MEMORY_KINDS: tuple[str, ...] = (
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The measured time of the model on this machine; all times are nanoseconds."""
 
-    #: The name of the machine: of its processor or its GPU.
+    #: The name of the machine: the name of its processor or its GPU.
     machine: str
-    #: Half of the runs took at most as long.
+    #: The median: half of the runs took at most this long.
     median_ns: Count
-    #: A quarter of the runs took at most as long.
+    #: The first quartile: a quarter of the runs took at most this long.
     q1_ns: Count
-    #: Three quarters of the runs took at most as long.
+    #: The third quartile: three quarters of the runs took at most this long.
     q3_ns: Count
-    #: How many runs were timed.
+    #: The number of runs that were timed.
     runs: Count
-    #: How many threads each run had.
+    #: The number of threads that each run had.
     threads: Count
-    #: The minimum time by the roofline model of this machine, over the median; null if the machine is unknown.
+    #: The minimum time by the roofline model of this machine, divided by the median; null if the machine is unknown.
     share_of_roofline: float | None = None
-    #: Model FLOPs utilization: `flops` per second, over the machine's peak rate; null if the machine is unknown.
+    #: Model FLOPs utilization: `flops` per second, divided by the machine's peak rate; null if the machine is unknown.
     mfu: float | None = None
 
     @property
     def spread_ns(self) -> int:
-        """The interquartile range."""
+        """The interquartile range of the runs."""
         return self.q3_ns - self.q1_ns
 
 
 class Complexity(_Parametrized, frozen=True, kw_only=True):
     """The costs of one run of a model. Plain data: needs neither torch nor pytest."""
 
-    #: Class name of the model, or the name of the function measured.
+    #: The class name of the model, or the name of the measured function.
     model: str
-    #: The inputs' signature, one entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
+    #: The signature of the inputs, one text for each tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
     inputs: tuple[str, ...]
-    #: "shapes": nothing was computed. "real": the model had to run on data, on which the counts may depend. "watched":
-    #: the test itself ran the model.
+    #: "shapes": nothing was computed. "real": the model had to run on data, and the counts may depend on that data.
+    #: "watched": the test itself ran the model.
     execution: Execution
     #: Whether the backward pass is counted.
     backward: bool = False
-    #: Path → module, "" for the model itself, in the model's own order.
+    #: Path → module, in the order of the model's modules. The path of the model itself is "".
     modules: dict[str, Module]
-    #: Operator ("aten.mm") → its calls and metrics, for those that do arithmetic or pass bytes to other processes.
+    #: Operator ("aten.mm") → its calls and metrics. Only operators that do arithmetic or send bytes to other processes
+    #: are listed.
     operators: dict[str, Operator] = {}
     #: Operator → its calls and modules, for operators that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}
@@ -245,17 +247,17 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     memory_at_peak: MemoryAtPeak | None = None
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
-    #: Further notes on the numbers, one sentence each.
+    #: Notes on the measurement for the user, one sentence each.
     notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
-        """Length of the longest chain of operators that depend on each other."""
+        """The number of operators in the longest chain in which each operator depends on the operator before it."""
         return self._count("depth")
 
     @property
     def latency(self) -> int:
-        """Median time of a run in nanoseconds, on the machine that measured.
+        """The median time of a run in nanoseconds, on the machine that measured.
 
         Raises:
             KeyError: the model was not timed.
@@ -264,12 +266,12 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
 
     @property
     def average_parallelism(self) -> Fraction:
-        """`total_flops` per step of the longest chain, exactly."""
+        """`total_flops` divided by `depth`, as an exact fraction."""
         return Fraction(self.value("average_parallelism"))
 
     @property
     def runs_model(self) -> bool:
-        """Whether a module was called, or work was counted that models do."""
+        """Whether a module was called, or work was counted that is typical of models."""
         called = any(module.calls for module in self.modules.values() if module.type != "function")
         return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
 
@@ -284,7 +286,7 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
         """Return the module at ``path``, a key of ``dict(model.named_modules())``.
 
         Raises:
-            KeyError: no such module; the message lists near names.
+            KeyError: there is no such module. The message lists similar names.
         """
         try:
             return self.modules[path]

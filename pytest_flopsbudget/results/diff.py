@@ -19,44 +19,44 @@ if TYPE_CHECKING:
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
-#: Metric → the metric that it follows: if both change, a second list of the same modules says nothing new.
+#: Metric → the metric that it follows. If both change, a second list with the same modules would tell nothing new.
 _FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
 _Segments = tuple[tuple[str, ...], ...]
 
 
 class ModuleSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A module before or after the change."""
+    """One module before or after the change."""
 
     type: str
     shape: str
     calls: int
-    #: The metric's value. For a changed module: its self value, without the modules below it. For a renamed one: its
-    #: total. For an added or removed one: its total without the modules that moved.
+    #: The metric's value. For a changed module, this is its self value, without the modules below it. For a renamed
+    #: module, this is its total. For an added or removed module, this is its total without the modules that moved.
     value: int
 
 
 class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A change of one module, or the equal change of several equal siblings."""
+    """A change of one module, or the equal changes of several equal siblings."""
 
-    #: The new path, or the old one if it was removed; siblings are folded: "layers.{0-31}.mlp".
+    #: The new path. If the module was removed, this is the old path. Siblings are folded: "layers.{0-31}.mlp".
     path: str
     #: The kind of the change.
     kind: Kind
-    #: The old path of a renamed module; otherwise empty.
+    #: The old path of a renamed module; empty for other changes.
     old_path: str = ""
     #: The number of modules that the path covers.
     count: int = 1
-    #: The growth of the metric, summed over these modules.
+    #: The growth of the metric, summed over the modules that the path covers.
     change: int
-    #: Each module before; None if added.
+    #: The module before the change; null if it was added.
     old: ModuleSnapshot | None
-    #: Each module after; None if removed.
+    #: The module after the change; null if it was removed.
     new: ModuleSnapshot | None
 
 
 class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator whose calls or cost changed; zeros where it did not run."""
+    """An operator whose calls or cost changed. Its values are zero on a side where it did not run."""
 
     operator: str
     old_calls: int
@@ -66,14 +66,14 @@ class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one metric changed, by module and by operator. Both lists begin with the largest change."""
+    """The change of one metric, by module and by operator. Both lists begin with the largest change."""
 
     metric: str
     old: int
     new: int
-    #: If the metric adds up, these changes add up to the total change.
+    #: The changes of modules. If the metric adds up, they add up to the total change.
     modules: tuple[ModuleChange, ...]
-    #: Empty if operators do not have the metric.
+    #: The changes of operators. The list is empty if operators do not have the metric.
     operators: tuple[OperatorChange, ...]
     #: The old and the new input signature if they differ.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None
@@ -88,10 +88,11 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     Args:
         old: The complexity before.
         new: The complexity after.
-        metric: Key of a metric that both hold, stored or derived, and no ratio: a ratio is no sum of parts.
+        metric: Key of a metric that both complexities hold. It may be stored or derived. It must not be a ratio,
+            because a ratio is no sum of parts.
 
     Raises:
-        KeyError: no such metric, or one of the two does not hold it.
+        KeyError: there is no such metric, or one of the complexities does not hold it.
     """
     return Diff(
         metric=metric,
@@ -111,17 +112,17 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
-    """Return the metrics to list, sorted; a metric that follows another listed one is left out."""
+    """Return the metrics to list, sorted. A metric that follows another listed metric is left out."""
     return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
 def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
-    """Return path → the self value of the metric, without the modules below."""
+    """Return path → the self value of the metric: the module's value without the modules below it."""
     return _Tree(modules, metric).self_values(metric)
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
-    """Return the parts in which two shapes differ; both whole shapes if they have different numbers of parts.
+    """Return the parts in which two shapes differ; both whole shapes if their numbers of parts differ.
 
     "512->512, 3x3" and "512->512, 5x5" give "3x3" and "5x5".
     """
@@ -133,7 +134,7 @@ def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
 
 
 class _Tree:
-    """The modules before or after, with the values of one metric."""
+    """The modules before or after the change, with the values of one metric."""
 
     def __init__(self, modules: Mapping[str, Module], metric: str) -> None:
         self.modules = modules
@@ -145,7 +146,7 @@ class _Tree:
         return ModuleSnapshot(module.type, module.shape, module.calls, value)
 
     def self_values(self, metric: str) -> dict[str, int]:
-        """Return path → the value without the modules below."""
+        """Return path → the module's value without the modules below it."""
         aggregation = metric_of(metric).aggregation
         below = dict.fromkeys(self.modules, 0)
         for path, parent in self.parents.items():
@@ -153,7 +154,7 @@ class _Tree:
                 total = self.totals[path]
                 below[parent] = max(below[parent], total) if aggregation == "peak" else below[parent] + total
         own = {path: total - below[path] for path, total in self.totals.items()}
-        # Parameters shared by two children count once in the parent, so the difference may be negative.
+        # A parameter that two children share counts once in the parent, so the difference may be negative.
         return own if aggregation == "sum" else {path: max(0, value) for path, value in own.items()}
 
     def topmost(self, paths: Collection[str]) -> list[str]:
@@ -162,13 +163,14 @@ class _Tree:
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """A change of one module without its path. Siblings with equal changes share one line."""
+    """A change of one module, without the module's path. Siblings with equal changes share one line."""
 
     kind: Kind
     change: int
     old: ModuleSnapshot | None
     new: ModuleSnapshot | None
-    #: For a renamed module: the number of leading segments that both paths share, and the rest of the old path.
+    #: For a renamed module: the number of leading segments that both paths share, and the other segments of the old
+    #: path.
     common: int = 0
     old_rest: tuple[str, ...] = ()
 
@@ -179,7 +181,7 @@ def _module_changes(
     if any(modules and not _held(modules, metric) for modules in (old_modules, new_modules)):
         return ()
     old, new = _Tree(old_modules, metric), _Tree(new_modules, metric)
-    # Dicts, because they keep the order of the modules.
+    # Here dicts are used like sets, because dicts keep the order of the modules.
     removed = {path: old.totals[path] for path in old.modules if path not in new.modules}
     added = {path: new.totals[path] for path in new.modules if path not in old.modules}
     moves = _moves(old, new, removed, added)
@@ -218,7 +220,7 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
 def _unmatched(
     tree: _Tree, kind: Literal["added", "removed"], totals: Mapping[str, int], moved: Collection[str]
 ) -> Iterator[tuple[str, _Change]]:
-    """Yield the topmost modules of ``totals``, without the values of the modules that moved out or in."""
+    """Yield the topmost modules of ``totals``. Their values exclude the modules in ``moved``."""
     rest = {path: totals[path] for path in tree.topmost(totals)}
     for path in moved:
         top = next(up for up in (path, *_above(path)) if up in rest)
@@ -232,15 +234,15 @@ def _unmatched(
 
 
 def _moves(old: _Tree, new: _Tree, removed: Mapping[str, int], added: Mapping[str, int]) -> dict[str, str]:
-    """Return old path → new path of removed subtrees for which an equal one was added elsewhere.
+    """Return old path → new path of each removed subtree for which an equal subtree was added elsewhere.
 
-    Look for the new path beside the old one first, then under the same name anywhere, then anywhere. The most expensive
-    subtrees come first, so whole subtrees before their parts.
+    A new path beside the old path is preferred. The next choice is the same name at any place, and the last choice is
+    any place. The most expensive subtrees come first, so whole subtrees come before their parts.
     """
     if not removed or not added:
         return {}
     known: dict[object, int] = {}
-    # A baseline may lack metrics that are measured or requested only now.
+    # A baseline may lack metrics that are measured or requested since then.
     both = _keys(old.modules) & _keys(new.modules)
     old_identities, new_identities = (identities(_with_only(tree.modules, both), known) for tree in (old, new))
     sources = sorted((path for path in removed if removed[path]), key=natural_key)
@@ -284,7 +286,7 @@ _LIKENESSES: tuple[Callable[[str], str], ...] = (
 
 
 class _Claims:
-    """Subtrees that have moved. No module in them or above them can move again."""
+    """The subtrees that have moved. A module inside of or above such a subtree cannot move again."""
 
     def __init__(self) -> None:
         self._tops: set[str] = set()
@@ -299,8 +301,8 @@ class _Claims:
 
 
 def _folded(changes: Sequence[tuple[str, _Change]]) -> list[ModuleChange]:
-    """Merge equal changes of siblings named by numbers; each keeps the position of the first sibling."""
-    # A path is a tuple of segments; a segment is the tuple of the names that it covers.
+    """Merge equal changes of siblings named by numbers. A merged change has the position of its first sibling."""
+    # A path is a tuple of segments. A segment is a tuple of the names that the segment covers.
     rows: list[tuple[_Segments, _Change]] = [
         (tuple((name,) for name in path.split(".")), change) for path, change in changes
     ]
@@ -349,7 +351,7 @@ def _operator_changes(old: Complexity, new: Complexity, metric: str) -> tuple[Op
             old=values[0] or 0,
             new=values[1] or 0,
         )
-        # Operators have no parameters, so such a metric has no change to list.
+        # Operators have no parameters, so a metric of parameters has no changes of operators.
         if values != [None, None] and (change.old, change.old_calls) != (change.new, change.new_calls):
             changes.append(change)
     return tuple(sorted(changes, key=lambda change: -abs(change.new - change.old)))

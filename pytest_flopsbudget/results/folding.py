@@ -1,8 +1,8 @@
 """Fold equal siblings into one line: ``layers.{0-125}.mlp`` instead of 126 paths, and back again.
 
 Siblings whose names are numbers (the members of a ``Sequential`` or ``ModuleList``) and whose whole subtrees are equal
-share one segment in braces: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. A name that itself begins with a brace or a
-backslash gets a backslash in front, so that every path reads one way only.
+share one segment in braces: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. If a name itself begins with a brace or a
+backslash, a backslash is put before it, so no path is ambiguous.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Module
 
 
-#: A number as Python writes it: "01" is another name than "1". 18 digits count more than any list can hold.
+#: A number as Python writes it: "01" is not the number 1. No list is so long that it needs more than 18 digits.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(r"([0-9]+)")
-#: A typing error in a range must not exhaust the memory; the largest models have about ten thousand modules.
+#: The maximum number of paths. A typing error in a range must not fill the memory. The largest models have about ten
+#: thousand modules.
 _MAX_MODULES = 1_000_000
 
 
 class _Node:
-    """A node of the tree, with a module or only with children."""
+    """A node of the tree: a module, or a path that only has children."""
 
     __slots__ = ("children", "identity", "module", "rows")
 
     def __init__(self) -> None:
         self.module: Module | None = None
         self.children: dict[str, _Node] = {}
-        #: The children as written: (segment, one of the equal children).
+        #: The children as they are written: (segment, one of the equal children).
         self.rows: Sequence[tuple[str, _Node]] = ()
-        #: Equal for equal subtrees.
+        #: A number that is equal for equal subtrees.
         self.identity = -1
 
 
 def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Write equal number-named siblings as one entry each.
+    """Write equal siblings that are named by numbers as one entry.
 
     Args:
         modules: Path → module, in any order.
@@ -71,8 +72,8 @@ _OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregati
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     """Return the modules without the metrics that depend on the rest of the run.
 
-    Peaks are left out, because equal siblings have different ones: in a training step each layer adds what it keeps for
-    the backward pass. Metrics of the whole model, which the root module may have, are left out too.
+    Peaks depend on the rest: in a training step, each layer adds the tensors that it keeps for the backward pass, so
+    equal siblings have different peaks. Metrics of the whole model, which only the root module has, are left out too.
     """
     if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
@@ -107,28 +108,28 @@ def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
 
 
 def natural_key(path: str) -> tuple[object, ...]:
-    """Return a sort key by which ``layers.2`` comes before ``layers.10``, and a module before what is below it."""
+    """Return a sort key that puts ``layers.2`` before ``layers.10``, and a module before the modules below it."""
     return tuple(map(_segment_key, path.split(".")))
 
 
 def is_number(name: str) -> bool:
-    """Return whether siblings with such names may share a segment."""
+    """Return whether the name is a number. Siblings whose names are numbers may share a segment."""
     return _NUMBER.fullmatch(name) is not None
 
 
 def write_segment(names: Sequence[str]) -> str:
-    """Write one name, or several rising numbers, as a segment of a folded path: "conv1", "7", "{0-4,6}"."""
+    """Write one name, or several ascending numbers, as a segment of a folded path: "conv1", "7", "{0-4,6}"."""
     if len(names) == 1:
         return f"\\{names[0]}" if names[0].startswith(("{", "\\")) else names[0]
     return f"{{{','.join(_runs(map(int, names)))}}}"
 
 
 def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]) -> dict[str, int]:
-    """Number the subtrees so that equal ones have equal numbers.
+    """Number the subtrees. Equal subtrees get equal numbers.
 
     Args:
         modules: Path → module.
-        known: The numbers given so far. Trees numbered with the same mapping can be compared.
+        known: The numbers given so far. Trees that are numbered with the same mapping can be compared.
 
     Returns:
         Path → the number of the subtree at this path.
@@ -180,13 +181,13 @@ def _content(module: Module | None) -> object:
 @functools.lru_cache(maxsize=4096)
 def _segment_key(name: str) -> tuple[object, str]:
     parts: list[object] = list(_DIGITS.split(name))
-    # Compare digits by length first, because int() refuses thousands of digits.
+    # Digits are compared by length first, because int() refuses thousands of digits.
     parts[1::2] = [(len(digits), digits) for digits in (str(part).lstrip("0") for part in parts[1::2])]
     return tuple(parts), name
 
 
 def _runs(numbers: Iterable[int]) -> list[str]:
-    """Write rising numbers as ranges: 0, 1, 2, 5 → "0-2", "5"."""
+    """Write ascending numbers as ranges: 0, 1, 2, 5 → "0-2", "5"."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -212,7 +213,7 @@ def _read_segment(written: str) -> Sequence[str]:
 
 
 def _range(written: str) -> range:
-    """Read a range such as "3" or "0-4"; return an empty range for anything else."""
+    """Read a range such as "3" or "0-4". For any other text, return an empty range."""
     first, dash, last = written.partition("-")
     if not is_number(first) or (dash and not is_number(last)):
         return range(0)

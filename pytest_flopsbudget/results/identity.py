@@ -1,7 +1,7 @@
 """Decide whether a baseline entry is of another model than the measurement that has its id now.
 
 The ids of parameter sets ("test_net[config1]") are often numbered. If a set is removed from the middle of the list, all
-later ids move to other models, and a comparison by id would report changes that nobody made.
+later ids move to other models, and a comparison by id would report changes although no model changed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.complexity import Complexity
 
-#: The name of a measurement for which the test gives no name.
+#: The name of a measurement if the test gives it no name.
 DEFAULT_NAME = "model"
 
 
 def find_neighbours(
     tests: Mapping[str, Mapping[str, Complexity]], test_id: str, name: str
 ) -> Callable[[], Mapping[str, Complexity]] | None:
-    """Return a function that finds the entries to which the id of a measurement may have belonged before.
+    """Return a function that finds other entries that the measurement with this id may have had earlier.
 
     Args:
         tests: test id → name → entry.
@@ -32,7 +32,7 @@ def find_neighbours(
 
     Returns:
         A function that returns the entries of the test's other parameter sets and other names, by id. None if the test
-        has no parameters and the measurement no name: then its id belongs to one model.
+            has no parameters and the measurement has no name: its id then belongs to one model.
     """
     function, is_parametrized, _ = test_id.partition("[")
     if not is_parametrized and name == DEFAULT_NAME:
@@ -49,7 +49,7 @@ def find_neighbours(
 
 
 def is_another_model(old: Complexity, new: Complexity) -> bool:
-    """Return whether two measurements differ in their model's class, or in a class, shape or size of a module.
+    """Return whether two measurements differ in the class of the model, or in the class, shape or size of a module.
 
     Names of modules and the order of modules make no difference.
     """
@@ -67,7 +67,7 @@ def _modules(complexity: Complexity, sizes: Iterable[str]) -> Counter[tuple[obje
 
 
 def ids_of_equal_cost(new: Complexity, neighbours: Mapping[str, Complexity]) -> tuple[str, ...]:
-    """Return the ids of the neighbours that are entries of the same model, with the same input and the same cost."""
+    """Return the ids of the neighbours with the model, the input and the cost of this measurement."""
     return tuple(
         name
         for name, other in neighbours.items()

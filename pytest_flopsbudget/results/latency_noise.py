@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class NoisyLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A latency that is compared with no limit and no baseline, because its runs vary too much."""
+    """A latency that is not compared with any limit or baseline, because its runs vary too much."""
 
     #: The key with the machine's name: "latency[…]".
     metric: str
-    #: Nanoseconds that half of the runs took at most.
+    #: The median in nanoseconds: half of the runs took at most this long.
     median_ns: int
-    #: The interquartile range of the runs.
+    #: The interquartile range of the runs, in nanoseconds.
     spread_ns: int
-    #: The maximum spread that is judged: the tolerance of the latency.
+    #: The maximum spread of a latency that is judged, in nanoseconds: the tolerance of the latency.
     allowed_ns: int
 
 
 def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[NoisyLatency, ...]:
-    """Return the latency of ``complexity`` if its spread exceeds the tolerance; otherwise nothing.
+    """Return the latency of ``complexity`` if its spread exceeds the tolerance; otherwise an empty tuple.
 
     Args:
         complexity: the measurement.
@@ -59,7 +59,7 @@ def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complex
 def keep_latencies(complexity: Complexity, old: Complexity | None) -> Complexity:
     """Return ``complexity`` with the latencies of ``old`` that it does not have.
 
-    They are of other machines, or of this one if its latency was not measured again.
+    Such a latency is of another machine, or of this machine if its latency was not measured again.
     """
     kept = {} if old is None else {key: value for key, value in old.metrics.items() if base_of(key) == "latency"}
     return (

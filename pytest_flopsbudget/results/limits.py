@@ -1,4 +1,4 @@
-"""Limits: which apply to a measurement, which are exceeded, and which match nothing in the model."""
+"""Limits: which limits apply to a measurement, which are exceeded, and which match no module of the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NEAR_NAMES = 3
 
 
 class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An exact ratio in lowest terms, as files store it."""
+    """An exact ratio in lowest terms, in the form in which files store it."""
 
     #: The dividend.
     numerator: int
@@ -41,23 +41,23 @@ class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def to_number(amount: int | Ratio) -> Amount:
-    """Return the stored amount as a number."""
+    """Return the stored amount as a Python number."""
     return Fraction(amount.numerator, amount.denominator) if isinstance(amount, Ratio) else amount
 
 
 def to_stored(amount: Amount) -> int | Ratio:
-    """Return a number as files store it."""
+    """Return a Python number in the form in which files store it."""
     return amount if isinstance(amount, int) else Ratio(amount.numerator, amount.denominator)
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The maximum of a metric, in its unit; the minimum of a metric of which more is better."""
+    """A limit on a metric, in its unit: a maximum, or a minimum if more of the metric is better."""
 
-    #: Null if the limit is a minimum.
+    #: The maximum; null if the limit is a minimum.
     maximum: int | None
-    #: Where it was written.
+    #: The place where the limit was written.
     source: str
-    #: The minimum of a metric of which more is better.
+    #: The minimum; null if the limit is a maximum.
     minimum: Ratio | None = None
 
     @property
@@ -74,13 +74,13 @@ def make_limit(metric: str, bound: Amount, source: str) -> Limit:
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits of one measurement, after closer budgets have replaced the limits of farther ones."""
+    """The limits of one measurement. Limits of closer budgets have already replaced limits of farther budgets."""
 
     #: Metric key → limit of the whole model.
     limits: dict[str, Limit] = {}
-    #: Pattern of module paths → metric key → limit of every module that matches.
+    #: Pattern of module paths → metric key → limit of every module whose path matches.
     modules: dict[str, dict[str, Limit]] = {}
-    #: Phase → metric key → limit of its work.
+    #: Phase → metric key → limit of the work in this phase.
     phases: dict[str, dict[str, Limit]] = {}
 
 
@@ -92,20 +92,20 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     module: str | None
     measured: int | Ratio
     limit: int | Ratio
-    #: Where the limit was written.
+    #: The place where the limit was written.
     source: str
     #: "forward", "backward", "optimizer"; None for all phases together.
     phase: str | None = None
 
     @property
     def excess(self) -> Amount:
-        """By how much the value is beyond the limit, in the metric's unit."""
+        """The amount by which the value is beyond the limit, in the metric's unit."""
         excess: Amount = to_number(self.measured) - to_number(self.limit)
         return excess if excess > 0 else -excess
 
 
 class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """A limit on a metric that was not measured, so that the limit cannot be checked."""
+    """A limit on a metric that was not measured. The limit cannot be checked."""
 
     metric: str
     #: The pattern of module paths, as written; None for the whole model.
@@ -125,7 +125,7 @@ class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of a limit is used."""
+    """The share of a limit that is used."""
 
     metric: str
     measured: int | Ratio
@@ -134,19 +134,19 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def used(self) -> Fraction | float:
-        """The measured value over the limit; for a minimum, the limit over the measured value.
+        """The measured value divided by the limit; for a minimum, the limit divided by the measured value.
 
-        For a limit of 0, it is 1 if the measured value is 0 and infinity otherwise.
+        For a limit of 0, the result is 1 if the measured value is 0, else infinity.
         """
         measured, limit = to_number(self.measured), to_number(self.limit)
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
 
 
 def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
-    """Merge budgets, the closest last: for each metric, the closest limit applies.
+    """Merge budgets. For each metric, the closest limit applies; the closest budget is the last one.
 
-    FLOPs and MACs are one quantity: a closer limit on either replaces farther limits on both. Times on different
-    devices are different quantities. Limits of modules are merged per pattern; limits of different patterns all apply.
+    FLOPs and MACs are one quantity: a closer limit on one of them replaces farther limits on both. Times on different
+    devices are different quantities. Limits of modules are merged per pattern. Limits of different patterns all apply.
     """
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}
@@ -161,7 +161,7 @@ def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
-    """Return metric key → tolerance for budgets, the closest last: for each metric, the closest tolerance applies."""
+    """Return metric key → tolerance. For each metric, the closest tolerance applies. The closest budget is last."""
     tolerances = dict(settings.tolerance)
     for budget in budgets:
         tolerances.update(budget.tolerance)
@@ -178,7 +178,7 @@ def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Vio
 
 
 def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[UnmatchedPattern]:
-    """Return the patterns that match no module, once for each place where they are written."""
+    """Return the patterns that match no module. A pattern is returned once for each place where it is written."""
     found = []
     for pattern, limits in effective.modules.items():
         if not _matching(complexity, pattern):
@@ -189,7 +189,7 @@ def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[U
 
 
 def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share | None:
-    """Return the share of the model's limit that is used most; None if no limit is set on a measured metric."""
+    """Return the largest used share of the model's limits; None if no measured metric has a limit."""
     shares = []
     for metric, limit in _in_order(effective.limits):
         measured = measured_value(complexity.metrics, metric)
@@ -202,31 +202,32 @@ def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share |
 
 
 def name_machine(effective: EffectiveLimits, complexity: Complexity) -> EffectiveLimits:
-    """Return the limits with the name of the measuring machine added to keys without one."""
+    """Return the limits, with the name of the measuring machine added to keys that need such a name and have none."""
     limits = {measured_key(complexity.metrics, metric): limit for metric, limit in effective.limits.items()}
     return msgspec.structs.replace(effective, limits=limits)
 
 
 def drop_metrics(effective: EffectiveLimits, metrics: Collection[str]) -> EffectiveLimits:
-    """Return the limits without those of the whole model on ``metrics``."""
+    """Return the limits, but drop the limits of the whole model on ``metrics``."""
     limits = {metric: limit for metric, limit in effective.limits.items() if metric not in metrics}
     return msgspec.structs.replace(effective, limits=limits)
 
 
 def limited_devices(budgets: Iterable[Budget]) -> tuple[str, ...]:
-    """Return the devices whose times have a limit, sorted; a measurement has to estimate these times."""
+    """Return the devices whose times have a limit, sorted. A measurement has to estimate these times."""
     return tuple(devices_in(metric for budget in budgets for metric in _limited(budget)))
 
 
 def limits_latency(budgets: Iterable[Budget]) -> bool:
-    """Return whether a budget limits the latency, so that it has to be measured."""
+    """Return whether a budget limits the latency. The latency then has to be measured."""
     return any(base_of(metric) == "latency" for budget in budgets for metric in budget.limits)
 
 
 def asks_for_latency(budgets: Collection[Budget]) -> bool:
-    """Return whether the latency has to be measured: a budget limits it or has a tolerance for it.
+    """Return whether the latency has to be measured: a budget limits it, or has a tolerance for it.
 
-    A tolerance for all measurements in the pyproject does not request timing; it is for those that are timed anyway.
+    A tolerance of the latency for all measurements in the pyproject does not request timing. It applies to measurements
+    that are timed for another reason.
     """
     return limits_latency(budgets) or any("latency" in budget.tolerance for budget in budgets)
 
@@ -305,13 +306,13 @@ def _check_phases(
 
 
 def _matching(complexity: Complexity, pattern: str) -> list[str]:
-    # "*" matches the modules in the model, not the model itself, which has separate limits.
+    # "*" matches the modules inside of the model, not the model itself, which has separate limits.
     return [path for path in complexity.modules if matches_pattern(path, pattern) and (path or not pattern)]
 
 
 def _near_paths(complexity: Complexity, pattern: str) -> tuple[str, ...]:
     paths = [path for path in complexity.modules if path]
-    # The most likely mistake is the last name of a module's path instead of the whole path.
+    # The most likely mistake is to write the last name of a module's path instead of the whole path.
     ends = [path for path in paths if matches_pattern(path, f"*.{pattern}")]
     return tuple(ends[:_NEAR_NAMES] or difflib.get_close_matches(pattern, paths, n=_NEAR_NAMES, cutoff=0.5))
 

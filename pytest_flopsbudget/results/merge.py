@@ -1,4 +1,4 @@
-"""Merge the reports of a run that was split between machines into one report of the whole run."""
+"""Merge the reports of a run that was split between several machines into one report of the whole run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Fields that may differ between the parts of one run.
 _OWN = frozenset({"exit_status", "stopped", "written", "errors"})
-#: pytest's exit codes by rising priority; the run's exit code is the one of highest priority among its parts'.
+#: pytest's exit codes by ascending priority. The merged report gets the exit code of highest priority.
 _BY_WEIGHT = (5, 0, 1, 2, 4, 3)
 _NO_TESTS, _PASSED = 5, 0
 
@@ -26,7 +26,7 @@ _NO_TESTS, _PASSED = 5, 0
 def merge_reports(reports: Mapping[str, Report]) -> Report:
     """Merge the reports of the parts of one run.
 
-    If several reports contain a test, the one in which it failed is used.
+    If several reports contain a test, the report in which the test failed is used.
 
     Args:
         reports: Name for messages → report; at least one.
@@ -52,7 +52,7 @@ def failing(report: Report) -> list[ReportedTest]:
 
 
 def fails(report: Report) -> bool:
-    """Return whether the run failed, tests without measurements included."""
+    """Return whether the run failed. Failures of tests without measurements count too."""
     return bool(failing(report)) or report.run.exit_status not in {_PASSED, _NO_TESTS}
 
 
@@ -71,11 +71,11 @@ def _shown(value: object) -> str:
 
 
 def _one_of(known_name: str, known: ReportedTest, name: str, test: ReportedTest) -> ReportedTest:
-    """Return the one of two reports' records of a test that is kept."""
+    """Choose between the records of one test in two reports, and return the record to keep."""
     if known.measurements and test.measurements and _measured(known) != _measured(test):
         raise ReportError(
-            f"{test.nodeid} was measured differently in {known_name} and in {name}; a report that holds it once says "
-            "which is right, and a count that hangs on the machine is a bug: please report it"
+            f"{test.nodeid} was measured differently in {known_name} and in {name}; run the test once more to see "
+            "which one is right; if a count depends on the machine, this is a bug: please report it"
         )
     return max(known, test, key=_severity)
 

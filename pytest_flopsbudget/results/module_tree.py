@@ -23,27 +23,27 @@ class ModuleGroup:
 
     #: The folded path: "layers.{0-11}.mlp"; "" is the model itself.
     path: str
-    #: One module of the group; its metrics include the modules below it.
+    #: One module of the group. Its metrics include the modules below it.
     module: Module
     #: The number of modules in the group.
     count: int
-    #: Metric key → the sum over the group, including the modules below.
+    #: Metric key → the sum over the group, including the modules below it.
     total_metrics: Mapping[str, int]
-    #: Metric key → the sum over the group, without the modules below.
+    #: Metric key → the sum over the group, without the modules below it.
     self_metrics: Mapping[str, int] = field(default_factory=dict)
-    #: The groups directly below.
+    #: The groups directly below this group.
     children: list[ModuleGroup] = field(default_factory=list)
 
     @property
     def calls(self) -> int:
-        """How often the modules of the group were called."""
+        """The number of calls of all modules in the group."""
         return self.count * self.module.calls
 
 
 def build_module_tree(complexity: Complexity) -> ModuleGroup:
-    """Return the tree of a measurement, the model at its root.
+    """Return the tree of a measurement. The root is the model.
 
-    Only metrics that add up are kept. A parameter that several modules share counts in each of them.
+    Only metrics that add up are kept. A parameter that several modules share counts in each of these modules.
     """
     modules = {"": Module(type=complexity.model, metrics=complexity.metrics), **without_peaks(complexity.modules)}
     keys = [key for key in complexity.metrics if metric_of(key).aggregation in {"sum", "distinct"}]
@@ -58,7 +58,7 @@ def build_module_tree(complexity: Complexity) -> ModuleGroup:
         below: Counter[str] = Counter()
         for child in group.children:
             below.update(child.total_metrics)
-        # A parameter shared by two children counts once in the parent.
+        # A parameter that two children share counts once in the parent.
         group.self_metrics = {key: max(0, value - below[key]) for key, value in group.total_metrics.items()}
     return groups[""]
 
@@ -74,7 +74,7 @@ def walk(root: ModuleGroup) -> list[ModuleGroup]:
 
 
 def share_of_total(part: Mapping[str, int], total: Mapping[str, int], key: str) -> Fraction | None:
-    """Return the share of a part in the total of a metric; None if unknown or if the total is 0."""
+    """Return the share of a part in the total of a metric; None if the share is unknown or the total is 0."""
     of_part, of_total = count_of(part, key), count_of(total, key)
     return None if of_part is None or not of_total else Fraction(of_part, of_total)
 
@@ -93,7 +93,7 @@ def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None
 
 
 def rank_groups(root: ModuleGroup, total: Mapping[str, int], device: str | None, maximum: int) -> list[ModuleGroup]:
-    """Return at most ``maximum`` groups with the largest self costs; equal ones keep the order of the tree."""
+    """Return at most ``maximum`` groups with the largest self costs. Equal groups keep the order of the tree."""
     weighed = [(weight(group.self_metrics, total, device), group) for group in walk(root)]
     weighed.sort(key=lambda one: -one[0])
     return [group for matters, group in weighed[:maximum] if matters]

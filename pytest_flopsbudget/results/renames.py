@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 
-#: Maximum number of pairs of node ids whose similarity is computed.
+#: The maximum number of pairs of node ids whose similarity is computed.
 _MAX_PAIRS = 10_000
 
 
 def find_renames(
     gone: Mapping[str, Mapping[str, Complexity]], new: Mapping[str, Mapping[str, Complexity]]
 ) -> dict[str, str]:
-    """Return which removed tests were likely renamed: those for which a new test costs the same.
+    """Return the removed tests that were likely renamed: a new test has an equal cost.
 
     Args:
         gone: Node id → name of the measurement → cost, for removed tests.
         new: Node id → name of the measurement → cost, for tests without a baseline.
 
     Returns:
-        Old node id → new node id. Among tests of equal cost, the most similar node ids are paired.
+        Old node id → new node id. Among tests of equal cost, the tests with the most similar node ids are paired.
     """
     old_by_cost, new_by_cost = _by_cost(gone), _by_cost(new)
     renames: dict[str, str] = {}
@@ -41,7 +41,7 @@ def find_renames(
 
 def _paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     if len(old) * len(new) > _MAX_PAIRS:
-        # Too many tests of equal cost: pair only those that moved to another file and kept their name.
+        # There are too many tests of equal cost. Pair only tests that moved to another file and kept their name.
         moved = {split_nodeid(nodeid)[1]: nodeid for nodeid in new}
         return {nodeid: moved[test] for nodeid in old if (test := split_nodeid(nodeid)[1]) in moved}
     pairs: dict[str, str] = {}
@@ -60,7 +60,7 @@ def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tu
 
 
 def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
-    """Return everything that a rename does not change."""
+    """Return the cost in a form that does not change if a test is renamed."""
     return frozenset(
         (name, entry.model, entry.inputs, entry.backward, identifying_metrics(entry.metrics))
         for name, entry in entries.items()
@@ -69,7 +69,7 @@ def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
 
 def _likeness(old: str, new: str) -> float:
     (old_file, old_test), (new_file, new_test) = split_nodeid(old), split_nodeid(new)
-    # A test is renamed in its file, or moved to another file under the same name.
+    # A rename gives a test a new name in its file, or moves it to another file under its old name.
     test = difflib.SequenceMatcher(None, old_test, new_test, autojunk=False).ratio()
     file = difflib.SequenceMatcher(None, old_file, new_file, autojunk=False).ratio()
     return test + file

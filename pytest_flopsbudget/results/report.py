@@ -1,6 +1,7 @@
-"""The results of a whole run as data, from which all reports are made. Needs neither torch nor pytest.
+"""The results of a whole run as data. All reports are made from this data. This module needs neither torch nor pytest.
 
-The report does not depend on how the run was executed: tests are in the order of their files, and it has no times.
+The report does not depend on how the run was executed: tests are in the order of their files, and there are no times of
+the run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Update = Literal["all", "new", "improved"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The versions, settings and end of the run that made the report."""
+    """The versions and settings of the run that made the report, and how the run ended."""
 
     #: Version of pytest-flopsbudget.
     plugin: str
@@ -36,9 +37,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: Version of Python.
     python: str
     #: pytest's root folder relative to the top of the repository; "." if they are equal or there is no repository.
-    #: Files and node ids are relative to it.
+    #: Files and node ids are relative to pytest's root folder.
     root: str = "."
-    #: The metric that reports show first, a setting of the pyproject.
+    #: The metric that reports show first. It is a setting of the pyproject.
     show: str = "flops"
     #: The pyproject's reaction to a measurement without a baseline.
     missing_baseline: Reaction = "warn"
@@ -48,7 +49,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exit_status: int = 0
     #: Whether the run ended before all tests ran, after a failure (``-x``) or an interrupt.
     stopped: bool = False
-    #: Which measurements of passed tests the run accepted as new baselines; null if none.
+    #: Which measurements of passed tests the run accepted as new baselines; null if the run accepted none.
     update: Update | None = None
     #: Baseline files that the run wrote, sorted.
     written: tuple[str, ...] = ()
@@ -57,13 +58,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One test that measured something, or that no longer measures what its baseline contains."""
+    """One test that measured something, or that no longer makes a measurement that its baseline contains."""
 
     #: pytest's node id.
     nodeid: str
     #: The test's file, relative to the root folder.
     file: str
-    #: Line number, from 1.
+    #: The line number of the test; the first line is 1.
     line: Count
     #: Whether all phases of the test passed.
     outcome: Literal["passed", "failed"]
@@ -71,7 +72,7 @@ class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     own_failure: bool = False
     #: The measurements, in the order in which the test made them.
     measurements: tuple[Verdict, ...] = ()
-    #: Names in the baseline that the test did not measure.
+    #: Names of measurements that the baseline contains and that the test did not make.
     vanished: tuple[str, ...] = ()
 
     @property
@@ -92,7 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     format: Literal[1] = 1
     #: The run that made the report.
     run: Run
-    #: Sorted by file, line and node id.
+    #: The tests, sorted by file, line and node id.
     tests: tuple[ReportedTest, ...] = ()
 
 

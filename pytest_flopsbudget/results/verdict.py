@@ -1,4 +1,4 @@
-"""One measurement, judged: against its limits, its baseline and the rest of the settings."""
+"""One judged measurement: it was judged by its limits, its baseline and the other settings."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "changed", "new", "ok"]
-#: What an update accepts: only measurements without a baseline, or only those that tighten one.
+#: The measurements that an update accepts: only those without a baseline, or only those that tighten a baseline.
 UpdateMode = Literal["new", "improved"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement and how it was judged. Plain data, which other processes and report files hold as it is."""
+    """One measurement and its judgment, as plain data. It is sent to other processes and stored in report files."""
 
     #: The measurement's name within its test.
     name: str
-    #: The most important result, in one word.
+    #: The most important result of the judgment, in one word.
     outcome: Outcome
     #: Whether the test fails because of this measurement.
     fails: bool
-    #: How often the test measured under this name; the largest measurement counts.
+    #: How often the test measured under this name. The largest of these measurements is kept.
     times: int = 1
     #: Whether the run accepts the measurement as the new baseline, if the test passes.
     accepted: bool = False
-    #: The outcomes that fail the test because a setting says so.
+    #: The outcomes that fail the test because a setting demands this.
     failing: tuple[Outcome, ...] = ()
     #: Metric key → the limit of the whole model that applies.
     limits: dict[str, Limit] = {}
@@ -58,19 +58,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     module_limits: dict[str, dict[str, Limit]] = {}
     #: Phase → metric key → the limit that applies to the work of this phase.
     phase_limits: dict[str, dict[str, Limit]] = {}
-    #: The limit of which the largest share is used.
+    #: The limit with the largest used share.
     share: Share | None = None
     #: Limits that were exceeded, and limits on metrics that were not measured.
     broken: tuple[Violation | Unmeasured, ...] = ()
     #: Module patterns that match no module.
     unmatched: tuple[UnmatchedPattern, ...] = ()
-    #: The measurement compared with its baseline.
+    #: The comparison of the measurement with its baseline.
     comparison: Comparison
     #: Latencies that vary too much between runs to be judged.
     unjudged: tuple[NoisyLatency, ...] = ()
     #: The modules and operators through which each metric changed.
     diffs: tuple[Diff, ...] = ()
-    #: The measured costs. In a file, equal siblings among the modules share a line, "layers.{0-31}.mlp".
+    #: The measured costs. In a file, equal siblings among the modules share one line, "layers.{0-31}.mlp".
     complexity: Complexity
 
 
@@ -96,12 +96,13 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
 
     Args:
         measurement: the measurement.
-        budgets: the budgets that apply to it, the closest last.
+        budgets: the budgets that apply to the measurement. The closest budget is the last one.
         settings: the settings of the pyproject.
-        baseline: the accepted cost, or None.
-        accepts: whether the run accepts measurements as new baselines, or which of them. Limits apply anyway.
+        baseline: the accepted cost; None without a baseline.
+        accepts: which measurements the run accepts as new baselines: all (True), none (False), or some (the mode).
+            Limits apply in any case.
         neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
-            belongs to one model for ever.
+            always belongs to the same model.
     """
     complexity = measurement.complexity
     effective = name_machine(merge_budgets(budgets), complexity)
@@ -109,13 +110,14 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     noisy = find_noisy_latency(complexity, tolerance)
     comparison = compare(baseline, without_metrics(complexity, _metrics_of(noisy)), tolerance, neighbours)
     if comparison.status == "improved" and comparison.inputs_changed:
-        # A smaller input makes no model cheaper.
+        # A smaller input does not make a model cheaper.
         comparison = replace(comparison, status="changed")
     held = drop_metrics(effective, _metrics_of(noisy))
     everywhere = settings.limits.source if settings.limits is not None else None
     accepted = is_accepted(comparison, accepts)
     failing = _failing(complexity, comparison, settings, accepted=accepted)
-    # The pyproject's limits for all models: not every model has the phase or the module, and not every run is timed.
+    # The pyproject's limits apply to all models. Not every model has the phase or the module, and not every run is
+    # timed.
     broken = tuple(
         item
         for item in check_limits(complexity, held)
@@ -143,7 +145,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
 
 
 def refuse(verdict: Verdict) -> Verdict:
-    """Return the verdict for a test that did not pass: its measurement does not become the baseline."""
+    """Return the verdict for a test that did not pass. Its measurement does not become the baseline."""
     outcome: Outcome = "regressed" if verdict.outcome == "accepted" else verdict.outcome
     return replace(verdict, accepted=False, outcome=outcome)
 
@@ -162,9 +164,10 @@ def _fails_anyway(verdict: Verdict) -> bool:
 
 
 def to_accept(verdict: Verdict) -> Complexity:
-    """Return what becomes the baseline if the measurement is accepted: all of it but the latencies to be ignored.
+    """Return the part of the measurement that becomes the baseline if the measurement is accepted.
 
-    A latency is ignored if it varies too much to be judged, or if it is within its tolerance of the baseline's.
+    Some latencies are left out: those that vary too much to be judged, and those within their tolerance of the
+    baseline.
     """
     return without_metrics(verdict.complexity, {*_metrics_of(verdict.unjudged), *verdict.comparison.steady})
 
@@ -209,7 +212,7 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
 
 
 def is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
-    """Return whether a run that accepts all (True), none (False) or some measurements accepts this one."""
+    """Return whether a run that accepts all (True), no (False) or some measurements accepts this measurement."""
     match accepts:
         case "new":
             return comparison.status == "new"

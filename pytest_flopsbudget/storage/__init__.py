@@ -1,1 +1,1 @@
-"""Everything that is written to disk: baselines, reports, and the record of a run that they are written from."""
+"""Everything that is written to disk: baselines, reports, and the record of a run from which both are written."""

@@ -29,9 +29,9 @@ class BusyError(Exception):
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Replace the content of ``target`` by ``data``. If this is interrupted, the file has the old or the new bytes.
+    """Replace the content of ``target`` by ``data``. If the process is stopped, the file has the old or the new bytes.
 
-    The caller holds the lock of the folder.
+    The caller must hold the lock of the folder.
 
     Raises:
         OSError: the file cannot be replaced; it still has the old bytes.
@@ -39,7 +39,7 @@ def replace_file(target: Path, data: bytes) -> None:
     mode = None
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(target.stat().st_mode)
-    # The temporary name does not contain the file's name, which may have the maximum length already.
+    # The temporary name does not contain the name of the file, because that name may already have the maximum length.
     temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as stream:
@@ -56,29 +56,29 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[Path]:
-    """Return the temporary files of ``target``, left by killed processes or in use by a process that is writing."""
+    """Return the temporary files of ``target``. Killed processes left them, or a process that is writing uses them."""
     return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove the files that killed processes left. The caller holds the folder's lock, so no process is writing."""
+    """Remove temporary files that killed processes left. The caller holds the folder's lock, so no process writes."""
     for path in leftovers(target):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power failure, if the system supports that."""
+    """Make sure that the names in ``folder`` survive a power failure, if the system supports that."""
     with contextlib.suppress(OSError), _opened(folder) as descriptor:
         os.fsync(descriptor)
 
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock of ``folder``. The lock ends at the latest with this process.
+    """Hold the lock of ``folder`` while the context lasts. If the process ends, its lock ends too.
 
-    The folder itself is locked, so that no lock file appears in a user's repository. If folders cannot be locked
-    (Windows, network file systems), a file in the folder for temporary files is locked instead.
+    The folder itself is locked, so no lock file appears in a user's repository. If folders cannot be locked (Windows,
+    network file systems), a file in the system's folder for temporary files is locked instead.
 
     Raises:
         BusyError: another process held the lock for all the ``seconds``.
@@ -113,14 +113,14 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _stand_in(folder: Path) -> Path:
-    # The name contains the user, because a lock file of another user could not be opened.
+    # The name of the lock file contains the user, because this user could not open another user's lock file.
     user = os.getuid() if hasattr(os, "getuid") else ""
     name = hashlib.sha256(os.fsencode(f"{user} {os.path.realpath(folder)}")).hexdigest()
     return Path(tempfile.gettempdir()) / f"pytest-flopsbudget-{name[:32]}.lock"
 
 
 def _holder(descriptor: int) -> str:
-    """Return which process holds the lock, if the system shows it."""
+    """Return a description of the process that holds the lock, if the system shows it."""
     inode = os.fstat(descriptor).st_ino
     with contextlib.suppress(OSError):
         found = re.search(rf"FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:{inode}\s", Path("/proc/locks").read_text("ascii"))
@@ -134,16 +134,16 @@ def _prefix(target: Path) -> str:
 
 
 def write_report(path: Path, data: bytes) -> None:
-    """Write the file of a report. Missing folders are created; devices and pipes are written to and not replaced.
+    """Write the file of a report. Missing folders are created. Devices and pipes are written to, but not replaced.
 
     Raises:
         ReportError: the file cannot be written; an existing file is unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A symbolic link is kept: the file that it points to is replaced.
+        # A symbolic link is kept. The file that it points to is replaced.
         target = path.resolve()
-        # Open the path as given: for a pipe, to which /dev/stdout may point, the resolved path does not exist.
+        # The path is opened as given: /dev/stdout may point to a pipe, and the resolved path of a pipe does not exist.
         if path.exists() and not target.is_file():
             path.write_bytes(data)
         elif target.exists() and not os.access(target, os.W_OK):
@@ -155,7 +155,7 @@ def write_report(path: Path, data: bytes) -> None:
 
 
 def append_to(path: Path, data: bytes) -> None:
-    """Append to a file that other programs write to as well.
+    """Append to a file to which other programs write as well.
 
     Raises:
         ReportError: the file cannot be written.
@@ -168,7 +168,7 @@ def append_to(path: Path, data: bytes) -> None:
 
 
 def find_obstacle(path: Path) -> str | None:
-    """Return why `write_report` will fail, if this is visible without writing; otherwise None."""
+    """Return why `write_report` will fail, if this can be found out without writing; otherwise None."""
     try:
         if path.is_dir():
             return "it is a folder; name a file in it"

@@ -1,4 +1,4 @@
-"""The baseline: the costs that were accepted, one JSON file per test file, in ``__flops__`` beside it."""
+"""Baselines: the accepted costs. Each test file has one JSON file, in the folder ``__flops__`` beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.baseline_lines import Key
 
 
-#: Writing takes fractions of a second; a process that holds the lock longer than this hangs.
+#: Writing takes fractions of a second. A process that holds the lock for more seconds than this has stopped responding.
 LOCK_SECONDS = 60.0
 
 _ATTRIBUTES = b"""\
@@ -37,9 +37,9 @@ class BaselineFile:
     """The contents of one baseline file."""
 
     path: Path
-    #: Test id, the node id after its file → name of the measurement → its cost when it was accepted.
+    #: Test id (the node id without its file) → name of the measurement → cost when it was accepted.
     tests: Tests
-    #: The entries that were read, and their text, so that unchanged entries keep it: (test id, name) → entry, text.
+    #: (test id, name) → (entry, text) for entries that were read from a file. An unchanged entry keeps its text.
     texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -48,8 +48,8 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
 
     Args:
         path: The file.
-        torn: Whether torn entries are allowed: entries in which a merge left contradictory lines, or of which lines are
-            missing. They are left out; measuring them again repairs the file.
+        torn: Whether torn entries are allowed. In a torn entry, a merge left lines that contradict each other, or lines
+            are missing. Torn entries are left out of the result. Measuring their tests again repairs the file.
 
     Raises:
         BaselineError: the file cannot be read, is no JSON, has conflict markers, was written by a newer version, or has
@@ -62,10 +62,10 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
 
 
 def loads(text: str, path: Path) -> BaselineFile:
-    """Parse ``text``, the content of the baseline file ``path``, now or in another revision.
+    """Parse ``text``, the present or an earlier content of the baseline file ``path``.
 
     Raises:
-        BaselineError: as for :func:`load`.
+        BaselineError: see :func:`load`.
     """
     content = _read(text.encode(errors="surrogatepass"), path)
     if content.torn:
@@ -79,10 +79,10 @@ def dumps(file: BaselineFile) -> str:
 
 
 def refuse_outside(path: Path, root: Path) -> None:
-    """Refuse a baseline that symbolic links lead out of a folder.
+    """Raise an error if symbolic links place a baseline outside of a folder.
 
     Args:
-        path: The baseline file; it need not exist.
+        path: The baseline file. It need not exist.
         root: The folder in which baselines may be written.
 
     Raises:
@@ -100,15 +100,15 @@ def refuse_outside(path: Path, root: Path) -> None:
 
 
 def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
-    """Change a baseline file completely or not at all, while no other process changes it.
+    """Change a baseline file completely or not at all. No other process changes the file meanwhile.
 
     Args:
-        path: The file. It need not exist; it is removed if no entry is left.
+        path: The file. It need not exist. If no entry is left, the file is removed.
         function: The old content → the new content. It is called again if another process changed the file first. The
             old content does not have torn entries; the function has to add them again.
 
     Returns:
-        Whether the file was written. A file with the same content is not written, unless its format is older.
+        Whether the file was written. If the content is unchanged, the file is written only if its format is old.
 
     Raises:
         BaselineError: the file cannot be read or written; its old content is unchanged.
@@ -117,7 +117,7 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
 
 
 def save(file: BaselineFile) -> bool:
-    """Write a baseline file and ignore its old content; a file without entries is written too. See :func:`change`."""
+    """Write a baseline file without reading its old content. Files without entries are written too; see `change`."""
     return _exchange(file.path, lambda before: _keep_line_ends(before, dumps(file).encode()))
 
 
@@ -126,8 +126,9 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
     Args:
         file: The entries so far.
-        measured: Test id → name → measurement, for the tests that ran and passed. Each of these tests loses the names
-            that it did not measure; all other tests keep their entries. An entry keeps latencies of other machines.
+        measured: Test id → name → measurement, for the tests that ran and passed. Their entries
+            under other names are removed. All other tests keep their entries. An entry keeps latencies of other
+            machines.
     """
     tests = file.tests | {
         test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
@@ -137,9 +138,9 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
 
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
-    """Return the part of a measurement that a baseline stores, given the entry that it had so far.
+    """Return the part of a measurement that a baseline stores, given the present entry.
 
-    Notes, the memory by kind at the peak, and the runs behind a latency are for the reader of a run. The peaks of
+    Notes, the memory by kind at the peak, and the runs of a latency are only for the reports of a run. The peaks of
     modules are left out too, because they depend on the rest of the run: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
@@ -151,7 +152,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
 def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
     before = _bytes(path)
     after = make(before)
-    # A symbolic link is kept: the file that it points to is replaced.
+    # A symbolic link is kept. The file that it points to is replaced.
     target = Path(os.path.realpath(path))
     if after == before and not atomic_file.leftovers(target):
         return False
@@ -181,9 +182,9 @@ def _bytes(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = getattr(error, "strerror", None) or error
-        raise BaselineError(f"{path}: cannot be read: {reason}. Make it a file that can be.") from error
+        raise BaselineError(f"{path}: cannot be read: {reason}. Make it a readable file.") from error
 
 
 def _read(data: bytes | None, path: Path) -> Content:
@@ -210,13 +211,14 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
 
 
 def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
-    """Return the bytes to write. A file that git checked out with CRLF line ends keeps these."""
+    """Return the bytes to write. A file that git checked out with CRLF line ends keeps CRLF."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
 
 def _make_folder(folder: Path) -> None:
     try:
-        # Only __flops__ is created. If the folder of the test file was removed, it must not come back.
+        # Only the folder __flops__ is created. If the folder of the test file was removed, it must not be created
+        # again.
         folder.mkdir(exist_ok=True)
     except FileExistsError as error:
         what = "is a symbolic link that leads nowhere" if folder.is_symlink() else "is no folder"
@@ -224,7 +226,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(target: Path, data: bytes | None, path: Path) -> None:
-    # Replacing a file needs permission for the folder only, so it would ignore that the file is read-only on purpose.
+    # Replacing a file needs permission for the folder only. A user may have made the file read-only on purpose, so
+    # check it.
     if target.exists() and not os.access(target, os.W_OK):
         raise BaselineError(f"{path}: cannot be written: it is read-only. The file is as it was.")
     if data is None:

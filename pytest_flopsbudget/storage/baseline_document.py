@@ -1,4 +1,4 @@
-"""The text of a baseline file: people review its ``git diff``, ``git merge`` keeps both sides, reading is strict."""
+"""The text of a baseline file. People review it, ``git merge`` keeps both sides of it, and reading is strict."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 
-#: Test id → name of the measurement → its cost when it was accepted.
+#: Test id → name of the measurement → cost when it was accepted.
 Tests = dict[str, dict[str, Complexity]]
 
 REMEDY = "Restore it from git, or delete it and rerun with --flops-budget-update."
 
 _CONFLICT = re.compile(r"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)(?:\s|$)", re.MULTILINE)
 
-# The text before and after the entries. Each entry ends with a blank line. The empty last member lets every line of
-# every entry end with a comma, so that no merge has to add one.
+# The text before and after the entries. Each entry ends with a blank line. The last member is empty, so every line of
+# every entry ends with a comma, and no merge has to add a comma.
 _HEAD = f'{{\n"format": {FORMAT},\n"lines": [\n\n'
 _FOOT = "{}\n]\n}\n"
 
@@ -39,9 +39,9 @@ class Content(msgspec.Struct, frozen=True):
     """The entries that the text of a baseline file contains."""
 
     tests: Tests
-    #: Test id → the reason, for the tests whose entries a merge has torn; these tests are not in `tests`.
+    #: Test id → reason, for the tests whose entries were torn by a merge. These tests are not in `tests`.
     torn: dict[str, str] = {}
-    #: The entries whose text can be kept as it is, and that text.
+    #: The entries whose text can be kept unchanged, with their text.
     texts: dict[baseline_lines.Key, tuple[Complexity, str]] = {}
 
 
@@ -50,7 +50,7 @@ def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
 
     Args:
         tests: The entries.
-        texts: What was read before; an unchanged entry keeps its text.
+        texts: The entries that were read, with their text. An unchanged entry keeps its text.
     """
     blocks = []
     for test_id, entries in sorted(tests.items()):
@@ -66,7 +66,7 @@ def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
 
 
 def read(text: str, path: Path) -> Content:
-    """Parse ``text``; ``path`` is the file, for messages.
+    """Parse ``text``, the content of the file ``path``. Messages name this file.
 
     Raises:
         BaselineError: the text is no JSON, has conflict markers, was written by a newer version, or has content that is
@@ -120,7 +120,7 @@ def _read(data: object, text: str, path: Path) -> Content:
 
 
 def _describe_faults(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
-    """Return one line for each fault: the file and line, the entry, what is wrong, and what to do."""
+    """Return one line for each fault: the file and line, the entry, the fault, and the remedy."""
     places = {place for fault in faults if not fault.line for place in (fault.place, fault.other)}
     lines = lines_of(text, places) if places else {}
     return [_in_words(fault, data, path, lines) for fault in faults]

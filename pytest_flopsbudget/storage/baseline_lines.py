@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-#: Test id and name of the measurement.
+#: (test id, name of the measurement).
 Key = tuple[str, str]
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -101,7 +101,7 @@ def _phase(phase: Phase) -> _Line:
 
 
 def _by_row(metrics: Mapping[str, int]) -> _Line:
-    """Return stored metrics in the order of the table; values for devices or machines are nested under their names."""
+    """Return stored metrics in the order of the table. Values for devices or machines are nested under their names."""
     line: _Line = {key: metrics[key] for key in STORED if key in metrics}
     if len(line) == len(metrics):
         return line
@@ -115,7 +115,7 @@ def _by_row(metrics: Mapping[str, int]) -> _Line:
 
 
 def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
-    """Return stored metrics by key, from a line in which they are nested by row and name."""
+    """Return metric key → value, from a line in which values are nested by metric and name."""
     metrics: dict[str, int] = {}
     for key, value in line.items():
         if isinstance(value, Mapping):
@@ -126,7 +126,7 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
-    """Return the value of a metric that a module's line leaves out, given the other ``values``."""
+    """Return the value of a metric that a module's line leaves out. It follows from the other ``values``."""
     return values.get("params", 0) if key == "trainable_params" else 0
 
 
@@ -137,7 +137,7 @@ _escaped = json.JSONEncoder().encode
 def as_json(value: object) -> str:
     """Return ``value`` as JSON on one line, for people to read."""
     text = _readable(value)
-    # Characters that a review does not show (line separators, text direction marks, lone surrogates) are escaped.
+    # Characters that are invisible in a review (line separators, text direction marks, lone surrogates) are escaped.
     return text if text.isprintable() else _escaped(value)
 
 
@@ -145,7 +145,7 @@ def as_json(value: object) -> str:
 
 
 class _Title(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The fields at the end of every line; a line with these fields only is the first line of an entry."""
+    """The fields at the end of every line. A line with only these fields is the first line of an entry."""
 
     test: str
     name: str
@@ -199,7 +199,7 @@ def _with(fields: Sequence[tuple[str, Any] | tuple[str, Any, Any]], line: type[_
 
 _METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], _Title)
 
-#: Kind of line → the key that only lines of this kind have.
+#: Kind of line → the key that occurs only in lines of this kind.
 _KINDS: Mapping[str, type[_Title]] = {
     "module": _with(_VALUES, _ModuleFields),
     "operator": _with(_VALUES, _OperatorFields),
@@ -237,14 +237,14 @@ class _Entry:
     __slots__ = ("first", "has_title", "parts")
 
     def __init__(self, first: int) -> None:
-        #: The number of the first line of this entry that was found.
+        #: The number of the first line that was found for this entry.
         self.first = first
         self.has_title = False
-        #: Kind of line → subject of the line, such as a module's path → the line.
+        #: Kind of line → the thing that the line describes, such as a module's path → the line.
         self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
 
     def missing(self) -> str:
-        """Return the kind of a line that every entry needs and this one lacks; "" if no line is missing."""
+        """Return a kind of line that every entry needs and this entry does not have; "" if no line is missing."""
         absent = [] if self.has_title else ["title"]
         return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
 
@@ -253,10 +253,10 @@ def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, Faul
     """Read entries from their lines, in any order. A line that occurs twice counts once.
 
     Returns:
-        The entries, and the faults of torn entries, in which two lines contradict each other or lines are missing.
+        The entries, and the faults of torn entries. In a torn entry, lines contradict each other or are missing.
 
     Raises:
-        FaultError: a line has content that such a line must not have.
+        FaultError: a line has content that is not allowed in a line of its kind.
     """
     by_kind: dict[str, list[_Line]] = {kind: [] for kind in ("title", *_KINDS)}
     numbers: dict[str, list[int]] = {kind: [] for kind in by_kind}
@@ -285,7 +285,7 @@ def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, Faul
 
 
 def subject(line: object) -> str:
-    """Describe what a line is about: ``module "layer4" of "test_net"``."""
+    """Describe the thing that a line is about: ``module "layer4" of "test_net"``."""
     if not isinstance(line, dict) or "test" not in line:
         return ""
     kind = _kind(line)
@@ -295,13 +295,13 @@ def subject(line: object) -> str:
 
 
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
-    """Read entries from blocks of text, each of which has the lines of one entry in the order of `write_entry`.
+    """Read entries from blocks of text. Each block has the lines of one entry, in the order of `write_entry`.
 
-    Many tests of a file measure the same, so equal lines are read only once. This is a fast path for correct files;
-    `read` defines which lines are allowed.
+    Many tests of a file have equal measurements, so equal lines are read only once. This is a fast way to read correct
+    files. `read` defines which lines are allowed.
 
     Returns:
-        Entry and text of each block; None if anything is wrong, which :func:`read` then reports.
+        (entry, text) of each block; None if there is any fault. :func:`read` then reports the fault.
     """
     known: dict[str, Complexity] = {}
     found: dict[Key, tuple[Complexity, str]] = {}
@@ -340,7 +340,7 @@ def _read_block(block: str, key: Key) -> Complexity | None:
         entries, torn = read(lines) if isinstance(lines, list) else ({}, {})
     except FaultError:
         return None
-    # `write_entry` writes no line twice.
+    # A correct entry has no line twice, because `write_entry` writes none twice.
     as_written = isinstance(lines, list) and len(lines) == block.count("\n") + 1 == len({*block.split("\n")})
     return entries[key] if not torn and [*entries] == [key] and as_written else None
 
@@ -420,7 +420,7 @@ def _build(entry: _Entry) -> Complexity:
     )
 
 
-#: The aggregations of metrics that modules have; `without_peaks` leaves out the one that is not stored.
+#: The aggregations of the metrics that modules may have. `without_peaks` leaves out "peak", which is not stored.
 _OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 
 

@@ -1,4 +1,4 @@
-"""Read the totals of a baseline file without its modules and operators, for code that reads hundreds of revisions."""
+"""Read the totals of a baseline file without its modules and operators. History reads hundreds of revisions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Totals(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> object:
-        """Return a key that is equal for two measurements that are likely of one model."""
+        """Return a key that is equal for two measurements if they are likely measurements of one model."""
         return self.model, self.inputs, self.backward, identifying_metrics(self.metrics)
 
 
@@ -37,7 +37,7 @@ Tests = dict[str, dict[str, Totals]]
 
 
 class _Line(msgspec.Struct):
-    """A line of a baseline file, without the fields that only modules and operators have."""
+    """A line of a baseline file, without the fields that only lines of modules and operators have."""
 
     test: str = ""
     name: str = ""
@@ -56,7 +56,7 @@ _DECODER = msgspec.json.Decoder(_File)
 
 
 def read_totals(data: bytes, path: Path) -> Tests:
-    """Read the totals in ``text``; ``path`` is the file, for messages.
+    """Read the totals in ``data``, the content of the file ``path``. Messages name this file.
 
     Raises:
         BaselineError: the text cannot be read; see `baseline.loads`.
@@ -68,7 +68,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
     tests = _gather(file.lines) if file is not None and file.format == baseline_document.FORMAT else None
     if tests is not None:
         return tests
-    # The strict reader reads files of another format or with a fault, and reports the fault.
+    # A file of another format or with a fault is read by the strict reader, which reports the fault.
     strictly = baseline.loads(data.decode("utf-8", "surrogateescape"), path).tests
     return {
         test_id: {

@@ -1,4 +1,4 @@
-"""The history of measurements: revisions of baseline files, oldest first → one series of values per measurement."""
+"""The history of measurements: revisions of baseline files → one series of values for each measurement."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Address(NamedTuple):
-    """The key of a measurement in the baselines."""
+    """The key that identifies a measurement in the baselines."""
 
     #: The test file.
     file: str
-    #: The test id, which is the node id after the file.
+    #: The test id: the node id without its file.
     test_id: str
     #: The measurement's name within its test.
     name: str
@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """A state of the baselines."""
+    """One revision of the repository, with its baselines."""
 
     #: The short name of the commit.
     commit: str
@@ -50,23 +50,23 @@ class Step:
 
 
 class Point(NamedTuple):
-    """One measurement in one revision."""
+    """The values of one measurement in one revision."""
 
     revision: Revision
     address: Address
-    #: None if the revision removed the measurement.
+    #: The costs; None if the revision removed the measurement.
     totals: Totals | None
 
 
 @dataclass(slots=True)
 class Series:
-    """The history of one measurement under all of its names, oldest first."""
+    """The history of one measurement under all its names. The oldest point is first."""
 
     points: list[Point]
 
     @property
     def address(self) -> Address:
-        """The current address of the measurement, or the last one if it was removed."""
+        """The current address of the measurement. If the measurement was removed, this is its last address."""
         return self.points[-1].address
 
     @property
@@ -90,10 +90,11 @@ class Series:
 
 
 def trace(steps: Iterable[Step]) -> list[Series]:
-    """Follow every measurement through ``steps``, oldest first.
+    """Follow every measurement through ``steps``. The oldest step is first.
 
-    A measurement that disappears in the step in which another one appears counts as renamed in three cases: its file
-    moved; the two have equal costs and no third one has; or they have one name in two files and no third one has.
+    If a measurement disappears and another one appears in the same step, this counts as a rename in three cases. First:
+    the test file moved. Second: the two have equal costs, and no third measurement has these costs. Third: the two have
+    one name in two files, and no third measurement has this name.
 
     Returns:
         One series for each measurement, by its current address.
@@ -137,14 +138,14 @@ def _entries(file: str, tests: Tests) -> Iterable[tuple[Address, Totals]]:
 def _renames(
     gone: Mapping[Address, Totals], come: Mapping[Address, Totals], moved: Mapping[str, str]
 ) -> dict[Address, Address]:
-    """Return new address → old address."""
+    """Return new address → old address of the renamed measurements."""
     renames: dict[Address, Address] = {}
     for address in come:
         old = address._replace(file=moved.get(address.file, ""))
         if old in gone:
             renames[address] = old
-    # Among measurements of equal cost, first pair those with the same name in another file, then those with the same
-    # parameters, whose function was renamed.
+    # Among measurements of equal cost, first pair those with equal names in different files. Then pair those with equal
+    # parameter ids, whose test function was renamed.
     keys: tuple[Callable[[Address, Totals], object], ...] = (
         lambda address, totals: (address[1:], totals.identity),
         lambda address, totals: (address.test_id.partition("[")[1:], address.name, totals.identity),

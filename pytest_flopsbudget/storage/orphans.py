@@ -30,7 +30,7 @@ class Orphan:
 
 
 def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
-    """Return, by test id, the entries of ``file`` whose tests are not in ``collected``."""
+    """Return test id → entries in ``file``, for the tests that are not in ``collected``."""
     return [
         Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
         for test_id, entries in sorted(file.tests.items())
@@ -43,7 +43,7 @@ def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> 
 
     Args:
         folders: the folders to search.
-        skipped: patterns of folder names, or of whole paths, in which pytest does not look for tests either.
+        skipped: patterns of folder names, or of whole paths, in which pytest does not look for tests.
     """
     seen = set()
     for folder in folders:
@@ -58,7 +58,7 @@ def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> 
 
 
 def _without_test_file(folder: Path) -> Iterator[Path]:
-    # Any suffix counts, because tests need not be written in Python.
+    # The test file may have any suffix, because tests need not be written in Python.
     stems = {entry.stem for entry in folder.iterdir() if not entry.is_dir()}
     for path in sorted((folder / FOLDER).glob("*.json")):
         if path.stem not in stems:

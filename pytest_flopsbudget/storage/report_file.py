@@ -1,4 +1,4 @@
-"""The file of a report: JSON with one line for each module and operator, read strictly."""
+"""The file of a report: JSON with one line for each module and operator. Reading is strict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
-#: The size of the largest report that is read. Reading takes about 7 times as much memory, see docs/reports.md.
+#: The maximum size of a report that is read, in bytes. Reading takes about 7 times as much memory, see docs/reports.md.
 MAX_BYTES = 256 * 2**20
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
@@ -45,9 +45,9 @@ def load(path: Path) -> Report:
     """
     try:
         with path.open("rb") as stream:
-            # Pipes have no size, so the bytes are counted while they are read.
+            # A pipe has no size, so the bytes are counted while they are read.
             data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ReportError(f"{path}: {reason}. Name a report that --flops-budget-json wrote.") from error
     if len(data) > MAX_BYTES:
@@ -64,10 +64,10 @@ def load(path: Path) -> Report:
 
 
 def loads(text: str, path: Path) -> Report:
-    """Parse ``text``; ``path`` is the file, for messages.
+    """Parse ``text``, the content of the file ``path``. Messages name this file.
 
     Raises:
-        ReportError: as `load` does.
+        ReportError: see `load`.
     """
     try:
         data = strict_json.parse(text)
@@ -88,7 +88,7 @@ def save(report: Report, path: Path) -> None:
 
 
 def dumps(report: Report) -> str:
-    """Return the text of a report; equal reports have equal texts."""
+    """Return the text of a report. Equal reports have equal texts."""
     return _laid_out(msgspec.to_builtins(_each(report, _folded)), 0) + "\n"
 
 
@@ -96,7 +96,7 @@ def dumps(report: Report) -> str:
 
 
 def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
-    """Return ``value`` as JSON: each entry of an opened object gets a line, and every other value is one line."""
+    """Return ``value`` as JSON. Values of keys in `_OPENED` have one line per entry, other values have one line."""
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
         rows = [
@@ -117,7 +117,7 @@ def _is_opened(key: str, value: object) -> bool:
 
 
 def _named_first(value: object) -> object:
-    """Return a module or operator with its descriptive fields before its numbers."""
+    """Return a module or operator with its texts before its numbers."""
     if isinstance(value, dict) and "metrics" in value:
         return {key: inner for key, inner in value.items() if key != "metrics"} | {"metrics": value["metrics"]}
     return value
@@ -152,7 +152,7 @@ def _read(data: object) -> Report:
 
 
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
-    """Yield all metrics that the report names, each with its place and whether it has to be a stored metric."""
+    """Yield (place, metric, whether the metric must be a stored one) for each metric that the report names."""
     yield ("run", "show"), report.run.show, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
@@ -210,7 +210,7 @@ def _unfolded(complexity: Complexity, place: JsonPath) -> Complexity:
 
 
 def _each(report: Report, change: Callable[[Complexity, JsonPath], Complexity]) -> Report:
-    """Return the report, with ``change`` applied to each measurement."""
+    """Return a copy of the report in which ``change`` was applied to each measurement."""
     tests = tuple(
         replace(
             test,

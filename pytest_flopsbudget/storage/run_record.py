@@ -1,4 +1,4 @@
-"""Record what a run measured, test by test, and write it to baselines. Knows files, but not pytest."""
+"""Record the measurements of a run, test by test, and write them to baselines. This module does not need pytest."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class Baselines:
-    """Baseline files, each of which is read once in a run.
+    """The baseline files of a run. Each file is read once.
 
     Args:
-        torn: Whether the files may hold torn entries, left by a merge. These count as missing, and the run writes them
-            again.
+        torn: Whether the files may hold torn entries, which a merge left. Torn entries count as missing, and the run
+            writes them again.
     """
 
     def __init__(self, *, torn: bool = False) -> None:
@@ -45,7 +45,7 @@ class Baselines:
         self._files: dict[Path, BaselineFile] = {}
 
     def file(self, test_file: Path) -> BaselineFile:
-        """Return the baseline beside ``test_file``; it is empty if there is no file.
+        """Return the baseline beside ``test_file``. If there is no such file, the baseline is empty.
 
         Raises:
             BaselineError: the file cannot be read.
@@ -60,7 +60,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds the entries to which the id of a measurement may have belonged before."""
+        """Return a function that finds other entries that the measurement with this id may have had earlier."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
@@ -74,20 +74,21 @@ class Entry:
     line: int
     #: The verdicts without modules and operators.
     verdicts: tuple[Verdict, ...]
-    #: The complete verdicts, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
+    #: The complete verdicts, packed. They are packed because the tree of a large model takes megabytes, and there may
+    #: be thousands of tests.
     packed_verdicts: bytes
-    #: Names in the baseline that the test did not measure.
+    #: Names of measurements that the baseline holds and that the test did not make.
     vanished: tuple[str, ...]
-    #: Seconds that the measurements took.
+    #: The seconds that the measurements took.
     seconds: float
     #: Whether all phases of the test passed so far.
     passed: bool
-    #: Whether the test failed for another reason than its budget, or for its budget and another reason.
+    #: Whether the test failed for a reason other than its budget. It may have failed for its budget too.
     own_failure: bool = False
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
-        """Read what `pack_verdicts` returned."""
+        """Read the return value of `pack_verdicts`."""
         entry = cls(
             nodeid=data["nodeid"],
             test_file=Path(data["file"]),
@@ -105,11 +106,11 @@ class Entry:
 
     @property
     def needs_attention(self) -> bool:
-        """Return whether even a quiet summary should mention the test."""
+        """Return whether even a quiet summary should list the test."""
         return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
 
     def would_pass(self, accepts: UpdateMode | Literal[True] = True) -> bool:
-        """Return whether the test would pass in a run that accepts all (True) or some measurements."""
+        """Return whether the test would pass in a run that accepts all measurements (True) or some of them."""
         return not self.own_failure and would_pass(self.verdicts, accepts)
 
     def fail(self) -> None:
@@ -118,7 +119,7 @@ class Entry:
         self.verdicts = tuple(map(refuse, self.verdicts))
 
     def unpack_verdicts(self) -> tuple[Verdict, ...]:
-        """Return the verdicts with modules and operators."""
+        """Return the verdicts, complete with modules and operators."""
         data = marshal.loads(zlib.decompress(self.packed_verdicts))  # noqa: S302 -- what this process packed itself
         verdicts = msgspec.convert(data, tuple[Verdict, ...])
         return verdicts if self.passed else tuple(map(refuse, verdicts))
@@ -131,10 +132,11 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt.
+    """Collects the verdicts of a run. If a test runs again, its new measurements replace those of its earlier attempt.
 
     Args:
-        root: the folder of the project. Symbolic links in it lead no write out of it. None allows every link.
+        root: the folder of the project. Baselines are not written through symbolic links to places outside of it. None
+            allows every link.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -144,35 +146,35 @@ class RunRecord:
         self.errors: list[str] = []
         #: Baseline files that were written.
         self.written: list[Path] = []
-        #: Baseline file → outcome of its entries in an update, in words → number of entries.
+        #: Baseline file → outcome of an update, in words → number of entries with this outcome.
         self.accepted: dict[Path, Counter[str]] = {}
-        #: Orphans, which are entries without a test, that a complete run found.
+        #: Orphans (entries without a test) that a complete run found.
         self.orphans: list[Orphan] = []
         #: The orphans that were removed.
         self.pruned: list[Orphan] = []
 
     def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
-        """Record the verdicts of a test, as `pack_verdicts` packed them.
+        """Record the verdicts of a test.
 
         Args:
             key: the node id in the test's reports.
-            data: the packed verdicts.
+            data: the verdicts, packed by `pack_verdicts`.
             passed: whether the test's phases passed so far.
         """
         self._entries[key] = Entry.from_builtins(data, passed=passed)
 
     def forget(self, key: str) -> None:
-        """Drop the measurements of a test that starts again."""
+        """Drop the measurements of a test that is run again."""
         self._entries.pop(key, None)
 
     def fail(self, key: str) -> None:
-        """Note that a later phase of the test did not pass."""
+        """Record that a later phase of the test did not pass."""
         if key in self._entries:
             self._entries[key].fail()
             self._entries[key].own_failure = True
 
     def __iter__(self) -> Iterator[Entry]:
-        """Iterate over the tests in the order of their files, whatever order they ran in."""
+        """Iterate over the tests in the order of their files. The order in which they ran does not matter."""
 
         def place(entry: Entry) -> tuple[object, ...]:
             return split_nodeid(entry.nodeid)[0], entry.line, natural_key(entry.nodeid)
@@ -183,14 +185,14 @@ class RunRecord:
         return len(self._entries)
 
     def update(self, update_mode: UpdateMode | None = None) -> None:
-        """Write the accepted measurements of the tests that passed to their baselines; all other entries stay.
+        """Write the accepted measurements of tests that passed to their baselines. All other entries stay unchanged.
 
         Args:
-            update_mode: accept only new or only improved measurements; then entries without a measurement stay.
+            update_mode: accept only new or only improved measurements. Entries without a measurement then stay.
         """
         by_file: dict[Path, list[Entry]] = {}
         for entry in self:
-            # A test that passed without measuring anything may measure again in another run.
+            # A test that passed without any measurement may measure again in another run, so its entries stay.
             if entry.passed and any(verdict.accepted for verdict in entry.verdicts):
                 by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
         for path, entries in sorted(by_file.items()):
@@ -201,7 +203,7 @@ class RunRecord:
                 self.accepted[path] = _outcomes(entries, update_mode)
 
     def left_out(self, update_mode: UpdateMode | None = None) -> list[Entry]:
-        """Return the tests whose measurements an update would have written, if the tests had passed."""
+        """Return the tests that did not pass. If they had passed, an update would have written their measurements."""
         return [
             entry
             for entry in self
@@ -215,11 +217,11 @@ class RunRecord:
     def find_orphans(
         self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
     ) -> None:
-        """Find the baseline entries whose test is gone.
+        """Find the baseline entries whose test does not exist any more.
 
         Args:
-            tests: Test file → its node id, and the ids of all tests in it.
-            without_test_file: Baseline file that has no test file beside it → the node id of that test file.
+            tests: Test file → its node id, and the ids of all tests in the file.
+            without_test_file: Baseline file without a test file beside it → the node id of the missing test file.
         """
         places = {baseline_path(test_file): place for test_file, place in tests.items()}
         places |= {path: (nodeid, ()) for path, nodeid in without_test_file.items()}
@@ -228,7 +230,7 @@ class RunRecord:
                 self.orphans += find_orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
-        """Return orphan → its likely new test, by node ids. The new test has no baseline, and gets none in this run."""
+        """Return node id of an orphan → node id of its likely new test. The new test gets no baseline in this run."""
         gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
         new = {
             entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
@@ -239,7 +241,7 @@ class RunRecord:
         return find_renames(gone, new)
 
     def prune(self) -> None:
-        """Remove the orphans from their baselines, except likely renamed ones, whose entries should be moved."""
+        """Remove the orphans from their baselines. Likely renamed ones stay, because their entries should be moved."""
         renames = self.renames()
         by_file: dict[Path, list[Orphan]] = {}
         for orphan in self.orphans:
@@ -252,13 +254,13 @@ class RunRecord:
                 self.pruned += gone
 
     def _refuse_outside(self, path: Path) -> None:
-        # A test file outside of the project was named by the user, and has its baseline beside it.
+        # The user named this test file outside of the project. Its baseline is beside it.
         if self._root is not None and path.is_relative_to(self._root):
             refuse_outside(path, self._root)
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:
-        """Collect an error for the summary, so that one bad file does not keep other files from being written."""
+        """Collect an error for the summary. Other files are then still written."""
         try:
             yield
         except BaselineError as error:
@@ -314,7 +316,7 @@ def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
     *,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Pack verdicts for a test report: plain builtins, which can be sent to another process."""
+    """Pack verdicts for a test report, as plain builtins. Plain builtins can be sent to another process."""
     return {
         "nodeid": nodeid,
         "file": str(test_file),

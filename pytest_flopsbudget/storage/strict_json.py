@@ -1,4 +1,4 @@
-"""Read JSON strictly: no duplicate key, no unknown key, no value of another type. Errors name their place."""
+"""Read JSON strictly: no duplicate key, no unknown key, no value of another type. Errors name the place."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: An integer that no amount is as large as. Python reads integers of up to 4,300 digits, and floats end at 10^308.
+#: An integer that is larger than any amount. Python reads integers of up to 4,300 digits, and floats end at 10^308.
 LONG_INTEGER = re.compile(r"\d{101}")
 
-#: Keys of objects and positions in arrays, from the outermost to the innermost.
+#: A place in JSON: keys of objects and positions in arrays. The outermost one is first.
 JsonPath = tuple[str | int, ...]
 
 
 class FaultError(Exception):
-    """A fault in a text, at a JSON path, or in a line where the text is not JSON."""
+    """A fault in a text. It has a JSON path, or the number of a line if the text is not JSON."""
 
     def __init__(
         self, reason: str, place: JsonPath = (), *, line: int | None = None, other: JsonPath = (), remedy: str = ""
     ) -> None:
         super().__init__(reason)
-        # A message is one line, and text that it quotes may contain line breaks.
+        # A message is one line, but the text that it quotes may contain line breaks.
         self.reason = reason if reason.isprintable() else reason.encode("unicode_escape").decode()
         self.place = place
         self.line = line
-        #: A second place, which contradicts the first.
+        #: A second place, which contradicts the first place.
         self.other = other
-        #: What the user should do, if the usual advice does not apply.
+        #: What the user should do. It is empty if the usual advice applies.
         self.remedy = remedy
 
 
@@ -77,7 +77,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-#: A step of a path in msgspec's messages: a key, an index, or "[...]" for a key that msgspec does not name.
+#: One step of a path in msgspec's messages: a key, an index, or "[...]" for a key that msgspec does not name.
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<number>\d+)\]|\[\.\.\.\]")
 
 
@@ -95,7 +95,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
         inner_kind: Any = kind
         for step in _STEP.finditer(path):
             if not step["key"] and not step["number"]:
-                # Convert one by one, since msgspec does not report the key of a dict under which the fault is.
+                # Convert the values one by one, because msgspec does not report under which key of a dict the fault is.
                 for name, one in inner.items():
                     convert(one, _inside(inner_kind, name), *place, name)
             own = step["key"] or int(step["number"])
@@ -106,7 +106,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
-    """Return a fault for a value that is not of type ``kind``, in this package's words instead of msgspec's."""
+    """Return the fault of a value that is not of type ``kind``. It has this package's words instead of msgspec's."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
         known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
@@ -118,7 +118,7 @@ def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
 
 
 def _inside(kind: object, step: str | int) -> Any:
-    """Return the type of the value at ``step`` in a ``kind``; Any where it is unknown."""
+    """Return the type of the value at ``step`` in a value of type ``kind``; Any if the type is unknown."""
     for one in _options(kind):
         if _is_struct(one) and isinstance(step, str):
             hints = get_type_hints(one, include_extras=True)
@@ -160,15 +160,15 @@ def in_words(place: JsonPath) -> str:
 
 
 def line_of(text: str, place: JsonPath) -> int:
-    """Return the line of ``place`` in valid JSON or, if it is missing, the line of the nearest place above it."""
+    """Return the line of ``place`` in valid JSON. If it is missing, return the line of the nearest place above it."""
     return lines_of(text, [place])[place]
 
 
 def lines_of(text: str, places: Iterable[JsonPath]) -> dict[JsonPath, int]:
-    """Return the lines of many places, like :func:`line_of`, in one pass: a large file may have thousands of places."""
+    """Return the lines of many places in one pass, like :func:`line_of`. A large file may have thousands of places."""
     places = list(places)
     wanted = {place[:depth] for place in places for depth in range(len(place) + 1)}
-    # If a key occurs twice, the second one is the fault.
+    # If a key occurs twice, the second occurrence is the fault.
     offsets: dict[JsonPath, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
     lines: dict[JsonPath, int] = {}
     line, counted = 1, 0
@@ -191,9 +191,9 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def _places(text: str) -> Iterator[tuple[JsonPath, int]]:
-    """Yield all keys and all members of arrays in JSON, each with the place that contains it, and their offsets.
+    """Yield (path, offset in the text) of each key and of each member of an array in the JSON.
 
-    If the JSON has a fault, the places end there at the latest.
+    The path ends with the key or the index. If the JSON has a fault, the paths end at the fault or before it.
     """
     above: list[str | int] = []
     opened: list[str] = []

@@ -30,7 +30,7 @@ def measured(test_id, *args, **kwargs):
 
 
 def widths(file=FILE):
-    """Return test id → width of the layer in the test's one measurement."""
+    """Return, for each test id, the width of the layer in the test's only measurement."""
     return {
         test_id: int(entries["model"].modules["layer"].shape.partition("-")[0])
         for test_id, entries in load(baseline_path(file)).tests.items()
@@ -41,7 +41,7 @@ class TestWhatIsAccepted:
     def test_a_regression_of_a_failing_run(self, command):
         write_baseline(FILE, {"t": linear(4), "other": linear(7)})
         write(measured("t", linear(5), linear(4)))
-        # 2·2·4·4 = 64 and 2·2·5·5 = 100 FLOPs; 4·4 + 4 = 20 and 5·5 + 5 = 30 parameters.
+        # Widths 4 and 5: 2·2·4·4 = 64 and 2·2·5·5 = 100 FLOPs; 4·4 + 4 = 20 and 5·5 + 5 = 30 parameters.
         assert command("accept", "report.json") == [
             f"{FILE}::t: regressed",
             "    flops: 64 FLOPs → 100 FLOPs, +36 FLOPs (+56.2%)",
@@ -131,8 +131,8 @@ class TestWhatIsNot:
                 measured("t", linear(5), linear(4), flops_limit=99),
                 "over its limit, which has to be raised first: flops",
             ),
-            (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason of its own"),
-            (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason of its own"),
+            (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason other than its budget"),
+            (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason other than its budget"),
             (
                 measured("t", UNKNOWN, settings=Settings(unknown_operators="fail")),
                 "operators without a formula: mylib.op",
@@ -151,7 +151,10 @@ class TestWhatIsNot:
         ("then", "now"), [(linear(4), linear(3)), (None, linear(3)), (linear(5, batch=1), linear(4, batch=9))]
     )
     def test_a_baseline_that_the_run_did_not_see(self, command, then, now):
-        """Another update wrote the baseline after the run: an old report must not overwrite it unnoticed."""
+        """If the baseline changed after the run, `accept` refuses the report.
+
+        With ``--force`` it overwrites the baseline.
+        """
         write_baseline(FILE, {"t": now})
         write(measured("t", linear(5), then))
         (line, *_) = command("accept", "report.json")
@@ -176,7 +179,7 @@ class TestWhatIsNot:
 
 
 def test_a_node_id_cannot_steer_the_terminal(command):
-    """A report may come from a stranger's pull request."""
+    """`accept` escapes control characters in a node id, because a report may come from a stranger's pull request."""
     write(measured("t[\x1b[2J\n]", linear(5)))
     assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
 
@@ -190,7 +193,7 @@ class TestRoot:
         assert widths() == {"t": 5}
 
     def test_of_two_packages_in_a_repository_the_reports_own(self, command, monkeypatch):
-        """Two packages have a test file of the same name; the report says in which package it was made."""
+        """If two packages have a test file of the same name, `accept` writes to the package that the report names."""
         Path(".git").mkdir()
         for package in ("one", "two"):
             Path(package).mkdir()
@@ -244,7 +247,7 @@ def test_a_damaged_baseline_is_told_and_kept(command):
 
 
 def test_a_baseline_in_place_of_a_report(command):
-    """The message says that the file is a baseline, not that its format is too new."""
+    """If the file is a baseline and not a report, the error says so. It does not call the format too new."""
     write_baseline(FILE, {"t": linear(4)})
     assert command("accept", PATH) == []
     assert command.code == 2
@@ -252,7 +255,7 @@ def test_a_baseline_in_place_of_a_report(command):
 
 
 def test_reads_a_baseline_once(command, monkeypatch):
-    """A file may hold thousands of tests, so it must not be read again for each."""
+    """`accept` reads a baseline file once, even if the report has several tests of this file."""
     write_baseline(FILE, {"t": linear(4), "u": linear(5)})
     write(measured("t", linear(5), linear(4)), measured("u", linear(4), linear(5)))
     read = []
@@ -272,7 +275,7 @@ def test_patterns_are_not_asked_for(command):
 
 
 class TestLatencies:
-    """A measured latency is accepted only where it differs from the baseline by more than its tolerance."""
+    """`accept` writes a latency only if it differs from the baseline by more than its tolerance."""
 
     def test_of_another_machine_stays(self, command):
         write_baseline(FILE, {"t": timed(7, machine="other")})
@@ -282,7 +285,7 @@ class TestLatencies:
         assert (found["latency[other]"], found["latency[box]"]) == (7, 9)
 
     def test_as_long_as_before(self, command):
-        """A latency that differs by a tenth or less is no change, so nothing is written."""
+        """A difference of a tenth or less is no change of a latency, so `accept` writes nothing."""
         path = write_baseline(FILE, {"t": timed(100)})
         before = path.read_bytes()
         write(measured("t", timed(109), timed(100)))
@@ -302,7 +305,7 @@ class TestLatencies:
 
 
 def test_a_time_is_told_once(command):
-    """A time is one line in the output, and each of its parts is compared with the baseline."""
+    """`accept` prints one line for a time, and writes the changed part of the time to the baseline."""
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")

@@ -12,7 +12,7 @@ from pytest_flopsbudget.storage.report_file import save
 
 @pytest.fixture
 def project(command, tmp_path):
-    """A git repository with a branch that made one test more expensive, added one and removed one."""
+    """Return a git repository with a branch in which one test became more expensive, one is new and one is gone."""
     project = GitProject(tmp_path / "here")
     project.commit("Main", {"tests/test_a.py": {"t": linear(4), "gone": linear(9)}, "test_b.py": {"u": linear(2)}})
     project.git("switch", "-q", "-c", "branch")
@@ -21,7 +21,7 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """Return the first and the last cell of each row of the table."""
+    """Return {first cell: last cell} for the rows of the table."""
     found = {}
     for line in lines[4:]:
         if not line:
@@ -96,7 +96,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("argv", [["main", "tests/__flops__/test_a.json"], ["tests/__flops__/test_a.json"]])
     def test_one_file_is_compared_with_itself(self, project, command, argv):
-        """When one file is compared with a revision, the other files of the revision are ignored."""
+        """If one file is compared with a revision, the other files of the revision are ignored."""
         lines = command("diff", *argv)
         assert "test_b.py" not in "".join(lines)
         assert verdicts(lines) == (BRANCH if len(argv) == 2 else {})
@@ -109,7 +109,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """Tests that are missing from a report are not shown as removed: they did not run."""
+        """Tests that the report does not contain are not shown as removed; the last line has their number."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
@@ -200,11 +200,11 @@ class TestMistakes:
 
 
 class TestShallowClone:
-    """What a shallow clone lacks is named, with the setting of the checkout that fetches it."""
+    """If a shallow clone lacks a commit, the error says what is missing and how to fetch it."""
 
     @pytest.fixture
     def clone(self, project, monkeypatch, tmp_path):
-        """A clone of the newest commit of each branch, as of a pull request whose target has moved on."""
+        """Return a function that clones only the newest commit of each branch, after the target branch has moved on."""
         project.git("switch", "-q", "main")
         project.commit("Meanwhile", {"test_b.py": {"u": linear(3)}})
         project.git("switch", "-q", "branch")
@@ -244,7 +244,7 @@ class TestShallowClone:
 
 
 def test_a_repository_without_commits(command):
-    """The message says that the repository has no commits, not that the argument is wrong."""
+    """In a repository without commits, the error says this; it does not say that the argument is wrong."""
     subprocess.run(["git", "init", "-q"], check=True)
     assert command("diff") == []
     assert command.errors == "error: there is no commit in this repository yet\n"

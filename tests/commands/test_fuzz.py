@@ -1,4 +1,4 @@
-"""Damaged files: a command writes one line that says what is wrong, never a traceback, and no file is lost."""
+"""If a file is damaged, a command writes one line that says what is wrong, and no traceback. No file is lost."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from samples import linear, report, reported_test, write_baseline
 
 from pytest_flopsbudget.storage.report_file import dumps
 
-#: The number of examples; `make torture` runs more.
+#: The number of examples for each test; `make torture` runs more.
 EXAMPLES = 10_000 if os.environ.get("FLOPSBUDGET_TORTURE") else 50
 
 many = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -22,7 +22,7 @@ REPORT = dumps(report(reported_test("test_a.py::t", linear(5), linear(4)), repor
 
 @st.composite
 def damaged(draw, text):
-    """``text`` with some bytes removed and others inserted, or with a value of another type somewhere."""
+    """Return ``text`` with some bytes removed and others inserted, or with one value replaced by another type."""
     data = text.encode()
     if draw(st.booleans()):
         start = draw(st.integers(0, len(data)))
@@ -45,7 +45,7 @@ def baseline_text(tmp_path_factory):
 
 
 def path_of(command):
-    """Return the path of the baseline, after making its folder and the test file."""
+    """Make the test file and the folder of its baseline, and return the path of the baseline."""
     FILE.touch()
     path = Path("__flops__/test_a.json")
     path.parent.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def path_of(command):
 
 
 def check(command, *argv):
-    """Check the exit code of the command, and that it gives a reason if it failed."""
+    """Check the exit code of the command, and that a failed command writes one line with the reason."""
     command(*argv)
     assert command.code in {0, 1, 2}
     assert (command.code == 2) == command.errors.startswith("error: ")
@@ -90,7 +90,7 @@ def test_baselines(command, baseline_text, data):
         if command.code == 2:
             assert path.read_bytes() == content
         else:
-            # A file that the command wrote can be read.
+            # A file that the command wrote is readable.
             check(command, "diff", "__flops__", "__flops__")
             assert command.code == 0
 

@@ -14,7 +14,7 @@ def project(command, tmp_path):
 
 
 def history(project, *widths, file="tests/test_a.py", test="test_x"):
-    """Commit a baseline of a model of each width; return the short names of the commits."""
+    """Commit one baseline for each width, and return the short names of the commits."""
     return [
         project.commit(f"Width {width}", {file: {test: linear(width)}}, date=f"2026-01-{number:02}")
         for number, width in enumerate(widths, 1)
@@ -30,7 +30,8 @@ def rows(lines):
 
 def test_a_chart_and_a_table(project, command):
     first, second, third = history(project, 4, 6, 5)
-    # 2·2·4² = 64, 144 and 100 FLOPs; 20, 42 and 30 parameters. In the chart, 100 is nearest to the row of 104.
+    # Widths 4, 6 and 5: 2·2·4² = 64, 144 and 100 FLOPs; 20, 42 and 30 parameters. In the chart, 100 is nearest to the
+    # row of 104.
     assert command("history", TEST) == [
         TEST,
         "",
@@ -67,13 +68,13 @@ def test_commits_that_touched_the_file_are_shown_if_all_are(project, command):
 def test_a_change_of_the_parameters_alone(project, command):
     history(project, 4)
     project.commit("Same FLOPs", {"tests/test_a.py": {"test_x": linear(8, batch=1, extra=-64)}})
-    # 2·1·8² - 64 = 64 FLOPs again, 8² + 8 parameters.
+    # The FLOPs are 2·1·8² - 64 = 64, as before; the parameters are 8² + 8 = 72.
     (row, _) = rows(command("history", TEST))
     assert row[2:6] == ("64", "FLOPs", "=", "72")
 
 
 def test_a_time(project, command):
-    """The title says that a time is an estimate, and the sign that it is a lower bound."""
+    """The title says that a time is an estimate, and the sign ">=" shows that it is a lower bound."""
     for number, memory in enumerate((300, 500), 1):
         project.commit(
             f"{memory}", {"tests/test_a.py": {"test_x": estimated(memory=memory)}}, date=f"2026-01-0{number}"
@@ -138,7 +139,7 @@ def test_a_renamed_test(project, command):
 
 
 def test_a_moved_file(project, command):
-    """The cost changed in the same commit, so only git knows that the file moved."""
+    """The history continues across a move of the file, even if the same commit changed the cost."""
     history(project, 40)
     (project.path / "lib").mkdir()
     project.git("mv", "tests/__flops__", "lib/__flops__")

@@ -1,4 +1,4 @@
-"""Paths that no file can have, and symbolic links that lead out of the folder in which a command may write."""
+"""Commands refuse paths that no file can have, and symbolic links that lead out of the folder of the project."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def project(command):
     ],
 )
 def test_a_name_that_no_file_can_have(command, argv, name):
-    """The command ends with exit code 2 and one line of readable length; no file is made."""
+    """The command ends with exit code 2 and one line of readable length. It makes no file."""
     before = [path for path in sorted(Path().rglob("*")) if path.is_file()]
     command(*(word.replace("NAME", name) for word in argv))
     assert command.code == 2
@@ -69,7 +69,7 @@ def test_a_file_that_may_not_be_read(command, argv):
 
 
 class TestLinks:
-    """The folder beside the current one stands for any place that a command must not write to."""
+    """Commands do not follow a link that leads out of the project, here to a folder beside it."""
 
     @pytest.fixture
     def outside(self):
@@ -78,7 +78,7 @@ class TestLinks:
         return folder
 
     def make_link(self, link, outside):
-        """Make one part of the path of a baseline a link that leads out of the current folder."""
+        """Replace one part of the baseline's path by a link to the folder outside of the project."""
         baseline = Path("tests/__flops__/test_a.json")
         content = baseline.read_bytes()
         if link == "file":
@@ -128,7 +128,7 @@ class TestLinks:
         assert not Path("__flops__").exists()
 
     def test_rename_follows_the_users_own_path_out(self, command, outside):
-        """A path with ".." is the user's own word."""
+        """If the user gives a path with "..", `rename` may write outside of the current folder."""
         (outside / "test_b.py").touch()
         command("rename", f"{FILE}::t", "../outside/test_b.py::t")
         assert command.code == 0
@@ -144,7 +144,7 @@ class TestLinks:
         assert Path("tests/__flops__").is_symlink()
 
     def test_a_root_that_is_a_link(self, command, outside):
-        """The root folder may itself be reached by a link."""
+        """`accept` works if the root folder itself is a link."""
         Path("tests").rename(outside / "tests")
         Path("project").symlink_to(outside)
         command("accept", "report.json", "--root", "project")
@@ -152,7 +152,7 @@ class TestLinks:
 
     @pytest.mark.parametrize("root", ["../outside", "../here/../outside", "/", "\0", LONG])
     def test_a_report_names_no_root_outside_of_the_repository(self, command, outside, root):
-        """The report says where pytest's root folder is in the repository, and may say anything."""
+        """If a report names a root outside of the repository, `accept` writes nothing there."""
         Path(".git").mkdir()
         Path("tests").rename(outside / "tests")
         before = self.content(outside)

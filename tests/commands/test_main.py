@@ -15,7 +15,8 @@ from pytest_flopsbudget.storage.report_file import save
 
 COMMANDS = ("accept", "merge", "diff", "rename", "history")
 
-#: A script that runs the command lines in its arguments, without PyTorch and pytest, and prints the loaded modules.
+#: A script that runs the given command lines while PyTorch and pytest cannot be imported. It prints the exit codes and
+#: the loaded modules.
 WITHOUT_TORCH = """
 import json, sys
 
@@ -93,7 +94,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     page = ROOT.joinpath("docs", "commands.md").read_text(encoding="utf-8")
     about = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"python -m pytest_flopsbudget {name}" in about
-    # Options of all commands are documented above; options that begin with --flops-budget- are pytest's.
+    # The page describes the options of all commands in another section; options with --flops-budget- belong to pytest.
     own = {option for option in options if not option.startswith("--flops-budget")} - {"--help", "--no-color"}
     assert {option for option in own if option not in about} <= {"--output"}
 
@@ -131,7 +132,7 @@ def test_ctrl_c_is_no_traceback(command, monkeypatch):
 
 
 def test_a_reader_that_has_read_enough(command, tmp_path):
-    """In ``history | head -1``, the pipe closes early: Python writes neither a traceback nor a warning when it ends."""
+    """If the reader closes the pipe early (``history | head -1``), Python writes neither a traceback nor a warning."""
     project = GitProject(tmp_path / "here")
     project.commit("One", {"test_a.py": {f"test_{number}": linear(number) for number in range(1, 3_000)}})
     argv = [sys.executable, "-m", "pytest_flopsbudget", "history"]

@@ -19,7 +19,7 @@ def tests_folder(command):
 
 
 def entries(file=FILE):
-    """Return test id → width of its layer."""
+    """Return, for each test id, the width of its layer."""
     return {
         test_id: int(measured["model"].modules["layer"].shape.partition("-")[0])
         for test_id, measured in load(baseline_path(file)).tests.items()
@@ -81,7 +81,7 @@ def test_a_class(command):
 
 @pytest.mark.parametrize("name", ["tests/test_a.py", "tests/../tests/test_a.py"])
 def test_a_new_name_that_is_another_ones_old_name(command, name):
-    """A swap or a chain of names: all entries move in one step."""
+    """If a new name is the old name of another entry, all entries are renamed in one step and none is lost."""
     write_baseline(FILE, {"TestA::test_x": linear(1), "TestA::TestA::test_x": linear(2)})
     command("rename", f"{FILE}::TestA", f"{name}::TestA::TestA")
     assert entries() == {"TestA::TestA::test_x": 1, "TestA::TestA::TestA::test_x": 2}
@@ -103,7 +103,7 @@ def test_a_path_with_dots(command):
 
 @pytest.mark.parametrize("name", ["tests/../tests/test_a.py", "link/test_a.py"])
 def test_a_file_that_goes_by_two_names(command, name):
-    """Two paths lead to one file: no entry is lost."""
+    """If two paths name one file, a rename from one path to the other loses no entry."""
     Path("link").symlink_to("tests")
     write_baseline(FILE, {"test_a": linear(1), "test_x": linear(2)})
     command("rename", f"{FILE}::test_a", f"{name}::test_b")
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_written_loses_nothing(command, readonly, monkeypa
     path = baseline_path(readonly)
     path.chmod(stat.S_IREAD)
     access = os.access
-    # Root may write to read-only files too.
+    # The root user may write to read-only files, so `os.access` is patched.
     monkeypatch.setattr(
         os, "access", lambda name, mode: access(name, mode) and not (mode == os.W_OK and Path(name) == path.resolve())
     )

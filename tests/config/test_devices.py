@@ -1,4 +1,4 @@
-"""The devices of the pyproject."""
+"""Devices in the pyproject."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def problems(load):
-    """Return a function that writes a pyproject with mistakes and returns the lines of the message."""
+    """Return a function that writes a pyproject with mistakes and returns the lines of the error message."""
 
     def write_and_refuse(text):
         with pytest.raises(UsageError) as caught:
@@ -57,11 +57,11 @@ class TestTimeOn:
         ],
     )
     def test_names_devices(self, load, value, expected):
-        """Upper and lower case are equal; each device is in the result once, by the name in its profile."""
+        """Device names ignore case. Each device is listed once, with the name from its profile."""
         assert expected == load(f"[tool.pytest-flopsbudget]\ntime-on = {value}").time_on
 
     def test_names_own_ones(self, load):
-        """The profile of a project's own device may be before or after the setting that names it."""
+        """`time-on` may name a device of the project whose profile comes later in the file."""
         assert load("[tool.pytest-flopsbudget]\ntime-on = ['CAMERA']\n" + textwrap.dedent(CAMERA)).time_on == (
             "camera",
         )
@@ -78,21 +78,21 @@ class TestTimeOn:
         ],
     )
     def test_refuses_anything_else(self, problems, value, message):
-        """The message names the key, similar names, and what to write."""
+        """The error names the key, suggests similar names, and says what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
         assert end in line
 
     def test_is_near_to_own_ones(self, problems):
-        """A typing error in the name of a project's own device gets a suggestion."""
+        """If the name of a project's device is misspelled, the error suggests the right name."""
         (line,) = problems("[tool.pytest-flopsbudget]\ntime-on = ['camra']\n" + textwrap.dedent(CAMERA))
         assert "no device is named 'camra'; did you mean camera?" in line
 
 
 class TestProfiles:
     def test_reads_every_figure(self, load):
-        """Each figure is read in the unit of the profile: FLOPs, operations and bytes a second, bytes, nanoseconds."""
+        """Each figure is converted to the profile's unit: FLOPs, operations or bytes per second, bytes, nanoseconds."""
         settings = load(
             profile("""
                 float64 = "1 GFLOP/s"
@@ -129,7 +129,7 @@ class TestProfiles:
         }
 
     def test_needs_little(self, load):
-        """One rate and the bandwidth are enough; then launches cost no time, so that estimates stay lower bounds."""
+        """A profile needs only one rate and the bandwidth. If no launch time is given, launches cost no time."""
         device = load(CAMERA).devices["camera"]
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
@@ -139,7 +139,7 @@ class TestProfiles:
         [('"Abacus 5"', ("Abacus 5",)), ('["Abacus 5$", "ABC"]', ("Abacus 5$", "ABC")), ("[]", ())],
     )
     def test_names_that_the_system_gives_it(self, load, written, expected):
-        """``names`` are the names under which drivers and systems report the device."""
+        """``names`` lists the names under which drivers and systems report the device."""
         assert load(CAMERA + f"    names = {written}").devices["camera"].names == expected
 
     @pytest.mark.parametrize("written", ["5", '["Abacus", 5]', '""', '"$"'])
@@ -149,7 +149,7 @@ class TestProfiles:
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
     def test_is_based_on_a_known_one(self, load):
-        """A profile takes missing figures from its base, rate by rate."""
+        """A profile takes each missing figure from its base; each rate counts as a separate figure."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[
             "half"
         ]
@@ -161,13 +161,13 @@ class TestProfiles:
         assert (device.names, device.sources) == ((), ())
 
     def test_is_based_on_one_above(self, load):
-        """The base of a profile may be another profile of the project, above it in the file."""
+        """The base of a profile may be another profile of the project that is above it in the file."""
         devices = load(textwrap.dedent(CAMERA) + profile('based-on = "camera"\nlaunch = "1 us"', "camera-2")).devices
         assert devices["camera-2"].rates == devices["camera"].rates
         assert (devices["camera"].launch, devices["camera-2"].launch) == (0, 1_000)
 
     def test_takes_the_place_of_a_known_one(self, load):
-        """If the project has a profile "A100", that name means it, not the profile in the catalog."""
+        """If the project defines a profile "A100", this profile replaces the one in the catalog."""
         settings = load(
             "[tool.pytest-flopsbudget]\ntime-on = 'A100'\n" + profile("based-on = 'A100'\nlaunch = '0 us'", "A100")
         )
@@ -210,7 +210,7 @@ class TestProfiles:
         ],
     )
     def test_tells_every_mistake(self, problems, text, lines):
-        """Each message names the file, the key, similar names, and what to write."""
+        """Each error names the file and the key, and says what is wrong."""
         found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
@@ -221,9 +221,9 @@ class TestProfiles:
         [
             ("[tool.pytest-flopsbudget]\ndevices = 'A100'", " devices: 'A100' is no table of profiles; write [tool."),
             ("[tool.pytest-flopsbudget.devices]\ncamera = 5", " devices.camera: 5 is no profile; write {float32 = "),
-            ("[tool.pytest-flopsbudget.devices.'a[b]']", ' devices."a[b]": is no name of a device: '),
-            ("[tool.pytest-flopsbudget.devices.'']", ' devices."": is no name of a device: '),
-            ("[tool.pytest-flopsbudget.devices.' a']", ' devices." a": is no name of a device: '),
+            ("[tool.pytest-flopsbudget.devices.'a[b]']", ' devices."a[b]": is no name of a device: write at least'),
+            ("[tool.pytest-flopsbudget.devices.'']", ' devices."": is no name of a device: write at least'),
+            ("[tool.pytest-flopsbudget.devices.' a']", ' devices." a": is no name of a device: write at least'),
         ],
     )
     def test_tells_what_is_no_profile(self, problems, text, start):
@@ -231,7 +231,7 @@ class TestProfiles:
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """Names are found in upper or lower case, so two names must differ in more than case."""
+        """Two devices of a project must not have names that differ only in case."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 
@@ -243,7 +243,7 @@ class TestDeviceNamed:
         assert find_device(settings, "h100") is DEVICES["H100"]
 
     def test_tells_what_is_near(self):
-        """The message lists similar names; the caller adds where the name was written."""
+        """The error lists similar names."""
         with pytest.raises(ValueError, match="no device is named 'H10'; did you mean H100"):
             find_device(Settings(), "H10")
 

@@ -25,7 +25,7 @@ def problems(**kwargs):
 
 class TestTimes:
     def test_by_device(self):
-        """3 ms are 3,000,000 ns; the key has the name as its profile spells it."""
+        """Times are converted to nanoseconds. The key spells the device's name as its profile does."""
         budget = marked(time={"a100": "3 ms", "our-board": "1.5 s"}, memory_time={"A100": "1 us"})
         assert budget.limits == {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
 
@@ -38,7 +38,7 @@ class TestTimes:
         assert budget.phases == {"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}}
 
     def test_an_unknown_device(self):
-        """The message has similar names, and all names, including the project's own devices."""
+        """The error suggests similar names and lists all names, including the project's own devices."""
         (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told
@@ -75,7 +75,7 @@ class TestLatency:
 
 class TestRatios:
     def test_least_values(self):
-        """A minimum is read exactly."""
+        """A minimum of a ratio is read as an exact fraction."""
         assert marked(arithmetic_intensity="8.2 FLOPs/byte", average_parallelism="1.2k FLOPs/step").limits == {
             "arithmetic_intensity": Fraction(41, 5),
             "average_parallelism": 1200,
@@ -86,14 +86,14 @@ class TestWhatPartsHave:
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism"])
     def test_no_module_has_what_the_whole_has(self, metric):
         assert problems(modules={"a": {metric: 1, "flops": 1}}) == [
-            f"marker: modules.a.{metric}: is of the model as a whole, and no module has it; limit it beside modules"
+            f"marker: modules.a.{metric}: belongs to the whole model; write its limit outside of modules"
         ]
 
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism", "peak_memory", "params"])
     def test_phases_are_work(self, metric):
         (told,) = problems(phases={"forward": {metric: 1}})
         assert told.startswith(
-            f"marker: phases.forward.{metric}: is no work, which a phase is limited in; there are flops"
+            f"marker: phases.forward.{metric}: measures no work, and a phase has limits on work only; there are flops"
         )
 
 
@@ -107,7 +107,7 @@ class TestPyproject:
         return write_and_load
 
     def test_own_devices_may_be_named_anywhere(self, load):
-        """The profile of a project's own device may be before or after the limit that names it."""
+        """A limit or `show` may name a device of the project whose profile comes later in the file."""
         settings = load(
             """
             show = "time[Our-Board]"
@@ -141,7 +141,10 @@ class TestPyproject:
         assert told in str(caught.value)
 
     def test_tolerances(self, load):
-        """A tolerance of time holds for all devices. A common tolerance does not change that of latency."""
+        """A tolerance of time applies to all devices.
+
+        A tolerance for all metrics does not change the tolerance of the latency.
+        """
         found = load('tolerance = {time = "5%", peak_memory = "1 MiB", latency = "3%"}').tolerance
         assert found["time"].relative == Fraction(1, 20)
         assert found["peak_memory"].absolute == 2**20

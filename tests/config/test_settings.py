@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def problems(load):
-    """Return a function that writes a pyproject with mistakes and returns the lines of the message."""
+    """Return a function that writes a pyproject with mistakes and returns the lines of the error message."""
 
     def write_and_refuse(text):
         with pytest.raises(UsageError) as caught:
@@ -59,11 +59,11 @@ class TestLoadSettings:
         "text", ["", "[project]\nname = 'x'", "tool = 'flops'", "[tool.other]\nflopsbudget = 1", "not TOML at all"]
     )
     def test_has_defaults_without_a_table(self, load, text):
-        """Tables of other tools are ignored, and so is a pyproject that never names this plugin."""
+        """A pyproject without a table of this plugin gives the default settings, even if the file is not valid TOML."""
         assert load(text) == Settings()
 
     def test_an_empty_table_has_defaults(self, load, tmp_path):
-        """An empty table changes nothing except the path of the settings."""
+        """An empty table gives the default settings and the path of the file."""
         assert load("[tool.pytest-flopsbudget]") == Settings(path=tmp_path / "pyproject.toml")
 
     def test_reads_every_key(self, load, tmp_path):
@@ -121,7 +121,7 @@ class TestLoadSettings:
         assert load(f"[tool.pytest-flopsbudget]\ntolerance = {value}").tolerance == Settings().tolerance
 
     def test_tolerance_by_metric_leaves_the_others_exact(self, load):
-        """FLOPs and MACs are one quantity, so a tolerance of one also applies to the other: 6 MACs are 12 FLOPs."""
+        """A tolerance for MACs also applies to FLOPs, doubled: 6 MACs are 12 FLOPs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {macs = 6, params = "1%"}').tolerance
         assert tolerance["macs"] == Tolerance(absolute=6)
         assert tolerance["flops"] == Tolerance(absolute=12)
@@ -129,12 +129,12 @@ class TestLoadSettings:
         assert tolerance["param_bytes"] == Tolerance()
 
     def test_tolerance_of_flops_holds_for_macs(self, load):
-        """5 FLOPs are rounded down to 2 MACs; a relative tolerance is the same for both."""
+        """A tolerance for FLOPs also applies to MACs: 5 FLOPs become 2 MACs (rounded down), and 1% stays 1%."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
         assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
 
     def test_tolerance_of_other_flops_is_its_own(self, load):
-        """`other_flops` is another quantity than `flops`, and its tolerance does not change that of their sum."""
+        """A tolerance for `other_flops` changes neither the tolerance of `flops` nor that of `total_flops`."""
         tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
         assert tolerance["other_flops"] == Tolerance(absolute=5)
         assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops", "latency"}
@@ -150,13 +150,13 @@ class TestLoadSettings:
         assert settings.limits.modules == {"head": {metric: 10}}
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
-        """In a budget as in the table, the message for a tolerance on a sum says what to write instead."""
+        """A budget must not have a tolerance for a sum of metrics; the error says which metrics to write instead."""
         (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
             tolerance = {total_flops = 1}
         """)
-        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
+        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give these a tolerance")
 
     def test_tells_every_mistake_at_once(self, problems):
         """One message lists all mistakes, each with its table, key and value."""
@@ -190,7 +190,7 @@ class TestLoadSettings:
             ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
             ("limit = 0", "] limit", "did you mean limits?"),
             ("zzzz = 0", "] zzzz", "There are tolerance, missing-baseline, "),
-            ("flops = 1", "] flops", "stand in [tool.pytest-flopsbudget.limits]"),
+            ("flops = 1", "] flops", "write limits for every test in [tool.pytest-flopsbudget.limits]"),
             ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
             ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
             ("tolerance = false", "] tolerance", "False does not fit every metric"),
@@ -200,7 +200,7 @@ class TestLoadSettings:
             (
                 'tolerance = {total_flops = "1%"}',
                 "] tolerance.total_flops",
-                "is the sum of flops and other_flops; give those a tolerance",
+                "is the sum of flops and other_flops; give these a tolerance",
             ),
             ('missing-baseline = "Fail"', "] missing-baseline", 'did you mean "fail"?'),
             ("show = 1", "] show", '1 is none of "flops", "macs"'),
@@ -234,13 +234,13 @@ class TestLoadSettings:
         ],
     )
     def test_a_budget_says_what_it_is_for(self, problems, text, expected):
-        """A budget without a valid pattern would apply to no test or to every test."""
+        """If a budget has no valid pattern of node ids, the error says how to write one."""
         (line,) = problems(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
         assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
         assert expected in line
 
     def test_a_budget_limits_something(self, problems):
-        """A budget without any limit is a mistake; the message names it by its number."""
+        """A budget without a limit and without a tolerance is an error, which names the budget by its number."""
         lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -261,7 +261,7 @@ class TestLoadSettings:
         ],
     )
     def test_finds_a_misspelled_table(self, problems, name):
-        """A table with a misspelled name is not ignored."""
+        """If the name of the table is misspelled, the error says how to rename the table."""
         assert problems(f"[tool.{name}]\nshow = 'macs'") == [
             f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
@@ -282,7 +282,7 @@ class TestLoadSettings:
         )
 
     def test_says_where_the_file_is_no_toml(self, problems):
-        """The message has line and column."""
+        """If the file is not valid TOML, the error names the line and the column."""
         (line,) = problems("""
             [tool.pytest-flopsbudget]
             show = macs
@@ -297,13 +297,13 @@ class TestLoadSettings:
 
     @pytest.mark.parametrize("text", ["\ufeff[tool.pytest-flopsbudget]", "tool.pytest-flopsbudget]"])
     def test_refuses_a_broken_head_of_the_table(self, tmp_path, text):
-        """A byte order mark or a missing bracket makes the file invalid TOML; its limits are not ignored silently."""
+        """If a byte order mark or a missing bracket makes the file invalid TOML, an error says so."""
         (tmp_path / "pyproject.toml").write_text(f"{text}\ntolerance = 0\n", encoding="utf-8")
         with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: "):
             load_settings(tmp_path)
 
     def test_tells_a_file_that_cannot_be_read(self, tmp_path):
-        """The path is a folder."""
+        """If the path cannot be read (here it is a folder), an error says so."""
         (tmp_path / "pyproject.toml").mkdir()
         with pytest.raises(UsageError, match=r"pyproject\.toml: cannot be read"):
             load_settings(tmp_path)
@@ -311,14 +311,20 @@ class TestLoadSettings:
 
 class TestLatency:
     def test_the_machine_and_how_long_to_run(self, load):
-        """``machine`` and ``latency-run-time``; by default, the name of the hardware and one second."""
+        """``machine`` and ``latency-run-time`` are read.
+
+        By default, there is no name of a machine, and the time is one second.
+        """
         settings = load('[tool.pytest-flopsbudget]\nmachine = "CI runner 2"\nlatency-run-time = "250 ms"')
         assert (settings.machine, settings.latency_run_time) == ("CI runner 2", 250_000_000)
         assert (Settings().machine, Settings().latency_run_time) == (None, 10**9)
 
     @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
     def test_refuses_other_names(self, problems, value):
-        """A name of a machine is shown in brackets on one line of reports, so it has no brackets and line breaks."""
+        """A machine's name with brackets, a line break or outer blanks is an error.
+
+        Reports show the name in brackets.
+        """
         (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
         assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
@@ -338,12 +344,12 @@ class TestLatency:
 
     @pytest.mark.parametrize("tolerance", ['"5%"', '{flops = "5%"}', '{latency = "10%"}', "0"])
     def test_a_tolerance_of_its_own(self, load, tolerance):
-        """A tolerance for all metrics does not apply to the latency; only a tolerance of the latency does."""
+        """A tolerance for all metrics, or for another one, does not change the tolerance of the latency."""
         settings = load(f"[tool.pytest-flopsbudget]\ntolerance = {tolerance}")
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
     def test_a_tolerance_for_all_says_nothing_about_it(self):
-        """In a marker too, a tolerance for all metrics does not set that of the latency."""
+        """In a marker, a tolerance for all metrics does not set the tolerance of the latency."""
         assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
         assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
 
@@ -355,12 +361,12 @@ class TestBudgetsFor:
     RESNET = Budget("resnet", limits={"params": 4}, match=("*::test_b[resnet*]",))
 
     def test_is_farthest_first(self):
-        """General limits come first, then budgets in the order of the file."""
+        """The general limits come first, then the budgets in the order of the file."""
         settings = Settings(limits=self.LIMITS, budgets=(self.EVERY, self.A, self.RESNET))
         assert settings.budgets_for("tests/test_a.py::test_x") == (self.LIMITS, self.EVERY, self.A)
 
     def test_brackets_are_themselves(self):
-        """Node ids of parametrized tests are written as pytest prints them."""
+        """In a pattern, brackets have no special meaning: `test_b[resnet*]` matches the node id that pytest prints."""
         settings = Settings(budgets=(self.RESNET,))
         assert settings.budgets_for("tests/test_a.py::test_b[resnet50]") == (self.RESNET,)
         assert settings.budgets_for("tests/test_a.py::test_br") == ()
@@ -392,13 +398,13 @@ class TestMatchesPattern:
 
     @given(text=st.text(st.characters(exclude_characters="*?")))
     def test_every_text_matches_itself(self, text):
-        """Without wildcards, a pattern matches exactly its own text."""
+        """A text without wildcards matches itself."""
         assert matches_pattern(text, text)
 
 
 class TestMarkerBudget:
     def test_reads_keywords(self):
-        """A marker may contain metrics, modules and a tolerance."""
+        """A marker may contain limits, limits of modules, and tolerances."""
         kwargs = {
             "flops": "8.2 GFLOPs",
             "params": 25_600_000,
@@ -413,18 +419,18 @@ class TestMarkerBudget:
         )
 
     def test_may_be_bare(self):
-        """A marker without limits only requests the comparison with the baseline."""
+        """A marker without arguments is allowed and sets no limit."""
         assert marker_budget((), {}, "marker on test_x") == Budget("marker on test_x")
 
     def test_refuses_positions(self):
-        """A number without a keyword limits no metric; the message shows a keyword."""
+        """A limit without a keyword is an error, whose message shows how to write the keyword."""
         with pytest.raises(
             UsageError, match=r"marker on test_x: limits are keywords, not '8 G', 5; .*\(flops=\"8\.2 GFLOPs\"\)"
         ):
             marker_budget(("8 G", 5), {}, "marker on test_x")
 
     def test_tells_every_mistake_at_once(self):
-        """The message has one line for each mistake, and the place of the marker."""
+        """The error has one line for each mistake, and each line names the place of the marker."""
         kwargs = {"flop": 1, "match": "*", "modules": {1: {}, "a": 2}, "tolerance": None}
         with pytest.raises(UsageError) as caught:
             marker_budget((1,), kwargs, "marker on test_x")
@@ -457,12 +463,15 @@ class TestDescribe:
         ],
     )
     def test_says_what_there_is(self, settings, expected):
-        """The header of a run has one line on the settings."""
+        """The header of a run describes the settings in one line."""
         assert describe(settings) == expected
 
 
 def test_needs_neither_torch_nor_msgspec():
-    """The settings are read at every start of pytest, so that reading them must not import torch or msgspec."""
+    """Importing the code that reads settings loads neither torch nor msgspec.
+
+    Every run of pytest imports this code.
+    """
     import subprocess
     import sys
 

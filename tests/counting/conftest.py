@@ -1,4 +1,4 @@
-"""Tests of counting fail if a model leaves shapes because of an exception that nobody expects."""
+"""A test of counting fails if an unexpected exception makes a model leave the shape-only run."""
 
 import pytest
 
@@ -7,7 +7,10 @@ from pytest_flopsbudget.counting import attempts
 
 @pytest.fixture(autouse=True)
 def _failures_on_shapes_are_errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a run on data fail the test, unless the model asked for data or the test is marked ``fails_on_shapes``."""
+    """Fail the test if an unexpected exception stops the run on shapes.
+
+    Tests that are marked ``fails_on_shapes`` are excluded.
+    """
     if request.node.get_closest_marker("fails_on_shapes") is None:
 
         def refuse(failure: attempts.Failure) -> str:

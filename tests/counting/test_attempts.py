@@ -1,4 +1,4 @@
-"""Why a measurement left shapes: a note says it, and ``shapes="only"`` makes it an error."""
+"""If a measurement cannot stay on shapes, a note says why; with ``shapes="only"`` this is an error."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pytest_flopsbudget.counting.meta import shape_rules
 
 
 class Keeps(nn.Module):
-    """Keeps the rows whose first output is positive: their number depends on data."""
+    """A model that keeps the rows whose first output is positive. The number of these rows depends on data."""
 
     def __init__(self):
         super().__init__()
@@ -21,7 +21,7 @@ class Keeps(nn.Module):
 
 
 class Picks(nn.Module):
-    """Takes as many rows as an integer input says."""
+    """A model that takes as many rows as an integer input says."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Picks(nn.Module):
 
 
 class Broken(nn.Module):
-    """A model that fails on shapes for a reason of its own."""
+    """A model that raises an exception on the meta device, but not on other devices."""
 
     def forward(self, x):
         if x.untyped_storage().device.type == "meta":
@@ -49,7 +49,10 @@ def test_who_asked_for_data():
 
 
 def test_values_of_integers():
-    """Of 10 rows, 3 are taken: 2·3·4·4 FLOPs."""
+    """An integer input says how many of 10 rows are used: 3 rows cost 2·3·4·4 FLOPs.
+
+    A note says that its value was used.
+    """
     result = measure(Picks(), (torch.ones(10, 4), torch.tensor(3)))
     assert result.flops == 2 * 3 * 4 * 4
     (note,) = result.notes
@@ -61,7 +64,7 @@ def test_values_of_integers():
 
 @pytest.mark.fails_on_shapes
 def test_an_error_in_a_shape_rule(monkeypatch):
-    """A fault of the counter itself is no silent fall-back: the note names the exception, the file and the line."""
+    """If the counter itself fails on shapes, it counts on data. A note names the exception, the file and the line."""
 
     def divide(*_args):
         return 1 / 0
@@ -86,7 +89,7 @@ def test_no_note_on_shapes():
 
 
 def test_gradients_in_the_forward_pass_are_no_failure():
-    """Computing gradients in a forward pass needs a second attempt, which is on shapes too."""
+    """A forward pass that computes gradients is counted on shapes, without a note."""
 
     def forward(x):
         x = x.detach().requires_grad_()
@@ -106,6 +109,6 @@ def test_shapes_only():
 
 
 def test_error_of_the_model_itself():
-    """A model that fails in every way gives its own error."""
+    """If a model fails in every attempt, the caller gets the model's own exception."""
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         measure(nn.Linear(4, 4), torch.ones(3, 5))

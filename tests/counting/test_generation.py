@@ -1,4 +1,4 @@
-"""Text generation with a cache of keys and values: prefill and decoding, against their closed forms."""
+"""Text generation with a cache of keys and values: prefill and decoding cost what formulas predict."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pytest_flopsbudget.errors import UsageError
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """The sizes of a decoder, with closed forms of its cost."""
+    """The sizes of a decoder, and formulas for its cost."""
 
     kind: str
     layers: int
@@ -58,15 +58,18 @@ class Decoder:
             return kind._from_config(config, attn_implementation=attention).eval()
 
     def macs(self, tokens, keys, predicted=None):
-        """Return the MACs of ``tokens`` that attend to ``keys``; the head computes logits for ``predicted`` of them."""
-        matrices = 3 if self.kind == "llama" else 2  # with a gate, a feed-forward layer has three matrices
+        """Return the MACs of ``tokens`` that attend to ``keys``.
+
+        ``predicted`` is the number of tokens that get logits.
+        """
+        matrices = 3 if self.kind == "llama" else 2  # a feed-forward layer with a gate has three matrices
         keys_and_values = 2 * self.width * (self.width // self.heads) * self.key_heads
         weights = 2 * self.width * self.width + keys_and_values + matrices * self.width * self.inner
         layer = tokens * weights + 2 * tokens * keys * self.width
         return self.layers * layer + (tokens if predicted is None else predicted) * self.width * self.vocabulary
 
     def filled(self, cache, length, device="cpu"):
-        """Fill the cache with ``length`` tokens; their values do not matter."""
+        """Fill the cache with ``length`` tokens of zeros."""
         shape = (1, self.key_heads, length, self.width // self.heads)
         for layer in range(self.layers):
             cache.update(torch.zeros(shape, device=device), torch.zeros(shape, device=device), layer)
@@ -89,16 +92,13 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """Return the MACs without the angles of the rotary embedding.
-
-    These are an outer product, which some versions of transformers write as a matrix product.
-    """
+    """Return the MACs without the rotary embedding, which is a matrix product in some versions of transformers only."""
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
 
 @tiny
 def test_prefill(decoder):
-    """Prefill of six tokens with an empty cache, which stays empty."""
+    """Prefill of six tokens attends to six keys. The cache that the test passes stays empty."""
     model = decoder.build()
     cache = transformers.DynamicCache(config=model.config)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -108,7 +108,7 @@ def test_prefill(decoder):
 
 @tiny
 def test_decode(decoder):
-    """One token attends to six tokens in the cache and to itself; the cache does not grow."""
+    """One new token attends to six tokens in the cache and to itself. The cache that the test passes does not grow."""
     model = decoder.build()
     cache = decoder.filled(transformers.DynamicCache(config=model.config), 6)
     counted = both(model, (), {**tokens(1), "past_key_values": cache})
@@ -119,9 +119,9 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """With a static cache, a new token attends to all 16 places, also to empty ones.
+    """With a static cache, a new token attends to all 16 places, including empty ones.
 
-    In prefill, `sdpa` leaves the empty places out, and eager attention does not.
+    In prefill, eager attention computes all 16 places too, but `sdpa` only the six filled ones.
     """
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
@@ -137,7 +137,7 @@ def test_static_cache(decoder, attention):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_real_sizes(decoder):
-    """Real models on the meta device: prefill of 2,048 (Llama) or 512 (GPT-2) tokens, and the step after it."""
+    """Models of real size are counted on the meta device: prefill of 2,048 or 512 tokens, and one step of decoding."""
     count = 2048 if decoder.kind == "llama" else 512
     model = decoder.build("meta")
     empty = transformers.DynamicCache(config=model.config)
@@ -151,7 +151,7 @@ def test_real_sizes(decoder):
 
 @tiny
 def test_both_in_one(decoder):
-    """One function fills a cache by prefill, and continues with three steps of decoding."""
+    """A function that runs prefill and then three steps of decoding costs the sum of these four parts."""
     model = decoder.build()
 
     def prefill_and_decode(input_ids):
@@ -167,13 +167,13 @@ def test_both_in_one(decoder):
 
 
 def generation(model, count, **options):
-    """Return the arguments of a greedy `generate` with four new tokens."""
+    """Return the arguments for `generate` that make it add four tokens, without sampling."""
     inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
     return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 
 
 def generated_macs(decoder, count):
-    """Return the MACs of four new tokens: prefill, with logits for its last token only, and three steps."""
+    """Return the MACs of `generate` with four new tokens: prefill with logits for one token, and three steps."""
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps
 
@@ -181,7 +181,7 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """`generate` runs on data, without an end token and with an end token that does not occur."""
+    """`generate` runs on data. This holds without an end token, and with an end token that never occurs."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)
@@ -191,7 +191,7 @@ def test_generate(decoder, end):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_generate_without_weights(decoder):
-    """Without an end token, `generate` runs on the meta device: the integers of the prompt and its mask are enough."""
+    """Without an end token, `generate` is counted on the meta device: only the prompt and its mask need data."""
     model = decoder.build("meta")
     model.generation_config.eos_token_id = None
     counted = measure(model.generate, (), generation(model, 32))
@@ -199,7 +199,7 @@ def test_generate_without_weights(decoder):
 
 
 def test_generate_that_reads_its_tokens():
-    """With an end token, `generate` reads each new token, which needs the weights: the meta device is refused."""
+    """With an end token, `generate` reads each new token, so a model without data is refused."""
     model = TINY["llama"].build("meta")
     with pytest.raises(UsageError, match=r"LlamaForCausalLM.generate needs data, and model.embed_tokens.weight"):
         measure(model.generate, (), generation(model, 6, eos_token_id=51))

@@ -1,4 +1,4 @@
-"""The inputs of a model: any arguments that its call accepts, or the example that the model carries."""
+"""The inputs of a model: all arguments that its call accepts, or the model's own example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
@@ -42,7 +42,7 @@ class Named(NamedTuple):
 
 
 class Reads(nn.Module):
-    """A linear layer whose input is found by a function in the arguments of the call."""
+    """A linear layer that gets its input from a function of the call's arguments."""
 
     def __init__(self, read):
         super().__init__()
@@ -53,7 +53,7 @@ class Reads(nn.Module):
         return self.layer(self.read(*args, **kwargs))
 
 
-#: Name → (positional arguments, keyword arguments, how the model finds its tensor in them).
+#: Name → (positional arguments, keyword arguments, the function that finds the tensor in them).
 KINDS = {
     "dict": (({"x": X},), {}, lambda batch: batch["x"]),
     "user dict": ((UserDict(x=X),), {}, lambda batch: batch["x"]),
@@ -72,7 +72,7 @@ KINDS = {
 
 @pytest.mark.parametrize(("args", "kwargs", "read"), KINDS.values(), ids=KINDS)
 def test_kinds(args, kwargs, read):
-    """The tensor is found, the arguments keep their classes, and shapes and data agree."""
+    """Tensors are found in any kind of argument. The counts on shapes, on data and by the fixture are equal."""
     model = Reads(read)
     assert both(model, args, dict(kwargs)).flops == LINEAR
     assert both(model, args, dict(kwargs), backward=True).flops == 2 * LINEAR
@@ -80,7 +80,7 @@ def test_kinds(args, kwargs, read):
 
 
 def test_a_list_in_a_tuple_is_one_argument():
-    """A list or tuple holds several arguments; a single argument that is a list must be in a tuple."""
+    """A list or tuple is a list of arguments. A single argument that is a list must be inside of a tuple."""
     assert measure(lambda items: items[0] @ items[1].T, ([X, X],)).flops == 2 * 3 * 3 * 4
     assert measure(lambda first, second: first @ second.T, [X, X]).flops == 2 * 3 * 3 * 4
 
@@ -96,7 +96,10 @@ def gpt2():
 class TestOwnExample:
     @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_of_transformers(self, measured):
-        """The example of transformers has three texts of five tokens; `forward` and a compiled model use it too."""
+        """The example of transformers has three texts of five tokens.
+
+        It also serves `model.forward` and a compiled model.
+        """
         macs = 15 * 12 * 32 * 32 + 2 * 3 * 5 * 5 * 32
         model = gpt2()
         for one in (model, model.forward, torch.compile(model, backend="eager")):
@@ -107,13 +110,13 @@ class TestOwnExample:
         assert measured(model, backward=True).flops > 2 * counted.flops
 
     def test_of_an_encoder_and_decoder(self):
-        """T5 carries an example for its encoder and its decoder."""
+        """The example of T5 has inputs for its encoder and its decoder."""
         config = transformers.T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
         counted = measure(transformers.T5ForConditionalGeneration(config))
         assert {entry.partition("=")[0] for entry in counted.inputs} >= {"input_ids", "decoder_input_ids"}
 
     def test_of_an_exported_program(self):
-        """An exported program carries the inputs that it was exported with, and can itself be measured."""
+        """An exported program is measured on the inputs that it was exported with, or on inputs from the test."""
         exported = torch.export.export(nn.Linear(4, 5), (X,))
         counted = measure(exported)
         assert (counted.flops, counted.params) == (LINEAR, 25)
@@ -128,7 +131,7 @@ class TestOwnExample:
 
     @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_one_for_other_models_is_refused(self, measured):
-        """Transformers carries token ids for image models too; the error says what the model needs."""
+        """If the model's example does not fit its call, an error says which input the model needs."""
         config = transformers.ViTConfig(
             hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48
         )
@@ -152,7 +155,7 @@ class TestOwnExample:
 
 class TestNoInputs:
     def test_none_are_needed(self):
-        """A function or model without required inputs may be measured without any, also by the fixture."""
+        """A model or function that requires no inputs can be measured without any."""
 
         class Model(nn.Module):
             def __init__(self):
@@ -167,18 +170,18 @@ class TestNoInputs:
             assert FlopsBudget()(one).flops == 2 * 3 * 3 * 4
 
     def test_some_are_needed(self):
-        """If inputs are required, the fixture's error says what to pass."""
+        """If a model requires inputs and the test gives none, the fixture's error says what to pass."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(4, 5))
         assert str(caught.value) == (
-            "flops_budget(model, args): there is no tensor among the arguments, which are (), and the model carries no "
-            "example of its own (dummy_inputs, example_input_array); hand over the model's input, as in "
+            "flops_budget(model, args): there is no tensor among the arguments, which are (), and the model holds no "
+            "example inputs (dummy_inputs, example_input_array); hand over the model's input, as in "
             "flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, flops_budget(lambda: model(...))"
         )
 
 
 def test_what_runs_the_tests_is_no_part_of_the_model(request, monkeypatch):
-    """A function may use pytest's own objects; a patch that it makes while it is measured is undone by pytest."""
+    """A measured function may use pytest's own objects, and a patch that it makes with `monkeypatch` can be undone."""
     held = torch.nn.Linear(4, 5)
 
     def forward(x):

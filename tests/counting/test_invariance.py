@@ -1,4 +1,4 @@
-"""One count for a model, however it is run: PyTorch's own modules, each against a closed form."""
+"""A model has one count, however it is run: PyTorch's own modules, compared with formulas."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ways_to_run import (
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # TorchScript is deprecated, but still used
-    # values that a trace freezes are the same in the measurement
+    # a trace freezes values, but they are equal in the measurement
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # torch.export warns about its own code
     pytest.mark.filterwarnings("ignore:The tensor attributes self.layer._flat_weights"),
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
 ]
 
-#: 2 sequences of 5 tokens of width 8; in the second sequence the last 2 tokens are padding.
+#: 2 sequences of 5 tokens of width 8. The last 2 tokens of the second sequence are padding.
 BATCH, LENGTH, WIDTH, INNER = 2, 5, 8, 16
 TOKENS = torch.randn(BATCH, LENGTH, WIDTH)
 PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
@@ -34,7 +34,7 @@ STEPS, PACKED_STEPS = BATCH * LENGTH, 5 + 3
 
 
 class First(nn.Module):
-    """Returns the output of a recurrent layer without its last state; TorchScript cannot call the layer directly."""
+    """A module that returns only the output of a recurrent layer. TorchScript cannot call the layer directly."""
 
     def __init__(self, layer):
         super().__init__()
@@ -45,7 +45,7 @@ class First(nn.Module):
 
 
 class Packed(nn.Module):
-    """A recurrent layer on packed sequences of 5 and 3 steps."""
+    """A module that runs a recurrent layer on packed sequences of 5 and 3 steps."""
 
     def __init__(self, layer):
         super().__init__()
@@ -62,13 +62,16 @@ def encoder(**options):
 
 
 def attention(queries, keys, width, key_width=None, value_width=None):
-    """Return the MACs of four projections (query, key, value, output), the scores and the weighted sums."""
+    """Return the MACs of attention: four projections (query, key, value, output), the scores and the weighted sums."""
     projections = 2 * queries * width * width + keys * ((key_width or width) + (value_width or width)) * width
     return BATCH * (projections + 2 * queries * keys * width)
 
 
 def recurrent(gates, hidden, *input_widths, steps=STEPS, directions=1, projected=0):
-    """Return the MACs of one layer for each input width; a projected state is the input of the next step and layer."""
+    """Return the MACs of one layer per input width.
+
+    If the state is projected, the projection is the next step's input.
+    """
     state = projected or hidden
     return steps * directions * sum(gates * hidden * (width + state) + hidden * projected for width in input_widths)
 
@@ -120,7 +123,7 @@ CASES = {
     ),
     "attention with two more keys": Case(
         lambda: nn.MultiheadAttention(WIDTH, 2, add_bias_kv=True, add_zero_attn=True, batch_first=True),
-        # The two added keys are not projected.
+        # The two additional keys are not projected.
         ATTENTION + BATCH * 2 * LENGTH * 2 * WIDTH,
         (TOKENS,) * 3,
     ),
@@ -174,7 +177,8 @@ CASES = {
             nn.ReLU(),
             nn.ConvTranspose2d(6, 4, 3, stride=2, output_padding=1),
         ),
-        # A kernel of 3, dilated to 5, has 7 positions on an image of 9 with 2 positions of padding.
+        # A kernel of 3 with dilation 2 covers 5 positions. On 9 positions with padding 1 on both sides, it has 7
+        # places.
         2 * 7 * 7 * 6 * (4 // 2) * 9 + 2 * 7 * 7 * 6 * 4 * 9,
         (torch.randn(2, 4, 9, 9),),
         decompositions=True,
@@ -193,7 +197,7 @@ CASES = {
 }
 
 
-#: Recurrent layers on sequences that the test packs, so that the model itself reads no lengths.
+#: Recurrent layers whose input the test has packed, so that the model itself does not read lengths.
 PACKED = nn.utils.rnn.pack_sequence([torch.randn(5, 8), torch.randn(3, 8)])
 PACKED_INPUTS = {
     "lstm": Case(
@@ -243,6 +247,6 @@ def test_backward(case):
 @either_mode
 @cases(PACKED_INPUTS)
 def test_packed_inputs(case, train):
-    """The batch sizes of a packed sequence are integers that PyTorch reads, so that this input stays on the CPU."""
+    """The count of a packed input is right, with and without data in the weights; the input itself needs data."""
     check_modes(case, train)
     check_weights_without_data(case, train, inputs_without_data=False)

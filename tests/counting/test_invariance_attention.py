@@ -1,11 +1,11 @@
-"""One count for a model, however it is run: attention by every kernel, and frozen TorchScript networks."""
+"""A model has one count, however it is run: attention with each kernel, and frozen TorchScript networks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from ways_to_run import MODES, in_modes
 from zoo import for_real, on_shapes
@@ -30,13 +30,13 @@ MASKS = {
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=["math", "flash"])
 class TestBackends:
     def test_forward(self, backend, options):
-        """A mask does not reduce the work, not even a causal one, with each kernel."""
+        """No mask reduces the work, not even a causal one; this holds for each kernel."""
         with sdpa_kernel(backend):
             for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, VALUE), options, shapes=True):
                 assert counted.flops == FLOPS
 
     def test_fewer_heads_of_keys(self, backend, options):
-        """With grouped queries there are as many products as the query has heads."""
+        """If several queries share a key head, there are as many products as the query has heads."""
         operands = (QUERY, KEY[:, :2], VALUE[:, :2])
         options = {**options, "enable_gqa": True}
         with sdpa_kernel(backend):
@@ -44,7 +44,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """Backward takes four products, after two in forward."""
+        """The forward pass has two products and the backward pass four, so the total is three times forward."""
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
             for way in (on_shapes, for_real):
@@ -53,7 +53,7 @@ class TestBackends:
 
 
 def test_wider_values():
-    """Only the weighted sums have the width of the values."""
+    """If values are wider than keys, only the weighted sums become more expensive."""
     value = torch.randn(2, 4, 10, 12)
     with sdpa_kernel(SDPBackend.MATH):
         for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, value), {}, shapes=True):
@@ -72,7 +72,7 @@ def test_wider_values():
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )
 def test_kernels_of_other_devices(kernel, more):
-    """On shapes, the kernel of each device can run; the work is equal."""
+    """On shapes, the attention kernels of all devices cost the same."""
     operands = tuple(item.bfloat16() for item in (QUERY, KEY, VALUE))
     for mode in MODES:
         with mode():
@@ -99,7 +99,7 @@ class TestFrozen:
 
     @pytest.mark.parametrize("traced", [False, True])
     def test_frozen(self, traced):
-        """In a frozen network the weights are constants, and the batch norm is part of the convolution."""
+        """A frozen network costs as much as its original, although the batch norm is part of the convolution."""
         network = self.network()
         made = torch.jit.trace(network, self.image) if traced else torch.jit.script(network)
         for model in (network, made, torch.jit.freeze(made)):
@@ -107,7 +107,7 @@ class TestFrozen:
                 assert counted.flops == self.flops
 
     def test_optimized_for_inference(self):
-        """The kernels of an optimized model hide its products, so that a copy with exposed kernels is counted."""
+        """A network that is optimized for inference costs as much as its original, although its kernels are hidden."""
         model = torch.jit.optimize_for_inference(torch.jit.script(self.network()))
         assert measure(model, self.image).flops == self.flops
 
@@ -127,7 +127,10 @@ def plus_its_first(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_function_stays_usable():
-    """TorchScript keeps the graph that it optimized, which must not contain anything of the measurement."""
+    """A scripted function computes the right values after a measurement.
+
+    TorchScript keeps the graph that it optimized, which must not contain anything of the measurement.
+    """
     function, square = torch.jit.script(plus_ones), torch.eye(2)
     assert measure(function, square).flops == 2 * 2 * 2 * 2
     assert torch.equal(function(square), square + 1)
@@ -138,7 +141,7 @@ def test_a_scripted_function_stays_usable():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("source", [scaled_by_its_size, plus_its_first])
 def test_scripted_code_that_reaches_memory(source):
-    """Scripted code that reads memory would crash on tensors without memory: it needs data, or is refused."""
+    """Scripted code that reads a tensor's memory is run on data. Without data it is refused, and does not crash."""
     function = torch.jit.script(source)
     for model in (function, lambda x: function(x)):  # noqa: PLW0108
         counted = measure(model, torch.eye(2))

@@ -1,4 +1,4 @@
-"""One count for a model, however it is run: tiny models of used architectures, built from configurations."""
+"""A model has one count, however it is run: tiny models of common architectures, built from configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ways_to_run import (
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
@@ -91,23 +91,24 @@ def mamba():
     return transformers.MambaForCausalLM(config)
 
 
-#: MACs of a layer: attention with half as many key heads, a router over 4 experts, two experts for each token.
+#: MACs of a layer: attention with half as many key heads, a router for 4 experts, two experts per token.
 MIXTRAL = TOKENS * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2 + WIDTH * 4 + 2 * 3 * WIDTH * INNER) + attention(
     BATCH, LENGTH
 )
-#: MACs of a layer: projections, a convolution padded on both sides, step sizes and states, a scan over 4 states.
+#: MACs of a layer: projections, a convolution with padding on both sides, step sizes and states, a scan over 4 states.
 MAMBA = TOKENS * (WIDTH * 2 * 16 + 16 * (3 + 2 * 4) + 3 * 16 + 16 * 4 + 16 * WIDTH) + BATCH * (LENGTH + 3) * 16 * 4
 
 CASES = {
     "convnext": Case(
         convnext,
-        # Patches of 4; then a stage on 8 by 8 and on 4 by 4 positions, with depthwise 7 by 7 and 4 times wider layers.
+        # Patches of 4; a stage on 8 by 8 and one on 4 by 4 positions, each with a depthwise 7 by 7 and layers 4 times
+        # wider.
         64 * 4 * 3 * 16 + 64 * (4 * 49 + 2 * 4 * 16) + 16 * 8 * 4 * 4 + 16 * (8 * 49 + 2 * 8 * 32) + 8 * 5,
         (torch.randn(1, 3, 32, 32),),
     ),
     "vit": Case(
         vit,
-        # 16 patches and the class token.
+        # 16 patches and one class token.
         16 * WIDTH * 3 * 16 + 2 * (17 * (4 * WIDTH * WIDTH + 2 * WIDTH * INNER) + attention(1, 17)) + WIDTH * 5,
         (torch.randn(1, 3, 16, 16),),
     ),
@@ -156,7 +157,7 @@ def test_backward(case):
 
 
 def test_experts_in_a_loop():
-    """Experts that run in a loop over their tokens cost what grouped products cost, whichever expert gets a token."""
+    """Experts that run in a loop cost as much as grouped products; the choice of the experts does not matter."""
     model = mixtral("eager")
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode():
@@ -165,7 +166,7 @@ def test_experts_in_a_loop():
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_grouped_products_as_exported(backward):
-    """Exported experts call an operator of transformers, which costs what the grouped product costs."""
+    """Exported experts call an operator of transformers, which costs as much as the grouped product."""
     model = mixtral().train(backward)
     exported = torch.export.export(model, (), CASES["mixtral"].kwargs).module()
     counted = measure(exported, (), CASES["mixtral"].kwargs, backward=backward)

@@ -1,23 +1,23 @@
-"""Cases that other counters get wrong without a warning, each with the right number and the reason."""
+"""Cases that other counters count wrong without a warning. Each test has the right number and the reason."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from torch.nn.modules import module as global_hooks
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget.counting.measure import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 TOKENS = torch.randn(2, 10, 16)
 
 
 def attention_flops(batch, queries, keys, width):
-    """Return the FLOPs of scores and weighted sums; ``width`` is the width of all heads together."""
+    """Return the FLOPs of scores and weighted sums. ``width`` is the sum over all heads."""
     return 2 * batch * queries * keys * 2 * width
 
 
@@ -27,14 +27,14 @@ def multi_head_flops(batch, length, width):
 
 
 def test_attention_on_cpu():
-    """pytorch/pytorch#195460: the attention operator of the CPU must be counted."""
+    """pytorch/pytorch#195460: the CPU's attention operator is counted."""
     operand = torch.randn(2, 4, 10, 4)
     assert measure(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(2, 10, 10, 16)
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_multi_head_attention_in_eval(mode):
-    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: the fused path must be counted."""
+    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: attention on the fused path is counted."""
     model = nn.MultiheadAttention(16, 4, batch_first=True).eval()
     with mode():
         assert measure(model, (TOKENS, TOKENS, TOKENS)).flops == multi_head_flops(2, 10, 16)
@@ -44,7 +44,7 @@ def test_multi_head_attention_in_eval(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_transformer_encoder_in_eval(mode):
-    """facebookresearch/fvcore#153: an encoder layer that runs as one operator must be counted."""
+    """facebookresearch/fvcore#153: an encoder layer that runs as one operator is counted."""
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 3).eval()
     feed_forward = 2 * 2 * 10 * 2 * 16 * 32
     with mode():
@@ -52,7 +52,7 @@ def test_transformer_encoder_in_eval(mode):
 
 
 def test_inference_mode():
-    """pytorch/pytorch#126268: operators must be counted in inference mode, outside of the model or within it."""
+    """pytorch/pytorch#126268: operators are counted in inference mode, outside of the model or within it."""
     model = nn.Sequential(nn.Linear(16, 8), nn.GRU(8, 4))
     linear, recurrent = 2 * 20 * 16 * 8, 2 * 20 * 3 * 4 * (8 + 4)
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_inference_mode():
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_a_token_made_from_a_parameter(mode):
-    """A layer whose input is an expanded parameter, like the class token of a vision transformer, must be counted."""
+    """A layer whose input is an expanded parameter, like the class token of a vision transformer, is counted."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -79,13 +79,13 @@ def test_a_token_made_from_a_parameter(mode):
 
 
 def test_lstm_on_cpu():
-    """meta-pytorch/tnt#624: an LSTM must count four gates of products with input and hidden state."""
+    """meta-pytorch/tnt#624: each of an LSTM's four gates counts its products with the input and the hidden state."""
     assert measure(nn.LSTM(16, 8, batch_first=True), TOKENS).flops == 2 * 20 * 4 * 8 * (16 + 8)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])
 def test_gradient_of_a_grouped_weight(groups):
-    """pytorch/pytorch#183405: the gradient of a weight costs what forward costs, with any number of groups."""
+    """pytorch/pytorch#183405: the gradient of a weight costs as much as forward, for any number of groups."""
     model = nn.Conv2d(8, 16, 3, padding=1, groups=groups)
     forward = 2 * 6 * 6 * 16 * (8 // groups) * 9
     inputs = torch.randn(1, 8, 6, 6)
@@ -127,25 +127,25 @@ def test_transposed_convolution():
     ],
 )
 def test_less_common_products(product, args, flops):
-    """These products count 0 in PyTorch's `FlopCounterMode` (reproduced with torch 2.13)."""
+    """These products are counted; PyTorch's `FlopCounterMode` counts 0 for them (checked with torch 2.13)."""
     assert measure(product, args).flops == flops
 
 
 def test_grouped_query_attention():
-    """The cost of attention depends on the heads of the query, not on the fewer heads of the keys."""
+    """The cost of attention depends on the number of query heads, not on the smaller number of key heads."""
     query, key = torch.randn(2, 8, 10, 4), torch.randn(2, 2, 10, 4)
     flops = measure(F.scaled_dot_product_attention, (query, key, key), {"enable_gqa": True}).flops
     assert flops == attention_flops(2, 10, 10, 8 * 4)
 
 
 def test_attention_by_keywords():
-    """thu-ml/RoboticsDiffusionTransformer#120: operands that are passed by name must be counted."""
+    """thu-ml/RoboticsDiffusionTransformer#120: operands that are passed by keyword are counted."""
     operands = dict.fromkeys(("query", "key", "value"), torch.randn(2, 4, 10, 4))
     assert measure(F.scaled_dot_product_attention, (), operands).flops == attention_flops(2, 10, 10, 16)
 
 
 def test_broadcast_product():
-    """(3, 4) by (8, 4, 5) is eight products of 60 multiply-accumulates."""
+    """The product of shapes (3, 4) and (8, 4, 5) is eight products of 3·4·5 = 60 multiply-accumulates."""
     assert measure(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
 
@@ -155,7 +155,10 @@ def test_linear_on_more_dimensions():
 
 
 def test_a_module_used_twice():
-    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: a shared layer works twice with one set of weights."""
+    """A layer that is used twice has twice the FLOPs, and its parameters count once.
+
+    Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256.
+    """
     layer = nn.Linear(16, 16, bias=False)
     counted = measure(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Sequential(layer, nn.ReLU())), TOKENS)
     one = 2 * 20 * 16 * 16
@@ -165,7 +168,7 @@ def test_a_module_used_twice():
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_regions(reentrant):
-    """pytorch/pytorch#134242: recomputed work and gradients must be credited to the right modules."""
+    """pytorch/pytorch#134242: recomputed work and gradients are credited to the right modules."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -178,7 +181,7 @@ def test_checkpointed_regions(reentrant):
 
     counted = measure(Model(), TOKENS, backward=True)
     one = 2 * 20 * 16 * 16
-    # The region: forward, recomputed forward, and the gradients of weight and input.
+    # The region runs forward, forward again, the gradient of its weight, and the gradient of its input.
     assert {path: counted[path].flops for path in ("before", "region", "after")} == {
         "before": 2 * one,
         "region": 4 * one,
@@ -188,7 +191,7 @@ def test_checkpointed_regions(reentrant):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_modules(backend):
-    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model must count like the model."""
+    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model counts like the original."""
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4))
     plain, compiled = measure(model, TOKENS), measure(torch.compile(model, backend=backend), TOKENS)
     assert compiled == plain
@@ -197,7 +200,7 @@ def test_compiled_modules(backend):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_modules():
-    """A scripted model must count in its first run, and after PyTorch has optimized it."""
+    """A scripted model has the right count after PyTorch has optimized it, in three runs."""
     model = torch.jit.script(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4)))
     for _ in range(3):
         model(TOKENS)
@@ -211,7 +214,7 @@ def test_complex_products():
 
 
 def test_gradients_within_the_measured_code():
-    """pytorch/pytorch#131753: measured code may call torch.autograd.grad."""
+    """pytorch/pytorch#131753: code that calls `torch.autograd.grad` is counted."""
     model = nn.Linear(16, 8)
 
     def forward(x):
@@ -222,7 +225,7 @@ def test_gradients_within_the_measured_code():
 
 
 def test_flex_attention():
-    """pytorch/pytorch#134385: flex attention costs what attention costs."""
+    """pytorch/pytorch#134385: flex attention costs as much as usual attention."""
     from torch.nn.attention.flex_attention import flex_attention
 
     operand = torch.randn(2, 4, 16, 8)
@@ -232,7 +235,7 @@ def test_flex_attention():
 
 
 def test_nothing_is_left_behind():
-    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: hooks, buffers, patches and modes must not remain."""
+    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: hooks, buffers, patches and modes do not remain."""
     model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(10)).train()
     functions = F.linear, F.conv2d, torch.matmul, nn.Module.__call__, torch.Tensor.__matmul__
     attributes = {id(part): set(vars(part)) for part in model.modules()}

@@ -1,4 +1,4 @@
-"""Models whose output does the work when it is used: generators, lazy iterators and coroutines never count 0."""
+"""If a model returns a generator, a lazy iterator or a coroutine, the work of this object is counted too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SQUARE = 2 * 3 * 4 * 4
 
 
 class Runs(nn.Module):
-    """Runs a function on its layer."""
+    """A module that calls a function with its layer and its input."""
 
     def __init__(self, function):
         super().__init__()
@@ -86,7 +86,7 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 def test_counted(name):
-    """The work of the layer is counted, on shapes and for real."""
+    """The layer's three calls are counted, on shapes and for real."""
     counted = both(Runs(LAZY[name]), X)
     assert counted.flops == 3 * SQUARE
     assert (counted["layer"].flops, counted["layer"].calls) == (3 * SQUARE, 3)
@@ -94,7 +94,7 @@ def test_counted(name):
 
 @pytest.mark.parametrize("name", ["generator", "map", "in a tuple"])
 def test_functions_and_notes(name):
-    """A measured function may return such an output too; a note says how much of it was used."""
+    """A measured function may return a lazy output too. A note says how many items were used."""
     layer = nn.Linear(4, 4, bias=False)
     counted = measure(lambda x: LAZY[name](layer, x), X)
     assert counted.flops == 3 * SQUARE
@@ -102,7 +102,7 @@ def test_functions_and_notes(name):
 
 
 def test_a_part_that_is_a_generator():
-    """The steps of a generator belong to the module that yields, not to the one that takes its items."""
+    """If a module's forward is a generator, its steps belong to this module, not to the module that takes the items."""
 
     class Part(nn.Module):
         def __init__(self):
@@ -136,7 +136,10 @@ def test_a_part_that_is_a_generator():
 
 
 def test_exceptions_in_a_part():
-    """What a caller throws into a generator arrives there, as does its closing; what it raises reaches the caller."""
+    """Exceptions pass between a generator and its caller in both directions.
+
+    Closing a generator runs its last steps.
+    """
 
     def catching(layer, x):
         try:
@@ -173,7 +176,7 @@ def test_exceptions_in_a_part():
 
 
 def test_items_end():
-    """A caller takes one item after the other: their number does not change what is alive at once."""
+    """The items of a generator are not kept: with 30 items, the peak memory is that of 3 items."""
 
     def steps(count):
         def forward(layer, x):
@@ -186,13 +189,13 @@ def test_items_end():
 
 
 def test_backward():
-    """The backward pass begins at all that was yielded: the gradients of the weight, three times."""
+    """The backward pass starts from every yielded tensor: here, the weight gets three gradients."""
     counted = both(Runs(lambda layer, x: (layer(x) for _ in range(3))), X, backward=True)
     assert counted.flops == 6 * SQUARE
 
 
 def test_without_an_end():
-    """A generator need not end; the note says that the count has a limit."""
+    """A generator without an end is counted up to a limit of items, and a note says so."""
 
     def forever(layer, x):
         while True:
@@ -204,14 +207,14 @@ def test_without_an_end():
 
 
 class Waiting:
-    """An awaitable that waits for an object of its own, as a library for sockets does."""
+    """An awaitable that waits for an object of its own class, like an awaitable of a library for sockets."""
 
     def __await__(self):
         yield self
 
 
 class Custom:
-    """An iterator of a class."""
+    """An iterator of a user's class."""
 
     def __iter__(self):
         return self
@@ -221,7 +224,7 @@ class Custom:
 
 
 def test_named():
-    """What cannot be used is named in a note."""
+    """If a lazy output cannot be used, a note names its kind."""
 
     async def waiting(layer, x):
         y = layer(x)
@@ -236,13 +239,13 @@ def test_named():
 
 
 def test_ordinary_outputs_have_no_note():
-    """Lists, tuples and dicts of tensors are no lazy outputs."""
+    """Lists, tuples and dicts of tensors are not lazy outputs, so there is no note."""
     for output in (lambda layer, x: [layer(x)], lambda layer, x: {"y": layer(x)}, lambda layer, x: (layer(x), None)):
         assert measure(Runs(output), X).notes == ()
 
 
 def test_timed():
-    """The latency of a generator is that of its work, and not that of making it."""
+    """If a model is timed, its generator runs: the latency includes the work, not only making the generator."""
 
     class Slow(nn.Module):
         def forward(self, x):
@@ -254,5 +257,5 @@ def test_timed():
     assert COUNTED
 
 
-#: One entry for each time that the generator of `test_timed` ran: a timed run has clones of what functions hold.
+#: One entry per run of the generator in `test_timed`. It is global, because a timed run clones what functions hold.
 COUNTED = []

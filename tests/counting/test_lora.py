@@ -1,4 +1,4 @@
-"""Models wrapped by peft: a low-rank adapter adds two thin layers, until it is merged into the weight."""
+"""Models wrapped by peft: an adapter adds two thin layers, until it is merged into the weight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo import both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # warnings of packages that peft loads
+    warnings.simplefilter("ignore")  # raised by packages that peft loads
     import peft
     import transformers
 
@@ -23,11 +23,11 @@ pytestmark = [
 
 ROWS, RANK = 3, 4
 X = torch.randn(ROWS, 16)
-#: Layers 16→32→8: FLOPs of the products, parameters, and other FLOPs (biases and ReLU).
+#: Two layers 16→32→8: FLOPs of the products, number of parameters, other FLOPs (biases and ReLU).
 BASE = 2 * ROWS * (16 * 32 + 32 * 8)
 PARAMETERS = 16 * 32 + 32 + 32 * 8 + 8
 OTHER = ROWS * (32 + 8 + 32)
-#: Both adapters, down to the rank and up again: FLOPs of the products, parameters, FLOPs to scale and add the output.
+#: Two adapters: FLOPs of their products, number of parameters, FLOPs to scale the outputs and to add them.
 ADAPTERS = 2 * ROWS * RANK * ((16 + 32) + (32 + 8))
 ADAPTERS_PARAMETERS = RANK * ((16 + 32) + (32 + 8))
 ADDITION = 2 * ROWS * (32 + 8)
@@ -56,22 +56,25 @@ def test_adapters():
 
 
 def test_dropout():
-    """Dropout in training scales the mask and multiplies: 2 FLOPs for each input of an adapter."""
+    """Dropout in training costs 2 FLOPs per input of an adapter: it scales the mask, and multiplies by it."""
     counted = both(adapted(lora_dropout=0.1).train(), X)
     assert (counted.flops, counted.other_flops) == (BASE + ADAPTERS, OTHER + ADDITION + 2 * ROWS * (16 + 32))
 
 
 def test_backward():
-    """Only adapters are trained; the gradient goes through the second layer, but not through the first one."""
+    """Only adapters are trained.
+
+    The gradient passes through the second layer, but need not pass through the first one.
+    """
     counted = both(adapted(), X, backward=True)
-    first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: gradient of the weight; up: gradients of the weight and the input
+    first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: the weight's gradient; up: the weight's and the input's gradients
     second = 2 * ROWS * RANK * (2 * 32 + 2 * 8) + 2 * ROWS * 32 * 8
     assert counted.flops == BASE + ADAPTERS + first + second
 
 
 @pytest.mark.parametrize("unload", [True, False])
 def test_merged(unload):
-    """A merged model has the products of the original model."""
+    """After merging, the model costs as much as the original model."""
     model = adapted()
     if unload:
         model = model.merge_and_unload()
@@ -90,7 +93,7 @@ def test_switched_off():
 
 
 def test_causal_model():
-    """Adapters on queries and values of a Llama, 32→32 and 32→16 in two layers; the Llama's example is found."""
+    """A Llama with adapters on queries and values costs the Llama and the adapters, also on the Llama's own example."""
     config = transformers.LlamaConfig(
         vocab_size=50,
         hidden_size=32,
@@ -105,11 +108,11 @@ def test_causal_model():
     base, example = measure(model, kwargs=inputs), measure(model)
     lora = peft.LoraConfig(r=RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     wrapped = peft.get_peft_model(model, lora)
-    # parameters of the adapters in both layers; each takes one MAC for every token
+    # Parameters of the adapters in both layers (32→32 and 32→16). Each parameter takes one MAC per token.
     adapters = 2 * RANK * ((32 + 32) + (32 + 16))
     counted = measure(wrapped, kwargs=inputs)
     assert counted.macs == base.macs + 10 * adapters
     assert (counted.params, counted.trainable_params) == (base.params + adapters, adapters)
     carried = measure(wrapped)
-    assert carried.macs == example.macs + 3 * 5 * adapters  # three texts of five tokens
+    assert carried.macs == example.macs + 3 * 5 * adapters  # the example has three texts of five tokens
     assert carried.notes == ("inputs: the model's own dummy_inputs",)

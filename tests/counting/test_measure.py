@@ -1,4 +1,4 @@
-"""What a user measures and gets: numbers worked out by hand, every kind of model, clear errors."""
+"""Measurements from a user's view: numbers that are computed by hand, all kinds of models, clear errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from torch.utils.checkpoint import checkpoint
 from zoo import both, for_real, on_shapes
 
@@ -20,8 +20,8 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",  # a warning from loading PyTorch's compiler
-    "ignore:Accessing the data pointer of FakeTensor",  # a warning from copying a fake layer
+    "ignore:`torch.jit.script",  # raised when PyTorch's compiler is loaded
+    "ignore:Accessing the data pointer of FakeTensor",  # raised by copying a fake layer
 )
 
 X = torch.randn(3, 4)
@@ -30,7 +30,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """A model that calls a function with its linear layer (from 4 to 5) and the inputs."""
+    """A model that calls a function with its linear layer (4→5) and the inputs."""
 
     def __init__(self, function):
         super().__init__()
@@ -43,7 +43,7 @@ class Calls(nn.Module):
 
 class TestByHand:
     def test_convolution(self):
-        """A 3x3 convolution from 3 to 64 channels on 224 by 224 positions."""
+        """A 3x3 convolution from 3 to 64 channels on 224 by 224 positions has 173,408,256 FLOPs."""
         counted = measure(nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.empty(1, 3, 224, 224))
         assert counted.flops == 173_408_256
         assert counted.macs == 86_704_128
@@ -52,13 +52,13 @@ class TestByHand:
         assert counted.operators["aten.convolution"].calls == 1
 
     def test_linear(self):
-        """A linear layer from 4096 to 1000."""
+        """A linear layer from 4096 to 1000 has 2·4096·1000 FLOPs, and 4096·1000 + 1000 parameters."""
         counted = measure(nn.Linear(4096, 1000), torch.empty(1, 4096))
         assert counted.flops == 8_192_000
         assert counted.params == 4096 * 1000 + 1000
 
     def test_buffers(self):
-        """The buffers of batch norm are a mean and a variance for each channel, and an int64 count of batches."""
+        """The buffers of a batch norm are a mean and a variance for each channel, and an int64 number of batches."""
         counted = measure(nn.BatchNorm2d(8), torch.empty(1, 8, 2, 2))
         assert counted.buffer_bytes == 4 * 8 + 4 * 8 + 8
         assert (counted.params, counted.flops) == (16, 0)
@@ -71,11 +71,11 @@ class TestByHand:
         assert (counted.params, counted.trainable_params) == (25, 5)
 
     def test_half_precision(self):
-        """Bytes of parameters follow their dtype."""
+        """A parameter in bfloat16 has two bytes."""
         assert measure(nn.Linear(4, 5, dtype=torch.bfloat16), X.bfloat16()).param_bytes == 2 * 25
 
     def test_the_result_says_what_was_measured(self):
-        """The result has the name of the model, its inputs, and how it ran."""
+        """The result names the model, its inputs, and how it ran."""
         counted = measure(Calls(lambda layer, x, mask: layer(x) * mask), X, {"mask": torch.ones(3, 1)})
         assert counted.model == "Calls"
         assert counted.inputs == ("float32[3, 4]", "mask=float32[3, 1]")
@@ -104,7 +104,7 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """If shapes do not decide how a model runs, it runs on its data, and the result says so."""
+        """If the way through a model depends on data, the model runs on its data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5
@@ -112,12 +112,12 @@ class TestData:
         assert not counted.unknown_operators
 
     def test_a_caught_exception_is_not_the_way(self):
-        """A model may catch the exception of a shape-only run; it is still measured as it runs with data."""
+        """If a model catches the exception that stops a shape-only run, it is still counted on its data."""
 
         def tries(layer, x):
             try:
                 branch = bool(x.sum() > 0)
-            except Exception:  # noqa: BLE001 -- as models do
+            except Exception:  # noqa: BLE001 -- models do this
                 branch = False
             return layer(x) if branch else layer(layer(x))
 
@@ -144,7 +144,7 @@ class TestData:
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_integers_are_enough(self, device):
-        """A model on the meta device can be measured if its masks and lengths have data, which decide its way."""
+        """If a model reads only masks and lengths, it can be counted on the meta device, as long as these have data."""
 
         def forward(layer, x, mask, lengths):
             return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
@@ -155,7 +155,7 @@ class TestData:
         assert (counted.flops, counted.execution) == (2 * 2 * 4 * 5, "real")
 
     def test_indexing_by_integers_needs_none(self):
-        """The shape of an indexing result follows from the shape of the indices, so that no data is needed."""
+        """Indexing by integers needs no data: the shape of the result follows from the shape of the indices."""
         table = torch.randn(9, 4)
         index = torch.randint(9, (3, 2))
         assert both(lambda x, i: x[i] @ x.T, (table, index)).flops == 2 * 3 * 2 * 4 * 9
@@ -164,17 +164,17 @@ class TestData:
         assert repeated.flops == 2 * 18 * 4 * 9
 
     def test_known_masks(self):
-        """A mask with known values selects a known number of elements, also on shapes."""
+        """If the values of a mask are known, the number of selected elements is known, so that shapes are enough."""
         mask = [False, True, True]
         assert both(lambda x: x[torch.tensor(mask)] @ x.T, X).flops == 2 * 2 * 4 * 3
         assert both(lambda x: x[torch.tensor(mask), :2] @ x[:2, 2:], X).flops == 2 * 2 * 2 * 2
         assert both(lambda x: x[:, torch.tensor([*mask, True])] @ torch.ones(3, 5), X).flops == 2 * 3 * 3 * 5
 
     def test_no_data_in_a_closure(self):
-        """A model in a closure that needs data and has none gets the same kind of error."""
+        """If a model in a closure needs data and has none, the error names the operator and the model."""
         model = Calls(READS["item"]).to("meta")
         with pytest.raises(UsageError, match=r"aten\._local_scalar_dense in 'Calls' returns"):
-            measure(lambda x: model(x), X)  # noqa: PLW0108 -- a function is the point
+            measure(lambda x: model(x), X)  # noqa: PLW0108 -- this tests a function
 
 
 CONSTANTS = {
@@ -224,7 +224,7 @@ class TestConstants:
 
     @pytest.mark.parametrize("writes", [writes_whole, writes_view, writes_on_cpu, writes_list])
     def test_written_constants_are_known(self, writes):
-        """In-place writes of known values to tensors with known values are followed, also through views."""
+        """After in-place writes of known values, also through views, a tensor still has known values."""
         counted = measure(Calls(lambda layer, x: layer(x) if writes(x) else x), X)
         assert (counted.flops, counted.execution) == (LINEAR, "shapes")
 
@@ -242,7 +242,7 @@ class TestConstants:
         ],
     )
     def test_a_constant_that_data_is_written_to_is_none(self, spoil):
-        """A tensor is not known any more after data was written to it, in any way."""
+        """After a write of data, in whatever way, a tensor has no known values any more."""
 
         def forward(layer, x):
             values = torch.zeros(4)
@@ -252,7 +252,7 @@ class TestConstants:
         assert measure(Calls(forward), torch.ones(3, 4)).execution == "real"
 
     def test_constants_do_not_pile_up(self):
-        """Known values of tensors that no longer exist are freed."""
+        """The known values of a tensor are freed when the tensor no longer exists."""
         from pytest_flopsbudget.counting.meta.known_values import KnownValues
 
         constants = KnownValues()
@@ -261,7 +261,7 @@ class TestConstants:
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):
-        """The values of a large tensor are not computed, so that reading them needs a run on data."""
+        """The values of a large tensor are not kept, so that reading one needs a run on data."""
 
         def last():
             return torch.arange(100_000)[-1].item()
@@ -275,12 +275,12 @@ class OwnError(Exception):
 
 class TestErrors:
     def test_not_callable(self):
-        """A model that cannot be called is an error."""
+        """If the model cannot be called, an error says what to pass."""
         with pytest.raises(UsageError, match=r"the model is a value of type int, .* hand over a torch.nn.Module"):
             measure(3, X)
 
     def test_the_models_own_error(self):
-        """An exception of the model reaches the caller unchanged, without an exception of the measurement around it."""
+        """If the model raises an exception, the caller gets this exception, without one of ours as its context."""
 
         def fails(layer, x):
             raise OwnError("mine")
@@ -291,28 +291,28 @@ class TestErrors:
         assert "During handling" not in "".join(traceback.format_exception(error.value))
 
     def test_wrong_shapes(self):
-        """A mismatch of shapes is PyTorch's own error, with the shapes of the real operands."""
+        """If shapes do not match, the caller gets PyTorch's error, with the shapes of the real operands."""
         with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(3x4 and 7x5\)"):
             measure(nn.Linear(7, 5), X)
 
     def test_wrong_shapes_on_meta(self):
-        """A mismatch of shapes on the meta device is PyTorch's own error too."""
+        """If shapes do not match on the meta device, the caller gets PyTorch's error too."""
         with pytest.raises(RuntimeError, match=r"3x4|\[3, 4\]"):
             measure(nn.Linear(7, 5, device="meta"), X)
 
     def test_wrong_shapes_in_place(self):
-        """An in-place operator with a mismatch of shapes is an error, not a count."""
+        """If shapes do not match in an in-place operator, the caller gets PyTorch's error."""
         measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 4)))
         with pytest.raises(RuntimeError, match="size of tensor"):
             measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 5)))
 
     def test_nothing_to_differentiate(self):
-        """A backward pass needs an output that requires a gradient."""
+        """With ``backward=True``, it is an error if no output requires a gradient."""
         with pytest.raises(UsageError, match="backward=True, but no output of the model requires a gradient"):
             measure(nn.ReLU(), X, backward=True)
 
     def test_a_missing_argument(self):
-        """A call without a required argument is Python's own error."""
+        """If a required argument is missing, the caller gets Python's error."""
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             measure(nn.Linear(4, 5))
 
@@ -348,7 +348,7 @@ def helper(x):
 
 class TestCallables:
     def test_methods(self):
-        """A method of a module is measured alone."""
+        """A method of a module can be measured; the result has the module's parameters and layers."""
         counted = both(Encoder().encode, X)
         assert (counted.flops, counted.model) == (LINEAR, "Encoder.encode")
         assert counted["layer"].flops == LINEAR
@@ -356,7 +356,7 @@ class TestCallables:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_functions(self, backward):
-        """Functions may use modules from closures or globals; the original modules get no gradients."""
+        """A function may use modules from its closure or from globals. These modules get no gradients."""
         model = nn.Linear(4, 5)
         for function in (lambda x: model(x), uses_a_global, functools.partial(lambda m, x: m(x), model)):  # noqa: PLW0108
             counted = both(function, X, backward=backward)
@@ -366,7 +366,7 @@ class TestCallables:
         assert GLOBAL.weight.grad is None
 
     def test_objects(self):
-        """An object with `__call__` and a method of an object can be measured; the object does not change."""
+        """A callable object and a method of an object can be measured. The object stays unchanged."""
 
         class Trainer:
             def __init__(self):
@@ -385,7 +385,7 @@ class TestCallables:
         assert (trainer.steps, trainer.model.weight.grad) == (0, None)
 
     def test_keywords_and_nested_inputs(self):
-        """Tensors may be in lists, dicts, named tuples and dataclasses, as positional or keyword arguments."""
+        """Tensors are found in lists, dicts and dataclasses, as positional or keyword arguments."""
 
         def forward(layer, inputs, *, more):
             return layer(inputs["x"][0]) + layer(more.rest["x"])
@@ -395,11 +395,11 @@ class TestCallables:
         assert counted.inputs == ("float32[3, 4]", "more=float32[3, 4]", "more=float32[3, 4]")
 
     def test_a_list_is_the_arguments(self):
-        """A list of arguments is like a tuple of arguments; a single tensor is one argument."""
+        """A list of arguments works like a tuple of arguments. A single tensor is one argument."""
         assert measure(nn.Linear(4, 5), [X]).flops == measure(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_packed_sequences(self):
-        """A packed sequence is one argument, although it is a tuple."""
+        """A packed sequence is one argument, although its class is a tuple."""
         packed = nn.utils.rnn.pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
         assert measure(nn.GRU(4, 5), packed).flops == 2 * 3 * 5 * (4 + 5) * 5
 
@@ -414,9 +414,9 @@ class TestKinds:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.parametrize("backward", [False, True])
     def test_scripted(self, backward):
-        """A scripted model counts like its source in each of several runs, also as a part of another model."""
+        """A scripted model counts like its source in each of several runs, alone or as a part of another model."""
         model = scripted()
-        # Backward has the gradients of both weights, and of the input of the second layer.
+        # Backward has the gradients of both weights, and the gradient of the second layer's input.
         expected = 2 * self.two + LINEAR if backward else self.two
         for _ in range(4):
             assert measure(model, X, backward=backward).flops == expected
@@ -433,7 +433,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_compiled(self, backward):
-        """A compiled model, function, method or part of a model counts like its source, under the same names."""
+        """A compiled model, part of a model, method or function counts like its source. Module names stay the same."""
         expected = both(Encoder().encode, X, backward=backward)
         model = Encoder()
         compiled = both(torch.compile(model), X, backward=backward)
@@ -452,13 +452,13 @@ class TestKinds:
         assert both(function, X, backward=backward).flops == expected.flops
 
     def test_compiling_inside(self):
-        """If a model compiles its layer while it runs, the work is credited to the name of the layer."""
+        """If a model compiles its layer while it runs, the work is credited to the layer."""
         counted = both(Calls(lambda layer, x: torch.compile(layer, backend="eager")(x)), X)
         assert counted["layer"].flops == LINEAR
         assert list(counted.modules) == ["", "layer"]
 
     def test_lazy(self):
-        """A lazy module gets its shape for the measurement only, and stays lazy."""
+        """A lazy module gets a shape during the measurement only. Afterwards it is still lazy."""
         model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(5))
         counted = both(model, X)
         assert counted.flops == self.two
@@ -474,7 +474,7 @@ class TestKinds:
         ],
     )
     def test_parametrized(self, wrap):
-        """A model whose weight is computed from other parameters can be measured, and does not change."""
+        """A model that computes its weight from other parameters can be measured, and its state does not change."""
         model = wrap(nn.Linear(4, 5))
         assert measure(model, X).flops >= LINEAR
         assert measure(model, X)[""].type == type(model).__name__
@@ -482,13 +482,13 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """Spectral norm multiplies the weight (5, 4) by vectors: two products in a power iteration, one for sigma."""
+        """Spectral norm multiplies the weight (5, 4) by vectors: two products in the power iteration, one for sigma."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
-        # Sigma takes W v, and then u . (W v).
+        # Sigma is u · (W v): a product of matrix and vector, then one of two vectors.
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5
 
     def test_tied_weights(self):
-        """A weight that two layers share counts once for the model, and once for each layer."""
+        """If two layers share a weight, it counts once in the model, and once in each layer."""
         model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
         model[1].weight = model[0].weight
         counted = both(model, X)
@@ -496,7 +496,7 @@ class TestKinds:
         assert counted.flops == 2 * 2 * 3 * 4 * 4
 
     def test_fake_weights(self):
-        """Fake weights and inputs are counted like real ones, within their mode and outside of it."""
+        """Fake weights and inputs count like real ones, inside and outside of `FakeTensorMode`."""
         with FakeTensorMode():
             model, inputs = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5)), torch.empty(3, 4)
             assert measure(model, inputs).flops == self.two
@@ -505,11 +505,11 @@ class TestKinds:
         assert measure(lambda x: model(x), inputs).flops == self.two  # noqa: PLW0108
 
     def test_meta_weights(self):
-        """Weights on the meta device are counted like real ones."""
+        """Weights on the meta device count like real ones."""
         assert measure(nn.Linear(4, 5, device="meta"), X).flops == LINEAR
 
     def test_tensor_subclasses(self):
-        """The model sees the class of a tensor subclass, with its methods."""
+        """In a measurement, an input of a tensor subclass keeps its class, so that its methods can be called."""
 
         class Image(torch.Tensor):
             def halved(self):
@@ -520,7 +520,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast(self, dtype):
-        """Autocast changes the dtype, but not the work."""
+        """Autocast does not change the FLOPs, whether the model or the test enables it."""
 
         def forward(layer, x):
             with torch.autocast("cpu", dtype=dtype):
@@ -531,7 +531,7 @@ class TestKinds:
             assert both(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_model_made_in_inference_mode(self):
-        """A model that was made in inference mode can be measured, with a backward pass too."""
+        """A model that was built in inference mode can be measured, also with a backward pass."""
         with torch.inference_mode():
             model = nn.Linear(4, 5)
             assert both(model, X.clone()).flops == LINEAR
@@ -539,7 +539,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("method", ["__getattr__", "__setattr__"])
     def test_attribute_access_of_its_own(self, method):
-        """A model may define `__getattr__` or `__setattr__`."""
+        """A model that defines `__getattr__` or `__setattr__` can be measured."""
 
         class Model(Encoder):
             if method == "__getattr__":
@@ -564,7 +564,7 @@ class TestKinds:
         assert both(model, X).flops == LINEAR
 
     def test_slots_and_containers_of_its_own(self):
-        """Modules are found in slots, in subclasses of containers, and in plain lists."""
+        """Modules are found in slots, in subclasses of list and dict, and in plain lists."""
 
         class Slotted:
             __slots__ = ("inner",)
@@ -592,7 +592,7 @@ class TestKinds:
         assert both(Model(), X, backward=True).flops == 2 * 4 * LINEAR
 
     def test_references_to_each_other(self):
-        """A module that refers to its parent, strongly or weakly, gets the clone of the parent in a measurement."""
+        """If a module refers to its parent, strongly or weakly, its clone refers to the parent's clone."""
         import weakref
 
         class Part(nn.Module):
@@ -623,13 +623,13 @@ class TestKinds:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_graphs(self):
-        """Models that were traced to a graph count like their source."""
+        """Models that were traced to a graph, or exported, count like their source."""
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5))
         assert both(torch.fx.symbolic_trace(model), X).flops == self.two
         assert both(torch.export.export(model, (X,)).module(), X).flops == self.two
 
     def test_shared_state(self):
-        """Two modules that share a dict share the clone of the dict while they are measured."""
+        """If two modules share a dict, their clones share the clone of the dict."""
 
         class Writes(nn.Module):
             def __init__(self, state):
@@ -673,16 +673,17 @@ def _(x):
 
 class TestAutograd:
     def test_function(self):
-        """Both passes of a custom autograd function are counted."""
+        """In a custom autograd function, the products of forward and of backward are counted."""
         forward = Calls(lambda layer, x: Doubled.apply(x, layer.weight))
         assert both(forward, X).flops == LINEAR
         assert both(forward, X, backward=True).flops == 3 * LINEAR
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoint(self, reentrant):
-        """A checkpointed layer runs once more in backward, and this work is credited to the layer.
+        """A checkpointed layer may run again in backward; this work is credited to the layer.
 
-        Without reentry, PyTorch stops the second run when backward has all that it needs, which is before this product.
+        Without reentry, PyTorch stops the second run as soon as backward has its inputs, which is before the layer's
+        product.
         """
         inputs = X.clone().requires_grad_()
         model = Calls(lambda layer, x: checkpoint(layer, x, use_reentrant=reentrant))
@@ -691,7 +692,7 @@ class TestAutograd:
         assert counted["layer"].flops == counted.flops == (4 if reentrant else 3) * LINEAR
 
     def test_grad_inside(self):
-        """A gradient that a model computes in its forward pass is a part of its forward work."""
+        """A gradient that a model computes in its forward pass is counted as forward work."""
 
         def forward(layer, x):
             x = x.detach().requires_grad_()
@@ -701,7 +702,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR
 
     def test_tensors_are_autograds(self):
-        """On shapes, outputs have the autograd properties of a real run: requires_grad, leaves, views and versions."""
+        """In a shape-only run, tensors have autograd properties as in a real run: requires_grad, is_leaf, version."""
 
         def forward(layer, x):
             output = layer(x)
@@ -714,12 +715,12 @@ class TestAutograd:
             assert view._version == output._version == 1
             with torch.no_grad():
                 assert not layer(x).requires_grad
-            return view.T[0] @ view[:, 0]  # two vectors of 5
+            return view.T[0] @ view[:, 0]  # two vectors of 5 elements
 
         assert both(Calls(forward), X).flops == 2 * LINEAR + 2 * 5
 
     def test_transforms(self):
-        """With torch.func, a gradient for each sample does the work of a batched gradient."""
+        """A gradient per sample, computed with torch.func, costs as much as a batched gradient."""
 
         def forward(layer, x):
             parameters = dict(layer.named_parameters())
@@ -729,7 +730,7 @@ class TestAutograd:
 
             return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)["weight"]
 
-        # The weight gradient of each row is a product of matrices (5, 1) and (1, 4).
+        # For each of the 3 rows, the gradient of the weight is a product of shapes (5, 1) and (1, 4).
         assert both(Calls(forward), X).flops == LINEAR + 3 * 2 * 5 * 1 * 4
         assert both(torch.func.vmap(nn.Linear(4, 5)), X).flops == LINEAR
 
@@ -744,11 +745,11 @@ class TestAutograd:
         ],
     )
     def test_outputs_of_any_structure(self, pack):
-        """Backward starts from each tensor in the output that requires a gradient, in any structure of outputs."""
+        """The backward pass starts from each output that requires a gradient, in whatever structure it is."""
         assert both(Calls(lambda layer, x: pack(layer(x))), X, backward=True).flops == 2 * LINEAR
 
     def test_no_grad_outside(self):
-        """A measurement with backward enables gradients, also within no_grad or inference mode."""
+        """With ``backward=True``, gradients are enabled, even if the caller disabled them."""
         with torch.no_grad():
             assert both(nn.Linear(4, 5), X, backward=True).flops == 2 * LINEAR
         with torch.inference_mode():
@@ -757,7 +758,7 @@ class TestAutograd:
 
 class TestUnknown:
     def test_a_custom_operator_is_named(self):
-        """A custom operator without a formula is named as unknown, with its module."""
+        """A custom operator without a formula is named as unknown, together with its module."""
         model = nn.Sequential(Calls(lambda layer, x: twice(layer(x))))
         for counted in (on_shapes(model, X), for_real(model, X)):
             assert counted.flops == LINEAR
@@ -765,7 +766,7 @@ class TestUnknown:
             assert counted.unknown_operators["flopsbudget_tests.twice"].calls == 1
 
     def test_a_registered_formula_counts_it(self):
-        """A formula registered with PyTorch's `FlopCounterMode` is used, also after the operator was unknown."""
+        """A formula that is registered with PyTorch's `FlopCounterMode` is used, even after an earlier measurement."""
         from torch.utils import flop_counter
 
         measure(twice, X)
@@ -777,7 +778,7 @@ class TestUnknown:
             del flop_counter.flop_registry[operator]
 
     def test_work_on_other_threads_is_named(self):
-        """A module that runs on another thread is not counted, but named as unknown."""
+        """A module that runs on another thread is named as unknown."""
 
         def forward(layer, x):
             thread = threading.Thread(target=layer, args=(x,))
@@ -795,7 +796,7 @@ class TestModes:
     @pytest.mark.parametrize("weights", ["real", "meta", "fake"])
     @pytest.mark.parametrize("name", ["encoder", "attention", "lstm", "convolution"])
     def test_a_count_depends_on_none(self, name, weights, compiled, mode, train):
-        """A count does not depend on gradients, training mode, devices or compilation."""
+        """A count on shapes does not depend on gradient mode, training mode, the weights' device or compilation."""
         build, inputs, flops = MODELS[name]
         if weights == "fake":
             with FakeTensorMode():
@@ -818,7 +819,7 @@ def encoder():
 
 
 TOKENS = torch.randn(2, 5, 8)
-#: FLOPs of four projections, scores and weighted sums, for 2 sequences of 5 tokens of width 8.
+#: FLOPs of four projections, the scores and the weighted sums, for 2 sequences of 5 tokens of width 8.
 ATTENTION = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
 MODELS = {
     "encoder": (encoder, TOKENS, 2 * (ATTENTION + 2 * 2 * 5 * 2 * 8 * 16)),
@@ -834,7 +835,7 @@ MODELS = {
 
 class TestInParts:
     def test_padded_attention(self):
-        """An encoder in eval mode with a padding mask is counted, although PyTorch would use nested tensors for it."""
+        """An encoder with a padding mask is counted in evaluation mode, in which PyTorch would use nested tensors."""
         model = encoder().eval()
         mask = torch.zeros(2, 5, dtype=torch.bool)
         mask[1, 3:] = True
@@ -842,12 +843,12 @@ class TestInParts:
             assert measure(model, TOKENS, {"src_key_padding_mask": mask}).flops == MODELS["encoder"][2]
 
     def test_nested_tensors(self):
-        """A linear layer on a nested tensor counts its rows."""
+        """A linear layer on a nested tensor costs as much as on the rows of all components: 2 + 3."""
         nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
         assert measure(nn.Linear(4, 5), nested).flops == 2 * 5 * 4 * 5
 
     def test_losses_and_optimizers(self):
-        """A whole training step can be measured; it changes neither weights nor gradients nor optimizer state."""
+        """A whole training step can be measured. Weights, gradients and optimizer state stay unchanged."""
         model = nn.Linear(4, 5)
         optimizer = torch.optim.AdamW(model.parameters())
         weight = model.weight.detach().clone()

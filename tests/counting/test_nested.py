@@ -1,4 +1,4 @@
-"""Nested tensors: every component is counted at its own length."""
+"""Nested tensors: each component counts with its own length."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """The gradient of the weight is a product; the gradient of the bias is a sum over all tokens (one FLOP less)."""
+    """Backward adds a product for the weight's gradient, and for the bias a sum over all tokens (one FLOP less)."""
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
 
 
 def test_products(layout):
-    """The queries of each component are multiplied only by the keys of this component."""
+    """In attention, the queries of a component are multiplied only by the keys of the same component."""
     query = nested(layout, 2, 4).transpose(1, 2)
     if layout is torch.strided:
         query = query.contiguous()
@@ -46,7 +46,7 @@ def test_products(layout):
 
 
 def test_elementwise_and_norms(layout):
-    """Each element takes 7 for layer norm with weight and bias, 1 for ReLU, and 1 for the sum."""
+    """Each element costs 7 FLOPs in layer norm, 1 in ReLU, and 1 in the sum."""
     model = nn.Sequential(nn.LayerNorm(WIDTH), nn.ReLU())
     counted = measure(lambda x: model(x) + x, nested(layout, WIDTH))
     assert counted.other_flops == (7 + 1 + 1) * TOKENS * WIDTH
@@ -62,5 +62,5 @@ def test_made_inside(layout):
 
 
 def test_signature(layout):
-    """The signature has no number that changes from run to run."""
+    """The signature of a nested tensor is equal in every run: it has "*" for the dimension that varies."""
     assert for_real(nn.ReLU(), nested(layout, WIDTH)).inputs == (f"float32[2, *, {WIDTH}] of {TOKENS * WIDTH}",)

@@ -1,6 +1,6 @@
-"""Counts on shapes equal counts on data, for the operators in PyTorch's own database.
+"""For the operators in PyTorch's own test database, counts on shapes equal counts on data.
 
-By default each operator runs a few samples; ``make operators`` runs all samples in three dtypes.
+By default, each operator runs a few samples. ``make operators`` runs all samples, in three dtypes.
 """
 
 from __future__ import annotations
@@ -8,16 +8,13 @@ from __future__ import annotations
 import operator_database as database
 import pytest
 
-#: Operators that PyTorch cannot run on shapes: name → (start of the error, reason). With data they are measured for
-#: real. No count is wrong; without data these operators cannot be counted at all.
+#: Operators that PyTorch cannot run on shapes: name → (start of the error, reason). With data, they are measured for
+#: real. Without data, they cannot be counted.
 EXCEPTIONS = {
-    "sparse.mm.reduce": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
-    "sparse.sampled_addmm": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
     "tensor_split": ("RuntimeError: tensor_split expected", "splits at places that a tensor holds, read on the CPU"),
-    "to_sparse": ("NotImplementedError: aten::_to_sparse", "how many elements the output stores is data"),
 }
 
-#: Operators whose sizes or branches depend on data, with the reason. They are measured for real.
+#: Operators with sizes or branches that depend on data: name → reason. They are measured for real.
 NEED_DATA = {
     "allclose": "returns a number that is read",
     "argwhere": "as many rows as there are elements other than zero",
@@ -32,11 +29,14 @@ NEED_DATA = {
     "nn.functional.ctc_loss": "lengths of the targets",
     "nn.functional.gaussian_nll_loss": "looks whether a variance is negative",
     "nonzero": "as many rows as there are elements other than zero",
+    "sparse.mm.reduce": "how many elements a sparse input stores is data",
+    "sparse.sampled_addmm": "how many elements a sparse input stores is data",
+    "to_sparse": "how many elements the output stores is data",
     "unique": "as many elements as differ",
     "unique_consecutive": "as many elements as differ",
 }
 
-#: Operators whose bytes, launches or depth differ on shapes: name → (metrics that differ, reason).
+#: Operators with other bytes, launches or depth on shapes than on data: name → (metrics that differ, reason).
 BYTES = {
     "as_strided.partial_views": (
         ("memory_traffic", "peak_memory"),
@@ -48,7 +48,7 @@ BYTES = {
     ),
 }
 
-#: Operators without a sample that runs, with the reason.
+#: Operators of which no sample runs: name → reason.
 NOT_ON_CPU = {
     "jiterator_2inputs_2outputs": "for CUDA only",
     "jiterator_4inputs_with_extra_args": "for CUDA only",
@@ -59,16 +59,16 @@ NOT_ON_CPU = {
 }
 
 TALLY = database.Tally()
-#: Names in the tables above that a test needed.
+#: Names of the tables above that a sample needed.
 LISTED: set[str] = set()
 
 CASES = [pytest.param(op, dtype, backward, id=name) for op, dtype, backward, name in database.cases()]
 
 
-@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about arguments of its own samples
 @pytest.mark.parametrize(("op", "dtype", "backward"), CASES)
 def test_shapes_count_as_real_execution_does(op, dtype, backward):
-    """Each sample has equal results on shapes and on data, and no operator is unknown."""
+    """Each sample gives equal counts on shapes and on data, and no operator is unknown."""
     name = database.name_of(op)
     tally = database.Tally()
     for sample in database.samples_of(op, dtype, backward=backward):
@@ -87,15 +87,15 @@ def test_shapes_count_as_real_execution_does(op, dtype, backward):
 
 
 def test_summary(capsys):
-    """Print and check the totals of the tests above."""
+    """Print the totals of all samples, and check them."""
     tried, agreed = TALLY.tried, TALLY.agreed
     with capsys.disabled():
-        print(  # noqa: T201 -- what it is for
+        print(  # noqa: T201 -- this test prints
             f"\n{len(TALLY.operators)} operators, {tried} samples: {agreed} agree, {TALLY.need_data} need data and "
             f"{TALLY.without_shapes} are exceptions (measured for real), {len(TALLY.unknown)} operators unknown; "
             f"PyTorch refused {TALLY.refused} more"
         )
     assert agreed + TALLY.need_data + TALLY.without_shapes == tried
     assert not TALLY.unknown
-    if database.ALL:  # a few samples may not include the one that needs data
+    if database.ALL:  # with few samples, the one that needs data may not be among them
         assert TALLY.operators & (EXCEPTIONS.keys() | NEED_DATA.keys()) == LISTED

@@ -1,4 +1,4 @@
-"""Packed weights of PyTorch's quantized layers: they are parameters, with the bytes that they are stored in."""
+"""The packed weights of PyTorch's quantized layers count as parameters, with the bytes of their storage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dynamic(model, dtype=torch.qint8):
 
 
 class Own(nn.Module):
-    """Packs its weights itself, one for itself and several in a list."""
+    """A module that packs its weights itself: one in an attribute, two in a list."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ def static_convolution():
     return nn.Sequential(quantized.Quantize(0.1, 0, torch.quint8), quantized.Conv2d(3, 4, 3))
 
 
-#: Name → (model, input, weights, biases, bytes of a weight's element). Biases are stored in single precision.
+#: Name → (model, input, number of weights, number of biases, bytes per weight). A bias has four bytes.
 CASES = {
     "linear": (
         lambda: dynamic(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))),
@@ -77,7 +77,7 @@ CASES = {
         0,
         1,
     ),
-    # Four gates, each with the weights and biases of the input and of the hidden state.
+    # Each of four gates has weights and biases for the input and for the hidden state.
     "LSTM": (
         lambda: dynamic(nn.Sequential(nn.LSTM(16, 32, num_layers=2))),
         lambda: torch.randn(5, 2, 16),
@@ -101,7 +101,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("way", [measure, watched])
 def test_parameters(name, way):
-    """They count as parameters that take no gradients, at their bytes, and are alive all the time."""
+    """Packed weights count as parameters without gradients, with their bytes, and they are alive at the peak."""
     make, make_input, weights, biases, size = CASES[name]
     model, x = make(), make_input()
     counted = way(model, x)
@@ -113,7 +113,7 @@ def test_parameters(name, way):
 
 
 def test_where_they_are():
-    """The module that holds a packed weight has it, and so have those around it; a shared one counts once."""
+    """A packed weight belongs to the module that holds it and to the modules around. A shared one counts once."""
     layer = nn.Linear(8, 8)
     counted = measure(dynamic(nn.Sequential(layer, nn.Linear(8, 4))), torch.randn(1, 8))
     assert {path: module.params for path, module in counted.modules.items()} == {
@@ -128,7 +128,7 @@ def test_where_they_are():
 
 
 def test_unchanged():
-    """A measurement leaves packed weights and their results as they were."""
+    """A measurement leaves packed weights and their results unchanged."""
     model, x = dynamic(nn.Sequential(nn.Linear(8, 8))), torch.randn(2, 8)
     before, held = model(x), model[0]._packed_params._packed_params
     measure(model, x)

@@ -1,4 +1,4 @@
-"""Work that activation checkpointing repeats is counted, and listed as recomputed."""
+"""Work that activation checkpointing repeats is counted, and reported as recomputed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def linear():
 
 
 class Checkpointed(nn.Module):
-    """A layer, a checkpointed region of two layers and a function's products, and a layer."""
+    """A layer, a checkpointed region with two layers and two products, and another layer."""
 
     def __init__(self, *, reentrant):
         super().__init__()
@@ -34,9 +34,9 @@ class Checkpointed(nn.Module):
 @pytest.mark.parametrize("reentrant", [False, True])
 class TestCheckpoint:
     def test_by_module(self, reentrant):
-        """The whole region runs again, because backward of its last operator, tanh, needs the output."""
+        """The whole region runs again: backward of tanh, its last operator, needs the output of tanh."""
         counted = both(Checkpointed(reentrant=reentrant), X, backward=True)
-        own = 2 * 2 * 3 * 3 * 4  # (3, 4) by (4, 3), and the result by (3, 4)
+        own = 2 * 2 * 3 * 3 * 4  # the products of (3, 4) by (4, 3), and of the result by (3, 4)
         assert {path: module.recomputed_flops for path, module in counted.modules.items()} == {
             "": 2 * LINEAR + own,
             "after": 0,
@@ -44,7 +44,7 @@ class TestCheckpoint:
             "first": LINEAR,
             "second": LINEAR,
         }
-        # Every product runs forward and has two gradients; products of the region run forward twice.
+        # Each product runs forward and has two gradients. The products of the region also run again.
         assert counted.flops == 3 * (4 * LINEAR + own) + counted.recomputed_flops
 
     def test_forward_alone(self, reentrant):
@@ -52,7 +52,7 @@ class TestCheckpoint:
         assert both(Checkpointed(reentrant=reentrant), X).recomputed_flops == 0
 
     def test_regions_within_regions(self, reentrant):
-        """The outer region is recomputed with the inner region in it, which is then recomputed once more."""
+        """An inner region is recomputed twice: with the outer region, and then for its own backward pass."""
         inner, outer = linear(), linear()
 
         def forward(x):
@@ -67,14 +67,14 @@ class TestCheckpoint:
         assert counted.flops == 6 * LINEAR + counted.recomputed_flops
 
     def test_sequences(self, reentrant):
-        """`checkpoint_sequential` recomputes all segments except the last."""
+        """`checkpoint_sequential` recomputes all segments except for the last one."""
         layers = nn.Sequential(*(nn.Sequential(linear(), nn.Tanh()) for _ in range(4)))
         counted = both(lambda x: checkpoint_sequential(layers, 2, x, use_reentrant=reentrant), X, backward=True)
         assert counted.recomputed_flops == 2 * LINEAR
 
 
 class OwnCheckpoint(torch.autograd.Function):
-    """A custom autograd function that recomputes its forward work, as libraries for large models do."""
+    """A custom autograd function that computes its forward work again, as libraries for large models do."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -96,7 +96,7 @@ def test_by_hand():
 
 
 def test_second_derivatives_are_no_recomputation():
-    """A backward pass with create_graph=True runs with gradients enabled, but its work is not recomputed work."""
+    """With create_graph=True, a backward pass runs with gradients enabled. Its work is still not recomputed work."""
 
     def forward(x):
         (gradient,) = torch.autograd.grad(torch.tanh(x @ x.T).sum(), x, create_graph=True)
@@ -107,7 +107,7 @@ def test_second_derivatives_are_no_recomputation():
 
 
 def test_checkpoint_under_second_derivatives():
-    """A region that is recomputed within a backward pass with create_graph=True is listed as recomputed."""
+    """If a backward pass with create_graph=True recomputes a region, this work is recomputed work."""
     layer = linear()
 
     def forward(x):
@@ -115,7 +115,7 @@ def test_checkpoint_under_second_derivatives():
         (gradient,) = torch.autograd.grad(output.sum(), x, create_graph=True)
         return gradient
 
-    # The product, its recomputation (tanh needs its output), and the gradient of the input.
+    # The product, its recomputation (for the output of tanh), and the gradient of the input.
     counted = both(forward, X)
     assert (counted.flops, counted.recomputed_flops) == (3 * LINEAR, LINEAR)
 

@@ -1,4 +1,4 @@
-"""`shape_only` builds a model on the meta device that has the shapes and the count of the real model."""
+"""`shape_only` builds a model on the meta device. The model has the shapes and the count of the real model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_flopsbudget import UsageError, measure, shape_only
 def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16):
     """Compute widths and depths of RegNetX-400MF's stages with tensors, as torchvision's constructor does.
 
-    Source: Radosavovic et al., "Designing Network Design Spaces", 2020, equations 2 to 4; `BlockParams` in
+    Source: equations 2 to 4 of Radosavovic et al., "Designing Network Design Spaces", 2020; `BlockParams` in
     `torchvision/models/regnet.py`.
     """
     continuous = torch.arange(depth) * w_a + w_0
@@ -38,7 +38,7 @@ def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16)
 
 
 class ReadsBack(nn.Module):
-    """A constructor that reads values of its tensors: RegNet's stages, rates of stochastic depth, a shape."""
+    """A model whose constructor reads values from tensors: stages, rates of stochastic depth, a number of heads."""
 
     def __init__(self):
         super().__init__()
@@ -59,10 +59,10 @@ class ReadsBack(nn.Module):
 
 
 def test_constants_are_read_back():
-    """The widths and depths that the paper publishes for RegNetX-400MF are computed without data."""
+    """RegNetX-400MF's widths and depths, as published, can be computed and read within `shape_only`."""
     with shape_only():
         assert regnet_stages() == ([32, 64, 160, 400], [1, 2, 7, 12])
-    with pytest.raises(RuntimeError), torch.device("meta"):  # where that fails by PyTorch's own means
+    with pytest.raises(RuntimeError), torch.device("meta"):  # in `torch.device("meta")`, PyTorch cannot read them
         regnet_stages()
 
 
@@ -87,7 +87,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_architectures(name):
-    """A model built without data has the shapes, dtypes, names and count of the real model."""
+    """A model that is built within `shape_only` has the shapes, dtypes, names and counts of the real model."""
     build, config = MODELS[name]
     real = build(config).eval()
     with shape_only():
@@ -107,13 +107,13 @@ def test_tied_weights():
 
 
 def test_values_that_only_data_gives():
-    """A constructor that branches on a random number is an error, which says to build on a real device."""
+    """If a constructor reads a random number, an error says to build the model on a real device."""
     with pytest.raises(UsageError, match=r"shape_only\(\): .* needs data\); build it on a real device"), shape_only():
         torch.rand(3).sum().item()
 
 
 def test_devices_that_are_asked_for():
-    """Tensors are on the meta device even if a constructor asks for another device."""
+    """Within `shape_only`, tensors are on the meta device even if the code names another device."""
     with shape_only():
         tensor = torch.empty(3, device="cpu")
         weight = nn.Linear(3, 4, device="cpu").weight
@@ -122,7 +122,7 @@ def test_devices_that_are_asked_for():
 
 
 def test_random_state():
-    """Random numbers in a constructor do not change the random state."""
+    """Random numbers that are drawn within `shape_only` do not change the random state."""
     state = torch.random.get_rng_state()
     with shape_only():
         nn.Linear(30, 40)

@@ -1,6 +1,6 @@
-"""All private names of PyTorch are in one file; without one of them, the package still imports.
+"""All private names of PyTorch are in one file, and the package can be imported if any of them is missing.
 
-A measurement then works, or says which name is missing.
+A measurement then works, or its error says which name is missing.
 """
 
 import ast
@@ -20,7 +20,7 @@ from pytest_flopsbudget.counting import torch_private
 PACKAGE = Path(pytest_flopsbudget.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "torch_private.py")
 
-#: Private names of other libraries: frames, named tuples, threads, argparse and unittest of Python, pytest's terminal.
+#: Private names that belong to other libraries: to Python's standard library and to pytest.
 ELSEWHERE = {
     "_getframe", "_replace", "_target", "_actions", "_SubParsersAction", "_option_string_actions", "_callTestMethod",
     "_file", "_asdict",
@@ -28,7 +28,7 @@ ELSEWHERE = {
 
 
 def defined_names(tree):
-    """Yield the names of functions and attributes that a file defines itself."""
+    """Yield the names of functions and attributes that the file itself defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             yield node.name
@@ -47,14 +47,14 @@ def is_private(name):
 
 
 def private_module(name):
-    """Return whether this is the dotted name of a private module of PyTorch."""
+    """Return whether ``name`` is the dotted name of a private module or attribute of PyTorch."""
     parts = name.split(".")
     return parts[0] == "torch" and any(map(is_private, parts))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_private_name_elsewhere(path):
-    """A file imports nothing private from PyTorch, and reads only private attributes that the table lists."""
+    """No file imports a private name of PyTorch, or reads a private attribute that is not in the table."""
     listed = {name.rpartition(".")[2] for name in torch_private.ATTRIBUTES}
     found = []
     for node in ast.walk(TREES[path]):
@@ -76,7 +76,7 @@ def test_no_private_name_elsewhere(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_private_module_in_a_string(path):
-    """No string names a private module of PyTorch, except for a name that an error reports as missing."""
+    """No string contains the name of a private module of PyTorch, except for names that the table lists."""
     strings = {
         node.value for node in ast.walk(TREES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -86,7 +86,7 @@ def test_no_private_module_in_a_string(path):
 
 
 def test_every_name_exists_in_this_version():
-    """Each name in the table exists in this version of PyTorch; otherwise the tests below would remove nothing."""
+    """Each name in the table exists in this version of PyTorch. Otherwise the tests below would remove nothing."""
     assert [name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT] == []
     torch_private.require_attributes()
 
@@ -100,7 +100,7 @@ CORE = {
     "torch:Tensor._make_subclass",
 }
 
-#: Counted by hand: 2 layers of 2·batch 2·8·8 FLOPs each.
+#: 2 layers, each with 2·2·8·8 FLOPs for a batch of 2.
 FLOPS = 2 * (2 * 2 * 8 * 8)
 
 WITHOUT = """
@@ -135,8 +135,8 @@ WITHOUT = """
 
 
 OTHERS = [name for name in torch_private.NAMES if name not in CORE]
-#: Names that have a default are removed one by one. All others are replaced by an object that raises when it is used,
-#: so that they are removed together.
+#: A name that has a default is removed alone. Any other name is replaced by an object that raises when it is used, so
+#: these names are all removed in one process.
 WITH_DEFAULT = [name for name in OTHERS if torch_private.NAMES[name].without != torch_private._REFUSED]
 RAISING = [name for name in OTHERS if name not in WITH_DEFAULT]
 TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others": RAISING}
@@ -144,7 +144,7 @@ TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others":
 
 @pytest.fixture(scope="module")
 def answers():
-    """The FLOPs of a model of two layers, or the error, without certain names; each in a fresh process."""
+    """Return, for each set of removed names, the FLOPs of a two-layer model or the error, each from a new process."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT), json.dumps(TAKEN_AWAY)],
         capture_output=True,
@@ -158,7 +158,7 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """Without a name that every measurement needs, the package imports, and measuring says what is missing."""
+    """If a name is missing that every measurement needs, the package imports, and measuring names what is missing."""
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 
@@ -166,12 +166,12 @@ def test_without_a_name_of_the_core(answers, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", [*WITH_DEFAULT, "all others"])
 def test_without_a_name_of_a_feature(answers, name):
-    """Without a name that only one feature needs, a model that does not use the feature has its usual count."""
+    """If a name is missing that one feature needs, a model without this feature has its usual count."""
     assert answers[name] == FLOPS
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """The object in place of a missing function, class, module or attribute raises when the feature is used."""
+    """If a function, class, module or attribute is missing, an error says so when the feature is used."""
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -191,7 +191,7 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """Attributes that the code reads directly are checked at the start of a measurement."""
+    """If an attribute is missing that the code reads directly, a measurement reports it at its start."""
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

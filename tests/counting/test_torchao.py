@@ -1,4 +1,4 @@
-"""Weights that torchao quantized are wrapper tensors, whose operators run on the tensors inside of them."""
+"""Weights that torchao quantized are wrapper tensors, which run operators on the tensors inside of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo import LAUNCHES, both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # warnings of packages that torchao loads
+    warnings.simplefilter("ignore")  # raised by packages that torchao loads
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -36,7 +36,7 @@ def quantized(config):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_weights_alone(mode):
-    """With quantized weights, each output of a product is scaled by the factor of its channel."""
+    """If only weights are quantized, each output of a product costs one more FLOP, for the scale of its channel."""
     model = quantized(Int8WeightOnlyConfig)
     with mode():
         counted = both(model, X)
@@ -45,10 +45,10 @@ def test_weights_alone(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_activations_too(mode):
-    """With quantized activations too, integers are multiplied; quantizing needs the extremes of each row."""
+    """If activations are quantized too, the products cost the same, and each row needs its minimum and maximum."""
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():
-        # PyTorch's meta kernel gives scales and zero points other dtypes, which adds casts.
+        # On meta, scales and zero points have other dtypes than on the CPU, which adds casts.
         counted = both(model, X, without=LAUNCHES)
     assert counted.flops == FLOPS
     for extreme in ("amin", "amax"):
@@ -58,7 +58,7 @@ def test_activations_too(mode):
 
 @each_way
 def test_stored(config):
-    """Quantized weights have the usual number of parameters, and one byte each; scales and zero points add bytes."""
+    """Quantized weights count as usual parameters with one byte each. Scales and zero points add bytes."""
     model = quantized(config)
     counted = measure(model, X)
     assert counted.params == WEIGHTS + OUTPUTS

@@ -1,11 +1,11 @@
-"""A training step as one function: products as in three forward passes, and the definition of the update."""
+"""A function that runs a whole training step costs its products, forward and backward, and the update."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
@@ -14,14 +14,14 @@ X, TARGET = torch.randn(3, 4), torch.zeros(3, 5)
 #: FLOPs of two layers 4→6→5 on 3 rows.
 FIRST, SECOND = 2 * 3 * 4 * 6, 2 * 3 * 6 * 5
 PARAMETERS = 4 * 6 + 6 * 5
-#: FLOPs of a step: forward, gradients of the weights, gradients of the inputs, but not of the first layer's input.
+#: FLOPs of a step: forward, gradients of both weights, and the gradient of the second layer's input.
 STEP = 3 * (FIRST + SECOND) - FIRST
-#: The mean squared error of 15 elements: difference, square, sum; in backward a difference and a factor.
+#: Mean squared error of 15 elements: difference, square and sum in forward; difference and factor in backward.
 LOSS = (3 + 2) * 15
 
-#: For each parameter, SGD subtracts g·η (2). AdamW decays (1), updates m += (g - m)(1 - β) (3) and v·β + g·g·(1 - β)
-#: (4), computes √v / c + ε (3), and subtracts η·m divided by it (3). Adam has no decay here. Adam and AdamW count their
-#: steps, with one sum for each of the two tensors.
+#: SGD subtracts g·η for each parameter (2 FLOPs). AdamW decays (1), updates m += (g - m)(1 - β) (3) and v·β + g·g·(1 -
+#: β) (4), computes √v / c + ε (3), and subtracts η·m divided by it (3). Adam has no decay here. Adam and AdamW also add
+#: 1 to a step count for each of the two tensors.
 OPTIMIZERS = {
     "sgd": (lambda parameters: torch.optim.SGD(parameters, 0.1), 2 * PARAMETERS),
     "adamw": (lambda parameters: torch.optim.AdamW(parameters, 0.1), 14 * PARAMETERS + 2),
@@ -37,7 +37,7 @@ def layers():
 
 
 def state_of(model, optimizer):
-    """Return weights, gradients and optimizer state as plain data."""
+    """Return weights, gradients and optimizer state as Python lists and dicts."""
     return [
         (
             parameter.tolist(),
@@ -59,7 +59,7 @@ def step_of_globals():
 
 
 class Trainer:
-    """An object that holds the model and the optimizer that it trains."""
+    """An object that holds a model and its optimizer."""
 
     def __init__(self):
         self.model = layers()
@@ -78,7 +78,7 @@ TRAINER = Trainer()
 
 @each_optimizer
 def test_whole_step(make, update):
-    """The first step is counted, and a second one with gradients and state of the first; nothing is changed."""
+    """The first and the second training step have the same count, and a measurement of either step changes nothing."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -89,7 +89,7 @@ def test_whole_step(make, update):
 
     for _ in range(2):
         before = state_of(model, optimizer)
-        for function in (step, lambda: step()):  # noqa: PLW0108 -- a function within a function is the point
+        for function in (step, lambda: step()):  # noqa: PLW0108 -- this tests a function in a function
             counted = measure(function)
             assert (counted.flops, counted.other_flops) == (STEP, LOSS + update)
             assert not counted.unknown_operators
@@ -101,7 +101,7 @@ def test_whole_step(make, update):
 
 @each_optimizer
 def test_both_ways(make, update):
-    """On shapes, a step with an existing optimizer state counts what it counts on data."""
+    """If the optimizer has state from an earlier step, a step has equal counts on shapes and on data."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -111,13 +111,13 @@ def test_both_ways(make, update):
         optimizer.step()
 
     step(X)
-    # With parameters on the CPU, PyTorch adds a tensor to the step counts, and otherwise a number.
+    # With foreach, PyTorch adds a tensor to step counts on the CPU, and a number elsewhere.
     assert both(step, X, without=("memory_traffic",) if optimizer.defaults["foreach"] else ()).flops == STEP
 
 
 @each_optimizer
 def test_update_alone(make, update):
-    """The update alone is counted with existing gradients, as `optimizer.step` or in a function."""
+    """`optimizer.step` alone is counted with existing gradients, directly or in a function."""
     model = layers()
     optimizer = make(model.parameters())
     model(X).sum().backward()
@@ -130,7 +130,7 @@ def test_update_alone(make, update):
 
 
 def test_accumulated_gradients():
-    """A step without zeroing adds to existing gradients, which counts; backward=True of a model does not add."""
+    """A step that does not clear gradients also counts adding to them. ``backward=True`` counts no such addition."""
     model = layers()
 
     def step():
@@ -147,12 +147,12 @@ def test_a_step_that_finds_no_gradients_is_named():
     counted = measure(lambda: optimizer.step())  # noqa: PLW0108
     assert counted.total_flops == 0
     assert counted.notes == (
-        "a step of SGD found no gradients and cost nothing: let a backward pass come before it in what is measured",
+        "a step of SGD found no gradients and cost nothing: call backward before it in the measured function",
     )
 
 
 def test_a_step_that_asks_whether_it_trains():
-    """In a function with an optimizer, gradients are enabled, so that a loss requires gradients as in the real run."""
+    """In a function with an optimizer, gradients are enabled, so that its loss requires a gradient as in a real run."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
@@ -166,18 +166,18 @@ def test_a_step_that_asks_whether_it_trains():
 
 
 def test_by_global_names():
-    """Models and optimizers are found by global names, also within objects and other functions."""
+    """Models and optimizers are found by global names, also in functions and objects that are used."""
     for function in (step_of_globals, lambda: step_of_globals(), lambda: TRAINER.step()):  # noqa: PLW0108
         counted = measure(function)
         assert (counted.flops, counted.other_flops) == (STEP, LOSS + 2 * PARAMETERS)
     function = step_of_globals
-    assert measure(lambda: function()).flops == STEP  # noqa: PLW0108 -- held by a closure
+    assert measure(lambda: function()).flops == STEP  # noqa: PLW0108 -- the closure holds a function
     assert TRAINER.steps == 0
     assert MODEL[0].weight.grad is None
 
 
 def test_schedules_clipping_and_scaling():
-    """Clipping takes 2 FLOPs for each gradient for the norm, and one to scale it; the schedule is not advanced."""
+    """Clipping costs 2 FLOPs per gradient for the norm, and 1 to scale it. The schedule does not advance."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -192,13 +192,13 @@ def test_schedules_clipping_and_scaling():
 
     plain, clipped = measure(step, kwargs={"clips": False}), measure(step, kwargs={"clips": True})
     assert plain.flops == clipped.flops == STEP
-    # In addition: the norm of the two tensors' norms, and a few operations for the factor.
+    # Clipping also computes the norm of the two norms, and a factor: a few FLOPs more.
     assert 3 * PARAMETERS <= clipped.other_flops - plain.other_flops < 3 * PARAMETERS + 20
     assert (schedule.last_epoch, optimizer.param_groups[0]["lr"]) == (0, 0.1)
 
 
 def test_scaled_gradients():
-    """A scaler reads whether gradients are finite, so that a step runs on data; the scaler does not change."""
+    """A step with a gradient scaler is counted. Model, optimizer and scaler stay unchanged."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu")

@@ -1,4 +1,4 @@
-"""Used architectures, compared with published numbers and with closed forms from their configurations."""
+"""Common architectures, compared with published numbers and with formulas from their configurations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.measure import measure
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
@@ -25,16 +25,13 @@ def ids(batch, length):
 
 
 def without_rotary(counted):
-    """Return the MACs without the angles of the rotary embedding.
-
-    These are an outer product, which some versions of transformers write as a matrix product.
-    """
+    """Return the MACs without the rotary embedding, which is a matrix product in some versions of transformers only."""
     return counted.macs - counted["model.rotary_emb"].macs
 
 
 class TestImages:
     def test_resnet_50(self):
-        """Torchvision's table has 4.089 GMACs and 25,557,032 parameters."""
+        """ResNet-50 has 4.089 GMACs and 25,557,032 parameters, as torchvision's table says."""
         model = on_meta(transformers.ResNetForImageClassification, transformers.ResNetConfig(num_labels=1000))
         counted = measure(model, torch.empty(1, 3, 224, 224))
         assert counted.macs == pytest.approx(4.089e9, rel=1e-3)
@@ -45,7 +42,7 @@ class TestImages:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
     def test_vit_b_16(self, attention, mode):
-        """Torchvision's table has 17.564 GMACs; both implementations of attention have this count."""
+        """ViT-B/16 has 17.564 GMACs, as torchvision's table says, with both implementations of attention."""
         config = transformers.ViTConfig(num_labels=1000)
         model = on_meta(transformers.ViTForImageClassification, config, attn_implementation=attention).eval()
         tokens, width, inner = 14 * 14 + 1, 768, 3072
@@ -61,7 +58,7 @@ class TestImages:
 class TestText:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
-        """2,048 tokens through Llama 3.1 8B: grouped-query heads, gated feed-forward layers, logits for each token."""
+        """Llama 3.1 8B costs what a formula says for 2,048 tokens, with both implementations of attention."""
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048
         config = transformers.LlamaConfig(
             vocab_size=vocabulary,
@@ -86,7 +83,7 @@ class TestText:
 
     @pytest.mark.parametrize("weights", ["real", "meta"])
     def test_bert(self, weights):
-        """An encoder with a padding mask, and a pooler on the first token."""
+        """BERT costs what a formula says: two encoder layers and a pooler. A padding mask changes nothing."""
         config = transformers.BertConfig(
             vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
@@ -101,7 +98,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_gpt_2(self):
-        """A decoder with a cache and a loss, with its backward pass; the output of the model is a dataclass."""
+        """The backward pass of GPT-2 with a loss costs twice the forward pass."""
         config = transformers.GPT2Config(
             vocab_size=50, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
         )
@@ -112,12 +109,12 @@ class TestText:
         forward = 2 * (tokens * weights + attention) + tokens * 32 * 50
         inputs = ids(2, 10)
         assert measure(model, (), inputs).macs == forward
-        # Token ids have no gradient; each product has the gradients of both operands.
+        # Each product has gradients for both operands, because only the token ids need no gradient.
         training = {**inputs, "labels": inputs["input_ids"], "use_cache": False}
         assert measure(model, (), training, backward=True).macs == 3 * forward
 
     def test_a_cache_is_not_filled(self):
-        """A step of decoding with a cache of keys and values does not make the cache longer."""
+        """One step of decoding attends to a cache of six tokens, and the cache does not grow."""
         config = transformers.LlamaConfig(
             vocab_size=50,
             hidden_size=32,
@@ -139,7 +136,7 @@ class TestText:
 
     @pytest.mark.parametrize("experts", ["eager", "grouped_mm"])
     def test_mixtral(self, experts):
-        """Each token costs two of four experts, whichever these are, and the router over all experts."""
+        """In Mixtral, each token costs two of the four experts and the router; it does not matter which experts."""
         config = transformers.MixtralConfig(
             vocab_size=50,
             hidden_size=32,
@@ -159,7 +156,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_mamba(self):
-        """A state-space model: projections, a depthwise convolution, and a scan over the states."""
+        """Mamba costs what a formula says: projections, a depthwise convolution, and a scan over the states."""
         config = transformers.MambaConfig(
             vocab_size=50, hidden_size=32, state_size=8, num_hidden_layers=2, expand=2, conv_kernel=4, time_step_rank=3
         )
@@ -167,7 +164,7 @@ class TestText:
         tokens, inner, states, rank = 10, 64, 8, 3
         layer = (
             tokens * 32 * 2 * inner
-            + (tokens + 3) * inner * 4  # padded on both sides, and cut afterwards
+            + (tokens + 3) * inner * 4  # padding on both sides, of which the end is cut off
             + tokens * inner * (rank + 2 * states)
             + tokens * rank * inner
             + tokens * inner * states

@@ -1,4 +1,4 @@
-"""The tensor parallelism plan of transformers, applied to a Llama: closed forms for one rank."""
+"""A Llama with the tensor parallelism plan of transformers: the costs of one rank equal formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _llama(size: int, config: LlamaConfig) -> LlamaForCausalLM:
 
 
 def _products(config: LlamaConfig, length: int) -> int:
-    """Return the FLOPs of the products of the whole model in a forward pass of one sequence."""
+    """Return the FLOPs of all products in a forward pass of the whole model on one sequence."""
     width, hidden, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     keys = width // heads * config.num_key_value_heads
     matrices = 2 * width * width + 2 * width * keys + 3 * width * hidden
@@ -30,7 +30,7 @@ def _products(config: LlamaConfig, length: int) -> int:
 
 
 def _held(config: LlamaConfig, size: int) -> int:
-    """Return the parameters of a rank: 1/n of each matrix, and all norms."""
+    """Return the number of parameters that one rank holds: 1/size of each matrix, and all norms."""
     width, hidden, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     keys = width // heads * config.num_key_value_heads
     matrices = 2 * width * width + 2 * width * keys + 3 * width * hidden
@@ -62,7 +62,7 @@ _8B = {
 @pytest.mark.parametrize(("size", "rank"), [(2, 0), (4, 3)])
 class TestTiny:
     def test_forward(self, size: int, rank: int) -> None:
-        """The ranks sum the embedding and each layer's attention and MLP outputs, and gather the logits."""
+        """In forward, ranks sum the embedding and each layer's attention and MLP outputs, and gather the logits."""
         config = LlamaConfig(**_TINY)
         with world(size, rank):
             part = measure(_llama(size, config), torch.zeros(BATCH, LENGTH, dtype=torch.long))
@@ -75,7 +75,7 @@ class TestTiny:
         assert part["model.layers.0"].communication == 2 * activation
 
     def test_training_step(self, size: int, rank: int) -> None:
-        """In backward, the ranks sum the input gradients of column-wise layers: five in each layer, and the head's."""
+        """In backward, ranks also sum the input gradients of column-wise layers: five per layer, one in the head."""
         config = LlamaConfig(**_TINY)
         with world(size, rank):
             part = measure(_llama(size, config), torch.zeros(BATCH, LENGTH, dtype=torch.long), backward=True)
@@ -89,12 +89,12 @@ class TestTiny:
 
 
 def test_eight_billion_parameters() -> None:
-    """Llama 3.1 8B on eight ranks can be measured without any weight in memory."""
+    """Llama 3.1 8B on eight ranks is measured on the meta device, without its weights in memory."""
     config = LlamaConfig(**_8B)
     with world(8, 3):
         with torch.device("meta"):
             model = _llama(8, config)
         part = measure(model, torch.empty(1, 128, dtype=torch.long, device="meta"))
-    assert _held(config, 1) == 8_030_261_248  # Meta's model card rounds this to 8.03 B
+    assert _held(config, 1) == 8_030_261_248  # Meta's model card says 8.03 B
     assert (part.params, part.flops) == (_held(config, 8), _products(config, 128) // 8)
     assert part.communication == 65 * 128 * 4096 * FLOAT + 128 * 128256 * FLOAT

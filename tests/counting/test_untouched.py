@@ -1,4 +1,4 @@
-"""A measurement changes nothing: neither the model, nor its inputs, nor modes and random states of the process."""
+"""A measurement does not change the model, its inputs, or the modes and random states of the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget.counting.measure import measure
 
 
 class Busy(nn.Module):
-    """A model that changes itself and the process in every way that models do."""
+    """A model that changes itself and the process in every way that is common in models."""
 
     def __init__(self):
         super().__init__()
@@ -47,8 +47,8 @@ class Busy(nn.Module):
         self.eval()
         self.train()
         self.layer.bias.requires_grad_(requires_grad=False)
-        random.random()  # noqa: S311 -- a model's own dice
-        np.random.rand()  # noqa: NPY002 -- the old generator is the point
+        random.random()  # noqa: S311 -- models use this generator
+        np.random.rand()  # noqa: NPY002 -- models use this old generator
         torch.rand(2)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(torch.is_grad_enabled())
@@ -67,7 +67,7 @@ class Helper:
 
 
 def state_of(model):
-    """Return everything that can be seen of a model, as plain data."""
+    """Return all visible state of a model as plain data."""
 
     def plain(value):
         if isinstance(value, torch.Tensor):
@@ -116,7 +116,7 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("train", [False, True])
     def test_model_and_process(self, way, backward, train):
-        """State, attributes, hooks, flags, gradients and random states are those from before the measurement."""
+        """A measurement changes neither the model's state, hooks and gradients nor the process's random states."""
         model = Busy().train(train)
         model.register_forward_hook(lambda *_: None)
         inputs = torch.randn(3, 4)
@@ -128,7 +128,7 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_model_that_raises(self, way):
-        """Nothing changes either if the model raises."""
+        """If the model raises an exception, the model and the process stay unchanged too."""
         model, inputs = Busy(), torch.randn(3, 4)
         model.fails = True
         before, process = state_of(model), process_state()
@@ -144,7 +144,7 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("where", ["closure", "global", "object", "partial"])
     def test_models_in_functions(self, way, where):
-        """A model that a function uses without getting it as an argument does not change either."""
+        """If a function uses a model from a closure, global, object or partial, this model stays unchanged."""
         import functools
 
         model = Busy()
@@ -160,7 +160,7 @@ class TestModel:
 
         holder = Holder()
         functions = {
-            "closure": lambda x: model(x),  # noqa: PLW0108 -- a closure is the point
+            "closure": lambda x: model(x),  # noqa: PLW0108 -- this tests a closure
             "global": runs_the_global_one,
             "object": holder.run,
             "partial": functools.partial(Busy.__call__, model),
@@ -172,7 +172,7 @@ class TestModel:
         assert holder.count == 0
 
     def test_gradients_that_were_there(self):
-        """An existing gradient stays, and nothing is added to it."""
+        """A gradient that existed before the measurement keeps its values."""
         model = nn.Linear(4, 4)
         model(torch.randn(3, 4)).sum().backward()
         grad = model.weight.grad.clone()
@@ -181,7 +181,7 @@ class TestModel:
         assert torch.equal(model.weight.grad, grad)
 
     def test_hooks_with_memory(self):
-        """A hook that collects outputs does not get the outputs of a measurement."""
+        """A hook that collects outputs in a list does not add outputs of a measurement."""
         model, outputs = nn.Linear(4, 4), []
         model.register_forward_hook(lambda _module, _args, output: outputs.append(output))
         for way in WAYS:
@@ -189,7 +189,7 @@ class TestModel:
         assert outputs == []
 
     def test_lazy_modules_stay_lazy(self):
-        """A measurement leaves a lazy module lazy; the user's first call initializes it."""
+        """After a measurement, a lazy module is still lazy, and the user's first call gives it a shape."""
         model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
         before = state_of_lazy(model)
         for way in WAYS:
@@ -199,7 +199,7 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_generators_and_arrays(self, way):
-        """Random generators of a model, and arrays that it writes to, keep their state."""
+        """A model's random generators, and an array that it writes to, keep their state."""
 
         class Draws(nn.Module):
             def __init__(self):
@@ -223,7 +223,7 @@ class TestModel:
         assert state() == before
 
     def test_power_iteration(self):
-        """The vectors of spectral norm change in each training call, but not in a measurement."""
+        """The vectors of spectral norm change in each training call, but a measurement does not change them."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         for way in WAYS:
@@ -248,7 +248,7 @@ def runs_the_global_one(x):
 class TestInputs:
     @pytest.mark.parametrize("way", WAYS)
     def test_in_place(self, way):
-        """An input that the model writes to keeps its values, whether the whole tensor or a view was written."""
+        """If a model writes to its inputs, or to views of them, the inputs keep their values."""
 
         class Writes(nn.Module):
             def forward(self, x, cache, *, keep):
@@ -269,7 +269,7 @@ class TestInputs:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_gradients(self, way):
-        """The gradient and the graph of an input do not change."""
+        """A measurement changes neither the gradient of an input nor the graph that the input belongs to."""
         x = torch.randn(3, 4, requires_grad=True)
         way(nn.Linear(4, 5), x, backward=True)
         assert x.grad is None
@@ -281,14 +281,14 @@ class TestInputs:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_objects(self, way):
-        """An object that is passed to be filled, such as a cache, is not filled."""
+        """If a model fills an object that it gets as an input, the caller's object stays empty."""
         helper = Helper()
         way(lambda x, h: h.note(x @ x), (torch.randn(3, 3), helper))
         assert helper.notes == []
         assert vars(helper) == {"notes": []}
 
     def test_overlapping_views(self):
-        """Two inputs that share memory are restored together."""
+        """If two inputs share memory and the model writes to both, both keep their values."""
         whole = torch.arange(6.0)
         first, second = whole[:4], whole[2:]
 
@@ -301,7 +301,7 @@ class TestInputs:
         assert torch.equal(whole, torch.arange(6.0))
 
     def test_memory_shared_with_numpy(self):
-        """An array that shares memory with an input keeps its values."""
+        """If an input shares memory with a NumPy array, the array keeps its values."""
         array = np.arange(4.0)
         for_real(lambda x: x.mul_(2), torch.from_numpy(array))
         assert array.tolist() == [0, 1, 2, 3]
@@ -311,7 +311,7 @@ class TestModes:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_the_mode_around(self, way, mode):
-        """A measurement leaves the gradient mode of the caller unchanged."""
+        """After a measurement, the gradient mode is the one that the caller set."""
         with mode():
             process = process_state()
             way(Busy(), torch.randn(3, 4))
@@ -322,7 +322,7 @@ class TestModes:
             assert torch.is_inference_mode_enabled() == process["inference"]
 
     def test_measurement_within_a_measurement(self):
-        """If a model measures another model, the inner measurement is not part of its count."""
+        """If a model measures another model, this inner measurement adds nothing to the outer count."""
         inner = nn.Linear(4, 5)
 
         class Measures(nn.Module):

@@ -1,4 +1,4 @@
-"""Watching a real run counts what `measure` counts, and changes nothing."""
+"""A watch of a real run counts what `measure` counts, and does not change the run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pytest_flopsbudget.counting.watch import watch
 
 
 def mlp():
-    """A model with 8·16 + 16 and 16·4 + 4 parameters."""
+    """Build a model with 8·16 + 16 and 16·4 + 4 parameters."""
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
-#: The parameters of `mlp`, and the FLOPs of its forward pass for one row: 2·8·16 + 2·16·4.
+#: Parameters of `mlp`, and FLOPs of its forward pass for one row: 2·8·16 + 2·16·4.
 MLP_PARAMS, MLP_FLOPS = 212, 384
 
 
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 
 
 class Product(nn.Module):
-    """Composite operators, which reach a dispatch mode undecomposed in inference mode."""
+    """A model with composite operators. In inference mode, PyTorch passes them to a dispatch mode undecomposed."""
 
     def __init__(self):
         super().__init__()
@@ -82,9 +82,9 @@ MODELS = {
 }
 
 
-#: Fused kernels of PyTorch for inference, which do not call the modules within the layer.
+#: PyTorch's fused kernels for inference. They do not call the modules inside of the layer.
 FUSED = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
-#: Metrics that depend on how many bytes oneDNN keeps for the backward pass.
+#: Metrics that depend on the memory that oneDNN keeps for the backward pass.
 KEPT = ("peak_memory",)
 
 
@@ -131,9 +131,9 @@ WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
 
 
 def facts_of(model, inputs, outputs):
-    """Return everything that a test can see of a run."""
+    """Return everything of a run that a test can observe: tensors, versions, hooks and random states."""
     tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
-    # Versions of gradients differ: with any dispatch mode, PyTorch accumulates gradients in new tensors.
+    # Gradients are left out: with any dispatch mode, PyTorch accumulates them in new tensors, whose versions differ.
     known = [*model.parameters(), *model.buffers(), inputs]
     versions = [None if tensor.is_inference() else tensor._version for tensor in known]
     hooks = {name: [len(getattr(part, name)) for part in model.modules()] for name in ("_forward_hooks", "_buffers")}
@@ -142,7 +142,7 @@ def facts_of(model, inputs, outputs):
 
 
 def outcome(way, model, inputs):
-    """Return (outputs, None), or (no outputs, the error).
+    """Return (outputs, None), or ([], message) if this processor cannot run the model.
 
     oneDNN has no bfloat16 LSTM on processors without AVX-512.
     """
@@ -158,14 +158,14 @@ class TestNothingChanges:
     @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_bit_for_bit(self, name, way):
-        """Results, gradients, weights, versions and random states are equal with and without a watch."""
+        """With and without a watch, results, gradients, weights, versions and random states are equal, bit for bit."""
         make, shape = MODELS[name]
         seen = []
         for watched in (False, True):
             torch.manual_seed(0)
             random.seed(0)
             model, inputs = make(), torch.randn(shape)
-            model(inputs)  # lazy modules get their shapes
+            model(inputs)  # gives lazy modules their shapes
             with watch() if watched else nullcontext():
                 outputs, refusal = outcome(way, model, inputs)
             seen.append((*facts_of(model, inputs, outputs), refusal))
@@ -176,7 +176,7 @@ class TestNothingChanges:
         assert plain_facts == beside_facts
 
     def test_exception(self):
-        """The exception of a model reaches the caller unchanged, and later calls are not watched."""
+        """If a model raises an exception, the caller gets this exception, and the watch ends."""
         error = RuntimeError("its own")
 
         class Failing(nn.Module):
@@ -203,11 +203,11 @@ class TestNothingChanges:
 
     def test_entered_once(self):
         seen = watch()
-        with seen, pytest.raises(RuntimeError, match="entered once"):
+        with seen, pytest.raises(RuntimeError, match="entered only once"):
             seen.__enter__()
 
     def test_read_too_early(self):
-        with watch() as seen, pytest.raises(RuntimeError, match="behind the block"):
+        with watch() as seen, pytest.raises(RuntimeError, match="after the block"):
             _ = seen.complexity
 
 
@@ -215,7 +215,7 @@ class TestCount:
     @pytest.mark.parametrize("way", [forward, without_gradients, inference, *WAYS[-3:]], ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_same_as_measured(self, name, way):
-        """A watched run counts what a measurement on shapes counts, for each module and in every mode."""
+        """For each module and in each mode, a watch counts what a measurement on shapes counts."""
         make, shape = MODELS[name]
         model, inputs = make(), torch.randn(shape)
         model(inputs)
@@ -229,16 +229,16 @@ class TestCount:
             assert seen.complexity.metrics[key] == counted.metrics[key]
         if seen.complexity.operators.keys() & FUSED:
             return
-        # With gradients enabled, the run keeps what backward needs, as a measurement with reuse_answers=False does.
+        # A run with gradients keeps tensors for backward; a measurement with reuse_answers=False keeps them too.
         counted = measure(model, inputs, reuse_answers=not way.__name__.startswith("forward"))
         without = KEPT if way.__name__.startswith("forward") and name == "lstm" else ()
         assert differences(seen.complexity, counted, without=without) == {}
 
     def test_backward(self):
-        """A watched training step counts what a measurement with a backward pass counts, for each module."""
+        """A watch of forward and backward counts what a measurement with ``backward=True`` counts, for each module."""
         model, inputs = mlp(), torch.randn(3, 8)
         with watch() as seen:
-            model(inputs).backward(torch.ones(()).expand(3, 4))  # as the gradient of a sum is expanded
+            model(inputs).backward(torch.ones(()).expand(3, 4))  # the gradient of a sum is expanded in the same way
         counted = measure(model, inputs, backward=True)
         assert seen.complexity.backward
         assert seen.complexity.modules == counted.modules
@@ -246,18 +246,18 @@ class TestCount:
         assert seen.complexity.operators == counted.operators
 
     def test_resnet_18(self):
-        """The number is from PyTorch's tests of `FlopCounterMode`: forward and backward with the input's gradient."""
+        """ResNet-18's forward and backward have the FLOPs that PyTorch's tests of `FlopCounterMode` expect."""
         image = torch.randn(1, 3, 224, 224, requires_grad=True)
         model = resnet_18()
         with watch() as seen:
             model(image).sum().backward()
         assert seen.complexity.flops == 10_884_440_064
-        # In backward each convolution and the linear layer take two products of the forward size.
+        # In backward, each convolution and the linear layer have two products of the size in forward.
         assert seen.complexity.phases["backward"].flops == 2 * seen.complexity.phases["forward"].flops
         assert seen.complexity.params == 11_689_512
 
     def test_functions_only(self):
-        """Without any module, the measurement has the name of the watch."""
+        """If no module ran, the result has the name that the test gave to the watch."""
         with watch("product") as seen:
             torch.randn(2, 3) @ torch.randn(3, 5)
         assert (seen.complexity.model, seen.complexity.inputs) == ("product", ())
@@ -269,7 +269,7 @@ class TestCount:
         assert not seen.has_run
 
     def test_custom_operator(self):
-        """An operator without a formula is named as unknown, with its module."""
+        """An operator without a formula is named as unknown, together with its module."""
 
         @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
         def twice(value: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,7 @@ class TestCount:
         assert (unknown.calls, unknown.modules) == (1, ("1",))
 
     def test_other_thread(self):
-        """A model on another thread is named as unknown, because the watch does not see other threads."""
+        """A model that runs on another thread is named as unknown, with its modules."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             thread = threading.Thread(target=model, args=(inputs,))
@@ -296,7 +296,7 @@ class TestCount:
 
     @pytest.mark.parametrize("work", ["thread", "pool", "older pool"])
     def test_functions_on_other_threads(self, work):
-        """Work on another thread outside of any module is named too."""
+        """Work on another thread is named as unknown, even if it is in no module."""
         value = torch.randn(8, 8)
 
         def run(pool):
@@ -333,13 +333,14 @@ class TestCount:
         assert seen.complexity.flops == 3 * 2 * MLP_FLOPS
 
     def test_recomputed(self):
-        """Work that a checkpoint recomputes belongs to the backward phase."""
+        """Work that a checkpoint recomputes is backward work, and is counted as recomputed."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             checkpoint(model, inputs, use_reentrant=False).sum().backward()
         forward_flops = 2 * MLP_FLOPS
         first_layer = 2 * 2 * 8 * 16
-        # The input needs no gradient; recomputation stops before the last layer, because backward has all it needs.
+        # Backward needs no gradient of the input. Recomputation stops before the last layer, because backward has what
+        # it needs.
         assert seen.complexity.flops == forward_flops + (2 * forward_flops - first_layer) + first_layer
         assert seen.complexity.recomputed_flops == first_layer
         assert seen.complexity.phases["forward"].flops == forward_flops
@@ -348,7 +349,7 @@ class TestCount:
 
 class TestModules:
     def test_one_model(self):
-        """A single model is the root, and its paths are those of `named_modules`."""
+        """If one model runs, it is the root, and its modules have the paths of `named_modules`."""
         model = mlp()
         with watch() as seen:
             for _ in range(3):
@@ -360,7 +361,7 @@ class TestModules:
         assert seen.complexity.params == MLP_PARAMS
 
     def test_loss_beside_it(self):
-        """A loss module has no parameters, so that the model is still the root."""
+        """If a model and a loss run, the model is the root, because the loss has no parameters."""
         with watch() as seen:
             nn.MSELoss()(mlp()(torch.randn(2, 8)), torch.randn(2, 4))
         assert seen.complexity.model == "Sequential"
@@ -369,7 +370,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8]",)
 
     def test_part_first(self):
-        """A submodule that is called directly is listed under its path in the model."""
+        """A submodule that is called directly before the model is listed under its path in the model."""
         model = mlp()
         with watch() as seen:
             model[2](torch.randn(5, 16))
@@ -379,7 +380,7 @@ class TestModules:
         assert seen.complexity.params == MLP_PARAMS
 
     def test_two_models(self):
-        """Two models are listed under the names of their classes; each parameter counts once."""
+        """If two models run, each is listed under the name of its class. A parameter that they share counts once."""
         first, second = mlp(), nn.Sequential(nn.Linear(4, 4))
         second.append(nn.Linear(4, 4))
         second[1].weight = second[0].weight
@@ -393,7 +394,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8] x2", "float32[2, 4]")
 
     def test_made_meanwhile(self):
-        """A module that a model makes while it runs is listed below the model."""
+        """A module that a model creates and calls while it runs is listed below the model."""
 
         class Making(nn.Module):
             def forward(self, inputs):
@@ -406,7 +407,7 @@ class TestModules:
 
 class TestPhases:
     def test_training_step(self):
-        """A closed form for each phase of a training step of linear regression."""
+        """In a step of linear regression, each phase costs what a formula predicts."""
         rows, inputs, outputs = 5, 8, 3
         model = nn.Linear(inputs, outputs)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -418,15 +419,15 @@ class TestPhases:
         phases = seen.complexity.phases
         product = 2 * rows * inputs * outputs
         assert [phases[name].flops for name in ("forward", "backward", "optimizer")] == [product, product, 0]
-        # The bias, and for the loss a difference, a square and a sum.
+        # The bias; and in the loss a difference, a square and a sum.
         assert phases["forward"].other_flops == rows * outputs + 3 * rows * outputs
-        # A product and a sum for each parameter.
+        # For each parameter, a product and a sum.
         assert phases["optimizer"].other_flops == 2 * (inputs * outputs + outputs)
         assert sum(phase.total_flops for phase in phases.values()) == seen.complexity.total_flops
 
     @pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}])
     def test_adamw(self, options):
-        """AdamW takes 14 FLOPs for each parameter in each implementation, as the table in docs/counting.md says."""
+        """Each implementation of AdamW costs 14 FLOPs per parameter, as docs/counting.md says."""
         model = nn.Linear(64, 64)
         optimizer = torch.optim.AdamW(model.parameters(), **options)
         model(torch.randn(2, 64)).sum().backward()
@@ -434,11 +435,11 @@ class TestPhases:
             optimizer.step()
         phases = seen.complexity.phases
         assert phases["forward"].total_flops == phases["backward"].total_flops == 0
-        # In addition, the step count of each of two tensors.
+        # One addition to the step count of each of the two tensors.
         assert phases["optimizer"].other_flops == 14 * (64 * 64 + 64) + 2
 
     def test_closure(self):
-        """The closure of an optimizer does forward and backward work, not optimizer work."""
+        """Work in the closure of an optimizer is forward and backward work, not optimizer work."""
         model = mlp()
         optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)
         inputs = torch.randn(2, 8)
@@ -457,7 +458,7 @@ class TestPhases:
         assert seen.complexity.phases["optimizer"].total_flops > 0
 
     def test_step_that_fails(self):
-        """After a step that raises, work counts as forward again."""
+        """If an optimizer's step raises, the work after it is forward work again."""
 
         class Failing(torch.optim.SGD):
             def step(self, closure=None):
@@ -473,7 +474,7 @@ class TestPhases:
         assert seen.complexity.flops == 2 * MLP_FLOPS
 
     def test_measured_training_step(self):
-        """A measurement with a backward pass and a watched step have the same phases."""
+        """A watched training step has the forward and backward FLOPs of a measurement with ``backward=True``."""
         model = mlp()
 
         def step(inputs):
@@ -503,7 +504,7 @@ class TestNested:
         assert outer.complexity["0"].calls == 3
 
     def test_measurement_inside(self):
-        """A measurement within a watch, on shapes or on data, is not part of the watch."""
+        """A measurement inside of a watched block, on shapes or on data, adds nothing to the watch."""
         model, inputs = mlp(), torch.randn(2, 8)
 
         def selecting(value):
@@ -519,7 +520,7 @@ class TestNested:
 
 class TestCompiled:
     def test_model(self):
-        """A watched compiled model runs compiled, and has the count of the model that was compiled."""
+        """In a watched block, a compiled model runs compiled and has the FLOPs of its original."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -537,8 +538,24 @@ class TestCompiled:
         assert not seen.complexity.unknown_operators
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
+    def test_model_that_cannot_be_counted(self, monkeypatch):
+        """A watch counts a compiled model in an additional run on shapes. If that run fails, a note says why."""
+
+        def fails(*_args, **_kwargs):
+            raise ArithmeticError("no count")
+
+        fast = torch.compile(mlp(), backend=lambda graph, _inputs: graph.forward)
+        fast(torch.randn(2, 8))
+        monkeypatch.setattr("pytest_flopsbudget.counting.measure.trace_inputs", fails)
+        with watch() as seen:
+            fast(torch.randn(2, 8))
+        assert "torch.compile" in seen.complexity.unknown_operators
+        (note,) = seen.complexity.notes
+        assert "could not be counted on shapes beside its run (ArithmeticError in test_watch.py:" in note
+        assert "no count" in note
+
     def test_function(self):
-        """It is compiled as without a watch, and what the compiled code runs is counted."""
+        """A compiled function is compiled once, in the watched block or after it, and its work is counted."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -556,7 +573,7 @@ class TestCompiled:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_kernels(self):
-        """Kernels of the default backend do not pass the dispatcher, and are named; its products are counted."""
+        """Kernels that the default backend compiles are named as unknown: PyTorch's dispatcher does not see them."""
         weight = torch.randn(8, 4)
         fast = torch.compile(lambda value: (value @ weight).relu().sum())
         value = torch.randn(2, 8)
@@ -573,14 +590,14 @@ class TestCompiled:
             assert "torch.compile" in seen.complexity.unknown_operators
 
     def test_branch(self):
-        """In a watched run, only the branch that was taken counts."""
+        """A watch counts only the branch that really ran."""
         value = torch.ones(2, 8)
         with watch() as seen:
             torch.cond(value.sum() > 0, lambda one: one @ one.sin(), lambda one: one.cos(), (torch.ones(8, 8),))
         assert seen.complexity.flops == 2 * 8 * 8 * 8
 
     def test_export(self):
-        """Exporting a model counts nothing; running the exported program counts."""
+        """Exporting a model counts 0 FLOPs. Running the exported program is counted."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             exported = torch.export.export(model, (inputs,))
@@ -598,7 +615,7 @@ class TestCompiled:
 
 
 def resnet_18():
-    """The architecture of He et al., 2015, table 1, with 1x1 projections where the shape changes."""
+    """Build ResNet-18: He et al., 2015, table 1, with 1x1 projections where the shape changes."""
 
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):

@@ -1,4 +1,4 @@
-"""After a watched block nothing is alive that would not be without the watch."""
+"""After a watched block, the watch keeps no object alive."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_nothing_is_kept(way):
-    """The model, its parameters, their gradients and the inputs end with the last reference of the test to them."""
+    """Model, parameters, gradients and inputs are freed when the test drops its last reference to them."""
 
     def run(*, watched):
         model, inputs = mlp(), torch.ones(4, 8)
@@ -118,7 +118,7 @@ def test_nothing_is_kept(way):
 
 @pytest.mark.parametrize("way", [forward, backward, training, nested], ids=lambda way: way.__name__)
 def test_nothing_of_ours_is_kept(way):
-    """Of a watch, only its result is alive, even while the model and its gradients are."""
+    """While the model and its gradients are alive, no object of an ended watch is alive."""
     model, inputs = mlp(), torch.ones(4, 8)
 
     def ours():
@@ -169,7 +169,7 @@ print(resident() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident memory from /proc")
 def test_resident_memory():
-    """300 training tests of 6 MB each (weights, gradients, momenta) leave less than two of them behind."""
+    """300 watched training steps, each with 6 MB of weights, gradients and momenta, leave less than 12 MB behind."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_TRAINING)], capture_output=True, text=True, check=True, timeout=300
     )

@@ -1,4 +1,4 @@
-"""Watched blocks with sharded models count the work that really runs on this rank, and the messages it really sends."""
+"""Watching a sharded model counts the work of this rank and the messages that it really sends."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _pair() -> nn.Sequential:
 
 
 def test_tensor_parallel() -> None:
-    """A watch counts what a measurement counts.
+    """With tensor parallelism, a watch counts the FLOPs, messages and parameters that a measurement counts.
 
-    Operators that DTensor runs to find global shapes do not count, whether PyTorch has remembered their results or not.
+    DTensor runs operators to find global shapes, and remembers the results. These operators never count.
     """
     for _ in range(2):
         with world(SIZE, 2):
@@ -38,7 +38,7 @@ def test_tensor_parallel() -> None:
 
 
 def test_fsdp() -> None:
-    """Parameters are gathered in forward and in backward, and gradients are scattered once."""
+    """With FSDP2, parameters are gathered in forward and in backward, and gradients are scattered once."""
     numbers = 2 * WIDTH * HIDDEN + WIDTH + HIDDEN
     with world(SIZE, 1):
         model, mesh = _pair(), mesh_of(SIZE)
@@ -54,7 +54,7 @@ def test_fsdp() -> None:
 
 
 def test_collectives_by_hand() -> None:
-    """Each collective counts with the size of its group; alone in its group, a rank sends nothing."""
+    """Each collective counts with the size of its group. In a group of one rank, it sends nothing."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
         with watch("collectives") as watched:

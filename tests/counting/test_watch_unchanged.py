@@ -1,4 +1,4 @@
-"""What tracers, compilers, warnings and tensor subclasses see in a watched test is what they see in any test."""
+"""Tracers, compilers, warnings and tensor subclasses work in a watched block as they work elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def both(function):
-    """(what ``function`` returns without a watch, what it returns in a watched block, what the watch counted)."""
+    """Run ``function`` without a watch and with one. Return both results, and what the watch counted."""
     torch._dynamo.reset()
     plain = function()
     torch._dynamo.reset()
@@ -39,13 +39,13 @@ def mlp():
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).requires_grad_(False)
 
 
-#: Of one row: two products.
+#: FLOPs of two products, for one row.
 MLP_FLOPS = 2 * (4 * 6 + 6 * 2)
 X, Y = torch.ones(3, 4), torch.arange(8.0).reshape(2, 4)
 
 
 def rows_dependent(value):
-    """The view's sizes come from the input, so that a trace has to record the reading of a size."""
+    """Compute a view whose size comes from the input. A trace has to record that the size was read."""
     return value.view(value.shape[0] * 2, -1) @ torch.ones(2, 3)
 
 
@@ -59,7 +59,7 @@ class Branching(nn.Module):
 
 
 def text(graph):
-    """A graph without the numbers that PyTorch gives to its values and classes."""
+    """Return the text of a graph without the numbers that PyTorch gives to values and classes."""
     return re.sub(r"%[\w.]+|___torch_mangle_\d+\.|forward at 0x\w+", "", str(graph))
 
 
@@ -145,7 +145,7 @@ def compiled_in_place():
     return (model(Y),)
 
 
-#: Name → (function, FLOPs of running what it made). The tracing itself counts nothing.
+#: Name → (function, FLOPs of running the model that it made). Tracing itself counts nothing.
 MAKERS = {
     "jit.trace": (trace_module, 2 * MLP_FLOPS),
     "jit.trace, nested": (trace_nested_module, 2 * MLP_FLOPS),
@@ -157,7 +157,7 @@ MAKERS = {
     "make_fx": (made_by_make_fx, 3 * MLP_FLOPS),
     "export, strict": (exported(strict=True), 3 * MLP_FLOPS),
     "export": (exported(strict=False), 3 * MLP_FLOPS),
-    # It runs what it compiled.
+    # `explain` also runs the compiled model.
     "explain": (explained, 3 * MLP_FLOPS),
     "explain, function": (explained_function, 2 * 6 * 2 * 3),
     "compile, module": (compiled(mlp), 2 * MLP_FLOPS),
@@ -175,7 +175,7 @@ def same(left, right):
 class TestTracers:
     @pytest.mark.parametrize("name", MAKERS)
     def test_makes_what_it_makes(self, name):
-        """The model that a tracer or compiler makes in a watched block is the one that it makes without a watch."""
+        """In a watched block, a tracer or compiler makes the same model as without a watch."""
         function, flops = MAKERS[name]
         plain, watched, counted = both(function)
         assert len(plain) == len(watched)
@@ -184,7 +184,7 @@ class TestTracers:
         assert isinstance(counted.flops, int)
 
     def test_traced_sizes_are_recorded(self):
-        """A traced function works for another number of rows, and its graph can be printed."""
+        """A function that is traced in a watched block works for another number of rows."""
         with watch() as seen:
             traced = torch.jit.trace(rows_dependent, X)
             assert traced(Y).shape == (4, 3)
@@ -192,7 +192,7 @@ class TestTracers:
         assert seen.complexity.flops == 2 * 4 * 2 * 3
 
     def test_within_another_mode(self):
-        """Only the watch steps aside for a tracer; a dispatch mode of the test still sees operators."""
+        """During tracing, the watch counts nothing, but a dispatch mode of the test still counts."""
         from torch.utils.flop_counter import FlopCounterMode
 
         def run():
@@ -205,7 +205,7 @@ class TestTracers:
         assert counted.flops == 0
 
     def test_error_within_a_trace(self):
-        """After a tracer failed, the watch counts again."""
+        """If tracing fails, the watch counts the work after it."""
 
         def failing(value):
             raise ArithmeticError
@@ -217,7 +217,7 @@ class TestTracers:
         assert seen.complexity.flops == 3 * MLP_FLOPS
 
     def test_on_another_thread(self):
-        """A tracer on a thread of a watched test records what it records; the run of its model is named."""
+        """A tracer on another thread makes the right model. The work on this thread is named as unknown."""
         made = []
         with watch() as seen:
             thread = threading.Thread(target=lambda: made.append(torch.jit.trace(rows_dependent, X)(Y)))
@@ -227,7 +227,7 @@ class TestTracers:
         assert "threading.Thread" in seen.complexity.unknown_operators
 
     def test_method_that_was_kept(self):
-        """Code that is imported in a watched block may keep the method that calls modules; it works afterwards."""
+        """If code in a watched block keeps `nn.Module.__call__`, the kept method works after the block."""
         with watch() as seen:
             kept = nn.Module.__call__
         model = mlp()
@@ -237,7 +237,7 @@ class TestTracers:
 
 class TestCompiledFunctions:
     def test_compiled_once(self):
-        """A function is compiled once, whether a watch is active or not."""
+        """A function that was compiled before the watch is not compiled again, in the watch or after it."""
         graphs = []
 
         def backend(graph, _inputs):
@@ -255,7 +255,7 @@ class TestCompiledFunctions:
         assert len(graphs) == 1
 
     def test_graph_break(self):
-        """Code between two graphs runs as usual, and counts."""
+        """If a compiled function is split into two graphs, the work in both is counted."""
         layer = nn.Linear(4, 4).requires_grad_(False)
 
         def broken(value):
@@ -269,7 +269,7 @@ class TestCompiledFunctions:
 
     @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
     def test_training(self, backend):
-        """Both passes of a compiled function count."""
+        """Forward and backward of a compiled function are counted."""
         layer = nn.Linear(4, 2)
         function = torch.compile(lambda value: layer(value).sum(), backend=backend)
         with watch() as seen:
@@ -281,7 +281,7 @@ class TestCompiledFunctions:
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
     def test_optimizer(self):
-        """A compiled step of an optimizer runs, and its graph is that of an unwatched step."""
+        """A compiled step of an optimizer gives the same weights with and without a watch."""
 
         def step():
             torch.manual_seed(0)
@@ -317,7 +317,7 @@ def hooked(level):
     return module
 
 
-#: Modules that warn: called directly, by another module, by three, and with a hook.
+#: Modules that warn: one that the test calls, one and three levels deep in other modules, and one with a hook.
 WARNING = {
     "direct": Warns,
     "nested": lambda level: nested(Warns(level), 1),
@@ -331,7 +331,7 @@ class TestFrames:
     @pytest.mark.parametrize("name", WARNING)
     @pytest.mark.parametrize("watches", [1, 2])
     def test_stacklevel(self, name, level, watches):
-        """A warning names the file and the line that it names without a watch."""
+        """A warning names the same file and line with and without a watch."""
         module, places = WARNING[name](level), []
         for number in (0, watches):
             with (
@@ -346,14 +346,14 @@ class TestFrames:
         assert len(places[0]) == 1
 
     def test_filter_by_module(self):
-        """A filter for warnings that PyTorch's module class issues, by its name, applies."""
+        """A warning filter that names PyTorch's file `module.py` also applies in a watched block."""
         with watch(), warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", module=r"torch\.nn\.modules\.module")
             Warns(3)(X)
 
     def test_traceback(self):
-        """The traceback of an error in a model has no line of ours."""
+        """The traceback of an exception in a model has the same lines with and without a watch."""
 
         class Failing(nn.Module):
             def forward(self, value):
@@ -369,7 +369,7 @@ class TestFrames:
     @pytest.mark.parametrize("watches", [1, 2, 3])
     @pytest.mark.parametrize("kind", [nn.Linear, nn.GRU, lambda *sizes: nn.LazyLinear(sizes[1])])
     def test_depth(self, kind, watches):
-        """The deepest model that runs without a watch runs in any number of them."""
+        """The deepest model that runs without a watch also runs within several watches."""
 
         def runs(depth):
             model = nested(nn.Sequential(), depth)
@@ -383,7 +383,7 @@ class TestFrames:
         while runs(depth + 1):
             depth += 1
         limit = sys.getrecursionlimit()
-        # Three frames a module; the layer and PyTorch's own functions below it take some too.
+        # A module takes three frames; the layer and PyTorch's functions below it take some more.
         model = nested(kind(4, 4), depth - 12)
         model(X)
         with watch(), watch() if watches > 1 else nullcontext(), watch() if watches > 2 else nullcontext():
@@ -449,7 +449,7 @@ class TestTorchFunction:
         "run", [pass_subclass, pass_subclass_by_name, pass_subclasses_in_lists, train_subclass, mode_around_training]
     )
     def test_calls(self, run):
-        """Tensor subclasses and modes with `__torch_function__` see the calls that they see without a watch."""
+        """Tensor subclasses and modes with `__torch_function__` receive the same calls with and without a watch."""
         seen = []
         for watched in (False, True):
             Recording.calls.clear()
@@ -467,7 +467,7 @@ class TestLazyModules:
         ids=["linear", "conv", "norm"],
     )
     def test_state(self, make):
-        """The state of a module that has no shapes yet goes into another one, which then runs."""
+        """In a watched block, the state of a lazy module can be saved and loaded, before and after it has shapes."""
         with watch():
             first, second = make(), make()
             second.load_state_dict(first.state_dict())
@@ -524,11 +524,11 @@ class TestOperators:
         ids=["eye", "eye, wide", "zeros", "arange", "linspace", "full"],
     )
     def test_created_in_a_given_tensor(self, create):
-        """To fill a given tensor from numbers costs no FLOPs, writes its bytes, and is known."""
+        """An operator that fills a given tensor with numbers costs 0 FLOPs, writes the tensor's bytes, and is known."""
         plain, watched, counted = both(lambda: create(torch.empty(0)).clone())
         assert torch.equal(plain, watched)
         assert (counted.total_flops, counted.unknown_operators) == (0, {})
-        # Written once by the operator; read and written by the copy.
+        # The operator writes the tensor once. The copy reads and writes it.
         assert counted.memory_traffic == 3 * plain.nbytes
 
 
@@ -551,7 +551,7 @@ class TestSettings:
         ids=["threads", "deterministic", "precision"],
     )
     def test_stays(self, change, read, restore):
-        """What a watched test sets stays set, as without a watch."""
+        """A setting of PyTorch that a watched block changes stays changed after the block."""
         before = read()
         try:
             with watch():

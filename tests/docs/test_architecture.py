@@ -1,4 +1,4 @@
-"""docs/architecture.md names every file of the package in its folder, and names no file that does not exist."""
+"""docs/architecture.md lists every file of the package in the right folder, and no other file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from paths import ROOT
 PACKAGE = ROOT / "pytest_flopsbudget"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-#: The part of the page that lists the folders: a line that begins with a folder or a file says what it is for.
+#: The part of the page that lists folders and files. Each line begins with a name and says what it is for.
 TREE = PAGE.partition("## Folders")[2].partition("\n## ")[0].partition("A new operator")[0]
 
 
 def folders():
-    """Return folder of the package → the names of its files, except empty files."""
+    """Return, for each folder of the package, the names of its files. Empty files are left out."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         if path.read_text(encoding="utf-8").strip() and (path.name != "__init__.py" or path.parent == PACKAGE):
@@ -24,7 +24,7 @@ def folders():
 
 
 def named():
-    """Return folder → the files that the page lists for it; for costs/, the page need list only one file."""
+    """Return, for each folder, the names of the files that the page lists for it."""
     found = {".": set()}
     place, inner = ".", "."
     for line in TREE.splitlines():
@@ -42,8 +42,11 @@ def named():
 
 @pytest.mark.parametrize("folder", sorted(folders()))
 def test_every_file_is_named(folder):
-    """Each file is listed under its folder (costs/ only needs one), and every listed file exists."""
+    """The page lists each file under its folder, and lists no file that does not exist.
+
+    In costs/, one file is enough.
+    """
     files = folders()[folder]
-    page = named()[folder] - {"conftest.py"}  # the page's tree of a user's project has a conftest.py
+    page = named()[folder] - {"conftest.py"}  # the page also shows a user's project, which has a conftest.py
     assert page - files == set()
     assert folder == "counting/costs" or files - page == set()

@@ -1,4 +1,4 @@
-"""docs/comparison: check its closed forms, its verdicts on a counter's number, and that its page shows the results."""
+"""docs/comparison: its formulas are right, it judges other counters correctly, and its page shows the results."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PAGE = (DOCS / "comparison.md").read_text()
 EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by PyTorch's script compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by TorchScript's compiler
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_closed_form_is_what_is_counted_here(case):
-    """Closed forms equal the counts exactly, without the tolerance of other counters. Meta models are faster."""
+    """The formula of each case equals our count exactly. (Whole models are on meta, which is faster.)"""
     with torch.device("meta") if case in WHOLE_MODELS else nullcontext():
         model, args = case.build()
     with case.surroundings():
@@ -35,7 +35,7 @@ def test_the_closed_form_is_what_is_counted_here(case):
 
 
 def test_published_numbers():
-    """The table of models in torchvision's documentation: 4.089 and 17.564 GMACs."""
+    """The formulas agree with torchvision's table of models: 4.089 and 17.564 GMACs."""
     flops = {case.name: case.flops for case in WHOLE_MODELS}
     assert flops["ResNet-50, 224×224"] / 2e9 == pytest.approx(4.089, abs=0.0005)  # noqa: RUF001 -- as in the table
     assert flops["ViT-B/16, 224×224"] / 2e9 == pytest.approx(17.564, abs=0.0005)  # noqa: RUF001 -- as in the table
@@ -69,7 +69,7 @@ def test_an_exception_that_is_printed():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_page_shows_every_case(case):
-    """A case that was added or changed has to be measured again before it is committed."""
+    """The page has a row with the results of each case. If this fails, measure the new or changed case."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if case.name in line]
     verdicts = next(row for row in rows if len(row) == 1 + len(COUNTERS))
     assert verdicts[0] == case.name

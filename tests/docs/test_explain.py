@@ -1,4 +1,4 @@
-"""docs/explain.md shows the current page, and has a row for each rule."""
+"""docs/explain.md shows the page that a run prints now, and has a row for each rule of advice."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import explain_page
 PAGE = explain_page.PATH.read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_the_page_is_what_a_run_shows():
-    """If this fails, run `make explain-page`."""
+    """The page equals the output of a run. If this fails, run `make explain-page`."""
     assert explain_page.page(PAGE) == PAGE
 
 
 def test_by_hand():
-    """By hand: 12·(4 + 8)·768² weights in the blocks, with 2·128 FLOPs each, 50,257·768 in the head, and attention."""
+    """GPT-2's FLOPs by hand: 12·(4 + 8)·768² weights and 50,257·768 in the head, each 2·128 FLOPs; and attention."""
     flops = 2 * 128 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 2 * 2 * 128**2 * 768
     assert f"{flops / 10**9:.2f} GFLOPs" == "32.23 GFLOPs"
     assert re.search(r"^  FLOPs +32\.23 GFLOPs ", PAGE, re.MULTILINE)
 
 
 def test_every_rule_has_a_row():
-    """The rule for attention has two rows: attention in plain operators, and PyTorch's function in its plain form."""
+    """The page has a row for each rule, and two rows for the rule on attention."""
     rows = re.findall(r"^\| (?!advice|---).* \| .* \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(advice._RULES) + 1
 

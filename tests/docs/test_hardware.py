@@ -1,4 +1,4 @@
-"""docs/hardware.md shows the current profiles, and its examples can be read."""
+"""docs/hardware.md shows the current device profiles, and its examples are valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = hardware_table.PATH.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_the_profiles():
-    """If this fails, run `make hardware-page`."""
+    """The page shows the current profiles. If this fails, run `make hardware-page`."""
     assert hardware_table.page(PAGE) == PAGE
 
 
@@ -34,7 +34,7 @@ def test_every_device_has_a_row_and_sources():
 
 
 def test_a_row_by_hand():
-    """Each figure is in the unit that the page states."""
+    """The row of the A100 has its published figures, in the units of the page."""
     row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
     assert row in PAGE
 
@@ -45,7 +45,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_examples_are_read(tmp_path):
-    """The examples request estimates and define profiles of a project."""
+    """The examples of settings are valid: they request times on two devices, and define two profiles."""
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -55,9 +55,9 @@ def test_its_examples_are_read(tmp_path):
     assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_what_it_says_of_optimizers():
-    """AdamW launches 10 operators (900 ns each) for each of 161 parameters: moments, corrections, decay, step."""
+    """The page's numbers on AdamW are right: 10 launches for each of 161 parameters, 900 ns each."""
     with torch.device("meta"):
         model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
         images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}
@@ -66,7 +66,7 @@ def test_what_it_says_of_optimizers():
         optimizer = torch.optim.AdamW(model.parameters(), foreach=foreach)
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # creates the moments
+        optimizer.step()  # makes the moments
         for batch, image in images.items():
             shares[foreach, batch] = launches_of_steps(model, optimizer, image)
     launches = 10 * 161
@@ -78,7 +78,7 @@ def test_what_it_says_of_optimizers():
 
 
 def launches_of_steps(model, optimizer, image):
-    """Return the optimizer's number of launches, their nanoseconds, and their share of the whole step's time."""
+    """Return the optimizer's launches, their nanoseconds, and their share of the time of the whole step."""
 
     def step(image):
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""docs/beyond-flops.md shows the counts: a separable block has fewer FLOPs but takes longer on a GPU."""
+"""docs/beyond-flops.md shows our counts: a separable block has fewer FLOPs, but takes longer on a GPU."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ PAGE = page.PAGE.read_text(encoding="utf-8")
 DTYPES = {torch.float32: 4, torch.bfloat16: 2}
 A100, PI = "A100", "raspberry-pi-5"
 
-#: FLOP/s of products, and of other work; bytes a second; nanoseconds a launch. Data sheets: see docs/hardware.md.
+#: FLOP/s of products; FLOP/s of other work; bytes per second; nanoseconds per launch. From data sheets, see
+#: docs/hardware.md.
 FIGURES = {
     (A100, torch.float32): (156e12, 19.5e12, 1555e9, 900),  # convolutions run in TF32
     (A100, torch.bfloat16): (312e12, 78e12, 1555e9, 900),
@@ -45,36 +46,42 @@ FIGURES = {
 
 
 def test_the_page_shows_what_is_counted():
-    """If this fails, run `make inversion-page`."""
+    """The page shows the current counts. If this fails, run `make inversion-page`."""
     assert page.page(PAGE) == PAGE
 
 
 def test_the_picture_shows_what_is_counted():
-    """If this fails, run `make inversion-page`."""
+    """The chart shows the current counts. If this fails, run `make inversion-page`."""
     assert chart.svg() == page.CHART.read_text(encoding="utf-8")
 
 
 def convolution(place: Place, inputs: int, outputs: int, kernel: int, groups: int = 1) -> tuple[int, int, int]:
-    """Return by hand (elements moved, FLOPs of products, other FLOPs): one image read, one written, and the weights."""
+    """Return (elements moved, FLOPs of products, other FLOPs) of a convolution.
+
+    It reads an image and the weights, and writes an image.
+    """
     positions = BATCH * place.side**2
     weights = kernel**2 * inputs * outputs // groups
     return positions * (inputs + outputs) + weights, 2 * positions * weights, 0
 
 
 def batch_norm(place: Place, channels: int) -> tuple[int, int, int]:
-    """Read weight, bias, mean and variance of each channel; compute a product and a sum for each element."""
+    """Return the cost of a batch norm, in the same form as `convolution`.
+
+    It reads four numbers per channel, and computes a product and a sum for each element.
+    """
     elements = BATCH * place.side**2 * channels
     return 2 * elements + 4 * channels, 0, 2 * elements
 
 
 def pointwise(place: Place, channels: int, each: int) -> tuple[int, int, int]:
-    """Return the cost of an activation function with this number of FLOPs for each element."""
+    """Return the cost of an activation function that needs ``each`` FLOPs per element."""
     elements = BATCH * place.side**2 * channels
     return 2 * elements, 0, each * elements
 
 
 def added(place: Place, channels: int) -> tuple[int, int, int]:
-    """Return the cost of an addition: two images are read, and their sum is written."""
+    """Return the cost of an addition, which reads two images and writes their sum."""
     elements = BATCH * place.side**2 * channels
     return 3 * elements, 0, elements
 
@@ -83,7 +90,7 @@ RELU, SILU = 1, 5
 
 
 def by_hand(build, place: Place) -> list[tuple[int, int, int]]:
-    """Return the operators of a block, computed by hand."""
+    """Return the cost of each operator of a block, computed by hand."""
     c = place.channels
     wide = c * place.expansion
     around = [batch_norm(place, c), pointwise(place, c, RELU)]
@@ -122,7 +129,7 @@ CASES = [
     ("build", "place"), CASES, ids=[f"{build.__name__}-{place.channels}" for build, place in CASES]
 )
 def test_by_hand(build, place, dtype):
-    """Compute bytes, FLOPs and operators in closed form, and the roofline of each operator from the data sheets."""
+    """Bytes, FLOPs and launches of each block equal formulas, and its time is the sum of its operators' rooflines."""
     block, parts = counted(build, place, dtype), by_hand(build, place)
     assert block.memory_traffic == sum(elements for elements, _, _ in parts) * DTYPES[dtype]
     assert block.flops == sum(flops for _, flops, _ in parts)
@@ -141,7 +148,7 @@ def test_by_hand(build, place, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("big", "small"), [(dense, separable), (dense_alone, separable_alone)])
 def test_fewer_flops_take_longer(big, small, dtype):
-    """The separable block has an eighth of the FLOPs and twice the bytes; it is slower on an A100, even fused."""
+    """The separable block has an eighth of the FLOPs and twice the bytes. On an A100, it still takes longer."""
     many, few = counted(big, EARLY, dtype), counted(small, EARLY, dtype)
     assert 7.5 < many.flops / few.flops < 8
     assert few.memory_traffic / many.memory_traffic == pytest.approx(2, rel=0.01)
@@ -150,7 +157,7 @@ def test_fewer_flops_take_longer(big, small, dtype):
 
 
 def test_as_the_text_says():
-    """The separable block takes 1.75 times as long; devices are compute-bound from 100 and 9 FLOPs/byte on."""
+    """The text's numbers are right: 1.75 times the time; compute-bound from 100 (A100) and 9 (Pi) FLOPs per byte."""
     many, few = counted(dense, EARLY, torch.float32), counted(separable, EARLY, torch.float32)
     assert few.time(A100) / many.time(A100) == pytest.approx(1.75, abs=0.01)
     assert few.value("memory_time[A100]") > 0.99 * (few.time(A100) - few.value("launch_time[A100]"))
@@ -160,14 +167,14 @@ def test_as_the_text_says():
 
 
 def test_where_it_turns_round():
-    """On an A100 the dense block is faster in the two early stages, and the separable block in the two late ones."""
+    """On an A100, the dense block is faster in the two early stages, and the separable block in the two late stages."""
     faster = [counted(separable, place, torch.float32).time(A100) for place in WIDTHS]
     slower = [counted(dense, place, torch.float32).time(A100) for place in WIDTHS]
     assert [one < other for one, other in zip(faster, slower, strict=True)] == [False, False, True, True]
 
 
 def test_the_stages_of_efficientnet():
-    """Fused-MBConv is faster in early stages and MBConv in late ones (M. Tan, Q. V. Le, 2021, section 3.2)."""
+    """On an A100, Fused-MBConv is faster in early stages, and MBConv in late ones (Tan and Le, 2021, section 3.2)."""
     for stage, place in STAGES.items():
         fused, plain = (counted(build, place, torch.bfloat16) for build in (fused_mbconv, mbconv))
         assert plain.flops < fused.flops / 3
@@ -178,8 +185,8 @@ def test_the_stages_of_efficientnet():
 
 
 def test_no_text_lies_over_another():
-    """The texts of the chart do not overlap, even with the letters of a wide font. Rotated texts are not compared."""
-    texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- our own
+    """The texts of the chart do not overlap, even in a wide font. (Rotated texts are not checked.)"""
+    texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- we made this file
     boxes = [box(text) for text in texts if "transform" not in text.attrib]
     assert len(boxes) > 30
     for (left, top, right, bottom), (x1, y1, x2, y2) in combinations(boxes, 2):
@@ -203,7 +210,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_pyproject_is_read(tmp_path):
-    """Every key is known, and every quantity has a unit of its metric."""
+    """The settings on the page are valid."""
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(example, encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -212,7 +219,7 @@ def test_its_pyproject_is_read(tmp_path):
 
 
 def test_its_marker_holds(pytester):
-    """The example passes; with any of its limits made tighter, it fails."""
+    """The page's example passes. If its limits are tighter, the test fails on each of them."""
     (example,) = re.findall(r"```python\n(import pytest\n.*?)```", PAGE, re.DOTALL)
     pytester.makepyfile(example)
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
@@ -238,7 +245,7 @@ def test_its_marker_holds(pytester):
 
 
 def test_the_readme_says_the_same(pytester):
-    """The README names the number of devices in the catalog, and its marker can be read."""
+    """The README has the right number of devices, and a small model passes the limits of its example marker."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
     (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)
@@ -248,9 +255,9 @@ def test_the_readme_says_the_same(pytester):
 
 
 def test_its_first_example_runs(capsys):
-    """`measure` in the first example returns the numbers of the page's table."""
+    """The page's first example prints the numbers of the page's table."""
     (example,) = re.findall(r"```python\n(import torch\n.*?)```", PAGE, re.DOTALL)
-    exec(example, {})  # noqa: S102 -- the documentation's own
+    exec(example, {})  # noqa: S102 -- from our documentation
     flops, traffic, intensity, time = capsys.readouterr().out.split()
     block = counted(separable, EARLY, torch.float32)
     assert (int(flops), int(traffic), int(time)) == (block.total_flops, block.memory_traffic, block.time(A100))

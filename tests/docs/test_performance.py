@@ -1,4 +1,4 @@
-"""docs/performance: check its closed forms, its conclusions from times, and that its page shows the results."""
+"""docs/performance: its formulas and its conclusions from times are right, and its page shows the results."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
 class TestModels:
     @pytest.mark.parametrize("name", [name for name in MODELS if name != UNET_NAME])
     def test_the_closed_form_is_what_is_counted_here(self, name):
-        """Closed forms equal the counts exactly, without the tolerance of other counters; the U-Net is below."""
+        """The formula of each model equals our count exactly. (The U-Net has its own tests.)"""
         case = MODELS[name].case
         with torch.device("meta"):
             model, args = case.build()
         assert measure(model.eval(), args, backward=case.backward).flops == case.flops
 
     def test_published_numbers(self):
-        """GMACs: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1."""
+        """The formulas agree with published GMACs.
+
+        Sources: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1.
+        """
         macs = {name: model.case.flops / 2e9 for name, model in MODELS.items()}
         assert macs["ResNet-18"] == pytest.approx(1.814, abs=0.0005)
         assert macs["ResNet-152"] == pytest.approx(11.514, abs=0.0005)
@@ -52,7 +55,7 @@ class TestModels:
         assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
 
     def test_a_unet_of_two_levels(self):
-        """Compute it layer by layer: sides 4 and 2, widths 4 and 8, attention at the lower level."""
+        """A U-Net with sides 4 and 2 and widths 4 and 8 costs the sum of its layers, which are computed by hand."""
 
         def conv(side, inputs, outputs, kernel=9):
             return 2 * side**2 * inputs * outputs * kernel
@@ -61,7 +64,7 @@ class TestModels:
             shortcut = conv(side, inputs, outputs, 1) if inputs != outputs else 0
             return conv(side, inputs, outputs) + 2 * 16 * outputs + conv(side, outputs, outputs) + shortcut
 
-        attention = 4 * 2 * 4 * 8 * 8 + 2 * 2 * 4 * 4 * 8  # attention at four positions of width 8
+        attention = 4 * 2 * 4 * 8 * 8 + 2 * 2 * 4 * 4 * 8  # attention among four positions of width 8
         down = [conv(4, 3, 4), block(4, 4, 4), block(4, 4, 4), conv(2, 4, 4), block(2, 4, 8), block(2, 8, 8)]
         middle = [block(2, 8, 8), attention, block(2, 8, 8)]
         up = [block(2, 8 + 8, 8), block(2, 8 + 8, 8), block(2, 8 + 4, 8), conv(4, 8, 8)]
@@ -70,16 +73,17 @@ class TestModels:
         assert closed_forms.ddpm_unet((4, 8), 1, side=4) == sum(down + middle + up + top) + 5 * attention + step
 
     def test_the_unet_as_it_was_measured(self):
-        """diffusers is only in the benchmark's environment, so check the counts that were recorded there."""
+        """The recorded counts of the U-Net are right. (diffusers is only installed in the benchmark's environment.)"""
         pairs = load(FILE).models[UNET_NAME]
         assert pairs[OURS].verdict == "right"
         assert pairs["FlopCounterMode on meta"].verdict == "right"
-        # Fang et al., "Structural Pruning for Diffusion Models", 2023, table 1: 6.1 GMACs, without a part of attention.
+        # Fang et al., "Structural Pruning for Diffusion Models", 2023, table 1: 6.1 GMACs, which leave out a part of
+        # attention.
         assert closed_forms.ddpm_unet(*UNET) / 2e9 == pytest.approx(6.1, rel=0.03)
 
 
 def pairs(**seconds):
-    """Build the results of runners from the seconds of a first run; every runner is right, and measured once."""
+    """Build results from the seconds of each runner's first count. Each runner is right, and ran once."""
     names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
     return {
         names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
@@ -88,7 +92,7 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """The result excludes this plugin, the runs that count nothing, and counters that are wrong or fail."""
+        """The fastest right peer is another counter that is right. Runs that count nothing or fail are left out."""
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -105,7 +109,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """One model is both the median and the minimum: 8 times and 3 times as fast are the targets."""
+        """The targets are 8 times as fast in the median, and 3 times at least. One model is compared with both."""
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
 
@@ -114,17 +118,17 @@ class TestTargets:
         assert [target.holds for target in targets(results)] == [True, False]
 
     def test_a_straight_line(self):
-        """The line 3 + 2x exactly; and by hand the line for x = 0, 1, 2 and y = 0, 0, 3."""
+        """Points on the line 3 + 2x give this line, and three other points give the line that is computed by hand."""
         exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
         assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
         bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
-        # Means 1 and 1; slope 3/2; residuals 1/2, 1, 1/2, whose squares sum to 1.5 of 6.
+        # Both means are 1 and the slope is 3/2. The squares of the residuals 1/2, 1, 1/2 sum to 1.5, of 6 in total.
         assert (bent.start, bent.slope, bent.r_squared) == pytest.approx((-0.5, 1.5, 0.75))
 
 
 class TestConstantAnswers:
     def test_are_like_the_first_time(self):
-        """Answers have the recorded shapes, strides and dtypes, also in place; no operator runs."""
+        """Remembered answers have the recorded shapes, strides and dtypes, also for in-place operators."""
         model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True)).to("meta")
         inputs = torch.empty(3, 4, device="meta")
         remembering = Remembering()
@@ -146,7 +150,7 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """The benchmark of FLOPs alone replaces these functions by name."""
+    """Each function that the benchmark of FLOPs alone replaces by name exists."""
     assert callable(pkgutil.resolve_name(name))
 
 
@@ -163,11 +167,14 @@ def test_weights_repeat_a_random_block():
 
 
 class TestSample:
-    """`sample` runs in a separate process in the benchmark, and in this process here."""
+    """`sample` takes the time of one count.
+
+    The benchmark runs it in a separate process; the tests run it in this one.
+    """
 
     @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
     def test_of_a_counter(self, runner):
-        """The number is that of the closed form; the second count is timed only where the benchmark asks for it."""
+        """A sample has the right number and a time. It has the time of a second count only for this plugin."""
         sample = process._sample(runner, "ResNet-18")
         assert sample.number == MODELS["ResNet-18"].case.flops
         assert sample.first > 0
@@ -180,7 +187,10 @@ class TestSample:
         assert sample.again > 0
 
     def test_memory_grows_by_what_is_held(self):
-        """The sample excludes memory that was in use before. The memory is mapped, so the allocator cannot reuse it."""
+        """A sample's memory leaves out memory that was used before.
+
+        The memory here is mapped, so that the allocator cannot use it again.
+        """
         with mmap.mmap(-1, 96 << 20) as before:
             before.write(b"x" * len(before))
         growth = Growth()
@@ -204,7 +214,7 @@ class TestSchedule:
         assert schedule.enough(pair) == enough
 
     def test_a_run_that_was_cut_off_goes_on(self, monkeypatch):
-        """A benchmark that was interrupted keeps its samples and measures only the missing ones."""
+        """After an interruption, the benchmark keeps its samples and takes only the missing ones."""
         asked = []
 
         def measured(runner, model):
@@ -221,13 +231,13 @@ class TestSchedule:
 
 class TestPage:
     def test_shows_what_was_measured(self):
-        """Apart from the prose, the page and the chart are made from the results; ``make bench-page`` updates them."""
+        """The page and the chart show the results on file. If this fails, run ``make bench-page``."""
         results = load(FILE)
         assert PAGE.read_text() == between_markers(PAGE.read_text(), page.measured(results))
         assert CHART.read_text() == chart.svg(results)
 
     def test_everything_was_measured(self):
-        """Each new model or counter is measured before it is committed; removed ones leave no results."""
+        """The results have each model with each of its counters, and nothing else."""
         measured = {model: set(pairs) for model, pairs in load(FILE).models.items()}
         expected = {
             name: {runner.name for runner in RUNNERS.values() if runner.answers(model)}
@@ -241,12 +251,12 @@ class TestPage:
     def test_nothing_measured_is_a_page_too(self):
         """Without results, the page has tables of dashes and a chart without bars."""
         assert "| ResNet-50 | –" in page.measured(Results())  # noqa: RUF001 -- as in the table
-        assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- our own
+        assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """10 and 100 ms, on a scale from 10 ms to 1 s: bars of no width and of half the width."""
+        """The bar of 10 ms has no width, and the bar of 100 ms has half the width of the bar of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
-        drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- our own
+        drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]
         assert (ours, peer) == (0, forward / 2)
 

@@ -1,4 +1,4 @@
-"""The table of promises names only tests that exist."""
+"""docs/promises.md names only tests that exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [
 
 
 def test_every_lesson_has_a_row():
-    """There are twelve rows about baselines, seven about limits and ten about runs; no cell is empty."""
+    """The table has twelve rows on baselines, seven on limits and ten on runs, and no empty cell."""
     assert len(ROWS) == 12 + 7 + 10
     assert all(len(row) == 4 and all(row) for row in ROWS)
 

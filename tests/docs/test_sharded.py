@@ -1,4 +1,4 @@
-"""The page about sharded models shows a test that passes, and pytest's output for it."""
+"""docs/sharded.md shows a test that passes, and pytest's output for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _block(language: str) -> str:
 
 
 def test_example(project, monkeypatch):
-    """Compare line by line, on a terminal as wide as the page."""
+    """The output on the page equals pytest's output for the test on the page, line by line."""
     monkeypatch.setenv("COLUMNS", "100")
     project.path.joinpath("test_parallel.py").write_text(_block("python"), encoding="utf-8")
     result = project.run("-v", "test_parallel.py")

@@ -1,4 +1,4 @@
-"""The page on other tools names only tests that exist, and its examples run."""
+"""docs/tools.md names only tests that exist, and its examples pass."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_names_tests_that_exist(row):
     check_named(row[3])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("(")[0].removeprefix("def "))
 def test_examples(example):
-    """The assertions in the examples hold, and the fixture accepts the models that they pass to it."""
+    """Each example passes as a test, and its measurements run on shapes."""
     names = {"torch": torch, "transformers": transformers}
-    exec(example, names)  # noqa: S102 -- our own page
+    exec(example, names)  # noqa: S102 -- from our documentation
     (test,) = (value for name, value in names.items() if name.startswith("test_"))
     budget = FlopsBudget()
     test(budget)

@@ -1,4 +1,4 @@
-"""The catalog of devices: published figures, and finding a device by name."""
+"""The catalog of devices has the published figures, and finds a device by its name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
 
-#: TFLOP/s in FP64, FP32, TF32, BF16, FP16, FP8 and TOPS in INT8, of dense matrix products; GB/s; GiB. Figures are from
-#: the data sheets and white papers that the profiles cite; None if these have no figure.
+#: TFLOP/s in FP64, FP32, TF32, BF16, FP16 and FP8, and TOPS in INT8, of dense matrix products; GB/s; GiB. The figures
+#: are from the data sheets and white papers that the profiles cite, or None if these have no figure.
 PUBLISHED = {
     "V100": (7.8, 15.7, None, None, 125, None, None, 900, 32),
     "T4": (None, 8.1, None, None, 65, None, 130, 320, 16),
@@ -22,29 +22,29 @@ PUBLISHED = {
     "MI300X": (163.4, 163.4, 653.7, 1_307.4, 1_307.4, 2_614.9, 2_614.9, 5_300, 192),
     "RTX-3090": (None, 35.6, 35.6, 71, 71, None, 284, 936, 24),
     "RTX-4090": (None, 82.6, 82.6, 165.2, 165.2, 330.3, 660.6, 1_008, 24),
-    # 64 and 32 tensor cores at 1.3 GHz and 625 MHz, with 1024 operations on bytes a cycle: 170 and 40 sparse TOPS.
+    # 64 and 32 tensor cores at 1.3 GHz and 625 MHz, with 1024 operations on bytes per cycle: 170 and 40 sparse TOPS.
     "jetson-agx-orin": (None, 5.3, None, None, None, None, 85, 204.8, 64),
     "jetson-orin-nano": (None, 1.28, None, None, None, None, 20.48, 68, 8),
     "apple-m1": (None, 2.6, None, None, 2.6, None, None, 68.25, 16),
-    # 4 cores at 1.8 GHz with 8 FLOPs a cycle; 32 bits at 3200 MT/s.
+    # 4 cores at 1.8 GHz with 8 FLOPs per cycle; 32 bits at 3200 MT/s.
     "raspberry-pi-4": (0.0288, 0.0576, None, None, None, None, None, 12.8, 8),
-    # 4 cores at 2.4 GHz with 16 FLOPs a cycle; 32 bits at 4267 MT/s.
+    # 4 cores at 2.4 GHz with 16 FLOPs per cycle; 32 bits at 4267 MT/s.
     "raspberry-pi-5": (0.0768, 0.1536, None, None, 0.3072, None, 0.6144, 17.07, 16),
-    # 64 cores at 3.5 GHz with 32 FLOPs a cycle; 8 channels of 8 bytes at 3200 MT/s.
+    # 64 cores at 3.5 GHz with 32 FLOPs per cycle; 8 channels of 8 bytes at 3200 MT/s.
     "epyc-7763": (3.584, 7.168, None, None, None, None, None, 204.8, 4_096),
-    # 40 cores at 3.4 GHz with 64 FLOPs a cycle; 8 channels of 8 bytes at 3200 MT/s.
+    # 40 cores at 3.4 GHz with 64 FLOPs per cycle; 8 channels of 8 bytes at 3200 MT/s.
     "xeon-8380": (4.352, 8.704, None, None, None, None, None, 204.8, 6_144),
 }
 
 
 def test_every_device_has_published_figures():
-    """The table above has figures for every device of the catalog."""
+    """`PUBLISHED` has figures for every device of the catalog."""
     assert PUBLISHED.keys() == DEVICES.keys()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_are_those_published(name):
-    """The tolerance is one percent, because data sheets round."""
+    """The catalog's figures are within one percent of the published ones, because data sheets round."""
     *rates, bandwidth, memory = PUBLISHED[name]
     device = DEVICES[name]
     published = {dtype: rate * TERA for dtype, rate in zip(DTYPES, rates, strict=True) if rate is not None}
@@ -56,7 +56,7 @@ def test_figures_are_those_published(name):
 
 
 def test_vector_rates_are_those_published():
-    """NVIDIA's white papers on A100 (with V100) and H100: FP64, FP32, BF16, FP16 without tensor cores."""
+    """Vector rates are those of NVIDIA's white papers on A100 (with V100) and H100, without tensor cores."""
     published = {
         "V100": {"float64": 7.8, "float32": 15.7, "float16": 31.4},
         "A100": {"float64": 9.7, "float32": 19.5, "bfloat16": 39, "float16": 78},
@@ -69,24 +69,27 @@ def test_vector_rates_are_those_published():
 @pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 class TestProfile:
     def test_names_the_source_of_every_figure(self, device):
-        """Rates (or cores and clock), bandwidth, memory and launches each have a source or an assumption."""
+        """Rates (or cores and clock), bandwidth, memory and launches each have a source."""
         figures = [source.partition(": ")[0] for source in device.sources]
         assert all(": " in source for source in device.sources)
         assert any("rates" in figure or ("cores" in figure and "Hz" in figure) for figure in figures)
         assert all(any(word in figure for figure in figures) for word in ("bandwidth", "memory", "launch"))
 
     def test_fp32_is_not_computed_faster_than_halves(self, device):
-        """Fewer bits are not slower. FP32 is not TF32: on NVIDIA's GPUs, matrix units do not compute FP32."""
+        """A dtype with fewer bits is not slower.
+
+        Products in FP32 have the vector rate, because they do not use TF32.
+        """
         rates = [device.rate(dtype) for dtype in ("float64", "float32", "tfloat32", "float16", "int8")]
         assert sorted(rates) == rates
         assert device.rate("float32") == device.vector_rate("float32")
 
     def test_matrix_units_are_the_fastest(self, device):
-        """Products can run on vector units too, so their rate is never below the vector rate."""
+        """The rate of products is never below the vector rate, because products can run on vector units too."""
         assert all(device.vector_rate(dtype) <= device.rate(dtype) for dtype in DTYPES)
 
     def test_dtypes_are_known(self, device):
-        """Rates are only listed for dtypes that the profile looks up."""
+        """A profile has rates only for dtypes that the package looks up."""
         assert set(device.rates) | set(device.vector_rates) <= set(DTYPES)
 
 
@@ -99,19 +102,19 @@ class TestDeviceNamed:
         ("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h_100", "H100")]
     )
     def test_an_unknown_one_is_told_with_what_is_near(self, name, near):
-        """The message suggests a similar name and lists all names."""
+        """The error for an unknown name suggests a similar name and lists all names."""
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
             find_device(name)
 
     def test_nothing_near(self):
-        """The message only lists all names."""
+        """If no name is similar, the error only lists all names."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
             find_device("qqqqqq")
 
     def test_own_ones_come_first(self):
-        """A project's own profile may have a new name, or replace a device of the catalog."""
+        """A project's own profile is found by its name, and has priority over a device of the catalog."""
         own = {name: Device(name, {"float32": 1}, {}, bandwidth=1, memory=1, launch=1) for name in ("camera", "a100")}
         assert find_device("Camera", own) is own["camera"]
         assert find_device("A100", own) is own["a100"]
@@ -145,7 +148,7 @@ class TestRecognized:
         ],
     )
     def test_what_drivers_say(self, description, name):
-        """Names as CUDA, ROCm, /proc/cpuinfo, the device tree and macOS report them."""
+        """A device is recognized by the names that CUDA, ROCm, /proc/cpuinfo, the device tree or macOS report."""
         assert recognize_device(description) is DEVICES[name]
 
     @pytest.mark.parametrize(
@@ -165,5 +168,5 @@ class TestRecognized:
         ],
     )
     def test_what_only_resembles_one(self, description):
-        """A variant with other memory or clocks is another device, which the catalog does not have."""
+        """A variant with other memory or clocks is not recognized, because the catalog does not have this device."""
         assert recognize_device(description) is None

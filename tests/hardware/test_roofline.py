@@ -1,4 +1,4 @@
-"""The minimum time of operators on a device."""
+"""The roofline gives the minimum time of an operator on a device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ amounts = st.integers(0, 10**18)
 devices = st.sampled_from(list(DEVICES.values()))
 dtypes = st.sampled_from(DTYPES)
 
-#: 100 FLOPs a nanosecond in products, 10 in the rest, 2 bytes a nanosecond, 5 ns an operator.
+#: 100 FLOPs per ns in products, 10 in other work; 2 bytes per ns; 5 ns per launch.
 SMALL = Device("small", {"float32": 100 * 10**9}, {"float32": 10 * 10**9}, 2 * 10**9, memory=2**30, launch=5)
 
 
@@ -35,28 +35,28 @@ class TestTimes:
         ],
     )
     def test_is_the_larger_of_work_and_traffic(self, flops, other_flops, bytes_moved, expected):
-        """By hand: products at 100, other work at 10 FLOPs a nanosecond, bytes at 2; the larger time counts in full."""
+        """Compute time and memory time are computed by hand from the rates of `SMALL`. Only the larger one counts."""
         assert expected == times(SMALL, flops, other_flops, bytes_moved, "float32")
 
     @pytest.mark.parametrize(("launches", "expected"), [(0, 0), (1, 5), (3, 15)])
     def test_launches_add_up(self, launches, expected):
-        """Every launch takes its time in addition to the work."""
+        """Each launch adds its time to the time of the work."""
         assert expected == times(SMALL, 1_000, 0, 0, "float32", launches=launches).launch
 
     def test_of_a_convolution_on_an_a100(self):
-        """ResNet-50's first convolution: 2·112·112·7·7·3·64 FLOPs at 19.5 TFLOP/s; bytes at 1,555 GB/s."""
+        """ResNet-50's first convolution on an A100 is compute-bound in FP32, and memory-bound in TF32 and BF16."""
         flops = 2 * 112 * 112 * 7 * 7 * 3 * 64
         bytes_moved = 4 * (3 * 224 * 224 + 64 * 3 * 7 * 7 + 64 * 112 * 112)
-        # 236,027,904 / 19.5e12 = 12.104 us; 3,850,752 / 1.555e12 = 2.476 us
+        # FP32: 236,027,904 / 19.5e12 = 12.104 us; bytes: 3,850,752 / 1.555e12 = 2.476 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved, "float32") == Times(12_103, 0, 900)
-        # By default cuDNN computes in TF32: 236,027,904 / 156e12 = 1.513 us
+        # cuDNN's default is TF32: 236,027,904 / 156e12 = 1.513 us, less than the bytes take
         assert times(DEVICES["A100"], flops, 0, bytes_moved, "tfloat32") == Times(0, 2_476, 900)
-        # In bfloat16: 236,027,904 / 312e12 = 0.756 us; half of the bytes take 1.238 us
+        # BF16: 236,027,904 / 312e12 = 0.756 us; half of the bytes take 1.238 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved // 2, "bfloat16") == Times(0, 1_238, 900)
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes, launches=st.integers(0, 1_000))
     def test_is_at_most_the_exact_time(self, device, work, dtype, launches):
-        """The time is at most one nanosecond below the exact fraction."""
+        """The time is the exact fraction, rounded down by less than one nanosecond."""
         flops, other, moved = work
         exact = launches * device.launch + 10**9 * max(
             Fraction(flops, device.rate(dtype)),
@@ -73,14 +73,14 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """Fusing two operators into one never takes longer, except for the rounding of each time."""
+        """One operator never takes longer than two operators that share its work, except for rounding."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes)
     def test_either_work_or_traffic_is_credited(self, device, work, dtype):
-        """Only the larger of compute and memory time is counted, so that the parts add up to the larger one."""
+        """Of compute time and memory time, one is zero and the larger one counts, so that the sum is the larger one."""
         found = times(device, *work, dtype)
         assert 0 in {found.compute, found.memory}
 
@@ -98,5 +98,5 @@ class TestBoundOf:
         ],
     )
     def test_is_the_largest(self, parts, expected):
-        """The largest part bounds the time; of equal parts, the first."""
+        """The largest part bounds the time. If parts are equal, the first one does."""
         assert bound_of(*parts) == expected

@@ -1,4 +1,4 @@
-"""Mistakes of users: each message names the place, what is allowed and what to do, and no file is lost."""
+"""If a user makes a mistake, the message names the place and says what to do, and no file is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 
 
 def refuse(project, *lines, run=None):
-    """Check that the run stops before any test, with exit code 4 and these lines, and without a traceback."""
+    """Check that the run stops before any test with exit code 4, these lines on stderr, and no traceback."""
     result = (run or project.run)()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes()
@@ -36,7 +36,7 @@ class TestMarkers:
         refuse(project, f"ERROR: @pytest.mark.flops_budget on test_net.py::test_net{message}")
 
     def test_all_together(self, project):
-        """One run reports the mistakes in all markers, keys and baselines."""
+        """One run reports all mistakes in settings, markers and baselines."""
         project.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
         project.baseline.parent.mkdir()
         project.baseline.write_text("{")
@@ -53,7 +53,7 @@ class TestMarkers:
             assert text.count(problem) == 1
 
     def test_with_workers(self, project):
-        """Workers send their mistakes to the controller, which reports each one once."""
+        """With workers, each mistake is reported once, by the controller."""
         project.write(f"@pytest.mark.flops_budget(flop=1)\n{MEASURING}")
         result = project.run_apart("-n2")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -85,7 +85,10 @@ class TestSettings:
         refuse(project, f"ERROR: pyproject.toml: {message}")
 
     def test_no_toml(self, project):
-        """pytest itself reads the pyproject only when it looks for its own settings there."""
+        """A pyproject that is not valid TOML is a usage error.
+
+        The error names the line, even if pytest does not read the file.
+        """
         project.settings("[tool.pytest-flopsbudget]\ntolerance = \n")
         project.write(MEASURING)
         result = project.run()
@@ -143,7 +146,7 @@ class TestCalls:
         )
 
     def test_the_models_own_error(self, project):
-        """An exception of the model reaches the user unchanged."""
+        """If the model raises an exception, the test fails with this exception."""
         project.write("def test_net(flops_budget):\n    flops_budget(Net(), torch.empty(1, 5, 8, 8))\n")
         result = project.run()
         result.assert_outcomes(failed=1)

@@ -1,4 +1,4 @@
-"""Which entries ``--flops-budget-update`` writes, and which it leaves unchanged."""
+"""Which entries ``--flops-budget-update`` writes, and which entries it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grown(project, kernel=5):
 
 @pytest.fixture
 def written(project):
-    """A project with a baseline of two tests, whose models have grown since."""
+    """Return a project with a baseline of two tests. Both models have grown since."""
     project.write(TWO_TESTS)
     project.run("--flops-budget-update").assert_outcomes(passed=2)
     grown(project)
@@ -57,7 +57,7 @@ def test_accepts_a_regression(written):
     result = written.run("--flops-budget-update")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["2 measurements: 2 accepted; *"])
-    # 2·8·8·4·3·5·5 + 80 FLOPs.
+    # 2·8·8·4·3·5·5 + 80 FLOPs
     assert flops_of(written, "test_a") == 38_480
     written.run().assert_outcomes(passed=2)
 
@@ -76,12 +76,12 @@ def test_deselected_tests_keep_their_entries(written, selection):
     ids=["fails", "skips", "xfails", "interrupted"],
 )
 def test_only_tests_that_passed(written, line):
-    """The first test measures but does not pass, so it keeps its entry. The second is accepted if it runs."""
+    """An update does not write a test that measures but does not pass. The other test is written if it runs."""
     project = written
     project.write(
         TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)\n\ndef test_b", f"IMAGE)\n{line}\ndef test_b")
     )
-    # Run in another process, since an interrupt would reach this process too.
+    # Use another process, because the interrupt would reach this process too.
     (project.run_apart if "Interrupt" in line else project.run)("--flops-budget-update")
     assert flops_of(project, "test_a") == NET_FLOPS
     assert flops_of(project, "test_b") == (NET_FLOPS if "Interrupt" in line else 38_480)
@@ -96,14 +96,14 @@ def test_a_teardown_that_fails(written):
 
 
 def test_exitfirst(written):
-    """Tests that did not run keep their entries."""
+    """A test that did not run keeps its entry."""
     written.write(TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)", "IMAGE)\n    assert 0", 1))
     written.run("--flops-budget-update", "-x")
     assert (flops_of(written, "test_a"), flops_of(written, "test_b")) == (NET_FLOPS, NET_FLOPS)
 
 
 def test_hard_limits_still_hold(written):
-    """An update accepts growth, but a broken limit still fails the test, whose entry stays."""
+    """With an update, a broken limit still fails the test, and the test keeps its entry."""
     limited = TWO_TESTS.replace("def test_a", "@pytest.mark.flops_budget(flops=9)\ndef test_a")
     written.write(limited.replace("Net()", "Net(kernel=5)"))
     written.run("--flops-budget-update").assert_outcomes(passed=1, failed=1)
@@ -111,7 +111,7 @@ def test_hard_limits_still_hold(written):
 
 
 def test_names(project):
-    """Each name has its entry; the summary names an entry that is no longer measured."""
+    """Each name of a measurement has an entry. If a name is no longer measured, the summary shows it."""
     project.write("def test_a(flops_budget):\n    for name in 'xy':\n        flops_budget(Net(), IMAGE, name=name)\n")
     project.run("--flops-budget-update")
     assert flops_of(project, "test_a", "x") == flops_of(project, "test_a", "y")
@@ -132,7 +132,7 @@ def test_same_bytes_in_any_order(project):
 
 
 def test_ids_that_look_alike(project):
-    """Each test id has its own entry, even ids that would be equal as file names."""
+    """Each test id has its own entry, even if ids look alike or would be equal as names of files."""
     widths = {
         "a/b": 1,
         "a_b": 2,
@@ -151,7 +151,7 @@ def test_ids_that_look_alike(project):
     )
     project.run("--flops-budget-update").assert_outcomes(passed=len(widths))
     tests = load(project.baseline).tests
-    # 2*8*8*3*3*3 FLOPs for each channel of the convolution, 2*10 for each input of the linear layer.
+    # 2·8·8·3·3·3 FLOPs for each channel of the convolution, and 2·10 for each input of the linear layer.
     assert sorted(entries["model"].flops for entries in tests.values()) == [
         width * (3456 + 20) for width in widths.values()
     ]
@@ -160,7 +160,7 @@ def test_ids_that_look_alike(project):
 
 
 def test_torn_by_a_merge(written):
-    """Two contradictory lines of one entry stop the run; an update that measures the test replaces both."""
+    """If a merge left two contradictory lines, a run stops. An update that measures the test replaces both lines."""
     text = written.baseline.read_text()
     other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
     written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
@@ -170,7 +170,7 @@ def test_torn_by_a_merge(written):
         ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
     )
     for word in ("new", "improved"):
-        # The torn entry is neither new, nor an entry that can be tightened.
+        # The torn entry is neither new nor improved.
         assert written.run(f"--flops-budget-update={word}").ret == pytest.ExitCode.USAGE_ERROR
     result = written.run("--flops-budget-update", "-k", "test_b")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -179,7 +179,7 @@ def test_torn_by_a_merge(written):
 
 
 def test_not_writable(written):
-    """The run reports one clear line, has an exit code other than 0, and leaves the old file complete."""
+    """If the baseline cannot be written, the run shows one line, fails, and leaves the file unchanged."""
     before = written.baseline.read_bytes()
     written.pytester.makeconftest(
         "import os\n"

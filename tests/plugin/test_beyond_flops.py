@@ -1,4 +1,4 @@
-"""Budgets on other metrics than work, in runs of pytest."""
+"""Budgets on metrics other than work, in runs of pytest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import NET_FLOPS
 
-#: The device takes a nanosecond for one FLOP of a product; all other work takes less than a nanosecond in sum.
+#: On this device, one FLOP of a product takes a nanosecond. All other work takes less than one nanosecond in sum.
 BOARD = """
 [tool.pytest-flopsbudget.devices.board]
 float32 = "1 GFLOP/s"
@@ -22,7 +22,7 @@ def measuring(marker=""):
 
 class TestTime:
     def test_over_by_a_nanosecond(self, project):
-        """A limit on the time of a device is enough to have that time estimated."""
+        """A limit on the time of a device makes the run estimate this time. A nanosecond too much breaks the limit."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"board": "{NET_FLOPS - 1} ns"}})'))
         result = project.run()
@@ -36,7 +36,7 @@ class TestTime:
         )
 
     def test_within(self, project):
-        """With -v, the summary shows what bounds the time."""
+        """With -v, the summary shows the time on the device and what bounds it."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"BOARD": "{NET_FLOPS} ns"}})'))
         result = project.run("-v")
@@ -54,7 +54,7 @@ class TestTime:
         )
 
     def test_an_unknown_device(self, project):
-        """The message comes before the first test, and suggests the right name."""
+        """If a marker names an unknown device, the run stops before the first test and suggests the right name."""
         project.settings(BOARD)
         project.write(measuring('@pytest.mark.flops_budget(time={"bord": "1 ms"})'))
         result = project.run()
@@ -62,7 +62,7 @@ class TestTime:
         result.stderr.fnmatch_lines(["*time.bord: no device is named 'bord'; did you mean board?*"])
 
     def test_a_baseline_outlives_a_device(self, project):
-        """A baseline's time is not reported as missing when the settings no longer ask for its device."""
+        """If the settings no longer ask for a device, its time in the baseline is not reported as missing."""
         project.settings(f'[tool.pytest-flopsbudget]\ntime-on = "board"\n{BOARD}')
         project.write(measuring())
         project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -76,7 +76,7 @@ class TestTime:
 
 class TestRatio:
     def test_too_small(self, project):
-        """No model computes a billion FLOPs per byte."""
+        """A ratio below its limit fails the test."""
         project.write(measuring('@pytest.mark.flops_budget(arithmetic_intensity="1G FLOPs/byte")'))
         result = project.run()
         result.assert_outcomes(failed=1)

@@ -1,4 +1,4 @@
-"""The command line merges and accepts the reports of real runs."""
+"""The commands merge, accept and rename work on reports of real runs."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from pytest_flopsbudget.commands.main import main
 
-#: Five tests: one regresses, one passes, one is over its limit, one fails for another reason, one has no baseline.
+#: Five tests: one regresses, one passes, one is over its limit, one fails for another reason, and one has no baseline.
 TESTS = """
 import os
 
@@ -32,7 +32,7 @@ def test_breaks(flops_budget):
 
 @pytest.fixture
 def grown(project, monkeypatch):
-    """A project whose models are more expensive than their baselines."""
+    """Return a project whose models are more expensive than their baselines."""
     project.write(TESTS)
     project.write("def test_other(flops_budget):\n    flops_budget(Net(), IMAGE)\n", name="test_other")
     project.run("--flops-budget-update").assert_outcomes(passed=6)
@@ -41,7 +41,7 @@ def grown(project, monkeypatch):
 
 
 def test_shards_merge_to_the_report_of_a_single_run(grown, capsys):
-    """The merged report equals the other byte for byte, and has its verdict."""
+    """The report that is merged from two shards equals the report of the whole run, byte for byte, and fails too."""
     whole = grown.run("--flops-budget-json=whole.json")
     whole.assert_outcomes(passed=3, failed=3)
     grown.run("--flops-budget-json=first.json", "-k", "grows or breaks")
@@ -56,14 +56,14 @@ def test_passing_shards_pass(grown, monkeypatch):
     assert grown.run("--flops-budget-json=whole.json").ret == 0
     assert grown.run("--flops-budget-json=first.json", "test_other.py").ret == 0
     assert grown.run("--flops-budget-json=second.json", "test_net.py").ret == 0
-    # pytest's exit code if a shard has no tests.
+    # pytest's exit code if no test ran
     assert grown.run("--flops-budget-json=third.json", "-k", "nothing").ret == 5
     assert main(["merge", "first.json", "second.json", "third.json", "-o", "merged.json"]) == 0
     assert grown.path.joinpath("merged.json").read_bytes() == grown.path.joinpath("whole.json").read_bytes()
 
 
 def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
-    """A failing run need not be repeated; tests that are over a limit or failed keep their entries, as in an update."""
+    """`accept` writes the same baseline as an update. Tests that are over a limit or failed keep their entries."""
     before = grown.baseline.read_bytes()
     grown.run("--flops-budget-json=report.json").assert_outcomes(passed=3, failed=3)
     assert grown.baseline.read_bytes() == before
@@ -71,7 +71,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
     assert main(["accept", "report.json"]) == 1
     out = capsys.readouterr().out
     assert "not accepted: test_net.py::test_limited: over its limit, which has to be raised first: params" in out
-    assert "not accepted: test_net.py::test_breaks: it failed for a reason of its own" in out
+    assert "not accepted: test_net.py::test_breaks: it failed for a reason other than its budget" in out
     accepted = grown.baseline.read_bytes()
     grown.baseline.write_bytes(before)
     grown.run("--flops-budget-update").assert_outcomes(passed=4, failed=2)
@@ -81,7 +81,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
 
 
 def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
-    """The summary shows the command that moves the entry."""
+    """If a test was renamed, the summary shows a command, and the command moves the entry to the new name."""
     monkeypatch.setenv("WIDTH", "4")
     grown.write(TESTS.replace("test_grows", "test_renamed"))
     shown = grown.run().stdout
@@ -93,7 +93,7 @@ def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
 
 
 def test_a_report_made_elsewhere_is_accepted_here(grown, tmp_path_factory, monkeypatch):
-    """Paths in a report are relative to the project's root folder, on every machine."""
+    """A report can be accepted in another checkout, because its paths are relative to the root folder."""
     checkout = tmp_path_factory.mktemp("checkout")
     grown.run("--flops-budget-json=report.json", "-k", "grows")
     for name in ("test_net.py", "test_other.py", "report.json"):

@@ -1,4 +1,4 @@
-"""`--flops-budget-explain`: one test runs, and a page about its measurements follows at the end."""
+"""With `--flops-budget-explain`, one test runs, and a page about its measurements ends the output."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FLAG = "--flops-budget-explain"
 
 @pytest.fixture
 def tests(project):
-    """A project with a file of tests, and another file that cannot be collected."""
+    """Return a project with a file of tests, and with another file that cannot be collected."""
     project.write(TESTS)
     project.pytester.makepyfile(test_broken="raise RuntimeError('this file was imported')")
     return project
@@ -55,7 +55,7 @@ def pages(result):
 
 
 def refused(result, *words):
-    """Check that the run stops with exit code 4 and one or two lines of errors, without a page or a traceback."""
+    """Check that the run stops with exit code 4 and an error with these words, without a page or a traceback."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (told,) = (line for line in result.stderr.lines if FLAG in line)
     assert told.removeprefix("ERROR: ").startswith(FLAG)
@@ -67,7 +67,7 @@ def refused(result, *words):
 
 class TestPage:
     def test_one_test_is_run(self, tests):
-        """Other tests of its file are deselected, and other files are not imported."""
+        """The other tests of the file are deselected, and other files are not imported."""
         result = explain(tests, "test_net.py::test_net[5]")
         assert result.ret == pytest.ExitCode.OK
         result.assert_outcomes(passed=1, deselected=7)
@@ -85,7 +85,7 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_two:teacher"]
 
     def test_devices(self, tests):
-        """First the devices in the pyproject, in its order; then devices that only a limit names."""
+        """The page shows the devices of the pyproject in their order, then the devices that only limits name."""
         tests.settings(
             '[tool.pytest-flopsbudget]\ntime-on = ["V100", "A100"]\n'
             '[tool.pytest-flopsbudget.limits]\ntime = {A100 = "1 s", T4 = "1 s"}\n'
@@ -104,7 +104,7 @@ class TestPage:
         result.stdout.fnmatch_lines(["    products are compute-bound from 5 (float32), 5 (bfloat16) FLOPs/byte on;*"])
 
     def test_over_its_limit(self, tests):
-        """The test fails as usual, and is explained."""
+        """If the explained test is over its limit, it fails as usual, and the page is shown."""
         result = explain(tests, "test_net.py::test_over")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         assert pages(result) == ["test_net.py::test_over"]
@@ -113,7 +113,7 @@ class TestPage:
     def test_a_reason_of_its_own(self, tests):
         result = explain(tests, "test_net.py::test_own")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        assert pages(result) == ["the test failed for a reason of its own; this is what it measured before"]
+        assert pages(result) == ["the test failed for another reason than its budget; these are its measurements"]
         result.stdout.fnmatch_lines(["*a reason of its own*", "test_net.py::test_own", "totals"])
 
     def test_a_watched_test(self, tests):
@@ -121,7 +121,7 @@ class TestPage:
         assert pages(explain(tests, "test_net.py::test_run")) == ["test_net.py::test_run"]
 
     def test_quiet(self, tests):
-        """-q does not hide the page, because the user asked for it."""
+        """With -q, the page is still shown."""
         assert pages(explain(tests, "test_net.py::test_two:student", "-q")) == ["test_net.py::test_two:student"]
 
     def test_workers(self, tests):
@@ -130,7 +130,7 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_net[5]"]
 
     def test_in_a_group(self, tests):
-        """pytest-xdist appends the name of the group to node ids."""
+        """A test in a group of pytest-xdist, which appends the group to node ids, is found."""
         tests.write("@pytest.mark.xdist_group('gpu')\ndef test_run(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
         result = explain(tests, "test_net.py::test_run", "-n1", "--dist", "loadgroup", run=tests.run_apart)
         assert pages(result) == ["test_net.py::test_run"]
@@ -157,13 +157,13 @@ class TestPage:
         assert not pages(result)
 
     def test_with_an_update(self, tests):
-        """Only the baseline of the explained test is written."""
+        """With an update, only the baseline of the explained test is written."""
         explain(tests, "test_net.py::test_two", "--flops-budget-update")
         assert "test_two" in tests.baseline.read_text(encoding="utf-8")
         assert "test_net" not in tests.baseline.read_text(encoding="utf-8").replace("test_net.json", "")
 
     def test_nothing_more_is_sent(self, tests):
-        """A run with the flag measures the same, so that its report is equal."""
+        """A run with the flag has the same report as a run without it."""
         reports = []
         for args in (["test_net.py::test_two"], [f"{FLAG}=test_net.py::test_two"]):
             tests.run(*args, "--flops-budget-json=run.json")
@@ -174,7 +174,7 @@ class TestPage:
 class TestWhere:
     @pytest.fixture
     def below(self, tests):
-        """Write the tests into a folder below the project."""
+        """Move the tests into a folder below the project."""
         folder = tests.path / "tests"
         folder.mkdir()
         for file in ("test_net.py", "test_broken.py", "models.py"):
@@ -183,7 +183,7 @@ class TestWhere:
 
     @pytest.mark.parametrize("given", [[], ["tests"], ["."], ["tests/test_net.py"], ["tests/test_net.py::test_two"]])
     def test_what_was_asked_for(self, below, given):
-        """If the command line names a folder, only the test's file in it is collected."""
+        """Whatever the command line names (folders, the file, the test), only the explained test runs."""
         assert pages(explain(below, "tests/test_net.py::test_two:student", *given)) == [
             "tests/test_net.py::test_two:student"
         ]
@@ -227,7 +227,7 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_tow", "-p", "no:terminal", run=tests.run_apart), "near ones")
 
     def test_together_with_others(self, tests):
-        """All mistakes are reported in one run."""
+        """A mistake in the node id is reported together with mistakes in the settings."""
         tests.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
         result = explain(tests, "test_net.py::test_tow")
         refused(result, "near ones")
@@ -237,7 +237,7 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_two", "--flops-budget-disable"), "contradict each other")
 
     def test_a_file_that_cannot_be_collected(self, tests):
-        """The message has the error of the file, and does not say that the test is unknown."""
+        """If the file of the test cannot be collected, the output has its error, and no message of this plugin."""
         result = explain(tests, "test_broken.py::test_a")
         assert result.ret == pytest.ExitCode.INTERRUPTED
         result.stdout.fnmatch_lines(["*this file was imported*"])

@@ -1,4 +1,4 @@
-"""Which test and which measurement an argument of --flops-budget-explain names."""
+"""Which test and which measurement the argument of --flops-budget-explain names."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ IDS = ["t.py::test_a", "t.py::test_a[x:y]", "t.py::test_a[x", "t.py::Test::test_
     ],
 )
 def test_split_name(asked, meant):
-    """A complete node id has priority over a node id with a name behind it, and a longer id over a shorter one."""
+    """A complete node id has priority over an id with a name after it. Of two ids, the longer one has priority."""
     assert split_name(asked, IDS) == meant

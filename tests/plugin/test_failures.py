@@ -1,4 +1,4 @@
-"""Tests that fail for another reason than their budget, completely or in part, and their measurements."""
+"""Measurements of tests that fail for another reason than their budget, as a whole or in part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TestNet(unittest.TestCase):
 
 
 def test_the_broken_budget_is_told_after_it(project):
-    """If the test and the budget fail, the test's failure is the reason, and the budget has a section below it."""
+    """If a test fails and also breaks its budget, it fails for its own reason. The budget has a section below."""
     project.write(BROKEN + MEASURING + "    assert 1 == 2\n")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -39,7 +39,7 @@ def test_unittest(project):
 
 
 def test_nothing_was_measured_yet(project):
-    """A marked test that fails before it measures gets no message about the missing measurement."""
+    """If a marked test fails before it measures, there is no message about the missing measurement."""
     project.write(BROKEN + "def test_net(flops_budget):\n    assert 1 == 2\n")
     text = project.run().stdout.str()
     assert "assert 1 == 2" in text
@@ -47,7 +47,7 @@ def test_nothing_was_measured_yet(project):
 
 
 def test_a_wrong_marker_added_while_it_runs(project):
-    """The mistake is reported like that of any other marker; a failure of the test has priority."""
+    """If a test adds a wrong marker while it runs, it fails with the usual message. Its own failure has priority."""
     marked = MEASURING.replace("(flops_budget)", "(flops_budget, request)")
     marked += "    request.node.add_marker(pytest.mark.flops_budget(flop=1))\n"
     project.write(marked)
@@ -68,7 +68,7 @@ def test_pytest_fail(project):
 
 
 def test_a_wrong_call_in_unittest(project):
-    """The message names the line of the call, as in any other test."""
+    """If a unittest method calls the fixture wrongly, the message names the line of the call."""
     project.write(UNITTEST + "    def test_net(self):\n        self.flops_budget(Net())\n")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -84,7 +84,7 @@ def test_a_wrong_call_that_is_expected(project):
 
 
 def test_a_fixture_that_measures(project):
-    """Measurements in a fixture count for the test that uses it."""
+    """Measurements in a fixture belong to the test that uses the fixture."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    flops_budget(Net(), IMAGE)\n\n"
         f"{BROKEN}def test_net(net):\n    pass\n"
@@ -95,20 +95,20 @@ def test_a_fixture_that_measures(project):
 
 
 def test_a_fixture_that_measures_too_late(project):
-    """A measurement after the test's body could not be judged, so it is an error."""
+    """A measurement after the test's body is an error, because it could not be judged."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    yield\n    flops_budget(Net(), IMAGE)\n\n"
         "def test_net(net):\n    pass\n"
     )
     result = project.run()
     result.assert_outcomes(passed=1, errors=1)
-    # There is no traceback into the plugin; the line is that of the fixture.
+    # The message is one line that names the line in the fixture, without a traceback.
     result.stdout.fnmatch_lines(["test_net.py:7: flops_budget(...) was called after the test's body*"])
     assert "_closed" not in result.stdout.str()
 
 
 def test_a_fixture_that_measures_wrongly(project):
-    """The mistake is reported in one line, as in a test's body."""
+    """If a fixture calls `flops_budget` wrongly, the message is one line that names the place."""
     project.write("@pytest.fixture\ndef net(flops_budget):\n    flops_budget(Net())\n\ndef test_net(net):\n    pass\n")
     result = project.run()
     result.assert_outcomes(errors=1)
@@ -117,7 +117,7 @@ def test_a_fixture_that_measures_wrongly(project):
 
 
 def test_an_update_does_not_accept_what_it_does_not_write(project):
-    """A test that regressed and also fails for another reason is shown as regressed, not as accepted."""
+    """If a test regressed and also failed for another reason, an update shows it as regressed, not as accepted."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     project.write(MEASURING.replace("Net()", "Net(kernel=5)") + "    assert 0\n")
@@ -126,7 +126,7 @@ def test_an_update_does_not_accept_what_it_does_not_write(project):
 
 
 def test_a_test_that_no_longer_measures(project):
-    """The summary names the entry, which stays in the baseline."""
+    """If a test no longer measures, the summary names its entry, and an update keeps the entry."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -147,7 +147,7 @@ def test_a_test_that_takes_the_fixture_in_vain(project):
 
 class TestSubtests:
     def test_a_part_that_fails(self, project):
-        """A test with a failed part has not passed, so its baseline stays."""
+        """If a subtest fails, an update keeps the entry of the test."""
         pytest.importorskip("_pytest.subtests")
         project.write(MEASURING)
         project.run("--flops-budget-update")
@@ -161,7 +161,7 @@ class TestSubtests:
         assert project.baseline.read_bytes() == before
 
     def test_of_unittest(self, project):
-        """unittest reports the test as passed although a subtest failed; nothing of it is accepted."""
+        """If a subtest of unittest fails, an update keeps the entry, although unittest reports the test as passed."""
         pytest.importorskip("_pytest.subtests")
         project.write(MEASURING)
         project.run("--flops-budget-update")
@@ -179,7 +179,7 @@ class TestSubtests:
 
 class TestDisabled:
     def test_holds_nothing_wrong_against_the_run(self, project):
-        """With --flops-budget-disable, a damaged baseline and a wrong marker do not fail the run."""
+        """With --flops-budget-disable, a run passes despite a damaged baseline and a wrong marker."""
         project.baseline.parent.mkdir()
         project.baseline.write_text("{", encoding="utf-8")
         project.write("@pytest.mark.flops_budget(flop=1)\n" + MEASURING)
@@ -187,7 +187,7 @@ class TestDisabled:
         assert project.baseline.read_text() == "{"
 
     def test_damaged_pyproject(self, project):
-        """With --flops-budget-disable, a wrong pyproject does not fail the run; the default settings apply."""
+        """With --flops-budget-disable, a run passes despite a wrong pyproject."""
         project.settings("[tool.pytest-flopsbudget]\nshortcut = 1\n")
         project.write(MEASURING)
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
@@ -201,7 +201,7 @@ class TestDisabled:
 
 class TestPlaces:
     def test_a_parameter_set(self, project):
-        """The message names the test with its parameters if the marker belongs to one set of parameters."""
+        """If a wrong marker belongs to one parameter set, the message names the test with its parameters."""
         project.write(
             "@pytest.mark.parametrize('x', [1, pytest.param(2, marks=pytest.mark.flops_budget(flop=1))])\n"
             "def test_net(flops_budget, x): pass\n"

@@ -18,14 +18,14 @@ NARROW = torch.empty(1, 3)
 
 @dataclass
 class Batch:
-    """Inputs in an instance of the model's own class."""
+    """Inputs in an instance of a user's class."""
 
     image: torch.Tensor
 
 
 class TestMeasuring:
     def test_returns_the_measurement(self):
-        """A linear layer 3→5 on 4 rows: 2·4·3·5 FLOPs, 3·5 + 5 parameters."""
+        """The fixture returns the measurement: a layer 3→5 on 4 rows has 2·4·3·5 FLOPs and 3·5 + 5 parameters."""
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE)
         assert (measured.flops, measured.macs, measured.params) == (120, 60, 20)
 
@@ -49,7 +49,7 @@ class TestMeasuring:
         assert (measured.flops, measured.inputs) == (120, ("input=float32[4, 3]",))
 
     def test_backward(self):
-        """The gradient of the weights costs as much as the forward pass; the input requires no gradient."""
+        """With ``backward=True``, the weight's gradient costs as much as forward. The input needs no gradient."""
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE, backward=True)
         assert (measured.flops, measured.backward) == (240, True)
 
@@ -63,7 +63,7 @@ class TestMeasuring:
 class TestSameNameAgain:
     @pytest.mark.parametrize("inputs", [(NARROW, WIDE, NARROW), (WIDE, NARROW, NARROW), (NARROW, NARROW, WIDE)])
     def test_the_largest_counts(self, inputs):
-        """Of several measurements under one name, the largest is kept in any order, and their number too."""
+        """If one name is measured several times, the largest measurement is kept, with the number of measurements."""
         budget = FlopsBudget()
         model = nn.Linear(3, 5)
         for rows in inputs:
@@ -77,7 +77,7 @@ class TestSameNameAgain:
         assert budget(nn.Linear(3, 5), NARROW).flops == 30
 
     def test_buffers_may_grow(self):
-        """A cache in a buffer grows during the test, but the model is still the same one."""
+        """If a buffer of a model grows between two measurements, the model still counts as the same one."""
         model = nn.Linear(3, 5)
         budget = FlopsBudget()
         budget(model, NARROW)
@@ -94,7 +94,7 @@ class TestSameNameAgain:
         ids=["size", "class"],
     )
     def test_another_model_is_refused(self, other, told):
-        """A second model under one name is refused, and the first measurement is kept."""
+        """A second model under the same name is an error, and the first measurement is kept."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE)
         with pytest.raises(UsageError) as caught:
@@ -119,14 +119,14 @@ class TestRefusedCalls:
         ],
     )
     def test_message(self, arguments, message):
-        """The message names the type of the argument, and what it should be."""
+        """If an argument is wrong, the message names its value or type, and says what to pass."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(*arguments)
         assert message in str(caught.value)
         assert "; " in str(caught.value)
 
     def test_no_tensor_among_many(self):
-        """The message is short, even for many arguments."""
+        """The error for a call without tensors is short, even if the call has many arguments."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(3, 5), list(range(10_000)))
         assert len(str(caught.value)) < 300
@@ -146,7 +146,7 @@ class TestRefusedCalls:
 class TestTensorsAreFound:
     @pytest.mark.parametrize("batch", [Batch(WIDE), UserDict(image=WIDE), {"images": [(WIDE,)]}], ids=type)
     def test_inside(self, batch):
-        """Tensors are found in any object that a model takes its inputs in."""
+        """Tensors are found in dataclasses, in user dicts, and in nested dicts, lists and tuples."""
 
         def model(batch):
             match batch:

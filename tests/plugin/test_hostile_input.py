@@ -1,4 +1,4 @@
-"""A run whose models and tests have hostile names, whose numbers are absurd, and whose paths no file can have."""
+"""Runs with hostile names of models and tests, with absurd numbers, and with paths that no file can have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_new(flops_budget):
 
 
 def check(text):
-    """Check that no line holds a control character, and that none is a command to a CI system."""
+    """Check that no line contains a control character or a command to a CI system."""
     for line in text.split("\n"):
         assert not [sign for sign in line if unicodedata.category(sign) in {"Cc", "Cf"}], line
         assert not line.lstrip().startswith("::"), line
@@ -39,7 +39,7 @@ def check(text):
     [[], ["-v"], ["-q"], ["-rA"], ["--flops-budget-update"], ["--flops-budget-explain=test_net.py::test_over"]],
 )
 def test_names(project, options):
-    """Every line that the run writes may be read by a terminal and by the log of a CI system."""
+    """Hostile names are escaped in each line that a run writes."""
     project.write(NAMES)
     result = project.run("--color=no", *options)
     check(result.stdout.str())
@@ -103,7 +103,7 @@ def test_a(flops_budget):
 @pytest.mark.parametrize("flag", ["json", "markdown", "csv", "gitlab", "explain"])
 @pytest.mark.parametrize("name", ["a" * 5000, f"{'a' * 5000}/x", "a/" * 3000 + "x"], ids=["long", "folder", "deep"])
 def test_paths(project, flag, name):
-    """A path that no file can have ends the run before the first test, as another wrong path does."""
+    """A path that no file can have is a usage error, as any wrong path is."""
     project.write("def test_a(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     result = project.run(f"--flops-budget-{flag}={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -1,4 +1,4 @@
-"""Budgets on latency, in runs of pytest. The tests set the measured times, so that no test waits for a clock."""
+"""Budgets on latency, in runs of pytest. The tests set the measured times, so that they do not depend on a clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def marked(**limits):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replaces timing: returns blocks of runs with the given milliseconds, and counts how often it is called."""
+    """Replace timing: each timing gives the milliseconds that the test chooses. Count the timings."""
 
     class Script:
         asked = 0
@@ -51,7 +51,7 @@ def measured(project):
 @pytest.fixture(autouse=True)
 def _machine(project):
     project.settings(MACHINE)
-    # The images in models.py come from `torch.empty`, and timing needs defined values.
+    # Timing needs defined values, and the image in models.py comes from `torch.empty`.
     models = project.path / "models.py"
     models.write_text(models.read_text(encoding="utf-8").replace("torch.empty", "torch.zeros"), encoding="utf-8")
 
@@ -68,7 +68,7 @@ class TestOptIn:
         ],
     )
     def test_nobody_asks(self, project, clock, settings, marker):
-        """Without a limit, a tolerance or a call that asks for latency, nothing is timed."""
+        """Nothing is timed if no limit, no tolerance and no call asks for latency."""
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -86,7 +86,10 @@ class TestOptIn:
         ],
     )
     def test_a_limit_or_a_tolerance_asks(self, project, clock, settings, marker):
-        """A limit or a tolerance in the marker, in a budget or for all tests has each measurement timed once."""
+        """A limit or a tolerance on latency makes a run time each measurement once.
+
+        The limit or tolerance may be in a marker, in a budget or for all tests.
+        """
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -100,13 +103,13 @@ class TestOptIn:
         assert clock.asked == 1
 
     def test_disabled(self, project, clock):
-        """With --flops-budget-disable, a limit does not cause timing."""
+        """With --flops-budget-disable, a limit on latency causes no timing."""
         project.write(marked(latency="1 ms"))
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """Under one name, the largest measurement counts: smaller or equal ones are not timed again."""
+        """If one name is measured several times, only the first and larger measurements are timed."""
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -136,7 +139,7 @@ class TestLimit:
 
     @pytest.mark.parametrize("tolerance", [{}, {"tolerance": {"latency": "39%"}}])
     def test_too_uneven(self, project, clock, tolerance):
-        """Quartiles of 8 and 12 ms differ by 40% of the median, so the limit of 9 ms is not judged."""
+        """If the spread (8 to 12 ms, 40% of the median) is wider than the tolerance, the limit is not judged."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", **tolerance))
         result = project.run()
@@ -157,7 +160,7 @@ class TestLimit:
 
 class TestBaseline:
     def test_a_slower_model(self, project, clock):
-        """By default, 10% more than the baseline passes, and more than that does not."""
+        """A latency 10% above the baseline passes, and one that is 11% above fails."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update").assert_outcomes(passed=1)
         clock.says(11)
@@ -168,7 +171,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
 
     def test_another_machine(self, project, clock):
-        """A latency of another machine is not compared, and the baseline keeps both."""
+        """The latency of another machine is not compared, and an update keeps both latencies."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.settings(MACHINE.replace("box", "bigger box"))
@@ -177,7 +180,7 @@ class TestBaseline:
         assert '"latency": {"bigger box": 99000000, "box": 10000000}' in project.baseline.read_text(encoding="utf-8")
 
     def test_not_measured_any_more(self, project):
-        """A latency in the baseline that is no longer measured causes no message."""
+        """If the baseline has a latency and the run measures none, there is no message."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.write(marked(flops="1G"))
@@ -189,7 +192,7 @@ class TestBaseline:
 @pytest.mark.usefixtures("clock")
 class TestRefused:
     def test_a_model_without_data(self, project):
-        """The message names the line of the test, without a traceback."""
+        """If the model has no data, the message names the line of the test, and there is no traceback."""
         project.write(measuring("@pytest.mark.flops_budget(latency='1 s')", "flops_budget(Net().to('meta'), IMAGE)"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -215,27 +218,27 @@ class TestWatched:
     WATCHED = "def test_net():\n    Net()(IMAGE)\n"
 
     def test_its_own_limit(self, project, clock):
-        """A watched test is not timed, so a test with a latency limit fails, and the message says what to do."""
+        """A watched test with its own limit on latency fails, because it is not timed. The message says what to do."""
         project.write("@pytest.mark.flops_budget(latency='1 s')\n" + self.WATCHED)
         result = project.run()
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
         assert (
-            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
             in result.stdout.lines
         )
 
     def test_a_limit_for_all(self, project, clock):
-        """A latency limit for all tests does not apply to watched tests, and a note says so."""
+        """A limit on latency for all tests does not apply to watched tests, and a note says so."""
         project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')
         project.write(self.WATCHED)
         result = project.run()
         result.assert_outcomes(passed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(["test_net.py::test_net: what is watched is not timed, so that no latency limit*"])
+        result.stdout.fnmatch_lines(["test_net.py::test_net: a watched model is not timed, so its latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
-        """A block that the fixture watches is not timed either."""
+        """A block that the fixture watches is not timed, so a limit on latency fails the test."""
         project.write(
             "@pytest.mark.flops_budget(latency='1 s')\n"
             "def test_net(flops_budget):\n"
@@ -244,11 +247,11 @@ class TestWatched:
         result = project.run()
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(["latency has a limit, but what is watched is not timed: *"])
+        result.stdout.fnmatch_lines(["latency has a limit, but a watched model is not timed: *"])
 
 
 def test_within_a_watched_block(project, clock):
-    """The timed runs do not count for a watch around them."""
+    """If the fixture times a model inside of a watched block, the timed runs add nothing to the watch."""
     project.write(
         measuring(
             call="with flops_budget.watch('all') as watch:\n"
@@ -262,7 +265,7 @@ def test_within_a_watched_block(project, clock):
 
 
 def test_workers(project):
-    """A note says that other workers ran at the same time; with one worker there is no note."""
+    """With two workers, a note says that another process ran at the same time. With one worker there is no note."""
     project.write(marked(latency="10 ms"))
     project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)
     note = "the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine"
@@ -278,7 +281,7 @@ def test_own_profiles(project, clock):
         f'{MACHINE}[tool.pytest-flopsbudget.devices.box]\nfloat32 = "1 GFLOP/s"\nvector-float32 = "1000 TFLOP/s"\n'
         'bandwidth = "1000 TB/s"\n'
     )
-    # On this profile, one FLOP of a product takes a nanosecond: all of them take half of the measured time.
+    # On this profile, a FLOP of a product takes a nanosecond, so all FLOPs take half of the measured time.
     clock.says(2 * NET_FLOPS / 10**6)
     project.write(marked(latency="10 ms"))
     result = project.run("-v")

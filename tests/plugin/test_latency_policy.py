@@ -1,4 +1,4 @@
-"""Time a measurement in the way that the settings request."""
+"""The settings decide whether and how a measurement is timed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.complexity import Latency
 
 MODEL, INPUTS = nn.Linear(4, 5), Inputs((torch.ones(3, 4),), {})
-#: FLOPs of the layer's products, its other FLOPs, and the bytes of its operands.
+#: FLOPs of the layer's product, its other FLOPs, and the bytes of its operands.
 WORK = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Replaces timing: a model takes 4 us on an A100. Returns the arguments of the call."""
+    """Replace timing: a model takes 4 us on an A100. Return the arguments of the timing."""
     asked_for = {}
 
     def time_inputs(model, inputs, *, machine, **options):
@@ -42,12 +42,12 @@ def timed(timing):
 
 
 def share(device):
-    """Return the share of the roofline of ``device`` that 4 us reach."""
+    """Return the share of the roofline of ``device`` that is reached in 4 us."""
     return sum(times(device, *WORK, "float32")) / 4_000
 
 
 def test_adds_the_latency(asked):
-    """The latency and its quartiles are added; all counted metrics stay."""
+    """The latency and its quartiles are added to the measurement. The counted metrics do not change."""
     complexity, found = timed(LatencyPolicy(run_time=0.5))
     assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
     assert (found.timing.q1_ns, found.timing.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
@@ -64,7 +64,7 @@ def test_adds_the_latency(asked):
 @pytest.mark.usefixtures("asked")
 class TestProfiles:
     def test_a_known_device(self):
-        """The driver's name of the device selects the profile; no estimated times are added."""
+        """The profile is found by the name that the driver reports. No estimated times are added."""
         _, found = timed(LatencyPolicy(machine="ci-runner"))
         assert found.timing.machine == "ci-runner"
         assert found.timing.share_of_roofline == share(DEVICES["A100"])
@@ -72,12 +72,12 @@ class TestProfiles:
         assert not any(key.startswith("compute_time") for key in found.metrics)
 
     def test_own_ones_by_their_names(self):
-        """The project's own profiles have priority over the catalog."""
+        """A project's own profile is found by its names, and has priority over the catalog."""
         own = _own("mine", names=("NVIDIA A100-SXM4-40GB",))
         assert timed(LatencyPolicy(devices={"mine": own}))[1].timing.share_of_roofline == share(own)
 
     def test_own_ones_by_what_the_machine_is_called(self):
-        """The name of the machine in the settings also selects a profile, in upper or lower case."""
+        """A project's own profile is also found by the machine's name in the settings, in upper or lower case."""
         own = _own("CI-runner")
         _, found = timed(LatencyPolicy(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
         assert found.timing.share_of_roofline == share(own)
@@ -104,5 +104,5 @@ def _own(name, names=()):
     ],
 )
 def test_others_at_work(beside, expected):
-    """A note tells the reader that other processes shared the machine."""
+    """If other processes ran at the same time, a note says so."""
     assert expected == timed(LatencyPolicy(concurrent_processes=beside))[1].notes

@@ -1,4 +1,4 @@
-"""The table of the pyproject that is nearest to a test file holds for its tests."""
+"""For each test file, the table in the nearest pyproject applies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = "[tool.pytest-flopsbudget]\n"
 
 @pytest.fixture
 def repository(project):
-    """Writes files by path; the root folder configures pytest."""
+    """Return a function that writes files by path. The root folder has pytest's configuration."""
 
     def write(**files):
         for name, text in files.items():
@@ -33,10 +33,10 @@ def limit(metric, value):
 
 
 class TestNearest:
-    """Going up from the test file, the first table holds."""
+    """The first table on the way up from the test file applies."""
 
     def test_package(self, repository):
-        """A package's table holds for its tests, and the root's for all others."""
+        """A package's table applies to the tests of this package, and the root's table to all others."""
         result = repository(
             pyproject_toml=limit("params", 1),
             a__pyproject_toml=limit("flops", 1),
@@ -55,7 +55,7 @@ class TestNearest:
         result.assert_outcomes(failed=2)
 
     def test_pyproject_without_a_table(self, repository):
-        """A pyproject without a table for this plugin does not end the search."""
+        """The search goes on above a pyproject that has no table for this plugin."""
         result = repository(
             a__pyproject_toml=limit("flops", 1),
             a__b__pyproject_toml="[tool.flopper]\nname = 'flops'\n",
@@ -64,14 +64,14 @@ class TestNearest:
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])
 
     def test_workers(self, repository):
-        """Workers of pytest-xdist find the same tables."""
+        """With workers of pytest-xdist, the same tables apply."""
         result = repository(a__pyproject_toml=limit("flops", 1), a__test_a_py=TEST, b__test_b_py=TEST).run("-n1")
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])
 
     @pytest.mark.parametrize("name", ["ci", "deeper/ci"])
     def test_configuration_elsewhere(self, project, name):
-        """With ``-c ci/pytest.ini``, pytest's root folder is ci; the search goes on above it."""
+        """With ``-c ci/pytest.ini``, pytest's root folder is ci, and the pyproject above it still applies."""
         folder = project.path / name
         folder.mkdir(parents=True)
         folder.joinpath("pytest.ini").write_text(project.path.joinpath("tox.ini").read_text())
@@ -83,7 +83,7 @@ class TestNearest:
         result.assert_outcomes(failed=1)
 
     def test_reaction(self, repository):
-        """Reactions, tolerances and other settings of tests are the nearest table's too."""
+        """Settings such as missing-baseline come from the nearest table too."""
         result = repository(
             a__pyproject_toml=f'{TABLE}missing-baseline = "fail"\n', a__test_a_py=TEST, b__test_b_py=TEST
         ).run()
@@ -91,7 +91,7 @@ class TestNearest:
         result.stdout.fnmatch_lines(['no baseline, and missing-baseline = "fail"'])
 
     def test_own_device(self, repository):
-        """A package's limits may name devices that the package describes."""
+        """The limits of a package may name a device that only this package defines."""
         device = '[tool.pytest-flopsbudget.devices.board]\nbased-on = "T4"\n'
         result = repository(
             a__pyproject_toml=f'{device}[tool.pytest-flopsbudget.limits]\ntime = {{board = "1 ns"}}\n',
@@ -101,10 +101,10 @@ class TestNearest:
 
 
 class TestPatterns:
-    """Patterns in a pyproject are relative to its folder."""
+    """Patterns in a pyproject are relative to the folder of this file."""
 
     def test_match(self, repository):
-        """A budget matches wherever pytest is started."""
+        """A budget's pattern matches the same tests in whatever folder pytest is started."""
         project = repository(
             a__pyproject_toml='[[tool.pytest-flopsbudget.budgets]]\nmatch = "tests/test_a.py::*"\nflops = 1\n',
             a__tests__test_a_py=TEST,
@@ -115,23 +115,23 @@ class TestPatterns:
             result.stdout.fnmatch_lines(["*limit set by *pyproject.toml, [[][[]tool.pytest-flopsbudget.budgets]] 1"])
 
     def test_watch(self, repository):
-        """A package watches its own tests only."""
+        """The setting `watch` of a package watches only tests of this package."""
         plain = "import torch\n\ndef test_plain():\n    torch.nn.Linear(8, 4)(torch.ones(1, 8))\n"
         result = repository(a__pyproject_toml=f'{TABLE}watch = "*"\n', a__test_a_py=plain, b__test_b_py=plain).run("-v")
         result.stdout.fnmatch_lines(["1 measurement: 1 new; *"])
 
 
 class TestMistakes:
-    """Nothing in a nested table is ignored silently."""
+    """Nothing in a nested table is ignored without a message."""
 
     def test_mistake(self, repository):
-        """A mistake in a nested table ends the run, although no test is measured."""
+        """A mistake in a nested table is a usage error, even if no test measures."""
         result = repository(a__pyproject_toml=f"{TABLE}tolerence = 1\n", a__test_a_py="def test_a(): pass\n").run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: a/pyproject.toml: [[]tool.pytest-flopsbudget] tolerence: no such key*"])
 
     def test_all_mistakes(self, repository):
-        """The mistakes of all tables are reported together."""
+        """One run reports the mistakes of all tables."""
         result = repository(
             pyproject_toml=f"{TABLE}shw = 1\n",
             a__pyproject_toml="[tool.flopsbudget]\nlimits = {}\n",
@@ -149,7 +149,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_keys_of_the_run(self, repository, workers):
-        """Keys that hold for a whole run are named where a nested table has them."""
+        """If a nested table has keys that hold for the whole run, a line names them as not used."""
         result = repository(
             a__pyproject_toml=f'{TABLE}github = "auto"\nmachine = "box"\ntolerance = "1%"\n', a__test_a_py=TEST
         ).run(*workers)
@@ -158,6 +158,6 @@ class TestMistakes:
         )
 
     def test_root_keys(self, repository):
-        """The root's own keys are used, and named nowhere."""
+        """Keys of the root's table are not named as unused."""
         result = repository(pyproject_toml=f'{TABLE}show = "params"\n', a__test_a_py=TEST).run()
         result.stdout.no_fnmatch_line("*not used*")

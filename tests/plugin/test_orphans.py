@@ -1,4 +1,4 @@
-"""Baseline entries whose test is gone: a complete run names them, and only --flops-budget-prune removes them."""
+"""If a test is gone, a complete run names its entry as an orphan. Only --flops-budget-prune removes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept(project, name="test_net"):
 
 @pytest.fixture
 def orphaned(project):
-    """Two test files with baselines. In one of them, a test was removed after the baselines were written."""
+    """Return a project with two test files and baselines, in which one test was removed afterwards."""
     project.write(measuring("a", gone=5))
     project.write(measuring("b"), name="test_other")
     project.run("--flops-budget-update").assert_outcomes(passed=3)
@@ -53,7 +53,7 @@ def test_pruned(orphaned, workers):
     assert PRUNE not in orphaned.run().stdout.str()
 
 
-#: Arguments that leave tests out, and the reason in the message that refuses to prune.
+#: Arguments that leave tests out, and the reason why pruning is refused.
 PARTIAL = [
     (["-k", "test_a"], "1 of 2 tests were deselected"),
     (["-m", "not slow"], "1 of 2 tests were deselected"),
@@ -77,7 +77,7 @@ class TestPartial:
         assert PRUNE not in partly.run(*arguments).stdout.str()
 
     def test_refuses_to_prune(self, partly, arguments, why):
-        """The run is refused before any test runs."""
+        """If tests are left out, pruning is refused before any test runs."""
         result = partly.run("--flops-budget-prune", *arguments)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.assert_outcomes()
@@ -86,7 +86,7 @@ class TestPartial:
 
 
 def test_refuses_with_workers(orphaned):
-    """The refusal is printed once, although every worker finds it."""
+    """With workers, the refusal is printed once."""
     result = orphaned.run_apart("--flops-budget-prune", "-n2", "-k", "test_a")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("--flops-budget-prune: 1 of 2 tests were deselected") == 1
@@ -94,7 +94,7 @@ def test_refuses_with_workers(orphaned):
 
 
 def test_last_failed(orphaned):
-    """With --lf, pytest skips files without a failure, so that their tests would seem to be gone."""
+    """With --lf, pytest skips whole files, so no orphans are named and pruning is refused."""
     orphaned.write(measuring("a") + "def test_fails(): assert 0\n", name="test_fails")
     orphaned.write(measuring("moved"), name="test_other")
     orphaned.pytester.runpytest_inprocess().assert_outcomes(passed=3, failed=1)
@@ -140,7 +140,7 @@ def test_a_refusal_without_a_terminal(orphaned):
 
 
 def test_items_that_a_plugin_takes_away(orphaned):
-    """Plugins that shard a test suite remove items without any report."""
+    """If a plugin removes items, as plugins for shards do, pruning is refused."""
     orphaned.pytester.makeconftest("def pytest_collection_modifyitems(items):\n    items[:] = items[:1]\n")
     result = orphaned.run("--flops-budget-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -162,7 +162,7 @@ def test_items_that_a_plugin_takes_away(orphaned):
     ids=["skip", "skipif", "module", "importorskip", "in a class", "fails", "xfails", "measures nothing"],
 )
 def test_tests_that_are_there_keep_their_entries(orphaned, body):
-    """A test that is skipped, fails, or measures nothing in this run still exists."""
+    """A test that is skipped, fails or measures nothing is not an orphan."""
     orphaned.write(body)
     result = orphaned.run("--flops-budget-prune")
     assert PRUNE not in result.stdout.str()
@@ -172,7 +172,7 @@ def test_tests_that_are_there_keep_their_entries(orphaned, body):
 
 class TestOneFile:
     def test_of_several(self, orphaned):
-        """Only the orphans of the files on the command line are named and removed."""
+        """If the command line names files, only their orphans are named and removed."""
         orphaned.write(measuring("c"), name="test_other")
         result = orphaned.run("test_other.py", "--flops-budget-prune")
         result.stdout.fnmatch_lines(["1 test likely renamed*"])
@@ -181,7 +181,7 @@ class TestOneFile:
         assert (kept(orphaned), kept(orphaned, "test_other")) == (["test_a"], ["test_b"])
 
     def test_that_is_gone(self, orphaned):
-        """The baseline of a removed test file is removed if the command line names its folder."""
+        """If a test file was removed, a run of its folder names its baseline, and --flops-budget-prune removes it."""
         orphaned.path.joinpath("test_other.py").unlink()
         assert "test_b" not in orphaned.run("test_net.py").stdout.str()
         orphaned.run().stdout.fnmatch_lines(
@@ -196,7 +196,7 @@ class TestOneFile:
 
     @pytest.mark.parametrize("way", ["--ignore=test_other.py", "--ignore-glob=*other*", "conftest"])
     def test_that_is_ignored(self, orphaned, way):
-        """The file exists, although pytest did not collect it."""
+        """If pytest ignores a test file, its entries are not orphans, because the file exists."""
         orphaned.write(measuring("other"), name="test_other")
         if way == "conftest":
             orphaned.pytester.makeconftest("collect_ignore = ['test_other.py']\n")
@@ -233,7 +233,7 @@ class TestRenames:
         )
 
     def test_the_command_moves_the_baseline(self, orphaned):
-        """The command that the summary shows moves the baseline; then there is neither an orphan nor a new test."""
+        """The command in the summary moves the entry. Then there is neither an orphan nor a new test."""
         orphaned.write(measuring("a", new=5))
         shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
         moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
@@ -248,7 +248,10 @@ class TestRenames:
         result.stdout.fnmatch_lines(["    test_net.py::test_gone"])
 
     def test_pruning_leaves_them(self, orphaned):
-        """Likely renamed entries are not pruned, unless the run writes the new test's baseline."""
+        """Pruning keeps the entry of a test that was probably renamed.
+
+        It removes the entry if the new test gets its own.
+        """
         orphaned.write(measuring("a", new=5))
         orphaned.run("--flops-budget-prune").stdout.fnmatch_lines(["1 test likely renamed*"])
         assert kept(orphaned) == ["test_a", "test_gone"]
@@ -256,7 +259,7 @@ class TestRenames:
         assert kept(orphaned) == ["test_a", "test_new"]
 
     def test_typed_in_another_folder(self, orphaned, monkeypatch):
-        """The command can be typed in the folder in which pytest was started."""
+        """The command in the summary works in the folder in which pytest was started."""
         orphaned.write(measuring("a", new=5))
         folder = orphaned.path / "elsewhere"
         folder.mkdir()
@@ -282,7 +285,7 @@ def test_not_named_where_baselines_hold_nothing(orphaned):
 
 
 def test_settings_that_leave_tests_out(orphaned):
-    """The refusal shows how to override the settings for a run that prunes."""
+    """If settings leave tests out, the refusal shows how to override them, and then pruning works."""
     orphaned.write("@pytest.mark.slow\n" + measuring("b"), name="test_other")
     orphaned.pytester.makeini(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = slow: takes long\naddopts = -m 'not slow'\n"
@@ -294,7 +297,7 @@ def test_settings_that_leave_tests_out(orphaned):
 
 
 def test_a_damaged_baseline_without_a_test_file(orphaned):
-    """The damaged file is named and stays, and the exit code is not 0."""
+    """If a baseline without a test file is damaged, pruning names it, keeps it and fails."""
     path = orphaned.path / "__flops__" / "test_damaged.json"
     path.write_text("{", encoding="utf-8")
     result = orphaned.run("--flops-budget-prune")
@@ -305,7 +308,7 @@ def test_a_damaged_baseline_without_a_test_file(orphaned):
 
 
 def test_groups_of_workers(orphaned):
-    """pytest-xdist appends the name of a group to node ids; the baseline has the ids without it."""
+    """pytest-xdist appends the group to node ids; pruning still finds the entries of these tests."""
     orphaned.write("@pytest.mark.xdist_group('gpu')\n" + measuring("a"))
     orphaned.run_apart("-n1", "--dist", "loadgroup", "--flops-budget-prune")
     assert kept(orphaned) == ["test_a"]

@@ -1,4 +1,4 @@
-"""Runs without measurements report mistakes in the settings, and import nothing if there are no settings."""
+"""A run without measurements reports mistakes in the settings. Without settings, it imports nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING = "def test_nothing(): pass\n"
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """The mistake is reported for every spelling of the table's name."""
+    """A mistake is reported for each spelling of the table's name."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()
@@ -41,7 +41,7 @@ def test_a_mistake_is_told_though_nothing_is_measured(project, text):
     ],
 )
 def test_a_requirement_is_no_table(pytester, text):
-    """A pyproject that requires the plugin, but has no table for it, is not parsed."""
+    """If a pyproject requires the plugin but has no table for it, the plugin's session is not imported."""
     pytester.makepyprojecttoml(text)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(

@@ -1,4 +1,4 @@
-"""The reports that a run writes: which, where, and what happens if one cannot be written."""
+"""Which reports a run writes, where, and what happens if a report cannot be written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_own(flops_budget):
 def test_nothing():
     pass
 """
-#: A kernel of 5·5 instead of 3·3: 4·3·5·5 weights, and 2·8·8 FLOPs for each.
+#: A kernel of 5·5 instead of 3·3 has 4·3·(25 - 9) more weights, with 2·8·8 FLOPs each.
 EXPENSIVE_FLOPS = NET_FLOPS + 4 * 3 * (25 - 9) * 2 * 64
 
 
@@ -52,7 +52,7 @@ def written(project):
 
 
 def elements(path, tag):
-    return ET.fromstring(path.read_text(encoding="utf-8")).iter(tag)  # noqa: S314 -- pytest wrote it
+    return ET.fromstring(path.read_text(encoding="utf-8")).iter(tag)  # noqa: S314 -- pytest wrote this file
 
 
 def outcomes(report):
@@ -65,7 +65,7 @@ def outcomes(report):
 
 class TestRun:
     def test_what_a_failing_run_found(self, project):
-        """The report has the exact new numbers, and why each test failed."""
+        """The report has exact numbers, and the reason why each test failed."""
         project.write(TESTS)
         result = project.run(*ALL)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -87,7 +87,7 @@ class TestRun:
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
-        """Workers change no byte of the report."""
+        """With workers, each report has the same bytes."""
         project.write(TESTS)
         project.run(*ALL)
         alone = written(project)
@@ -96,7 +96,7 @@ class TestRun:
         assert set(alone) == set(FLAGS)
 
     def test_what_changed(self, project):
-        """The report says which module grew, so that no baseline is needed beside it."""
+        """The report names the module that grew, so that its reader needs no baseline."""
         measuring = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
         project.write(measuring)
         project.run("--flops-budget-update", *ALL)
@@ -113,7 +113,7 @@ class TestRun:
         assert "stem: Conv2d 3\u00d73 \u2192 5\u00d75" in written(project)["md"].decode()
 
     def test_nothing_measured(self, project):
-        """The reports are written nevertheless, since CI uploads them; they say that nothing was measured."""
+        """If nothing was measured, the reports are still written and say so, because CI uploads them."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run(*ALL).ret == pytest.ExitCode.OK
         found = written(project)
@@ -124,7 +124,7 @@ class TestRun:
         assert found["txt"] == b"# EOF\n"
 
     def test_only_collected(self, project):
-        """--collect-only does not overwrite the reports of an earlier run."""
+        """With --collect-only, the reports of an earlier run are not overwritten."""
         project.write(TESTS)
         project.run(*ALL)
         before = written(project)
@@ -146,7 +146,10 @@ class TestRun:
         assert outcomes(report) == {("test_net", "model"): ("failed", True, "new")}
 
     def test_reruns(self, project):
-        """The last attempt counts. JUnit reports have an entry for each attempt, each with its own properties."""
+        """If a test is repeated, the report has its last attempt.
+
+        A JUnit report has each attempt with its properties.
+        """
         project.write(
             "attempts = []\n\n@pytest.mark.flaky(reruns=1)\ndef test_net(flops_budget):\n    attempts.append(1)\n"
             "    if len(attempts) == 1:\n        flops_budget(Net(), IMAGE, name='first')\n        assert False\n"
@@ -164,7 +167,7 @@ class TestRun:
         assert set(written(project)) == set(FLAGS)
 
     def test_a_project_inside_a_repository(self, project):
-        """The report has the project's place in its repository, whatever the current folder was."""
+        """The report has the project's folder in the repository, from whatever folder pytest was started."""
         project.path.joinpath(".git").mkdir()
         inner = project.path / "packages" / "net"
         inner.joinpath("tests").mkdir(parents=True)
@@ -181,7 +184,7 @@ class TestRun:
 
 class TestPaths:
     def test_of_the_folder_where_pytest_was_started(self, project, monkeypatch):
-        """Missing folders are created."""
+        """A report's path is relative to the folder where pytest was started, and missing folders are created."""
         project.write("def test_nothing():\n    pass\n")
         folder = project.path / "elsewhere"
         folder.mkdir()
@@ -216,7 +219,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"]], ids=["terminal", "no terminal"])
     def test_told_at_the_end(self, project, flags):
-        """A path became invalid during the run: the other reports are written, and the exit code shows the error."""
+        """If a path becomes invalid during the run, the other reports are written, and the run fails."""
         project.write(
             "import pathlib\n\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
             "    pathlib.Path('reports/run.csv').mkdir(parents=True)\n"
@@ -229,13 +232,16 @@ class TestPaths:
         assert load(project.path / "reports" / "run.json").tests
 
     def test_a_device(self, project):
-        """A device is written to and not replaced, even though root could replace it."""
+        """If the path is a device, the report is written to it.
+
+        The device is not replaced, even if the user is root.
+        """
         project.write("def test_nothing():\n    pass\n")
         assert project.run("--flops-budget-csv=/dev/null").ret == pytest.ExitCode.OK
         assert Path("/dev/null").is_char_device()
 
     def test_a_pipe(self, project):
-        """A shell passes a pipe as a path for `>(...)` or /dev/stdout, and the resolved path does not exist."""
+        """If the path is a pipe, as in `>(...)` of a shell, the report is written to it."""
         project.write("def test_nothing():\n    pass\n")
         reading, writing = os.pipe()
         try:
@@ -255,7 +261,7 @@ class TestPaths:
         result.stderr.fnmatch_lines(["ERROR: *csv=*: --flops-budget-json writes to the same file; name another one"])
 
     def test_a_symbolic_link(self, project):
-        """The symbolic link is kept, and the file that it points to is written."""
+        """If the path is a symbolic link, the report is written to its target, and the link stays."""
         project.write("def test_nothing():\n    pass\n")
         link = project.path / "run.csv"
         link.symlink_to("real.csv")
@@ -269,7 +275,7 @@ class TestPaths:
 class TestJunit:
     @pytest.mark.parametrize(("family", "workers"), [("xunit1", []), ("xunit2", []), ("xunit2", ["-n1"])])
     def test_properties(self, project, family, workers):
-        """The properties belong to the test that measured, and cause no warning."""
+        """The properties in a JUnit report belong to the test that measured, and cause no warning."""
         project.write(TESTS)
         run = project.run_apart if workers else project.run
         run("--junitxml=junit.xml", "-o", f"junit_family={family}", "-W", "error", *workers)
@@ -285,7 +291,7 @@ class TestJunit:
         assert found["test_nothing"] == {}
 
     def test_off(self, project):
-        """The setting is for readers of JUnit reports that allow no properties on tests."""
+        """With junit-properties = "off", a JUnit report has no properties."""
         project.settings('[tool.pytest-flopsbudget]\njunit-properties = "off"\n')
         project.write(TESTS)
         project.run("--junitxml=junit.xml")
@@ -295,7 +301,7 @@ class TestJunit:
 class TestGithub:
     @pytest.fixture
     def actions(self, project, monkeypatch):
-        """A project with the setting for GitHub, and the environment of GitHub Actions."""
+        """Write tests and the setting for GitHub, set GitHub's variables, and return the path of the job summary."""
         project.settings('[tool.pytest-flopsbudget]\ngithub = "auto"\n')
         project.write(TESTS)
         summary = project.path / "summary.md"
@@ -306,7 +312,7 @@ class TestGithub:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"], ["-n1"]], ids=["terminal", "no terminal", "worker"])
     def test_summary_and_annotations(self, project, actions, flags):
-        """The summary is appended to that of earlier commands; paths are relative to the repository."""
+        """The summary is added to the text of earlier commands. Annotations have paths in the repository."""
         actions.write_text("before\n", encoding="utf-8")
         result = (project.run_apart if "-n1" in flags else project.run)(*flags)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -324,7 +330,7 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_elsewhere(self, project, actions, monkeypatch):
-        """Outside of GitHub Actions, nothing is written."""
+        """Outside of GitHub Actions, neither a summary nor annotations are written."""
         for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
             monkeypatch.delenv(name)
         result = project.run()
@@ -332,13 +338,13 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_nothing_measured(self, project, actions):
-        """A step without measurements writes no summary."""
+        """If nothing was measured, no summary is written."""
         project.write("def test_nothing():\n    pass\n")
         project.run()
         assert not actions.exists()
 
     def test_a_full_summary(self, project, actions):
-        """GitHub discards the whole summary of a step if it is larger than 1 MiB."""
+        """The summary never makes the file larger than 1 MiB; GitHub would discard a larger file."""
         actions.write_bytes(b"x" * (1024 * 1024 - 100))
         assert project.run().ret == pytest.ExitCode.TESTS_FAILED
         assert actions.stat().st_size <= 1024 * 1024

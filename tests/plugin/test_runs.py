@@ -1,4 +1,4 @@
-"""Verdicts do not depend on how pytest is run, and a run without measurements has almost no cost."""
+"""The way in which pytest is run does not change verdicts, and a run without measurements costs almost nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_b(flops_budget):
 
 @pytest.fixture
 def grown(project):
-    """A project in which the first model has grown since its baseline."""
+    """Return a project in which the first model has grown since its baseline."""
     project.write(GROWN.replace("kernel=5", ""))
     project.run("--flops-budget-update").assert_outcomes(passed=2)
     project.write(GROWN)
@@ -57,13 +57,13 @@ def check(result):
 )
 def test_arguments(grown, arguments):
     if "importlib" in str(arguments):
-        # In the mode "importlib", a test file's folder is not on sys.path.
+        # With --import-mode=importlib, the folder of a test file is not on sys.path.
         arguments = [*arguments, "-o", f"pythonpath={grown.path}"]
     check(grown.run_apart(*arguments) if "-n" in str(arguments) else grown.run(*arguments))
 
 
 def test_update_with_workers_writes_the_same_bytes(grown):
-    """With workers, the controller writes the same bytes."""
+    """With workers, an update writes the same bytes as without workers."""
     before = grown.baseline.read_bytes()
     grown.write(GROWN.replace("kernel=5", ""))
     grown.baseline.unlink()
@@ -91,14 +91,14 @@ def test_without_a_terminal(grown):
 
 
 def test_pytest_ini_outranks_the_pyproject(grown):
-    """pytest's settings come from pytest.ini; the plugin's settings come from the pyproject nevertheless."""
+    """If a pytest.ini exists, it has pytest's settings; the plugin still reads its own settings from the pyproject."""
     grown.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
     grown.pytester.makefile(".ini", pytest="[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     grown.run().assert_outcomes(passed=2)
 
 
 def test_a_worker_that_dies(project):
-    """Only the measurements of the running test are lost, and the run fails."""
+    """If a worker dies, the run fails, and only the running test loses its measurements."""
     project.write(
         GROWN.replace("kernel=5", "")
         + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"
@@ -112,7 +112,7 @@ def test_a_worker_that_dies(project):
 
 
 def test_strict_markers_without_the_plugin(project):
-    """Without the plugin, --strict-markers stops at the unknown marker; the README has the line to add."""
+    """Without the plugin, --strict-markers refuses the marker; with the line from the README, it is accepted."""
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
@@ -123,7 +123,7 @@ def test_strict_markers_without_the_plugin(project):
 
 class TestNothingToMeasure:
     def test_costs_no_import(self, pytester):
-        """Neither PyTorch nor another large package is imported, and nothing is printed."""
+        """If no test needs the plugin, it imports neither PyTorch nor another large package, and prints nothing."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.config.settings'} & sys.modules.keys()\n"
@@ -135,7 +135,7 @@ class TestNothingToMeasure:
         assert "flops-budget:" not in result.stdout.str()
 
     def test_imports_a_few_small_modules(self, pytester):
-        """The start of pytest imports only these modules of the package, none of which imports PyTorch."""
+        """At its start, pytest imports only these modules of the package, and not PyTorch."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
@@ -150,7 +150,7 @@ class TestNothingToMeasure:
 
 
 class TestOutsideOfTheRootFolder:
-    """Outside of the root folder, pytest leaves folders out of node ids, so that two tests may have equal ids."""
+    """For tests outside of the root folder, pytest leaves folders out of node ids, so two tests may have one id."""
 
     def outside(self, project):
         test = "from models import *\n\ndef test_net(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n"

@@ -1,4 +1,4 @@
-"""Sharded models in a user's tests: limits, baselines and the summary of the bytes that a rank exchanges."""
+"""Sharded models in a user's tests: limits, baselines and reports of the bytes that one rank exchanges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-#: A row-parallel linear layer: its output, 2 rows of 8 numbers of 4 bytes, is summed over the ranks: 64 bytes.
+#: The output of this row-parallel layer is summed over the ranks: 2 rows of 8 numbers of 4 bytes, which are 64 bytes.
 TEST = """
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import RowwiseParallel, parallelize_module
@@ -34,7 +34,7 @@ def _test(limit: str = "", *, size: int = 4, rows: int = 2) -> str:
 
 @pytest.mark.parametrize(("limit", "passed"), [("64 B", True), ("63 B", False)])
 def test_a_limit(project, limit, passed):
-    """The limit is in bytes, on the messages of this rank."""
+    """A limit on communication is in bytes, and bounds the messages of one rank."""
     project.write(_test(f'@pytest.mark.flops_budget(communication="{limit}")'))
     result = project.run()
     result.assert_outcomes(passed=int(passed), failed=int(not passed))
@@ -43,13 +43,13 @@ def test_a_limit(project, limit, passed):
 
 
 def test_a_limit_of_a_module(project):
-    """The path of the module selects it, as for every metric."""
+    """A module can have a limit on communication."""
     project.write(_test('@pytest.mark.flops_budget(modules={"layer": {"communication": "10 B"}})'))
     project.run().assert_outcomes(failed=1)
 
 
 def test_a_limit_on_models_that_pass_nothing(project):
-    """A limit for the whole project also applies to models without processes, which exchange 0 bytes."""
+    """A limit on communication applies to models without ranks too; they exchange 0 bytes."""
     project.settings('[tool.pytest-flopsbudget.limits]\ncommunication = "0 B"\n')
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run().assert_outcomes(passed=1)
@@ -68,7 +68,7 @@ def test_in_the_baseline(project):
 
 
 def test_a_baseline_of_before_it_was_measured(project):
-    """A baseline without the metric causes neither a regression nor a missing metric."""
+    """If a baseline was written before this metric existed, the metric is neither a regression nor missing."""
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     lines = [
@@ -86,14 +86,14 @@ def test_a_baseline_of_before_it_was_measured(project):
 
 
 def test_not_in_the_baseline_of_other_models(project):
-    """Baselines of models without processes do not have the metric."""
+    """The baseline of a model without ranks does not contain the metric."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     assert "communication" not in project.baseline.read_text()
 
 
 def test_no_world_any_more(project):
-    """The summary says that a metric of the baseline is no longer measured."""
+    """If the baseline has communication and the run does not measure it, the summary says so."""
     project.write(_test(size=1).replace("rank=1", "rank=0"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     project.write(
@@ -106,14 +106,14 @@ def test_no_world_any_more(project):
 
 
 def test_verbose_tells_the_kinds(project):
-    """Below the modules, each collective operator has a line with its bytes and calls."""
+    """With -v, each collective operator has a line with its bytes and calls."""
     project.write(_test())
     project.run("-v").stdout.fnmatch_lines(["  _c10d_functional.all_reduce: 64 B in 1 call"])
     assert "_c10d_functional" not in project.run().stdout.str()
 
 
 def test_in_every_report(project):
-    """Every report has the metric under its key: as a column, a sample or a property."""
+    """Each report has the metric under its key, as a column, a sample or a property."""
     project.write(_test())
     reports = ("--flops-budget-json=report.json", "--flops-budget-csv=report.csv", "--flops-budget-gitlab=metrics.txt")
     project.run(*reports, "--junitxml=junit.xml").assert_outcomes(passed=1)
@@ -127,7 +127,7 @@ def test_in_every_report(project):
 
 
 def test_no_such_rank(project):
-    """The message has two lines, and no traceback into the plugin."""
+    """If the rank does not exist, the error says which ranks exist."""
     project.write(_test().replace("rank=1", "rank=4"))
     result = project.run()
     result.assert_outcomes(failed=1)

@@ -1,17 +1,17 @@
-"""If a parameter set is removed from a list, later ids move to other models: a run says so, and none is improved."""
+"""If a parameter set is removed, the ids after it move to other models. A run says so and calls none improved."""
 
 from __future__ import annotations
 
 import pytest
 
-#: How a parameter set becomes a model and its input, and parameter sets that are cheaper from left to right.
+#: Name → (code that makes a model and its input from ``config``, parameter sets from expensive to cheap).
 WAYS = {
     "width": ("model = nn.Linear(config['w'], 4); x = torch.ones(1, config['w'])", [{"w": w} for w in (32, 16, 8, 4)]),
     "hidden": (
         "h = config['h']; model = nn.Sequential(nn.Linear(8, h), nn.Linear(h, 4)); x = torch.ones(1, 8)",
         [{"h": h} for h in (64, 32, 16, 8)],
     ),
-    # Neither the parameters nor the input differ.
+    # Models with different strides have equal parameters and inputs.
     "stride": (
         "model = nn.Conv2d(3, 4, 1, stride=config['s']); x = torch.ones(1, 3, 16, 16)",
         [{"s": s} for s in (1, 2, 4, 8)],
@@ -43,7 +43,7 @@ def write(project):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cheaper_neighbours(write, way):
-    """The ids of cheaper models do not read as improved."""
+    """If an id moves to a cheaper model, this is no improvement, and the summary names the entry of this model."""
     body, configs = WAYS[way]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, [configs[0], *configs[2:]]).run()
@@ -60,7 +60,7 @@ def test_cheaper_neighbours(write, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_more_expensive_neighbours(write, way):
-    """The ids of more expensive models regress, and the failure says why."""
+    """If an id moves to a more expensive model, the test regresses, and the failure says why."""
     body, configs = WAYS[way]
     configs = configs[::-1]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
@@ -70,7 +70,7 @@ def test_more_expensive_neighbours(write, way):
 
 
 def test_input(write):
-    """Another input is named."""
+    """If an id moves to a model with another input, the summary shows both inputs."""
     body, configs = WAYS["batch"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, configs[1:]).run()
@@ -85,7 +85,7 @@ def test_input(write):
     ],
 )
 def test_other_ways_to_parametrize(write, parametrize):
-    """Ids that the user writes, and parameters of fixtures, move too."""
+    """Ids also move if the user writes them, or if a fixture has the parameters."""
     body, configs = WAYS["hidden"]
     write(body, configs, parametrize).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, configs[2:], parametrize).run()
@@ -94,7 +94,7 @@ def test_other_ways_to_parametrize(write, parametrize):
 
 
 def test_names(project):
-    """Numbered names of measurements move like ids of parameter sets."""
+    """Names of measurements with a number can move to other models, as ids can."""
 
     def write(widths):
         project.write(
@@ -111,20 +111,20 @@ def test_names(project):
 
 
 def test_new_neighbour(write):
-    """A model that was nowhere in the baselines is recognized by its modules."""
+    """If an id moves to a model that is in no baseline, its modules show that the model is another one."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run()
     result.stdout.no_fnmatch_line("*improved*")
     line = "*[[]config1]: this id held another model: the modules in the baseline have other types or sizes"
     result.stdout.fnmatch_lines([line])
-    # Nothing that shifted is tightened silently.
+    # An update of improved tests writes nothing for such an id.
     result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run("--flops-budget-update=improved")
     result.stdout.fnmatch_lines(["nothing to write"])
 
 
 def test_less_work_in_the_same_modules(write):
-    """The same modules with fewer FLOPs are an improvement."""
+    """If the same modules have fewer FLOPs, the test is improved."""
     body = "model = nn.Linear(8, 8); x = torch.ones(1, 8)"
     write(body, [{"a": 0}]).run("--flops-budget-update")
     baseline = write(body, [{"a": 0}]).baseline
@@ -135,7 +135,7 @@ def test_less_work_in_the_same_modules(write):
 
 
 def test_without_parameters(project):
-    """The id of a test without parameters does not move: its smaller model is an improvement."""
+    """The id of a test without parameters cannot move, so its smaller model is an improvement."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
     project.run("--flops-budget-update")
     project.write("def test_net(flops_budget):\n    flops_budget(Net(3), IMAGE)\n")
@@ -146,7 +146,7 @@ def test_without_parameters(project):
 
 @pytest.mark.parametrize("workers", [(), ("-n1",)])
 def test_strict_improvements(write, workers):
-    """With improved-baseline = "fail", a moved id fails too, since its baseline has to follow."""
+    """With improved-baseline = "fail", a test whose id moved fails, until an update writes its baseline."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     project = write(body, [configs[0], *configs[2:]])

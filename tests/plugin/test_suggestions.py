@@ -1,4 +1,4 @@
-"""A command that a run suggests does what it promises, and a run names what its update left out."""
+"""A command that a run suggests does what the run promises. After an update, a run names what it left out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TWO_NAMES = (
 
 
 def suggested(result):
-    """The arguments of each command for pytest that a run suggests."""
+    """Return the arguments of each pytest command that a run suggests."""
     found = [re.search(r"pytest (--flops-budget-.*)", line) for line in result.outlines]
     return [shlex.split(match[1]) for match in found if match]
 
 
 class TestLeftOut:
-    """An update names the tests that failed after they measured."""
+    """An update names each test that failed after it measured."""
 
     @pytest.mark.parametrize("option", ["--flops-budget-update", "--flops-budget-update=new"])
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
@@ -39,8 +39,8 @@ class TestLeftOut:
                 "baseline written: __flops__/test_net.json: 1 new",
                 "not written, because they failed: 3 tests",
                 "    test_net.py::test_over: over limit",
-                "    test_net.py::test_fails: failed for a reason of its own",
-                "    test_net.py::test_teardown: failed for a reason of its own",
+                "    test_net.py::test_fails: failed for a reason other than its budget",
+                "    test_net.py::test_teardown: failed for a reason other than its budget",
             ]
         )
 
@@ -50,7 +50,7 @@ class TestLeftOut:
         result.stdout.fnmatch_lines(["nothing to write", "not written, because it failed: 1 test", "*test_over: over*"])
 
     def test_nothing_to_write(self, project):
-        """A failed test whose baseline would not change is left out of nothing."""
+        """An update does not name a failed test whose baseline would not change."""
         project.write(NEW)
         project.run("--flops-budget-update")
         project.write(f"{NEW}    assert False\n")
@@ -61,7 +61,7 @@ class TestLeftOut:
         project.run().stdout.no_fnmatch_line("not written, *")
 
     def test_improved(self, project):
-        """=improved leaves out an improved test that fails, and not one that is new."""
+        """--flops-budget-update=improved names a failed test that improved, but not a failed test that is new."""
         project.write("def test_a(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
         project.run("--flops-budget-update")
         project.write(f"def test_a(flops_budget):\n    flops_budget(Net(3), IMAGE)\n    assert False\n\n{OVER}")
@@ -70,7 +70,7 @@ class TestLeftOut:
 
 
 class TestCommands:
-    """Each suggested command writes something when it is typed."""
+    """Each suggested command does something if the user types it."""
 
     @pytest.mark.parametrize("body", [OVER, FAILS, TEARDOWN])
     def test_none_for_a_test_that_fails(self, project, body):
@@ -102,7 +102,7 @@ class TestCommands:
             project.write(NEW.replace("Net()", f"Net({new})"))
 
     def test_conditions(self, project):
-        """A command that works only later says after what."""
+        """If a command will only work later, the summary says after what."""
         project.settings('[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n')
         project.write(f"{OVER}\n{FAILS}\n{TWO_NAMES}    flops_budget(Net(5), IMAGE, name='a')\n")
         result = project.run()
@@ -113,7 +113,7 @@ class TestCommands:
         ]
 
     def test_other_measurement_over_its_limit(self, project):
-        """An update writes none of a test's measurements if one is over its limit."""
+        """If one measurement is over its limit, the command for each measurement of this test has a condition."""
         project.settings(
             '[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n[tool.pytest-flopsbudget.limits]\nparams = 1\n'
         )
@@ -123,7 +123,10 @@ class TestCommands:
         assert all(line.startswith("to accept, once the limits allow it: ") for line in lines)
 
     def test_paths(self, project):
-        """A command for several tests repeats the paths on the command line, which pytest may not find without them."""
+        """A command for several tests repeats the paths of the command line.
+
+        Without them, pytest may not find the tests.
+        """
         project.pytester.syspathinsert()
         project.path.joinpath("tox.ini").write_text(
             "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"
@@ -151,7 +154,7 @@ class TestCommands:
         ],
     )
     def test_paths_that_pytest_finds(self, project, arguments, repeated):
-        """Paths are repeated only if pytest does not collect them without being asked to."""
+        """A command repeats only those paths that pytest does not collect by default."""
         project.pytester.syspathinsert()
         body = f"{NEW}\n{NEW.replace('new', 'old')}"
         for name in ("test_net", "check_net"):

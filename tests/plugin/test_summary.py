@@ -26,18 +26,24 @@ def body(result):
 
 
 def test_table(narrow):
-    """Each measurement has a row: work, change, share of the budget, parameters, verdict. Totals and time follow."""
+    """Each measurement has a row: work, change, share of the budget, parameters, verdict.
+
+    A line with totals follows.
+    """
     lines = body(narrow.run())
     assert lines[0].split() == ["measurement", "FLOPs", "change", "budget", "params", "verdict"]
     assert lines[2] == "test_net.py"
-    # 2·4·4·4·3·3·3 + 80 = 3,536 of 20,000, and 13,904; sorted by the numbers in the ids, not by the order of running.
+    # 2·4·4·4·3·3·3 + 80 = 3,536 and 13,904, of 20,000. Rows are sorted by the numbers in the ids, not by time.
     assert lines[3].split()[1:] == ["3.536", "kFLOPs", "new", "17.6%", "162", "new"]
     assert lines[4].split()[1:] == ["13.90", "kFLOPs", "new", "69.5%", "162", "new"]
     assert lines[6].startswith("2 measurements: 2 new; 17.44 kFLOPs counted in ")
 
 
 def test_fits_the_terminal(narrow):
-    """Long ids are cut at the beginning, since they differ at the end; only commands may be wider than the terminal."""
+    """A long id is cut at its beginning, because ids differ at their ends.
+
+    Only commands may be wider than the terminal.
+    """
     lines = body(narrow.run("-v"))
     assert all(len(line) <= 80 for line in lines if "--flops-budget-update" not in line)
     assert sum("pixels]" in line for line in lines) >= 2
@@ -61,7 +67,7 @@ def test_verbose_shows_modules(narrow):
 
 
 def test_quiet(narrow):
-    """With -q, the summary has only what needs attention: nothing if all tests are within their budgets."""
+    """With -q, the summary shows only what needs attention, and nothing if no test needs any."""
     text = narrow.run("-q").stdout.str()
     assert "2 measurements: 2 new" in text
     assert "measurement  " not in text
@@ -71,7 +77,7 @@ def test_quiet(narrow):
 
 
 def test_ascii_without_colour(narrow, monkeypatch):
-    """The output is pure ASCII if the terminal's encoding has no more."""
+    """If the terminal's encoding is ASCII, so is the output."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("PYTHONUTF8", "0")
     narrow.write(TEST.replace("torch.empty(1, 3, size, size)", "IMAGE"))
@@ -88,7 +94,7 @@ def test_colour(narrow):
 
 
 def test_header(narrow):
-    """The header says how many budgets the pyproject has; it is missing if there is no table."""
+    """The header has the number of budgets in the pyproject. Without a table for the plugin, the line is missing."""
     assert "flops-budget:" not in narrow.run().stdout.str()
     narrow.settings("[tool.pytest-flopsbudget]\n[[tool.pytest-flopsbudget.budgets]]\nmatch = '*'\nparams = '1k'\n")
     narrow.run().stdout.fnmatch_lines(["flops-budget: pyproject.toml: 1 budget"])

@@ -1,4 +1,4 @@
-"""A run says what it did not check: patterns that match no test, and budgets whose tests did not run."""
+"""A run names what it did not check: patterns that match no test, and budgets whose tests did not run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def two(project):
 
 
 class TestPatterns:
-    """A pattern that matches no test of a complete collection is named."""
+    """If a run collects all tests, it names each pattern that matches none of them."""
 
     @pytest.mark.parametrize(
         ("pattern", "near"),
@@ -35,7 +35,7 @@ class TestPatterns:
         ],
     )
     def test_near_names(self, two, pattern, near):
-        """The message names the pattern, its place, and similar names."""
+        """The message has the pattern, its place in the pyproject, and similar names."""
         two.settings(BUDGET.format(pattern))
         result = two.run()
         (line,) = [line for line in result.outlines if "matches no test" in line]
@@ -45,25 +45,25 @@ class TestPatterns:
         result.assert_outcomes(passed=2)
 
     def test_workers(self, two):
-        """The controlling process of pytest-xdist writes the line once."""
+        """With workers, the message appears once."""
         two.settings(BUDGET.format("test_ent.py::*"))
         lines = [line for line in two.run("-n2").outlines if "matches no test" in line]
         assert len(lines) == 1
 
     def test_watch(self, two):
-        """Patterns of the tests to watch are checked too, each by itself."""
+        """Each pattern of `watch` is checked separately."""
         two.settings('[tool.pytest-flopsbudget]\nwatch = ["test_net.py::*", "test_else.py::*"]\n')
         lines = [line for line in two.run().outlines if "matches no test" in line]
         assert lines == ['pyproject.toml: watch "test_else.py::*" matches no test; near names: test_net.py']
 
     def test_no_tests(self, project):
-        """Without any test there are no near names."""
+        """If there are no tests at all, the message says this instead of similar names."""
         project.settings(BUDGET.format("test_ent.py::*"))
-        project.run().stdout.fnmatch_lines(["*matches no test; this pyproject holds for no test of the run"])
+        project.run().stdout.fnmatch_lines(["*matches no test; this pyproject applies to no test of the run"])
 
     @pytest.mark.parametrize("pattern", ["*", "test_net.py::*", "test_*", "*::test_wide"])
     def test_matching(self, two, pattern):
-        """A pattern that matches a deselected test is in order."""
+        """A pattern that matches only a deselected test is not named."""
         two.settings(BUDGET.format(pattern))
         two.run("-k", "narrow").stdout.no_fnmatch_line(NOT_MEASURED)
 
@@ -78,26 +78,29 @@ class TestPatterns:
         ],
     )
     def test_incomplete(self, two, arguments):
-        """A run that does not collect everything cannot know whether a pattern matches a test."""
+        """If a run cannot know whether a pattern matches a test, it does not name the pattern."""
         two.write("def test_other(): pass\n", "test_other")
         two.settings(BUDGET.format("test_ent.py::*"))
         two.run(*arguments).stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_part_of_a_file(self, two):
-        """One file on the command line is collected as a whole, and decides on patterns for this file."""
+        """If the command line has a whole file, patterns for this file are checked.
+
+        If it has one test, they are not.
+        """
         two.settings(BUDGET.format("test_net.py::test_wyde"))
         two.run("test_net.py").stdout.fnmatch_lines([NOT_MEASURED])
         two.run("test_net.py::test_wide").stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_skipped_file(self, two):
-        """The tests of a file that skips its own collection are not known."""
+        """If a file skips its own collection, patterns for this file are not named."""
         two.write("pytest.importorskip('no_such_package')\n", "test_ent")
         two.settings(BUDGET.format("test_ent.py::*") + BUDGET.format("test_tne.py::*"))
         lines = [line for line in two.run().outlines if "matches no test" in line]
         assert [line.split('"')[1] for line in lines] == ["test_tne.py::*"]
 
     def test_another_table(self, project):
-        """A pattern in the root for tests that have a nearer table names this table."""
+        """If a pattern matches only tests that have a nearer pyproject, the message names this pyproject."""
         folder = project.path / "a"
         folder.mkdir()
         folder.joinpath("test_a.py").write_text("def test_a(): pass\n")
@@ -108,7 +111,7 @@ class TestPatterns:
         )
 
     def test_testpaths(self, project):
-        """The setting testpaths leaves out folders that other runs collect."""
+        """With the setting testpaths, patterns for other folders are not named, because other runs collect these."""
         project.path.joinpath("tox.ini").write_text(
             "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"
         )
@@ -121,11 +124,11 @@ class TestPatterns:
 
 
 class TestNothingChecked:
-    """A run whose budgets were all skipped or deselected says so in one line."""
+    """If all tests with a budget were skipped, deselected or failed as expected, a line says that none was checked."""
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_skipped(self, project, workers):
-        """Skipped by a marker, in the test, and expected to fail."""
+        """The line counts skipped tests and tests that failed as expected."""
         project.write(
             "@pytest.mark.skip\n@pytest.mark.flops_budget\ndef test_a(): pass\n\n"
             "def test_b(flops_budget):\n    pytest.skip('no GPU')\n\n"
@@ -137,14 +140,14 @@ class TestNothingChecked:
         result.stdout.fnmatch_lines([line])
 
     def test_deselected(self, two):
-        """Deselected by -k, -m or another plugin."""
+        """The line counts tests that -k or --deselect left out."""
         two.write("def test_other(): pass\n", "test_other")
         line = "no flops budget was checked: of the 2 tests with a budget, 2 deselected"
         two.run("-k", "other").stdout.fnmatch_lines([line])
         two.run("--deselect=test_net.py").stdout.fnmatch_lines([line])
 
     def test_one(self, project):
-        """One test, which the pyproject has watched."""
+        """The line also counts tests that the pyproject watches."""
         project.settings('[tool.pytest-flopsbudget]\nwatch = "*"\n')
         project.write("@pytest.mark.skipif(True, reason='no GPU')\ndef test_a(): pass\n")
         line = "no flops budget was checked: of the one test with a budget, 1 skipped"
@@ -162,6 +165,9 @@ class TestNothingChecked:
         ],
     )
     def test_silent(self, project, body, arguments):
-        """Nothing is said where no test has a budget, where one was checked, and where one failed."""
+        """The line "no flops budget was checked" is not printed in these runs.
+
+        No test has a budget, a test with a budget was checked or failed, or checks are off.
+        """
         project.write(body)
         project.run(*arguments).stdout.no_fnmatch_line("*no flops budget was checked*")

@@ -1,4 +1,4 @@
-"""``--flops-budget-update`` with all measurements, with new ones only, and with improved ones only."""
+"""``--flops-budget-update`` for all measurements, for new ones only, and for improved ones only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5
 
 
 def measuring(**kernels):
-    """Return test functions by name, each of which measures a model with the given kernel size."""
+    """Return the source of a test function for each name; each measures a model with the given kernel size."""
     return "\n".join(
         f"def test_{name}(flops_budget):\n    flops_budget(Net(kernel={kernel}), IMAGE)\n"
         for name, kernel in kernels.items()
@@ -19,7 +19,7 @@ def measuring(**kernels):
 
 
 def accepted(project):
-    """Return test → kernel size of the model in its baseline."""
+    """Return, for each test in the baseline, the kernel size of its model."""
     kernels = {flops: kernel for kernel, flops in FLOPS.items()}
     tests = load(project.baseline).tests
     return {test.removeprefix("test_"): kernels[names["model"].flops] for test, names in tests.items()}
@@ -27,7 +27,7 @@ def accepted(project):
 
 @pytest.fixture
 def changed(project):
-    """A project in which one test became more expensive, one cheaper, one is unchanged and one is new."""
+    """Return a project in which one test became more expensive, one cheaper, one did not change and one is new."""
     project.write(measuring(expensive=3, cheaper=3, same=3))
     project.run("--flops-budget-update").assert_outcomes(passed=3)
     project.write(measuring(expensive=5, cheaper=1, same=3, added=3))
@@ -45,7 +45,7 @@ def test_all(changed):
 
 
 def test_new(changed):
-    """Tests with a baseline are compared with it as usual."""
+    """=new writes only the new test. The other tests are compared with their baselines as usual."""
     result = changed.run("--flops-budget-update=new")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -60,7 +60,7 @@ def test_new(changed):
 
 
 def test_improved(changed):
-    """Tests that regressed or have no baseline are treated as without the flag."""
+    """=improved writes only the improved test. The other tests have the results that they have without the flag."""
     result = changed.run("--flops-budget-update=improved")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -83,7 +83,7 @@ def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
 
 
 def test_improved_does_not_take_another_input(project):
-    """Half the batch is half the work, but no better model; only an update of all measurements accepts it."""
+    """With a smaller batch there is less work, but this is no improvement, so =improved does not write it."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -98,7 +98,7 @@ def test_improved_does_not_take_another_input(project):
 
 
 def test_improved_decides_for_whole_entries(project):
-    """Fewer FLOPs with more parameters are a regression; no metric of it is accepted."""
+    """If FLOPs shrank and parameters grew, the test regressed, and =improved writes no metric of it."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -113,7 +113,7 @@ def test_improved_decides_for_whole_entries(project):
 
 @pytest.mark.parametrize(("word", "names"), [("=new", {"old": 3, "other": 3, "gone": 3}), ("", {"old": 1, "other": 3})])
 def test_names_that_are_no_longer_measured(project, word, names):
-    """Only an update of all measurements removes the names."""
+    """A name that is no longer measured is removed by an update of all measurements, but not by =new."""
     body = "def test_net(flops_budget):\n    for name in ({}):\n        flops_budget(Net(kernel=3), IMAGE, name=name)\n"
     project.write(body.format("'old', 'gone'"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -127,7 +127,7 @@ def test_names_that_are_no_longer_measured(project, word, names):
 class TestCommandLine:
     @pytest.mark.parametrize("flag", ["--flops-budget-update", "--flops-budget-update=new"])
     def test_a_path_behind_it(self, project, flag):
-        """An option with an optional value would take the path; a folder may even have the name of a mode."""
+        """A path after the flag is a path, even if its folder has the name of a mode."""
         for folder in ("new", "other"):
             project.path.joinpath(folder).mkdir()
             project.write(measuring(net=3), name=f"{folder}/test_{folder}")
@@ -148,7 +148,7 @@ class TestCommandLine:
         assert not project.baseline.exists()
 
     def test_a_typo_in_the_settings(self, project):
-        """argparse lists the allowed words."""
+        """If the settings have a wrong mode, the error lists the allowed modes."""
         project.pytester.makeini("[pytest]\naddopts = --flops-budget-update=nwe\n")
         result = project.run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR

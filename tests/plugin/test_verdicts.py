@@ -1,4 +1,4 @@
-"""When a marked test fails, in which way, and with which message."""
+"""When a test fails because of its budget, and with which message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TestLimits:
         project.run().assert_outcomes(passed=1)
 
     def test_broken_by_one(self, project):
-        """Integers are compared exactly, and printed exactly if their short forms would be equal."""
+        """Values and limits are compared as exact integers, and printed in full if their short forms are equal."""
         project.write(measuring(f"@pytest.mark.flops_budget(flops={NET_FLOPS - 1})"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -33,7 +33,7 @@ class TestLimits:
         )
 
     def test_all_of_them(self, project):
-        """All broken limits of all measurements are reported."""
+        """The failure lists all broken limits of all measurements."""
         project.write(
             """
             @pytest.mark.flops_budget(flops="1 kFLOPs", params=100, modules={"stem": {"flops": "2k"}})
@@ -49,7 +49,7 @@ class TestLimits:
                 assert f"{name}: {what} over its limit" in text
 
     def test_the_closest_wins(self, project):
-        """For each metric, the closest limit applies: function, class, module, budgets, limits."""
+        """For each metric, the closest limit applies; the order is function, class, module, `budgets`, `limits`."""
         project.settings(
             "[tool.pytest-flopsbudget.limits]\nparams = 1\nflops = 1\nbuffer_bytes = 0\n"
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nparams = "1k"\nflops = 2\n'
@@ -83,7 +83,7 @@ def test_module(flops_budget):
         )
 
     def test_budgets_by_pattern(self, project):
-        """A later budget replaces an earlier one; brackets in a pattern are ordinary characters."""
+        """A later budget has priority over an earlier one. In a pattern, brackets are ordinary characters."""
         project.settings(
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*"]\nflops = 1\n'
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*::test_net[[]a]", "*::test_net[b]"]\nflops = "1M"\n'
@@ -165,7 +165,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["the input changed: float32[[]1, 3, 8, 8] ? float32[[]2, 3, 8, 8]"])
 
     def test_tolerance(self, project):
-        """A tolerance may be relative or absolute; that of a marker replaces that of the pyproject."""
+        """A tolerance is relative or absolute, and a marker's tolerance replaces that of the pyproject."""
         project.write(measuring())
         project.run("--flops-budget-update")
         project.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
@@ -181,7 +181,7 @@ class TestBaseline:
         project.run().assert_outcomes(failed=1)
 
     def test_improvement(self, project):
-        """An improvement passes, and the summary shows the command to tighten the baseline. A setting makes it fail."""
+        """A test that improved passes, and the summary has a command for its baseline. With a setting, it fails."""
         project.write(measuring(model="Net(kernel=5)"))
         project.run("--flops-budget-update")
         project.write(measuring())
@@ -314,7 +314,7 @@ class TestNet(unittest.TestCase):
         result.stdout.fnmatch_lines(["flops over its limit: *"])
 
     def test_hypothesis(self, project):
-        """Of all examples, the largest measurement counts, and the report says how many there were."""
+        """If Hypothesis runs several examples, the largest measurement counts, and the failure has their number."""
         project.write(
             """
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -335,7 +335,7 @@ def test_net(flops_budget, size):
     def test_junit(self, project):
         project.write(measuring(self.BROKEN))
         project.run("--junit-xml=out.xml", "-o", "junit_family=xunit2")
-        suite = ET.parse(project.path / "out.xml").getroot()[0]  # noqa: S314 -- written two lines up
+        suite = ET.parse(project.path / "out.xml").getroot()[0]  # noqa: S314 -- written two lines above
         assert (suite.attrib["failures"], suite.attrib["errors"]) == ("1", "0")
         assert suite[0].find("failure").attrib["message"].startswith("flops over its limit: ")
 
@@ -358,7 +358,7 @@ def test_net(flops_budget):
 
 
 def test_disable(project):
-    """The fixture measures, so that tests can assert on the result, but neither limits nor baselines apply."""
+    """With --flops-budget-disable, the fixture still measures, but neither limits nor baselines apply."""
     project.write(
         measuring("@pytest.mark.flops_budget(flops=1)")
         .replace("flops_budget(Net", "assert flops_budget(Net")

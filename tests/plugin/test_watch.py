@@ -1,4 +1,4 @@
-"""Watched tests: by the marker alone, by the pyproject, and block by block."""
+"""Watched tests: by a marker, by the pyproject, and in blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-#: FLOPs of the networks below: 2·4·8 + 2·8·2 for each row of the input.
+#: FLOPs of `net` in `NET` for each row of the input: 2·4·8 + 2·8·2.
 ROW = 96
 
 NET = """
@@ -25,7 +25,7 @@ def net():
 
 @pytest.fixture
 def measured(project):
-    """Return a function that runs a test file and returns node id without its file → measurement name → FLOPs."""
+    """Return a function that runs a test file and returns {test: {name of the measurement: FLOPs}}."""
 
     def measured(body, *args, pyproject=None, **outcomes):
         project.write(NET + body)
@@ -47,7 +47,7 @@ def measured(project):
 
 class TestMarker:
     def test_function(self, measured):
-        """The test's body is counted, and its fixtures are not."""
+        """The work in the body of a marked test is counted. The work in its fixtures is not."""
         found = measured(
             "@pytest.fixture\n"
             "def model():\n"
@@ -67,7 +67,7 @@ class TestMarker:
         assert "real data" not in measured.result.stdout.str()
 
     def test_over_limit(self, measured):
-        """The test fails after its body, like a test with the fixture."""
+        """If a watched test is over its limit, it fails after its body, like a test with the fixture."""
         measured(
             "@pytest.mark.flops_budget(flops='191 FLOPs')\ndef test_net():\n    net()(torch.randn(2, 4))\n",
             failed=1,
@@ -75,7 +75,7 @@ class TestMarker:
         measured.result.stdout.fnmatch_lines(["flops over its limit: 192 FLOPs > 191 FLOPs*"])
 
     def test_phases(self, measured):
-        """A marker may limit one phase; with -v, the summary has a row for each phase."""
+        """A marker may have limits for phases. With -v, the summary has a row for each phase."""
         measured(
             "@pytest.mark.flops_budget(phases={'forward': {'flops': 192}, 'backward': {'flops': 255}})\n"
             "def test_net():\n"
@@ -83,7 +83,7 @@ class TestMarker:
             "-v",
             failed=1,
         )
-        # The gradient of the input is not computed: 2·2·4·8 less than twice the forward pass.
+        # 256 = 2 · 192 - 2·2·4·8: the gradient of the input is not computed.
         measured.result.stdout.fnmatch_lines(
             [
                 "flops of the backward phase over its limit: 256 FLOPs > 255 FLOPs*",
@@ -115,7 +115,7 @@ class TestMarker:
         assert found == {"TestNet::test_net[1]": {"model": ROW}, "TestNet::test_net[2]": {"model": 2 * ROW}}
 
     def test_unittest(self, measured):
-        """Only the test method is counted, although `setUp` runs in the same phase."""
+        """In a unittest class, the work of the test method is counted, and the work of `setUp` is not."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "class TestNet(unittest.TestCase):\n"
@@ -130,7 +130,7 @@ class TestMarker:
         assert found == {"TestNet::test_net": {"model": 3 * ROW}, "TestAsync::test_net": {"model": 2 * ROW}}
 
     def test_async(self, measured):
-        """The tasks of an asyncio loop run on the thread of the loop."""
+        """In an async test, the work of all its tasks is counted."""
         found = measured(
             "async def once(rows):\n"
             "    await asyncio.sleep(0)\n"
@@ -147,7 +147,7 @@ class TestMarker:
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
 
     def test_hypothesis(self, measured):
-        """Each example is a measurement, and the most expensive one counts: a sum would depend on their number."""
+        """If Hypothesis runs several examples, each is a measurement, and the most expensive one counts."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "@given(rows=strategies.sampled_from([1, 2, 3]))\n"
@@ -187,7 +187,7 @@ class TestMarker:
         assert found == {"test_net": {"model": 2 * ROW}}
 
     def test_own_ways_to_end(self, measured):
-        """A watched test that fails, is skipped, or fails as expected does so as without the watch."""
+        """If a watched test fails, skips, or fails as expected, it does so as without the watch."""
         found = measured(
             "pytestmark = pytest.mark.flops_budget(flops=1)\n\n"
             "def test_fails():\n"
@@ -212,7 +212,7 @@ class TestMarker:
         measured.result.stdout.fnmatch_lines(["marked with flops_budget, but computed nothing *"])
 
     def test_fixture_goes_before(self, measured):
-        """If a test uses the fixture, only the fixture's measurements count."""
+        """If a test uses the fixture, only the fixture's measurements count, and the test is not watched."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "def test_net(flops_budget):\n"
@@ -240,7 +240,7 @@ class TestPyproject:
     )
 
     def test_pattern(self, measured):
-        """Tests that match the pattern are watched; those that run no model have no measurement."""
+        """Tests that match a pattern are watched. A test that runs no module has no measurement."""
         assert measured(self.BODY, pyproject='watch = ["*::test_net", "*without*"]', passed=3) == {
             "test_net": {"model": ROW}
         }
@@ -250,7 +250,7 @@ class TestPyproject:
         assert found == {"test_net": {"model": ROW}, "test_other": {"model": 2 * ROW}}
 
     def test_first_baseline(self, project, measured):
-        """An update writes the first baseline of a whole suite, and the next run is compared with it."""
+        """An update writes the first baseline for all watched tests, and the next run compares them with it."""
         watching = 'watch = ["*"]\nmissing-baseline = "fail"'
         measured(self.BODY, "--flops-budget-update", pyproject=watching, passed=3)
         assert '"test_other"' in project.baseline.read_text(encoding="utf-8")
@@ -259,7 +259,7 @@ class TestPyproject:
         measured.result.stdout.fnmatch_lines(["flops regressed: 96 FLOPs * 288 FLOPs*", "the input changed: *"])
 
     def test_limits(self, measured):
-        """Limits of the pyproject apply to watched tests; a limit on a phase only to tests that ran the phase."""
+        """The pyproject's limit on a phase applies to watched tests that run this phase."""
         measured(
             self.BODY + "def test_trains(): net()(torch.randn(1, 4)).sum().backward()\n",
             pyproject='watch = "*"\n[tool.pytest-flopsbudget.limits.phases.backward]\nflops = 127',
@@ -278,10 +278,10 @@ class TestPyproject:
                 "[tool.pytest-flopsbudget.limits.phases.bakward]\nflops = 1",
                 "phases.bakward: no such key; *backward?*",
             ),
-            ("[tool.pytest-flopsbudget.limits.phases.forward]\nparams = 1", "phases.forward.params: is no work*"),
+            ("[tool.pytest-flopsbudget.limits.phases.forward]\nparams = 1", "phases.forward.params: measures no work*"),
             ("[tool.pytest-flopsbudget.limits.phases]\nforward = 1", "phases.forward: 1 is not a table of limits*"),
             ("[tool.pytest-flopsbudget.limits]\nphases = 1", "phases: 1 is not a table of limits by phase*"),
-            ("[tool.pytest-flopsbudget.phases]", "phases: limits for every test stand in*"),
+            ("[tool.pytest-flopsbudget.phases]", "phases: write limits for every test in*"),
         ],
     )
     def test_mistakes(self, project, text, message):
@@ -292,7 +292,7 @@ class TestPyproject:
         result.stderr.fnmatch_lines([f"*{message}"])
 
     def test_plain_tests_import_nothing(self, project):
-        """A test that is not watched does not import torch."""
+        """If a test is not watched, torch is not imported."""
         project.settings('[tool.pytest-flopsbudget]\nwatch = ["test_else.py::*"]\n')
         project.pytester.makepyfile(test_net="import sys\n\ndef test_net(): assert 'torch' not in sys.modules\n")
         project.run_apart().assert_outcomes(passed=1)
@@ -300,7 +300,7 @@ class TestPyproject:
 
 class TestBlocks:
     def test_blocks(self, measured):
-        """Blocks may be nested and repeated; the work in an inner block counts in the outer one too."""
+        """Blocks may be nested and repeated. Work in an inner block is also counted in the outer block."""
         found = measured(
             "def test_net(flops_budget):\n"
             "    model = net()\n"
@@ -336,7 +336,7 @@ class TestBlocks:
         measured.result.stdout.fnmatch_lines(["*flops_budget.watch(''): a name is a text that is not empty"])
 
     def test_training_step(self, measured):
-        """A block has phases, and each can have a limit."""
+        """A watched block has phases, and a phase can have a limit."""
         measured(
             "@pytest.mark.flops_budget(phases={'optimizer': {'other_flops': '116 FLOPs'}})\n"
             "def test_net(flops_budget):\n"

@@ -1,4 +1,4 @@
-"""Verdicts, summary and baselines are equal byte for byte, however pytest is run, also for a part of the tests."""
+"""Verdicts, summary and baselines do not depend on how pytest is run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from many_tests import INI, ManyTests
 
 NEW = "--flops-budget-update=new"
 
-#: Test → FLOPs of its measurements when the baselines were written.
+#: Test → FLOPs of its measurements in the first baselines.
 BEFORE = {
     "test_a.py::test_same": {"model": 100},
     "test_a.py::test_expensive": {"model": 100},
@@ -26,7 +26,7 @@ BEFORE = {
     "sub/test_c.py::test_late": {"model": 100},
     "sub/test_c.py::test_last": {"model": 20},
 }
-#: Test → FLOPs of the entries that an update with new measurements adds.
+#: Test → FLOPs of the entries that an update with =new adds or extends.
 ADDED = {
     "test_a.py::test_added[10]": {"model": 10},
     "test_a.py::test_added[2]": {"model": 2},
@@ -37,7 +37,7 @@ ADDED = {
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """The project, with its first baselines."""
+    """Return the project with its first baselines."""
     many = ManyTests(tmp_path_factory.mktemp("runs") / "project")
     first = many.run("--flops-budget-update", age="old")
     assert first.status == pytest.ExitCode.OK
@@ -48,20 +48,20 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(many):
-    """A run without further arguments, with which the other runs are compared."""
+    """Run the project with =new and no other argument. The other runs are compared with this one."""
     many.restore(many.before)
     return many.run(NEW)
 
 
 @pytest.fixture
 def run(many):
-    """Return a function that runs the project, beginning with its first baselines."""
+    """Return a function that runs the project, which has its first baselines."""
     many.restore(many.before)
     return many.run
 
 
 def test_the_reference(reference):
-    """The run with which the others are compared has the expected result."""
+    """The run that the others are compared with has the expected failures, rows, totals and baselines."""
     assert reference.status == pytest.ExitCode.TESTS_FAILED
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
@@ -84,7 +84,7 @@ def test_the_reference(reference):
         "test_added[2]",
         "test_added[10]",
     ]
-    # 5 + 10 + 5 + 150 + 20, then 100 + 150 + 50 + 1 + 2 + 10, then 1 + 2 + 150 + 150.
+    # FLOPs per file: 5 + 10 + 5 + 150 + 20; then 100 + 150 + 50 + 1 + 2 + 10; then 1 + 2 + 150 + 150.
     assert "15 measurements: 1 over limit, 3 regressed, 3 improved, 4 new, 4 ok; 806 FLOPs counted" in text
     assert "baseline written: __flops__/test_a.json: 3 new" in text
     assert "baseline written: __flops__/test_b.json: 1 new" in text
@@ -107,7 +107,7 @@ WAYS = [
 
 @pytest.mark.parametrize("arguments", WAYS, ids=" ".join)
 def test_ways(run, reference, arguments):
-    """Run with workers, in random order, with repetitions, and with another import mode."""
+    """With workers, random order, repetitions or another import mode, the run has the same result."""
     outcome = run(NEW, *arguments)
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
@@ -115,7 +115,7 @@ def test_ways(run, reference, arguments):
 
 
 def test_each_test_by_its_id(run, reference):
-    """All node ids are given, in reverse order. The summary lacks only the orphan, which the run does not look for."""
+    """If the command line has all node ids, in reverse order, only the orphan is missing in the summary."""
     nodeids = [*BEFORE | ADDED][::-1]
     nodeids.remove("test_a.py::test_gone")
     outcome = run(NEW, *nodeids)
@@ -130,7 +130,7 @@ def test_without_a_terminal(run, reference):
 
 
 def test_without_autoload(run, reference):
-    """The plugin is named on the command line; no other plugin is loaded."""
+    """If plugins are not loaded automatically, a run with ``-p`` for this plugin has the same result."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
@@ -140,7 +140,7 @@ def test_without_autoload(run, reference):
 
 @pytest.mark.parametrize("place", ["sub", "../elsewhere"])
 def test_another_working_directory(run, many, reference, place):
-    """Node ids are shown as they are typed in that folder; nothing else changes."""
+    """If pytest is started in another folder, only the paths in the summary differ."""
     folder = many.path / place
     folder.mkdir(exist_ok=True)
     up = ".." if place == "sub" else "../project"
@@ -156,7 +156,7 @@ def test_another_working_directory(run, many, reference, place):
 
 @pytest.mark.parametrize("kind", ["none", "conftest", "pyproject", "pytest.ini and pyproject"])
 def test_configuration(run, many, reference, kind):
-    """pytest's settings may come from no file, or from a file that has priority over the pyproject."""
+    """Wherever pytest's settings are, the run has the same result."""
     ini, pyproject = many.path / "pytest.ini", many.path / "pyproject.toml"
     conftest = many.path / "conftest.py"
     text = conftest.read_text(encoding="utf-8")
@@ -184,7 +184,7 @@ def test_configuration(run, many, reference, kind):
 
 
 class TestAPart:
-    """Entries of tests that did not run stay as they are."""
+    """If only some of the tests run, the entries of the other tests do not change."""
 
     @pytest.mark.parametrize(
         ("arguments", "added"),
@@ -202,7 +202,7 @@ class TestAPart:
         assert run(NEW, *arguments).flops == BEFORE | {nodeid: ADDED[nodeid] for nodeid in added}
 
     def test_last_failed(self, run):
-        """Regressed tests run again and are accepted; tests over a limit or with another failure are not."""
+        """With --lf, an update accepts tests that regressed, but not those that are over a limit or fail otherwise."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
         expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_expensive", "sub/test_c.py::test_late")}
@@ -210,7 +210,7 @@ class TestAPart:
         assert "4 measurements: 1 over limit, 1 regressed, 2 accepted; " in outcome.text
 
     def test_rows_are_those_of_the_whole_run(self, run, reference):
-        """A verdict does not depend on which other tests ran."""
+        """A test's row in the summary does not depend on which other tests run."""
         rows = [line.split() for line in run(NEW, "-k", "names or over or y", "-n2").summary]
         whole = [line.split() for line in reference.summary]
         names = ["test_letters[y]", "TestClass::test_names", "TestClass::test_names", "TestClass::test_over"]

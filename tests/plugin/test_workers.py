@@ -1,4 +1,4 @@
-"""Worker processes and other terminals do not change the results."""
+"""Workers and other terminals do not change the results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 
 
 def test_groups(project):
-    """pytest-xdist appends the name of a group to node ids; baselines, patterns and commands use the id without it."""
+    """pytest-xdist appends the group to node ids. Baselines, patterns and commands use node ids without the group."""
     project.settings('[[tool.pytest-flopsbudget.budgets]]\nmatch = "*::test_net"\nflops = "20k"\n')
     project.write(MEASURING)
     project.run("--flops-budget-update")
@@ -25,7 +25,7 @@ def test_groups(project):
 
 
 def test_mistakes_of_all_kinds(project):
-    """Mistakes in keys, markers and baselines are reported once, even by several workers or without a terminal."""
+    """Mistakes in keys, markers and baselines are reported once, with several workers and without a terminal."""
     project.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
     project.baseline.parent.mkdir()
     project.baseline.write_text("{")
@@ -41,7 +41,7 @@ def test_mistakes_of_all_kinds(project):
 
 @pytest.mark.parametrize("workers", [[], ["-n1"]], ids=["none", "one"])
 def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
-    """The encoding of the controller's terminal decides which signs a worker uses in its failures."""
+    """A worker's failures use only characters that the controller's terminal can show."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     project.write(MEASURING.replace("Net()", "Net(kernel=5)"))
@@ -51,7 +51,7 @@ def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
 
 
 def test_from_conftest_alone(project, monkeypatch):
-    """If plugins are not loaded automatically, one line in conftest.py loads this one."""
+    """If plugins are not loaded automatically, one line in conftest.py loads this plugin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     project.path.joinpath("tox.ini").unlink()
     project.pytester.makeconftest("pytest_plugins = ['pytest_flopsbudget.plugin.hooks']\n")
@@ -62,7 +62,7 @@ def test_from_conftest_alone(project, monkeypatch):
 
 
 def test_hooks_of_a_folder(project):
-    """A conftest.py in the test's folder gets the hook call, and its output belongs to the test."""
+    """A hook in the conftest.py of a test's folder is called, and its output belongs to the test."""
     folder = project.path / "tests"
     folder.mkdir()
     folder.joinpath("conftest.py").write_text(

@@ -1,4 +1,4 @@
-"""Quantities: parse what people write, and format values."""
+"""Quantities: reading what users write, and formatting values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 FLOPS, MACS, PARAMS, BYTES = (METRICS[key] for key in ("flops", "macs", "params", "param_bytes"))
 
-#: The unit of each metric for these tests, independent of the table of metrics.
+#: Metrics with the units of ratios and times. The tests do not depend on the table of metrics for these.
 TIME = Metric("time", "time", "ns", "sum", "a time")
 INTENSITY = Metric("intensity", "intensity", "FLOPs/byte", "sum", "work over bytes")
 PARALLELISM = Metric("parallelism", "parallelism", "FLOPs/step", "sum", "work over steps")
@@ -74,7 +74,7 @@ class TestParseQuantity:
         [("4.1 GMACs", 4_100_000_000), ("8.2 GFLOPs", 4_100_000_000), ("4.1G", 4_100_000_000), ("7 FLOPs", 3)],
     )
     def test_reads_macs(self, text, expected):
-        """A bare number of the metric macs is in MACs, and FLOPs are halved."""
+        """For the metric macs, a number without a unit is in MACs, and FLOPs are halved."""
         assert parse_quantity(text, MACS) == expected
 
     @pytest.mark.parametrize(
@@ -112,35 +112,35 @@ class TestParseQuantity:
         ],
     )
     def test_reads_bytes(self, text, expected):
-        """Bytes come in powers of 1000 and of 1024, as written."""
+        """Units of bytes may be powers of 1000 or of 1024."""
         assert parse_quantity(text, BYTES) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
     def test_takes_whole_numbers(self, value, expected):
-        """A number without a unit is in the metric's unit; a float is accepted if it is whole."""
+        """A number without a unit is in the metric's unit. A float is accepted if it is whole."""
         assert parse_quantity(value, FLOPS) == expected
 
     @pytest.mark.parametrize(
         ("text", "expected"), [("0.1234567 kFLOPs", 123), ("0.9 FLOPs", 0), ("1.0009 kFLOPs", 1_000)]
     )
     def test_rounds_down(self, text, expected):
-        """The fraction of a whole number is cut off."""
+        """An amount is rounded down to a whole number."""
         assert parse_quantity(text, FLOPS) == expected
 
     def test_is_exact(self):
-        """Decimal fractions that no float can hold are exact: 0.3 * 10^18."""
+        """A decimal fraction that no float can hold is read exactly: 0.3 · 10^18."""
         assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
 
     @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
     def test_refuses_rates(self, text):
-        """FLOPS and FLOPs per second are speeds; the message shows how to write the amount."""
+        """FLOPS and FLOPs per second are refused, because they are speeds. The error shows how to write the amount."""
         with pytest.raises(
             ValueError, match=r"is a rate, FLOPs per second, and a budget is an amount of work: write \"8\.2 "
         ):
             parse_quantity(text, FLOPS)
 
     def test_a_refused_rate_keeps_its_word_and_prefix(self):
-        """For MACs per second, the message shows an amount in MACs."""
+        """If MACs per second are refused, the error shows an amount in MACs."""
         with pytest.raises(ValueError, match=r'write "3 TMACs"$'):
             parse_quantity("3 TMACs/s", FLOPS)
 
@@ -156,14 +156,14 @@ class TestParseQuantity:
         ],
     )
     def test_names_the_nearest_spelling(self, text, metric, nearest):
-        """A misspelled unit is refused, and the message suggests the most similar one."""
+        """A misspelled unit is refused, and the error suggests the most similar unit."""
         with pytest.raises(ValueError, match=f'{text}.*did you mean "{nearest}"') as caught:
             parse_quantity(text, metric)
         assert "Allowed: " in str(caught.value)
 
     @pytest.mark.parametrize(("text", "choices"), [("96M", '"96 MB" or "96 MiB"'), ("96k", '"96 kB" or "96 KiB"')])
     def test_refuses_ambiguous_bytes(self, text, choices):
-        """A prefix without a unit does not say whether it is a power of 1000 or of 1024."""
+        """For bytes, a prefix without a unit is refused: it may be a power of 1000 or of 1024."""
         with pytest.raises(ValueError, match=choices):
             parse_quantity(text, BYTES)
 
@@ -177,12 +177,15 @@ class TestParseQuantity:
         ],
     )
     def test_refuses_another_metrics_unit(self, text, metric, kind):
-        """The message says which quantity the unit belongs to, and shows an example that fits."""
+        """A unit of another metric is refused.
+
+        The error names the quantity of the unit, and shows an example that fits.
+        """
         with pytest.raises(ValueError, match=f"'{text}' {kind}; write \""):
             parse_quantity(text, metric)
 
     def test_refuses_a_comma_that_may_be_decimal(self):
-        """8,178 GFLOPs may mean 8178 or 8.178, so the message offers both."""
+        """8,178 GFLOPs is refused, because it may mean 8178 or 8.178. The error shows both forms."""
         with pytest.raises(ValueError, match=r'"8178 GFLOPs" or "8\.178 GFLOPs"'):
             parse_quantity("8,178 GFLOPs", FLOPS)
 
@@ -191,7 +194,7 @@ class TestParseQuantity:
         ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
     )
     def test_refuses_what_is_no_amount(self, value):
-        """The whole text has to be an amount."""
+        """The whole text must be an amount. Other texts and values are refused."""
         with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
             parse_quantity(value, FLOPS)
 
@@ -207,7 +210,7 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize("value", [8.2, "8.2"])
     def test_refuses_a_fraction_without_a_unit(self, value):
-        """A limit of 8.2 has no unit."""
+        """The fraction 8.2 without a unit is refused."""
         with pytest.raises(ValueError, match="has no unit and is not whole"):
             parse_quantity(value, FLOPS)
 
@@ -230,47 +233,50 @@ class TestParseQuantity:
         ],
     )
     def test_reads_times(self, text, expected):
-        """Times are whole nanoseconds; zero needs no particular unit."""
+        """Times are read as whole nanoseconds. Zero needs no unit."""
         assert parse_quantity(text, TIME) == expected
 
     @pytest.mark.parametrize("value", [3, 3.5, "3", "3.5", "3k", "3M"])
     def test_refuses_times_without_a_unit(self, value):
-        """A bare 3 could be seconds or nanoseconds."""
+        """A time without a unit is refused, because 3 could mean seconds or nanoseconds."""
         with pytest.raises(ValueError, match=f'{value}\'? has no unit of time; write "3 ms" or "400 us"'):
             parse_quantity(value, TIME)
 
     @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
     def test_refuses_other_units_of_time(self, text):
-        """Minutes have to be written in seconds, and the case of a unit matters."""
+        """Other units of time are refused, and so are units in the wrong case."""
         with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
             parse_quantity(text, TIME)
 
     def test_refuses_a_time_with_a_comma_that_may_be_decimal(self):
-        """1,500 us may mean 1500 us or 1.5 us."""
+        """1,500 us is refused, because it may mean 1500 us or 1.5 us."""
         with pytest.raises(ValueError, match=r'"1500 us" or "1\.500 us"'):
             parse_quantity("1,500 us", TIME)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_exact_form(self, value, metric):
-        """Text from `format_exact` can be used as a limit."""
+        """Text that `format_exact` writes is read as the same value."""
         assert value == parse_quantity(format_exact(value, metric), metric)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """Four significant digits differ by at most 0.05 %; bytes in powers of 1024 are also rounded down."""
+        """Text that `format_value` writes differs by at most 0.05%.
+
+        Bytes may differ by one more, as they are rounded down.
+        """
         read = parse_quantity(format_value(value, metric), metric)
         assert abs(read - value) <= Fraction(value, 2000) + (1 if metric.unit == "bytes" else 0)
 
     @given(text=st.text(), metric=metrics)
     def test_refuses_text_without_a_digit(self, text, metric):
-        """Any text without a digit raises a ValueError that says what to write."""
+        """Text without a digit is refused, with an error that says what to write."""
         letters = re.sub("[0-9]", "", text)
         with pytest.raises(ValueError, match=r"is not an amount; write"):
             parse_quantity(letters, metric)
 
     @given(digits=st.from_regex(r"\A[0-9]{1,3}\Z"), unit=st.text(st.characters(categories=["L"]), min_size=1))
     def test_takes_no_unit_that_it_does_not_know(self, digits, unit):
-        """A unit has to be exactly one of the known units; otherwise the message names it."""
+        """A unit that is not exactly one of the known units is refused, and the error quotes the text."""
         assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
         with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
             parse_quantity(digits + unit, FLOPS)
@@ -292,7 +298,7 @@ class TestParseRatio:
         ],
     )
     def test_reads_flops_a_byte(self, value, expected):
-        """Ratios are exact, and a bare number is in the unit of the ratio."""
+        """Ratios are read exactly. A number without a unit is in the unit of the metric."""
         assert parse_ratio(value, INTENSITY) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
@@ -314,17 +320,17 @@ class TestParseRatio:
         ],
     )
     def test_refuses_anything_else(self, value, metric):
-        """The message for any other text says what to write."""
+        """A value that is not a ratio is refused, with an error that says what to write."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
             parse_ratio(value, metric)
 
     def test_only_ratios_are_ratios(self):
-        """The values of all other metrics are whole numbers."""
+        """Only intensity and parallelism are ratios; the values of other metrics are whole numbers."""
         assert [is_ratio(metric) for metric in (INTENSITY, PARALLELISM, TIME, FLOPS)] == [True, True, False, False]
 
     @given(value=ratios, metric=ratio_metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """Four significant digits differ by at most 0.05 %, even for small ratios."""
+        """A ratio that `format_value` writes is read with a difference of at most 0.05%, even if it is small."""
         assert abs(parse_ratio(format_value(value, metric), metric) - value) <= value / 2000
 
 
@@ -338,7 +344,7 @@ class TestParsePercent:
 
     @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
     def test_refuses_anything_else(self, value):
-        """The message shows the form of a percentage."""
+        """A value that is not a percentage is refused, with an error that shows the form of a percentage."""
         with pytest.raises(ValueError, match='write it like "1%"'):
             parse_percent(value)
 
@@ -364,13 +370,13 @@ class TestParseTolerance:
 
     @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
     def test_refuses_what_is_neither(self, value):
-        """The message shows both forms."""
+        """A value that is neither an amount nor a percentage is refused, with an error that shows both forms."""
         with pytest.raises(ValueError, match='or a share like "1%"'):
             parse_tolerance(value, FLOPS)
 
     @pytest.mark.parametrize("value", [{}, {"percent": 1}, {"relative": 1}, {"absolute": "1%"}])
     def test_refuses_other_tables(self, value):
-        """A table has the keys "relative", "absolute" or both, each in its form."""
+        """A table with other keys, or with a value of the wrong form, is refused."""
         with pytest.raises(ValueError, match=r"write|Allowed"):
             parse_tolerance(value, FLOPS)
 
@@ -392,11 +398,11 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """From 1,000 on, growth passes up to the larger of the two allowances, and a smaller value always passes."""
+        """From 1,000 on, a value may grow by the larger of the two allowances. A smaller value always passes."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
-        """Growth of one more than 1 % of 10^20 does not pass."""
+        """Tolerances are exact for integers that no float can hold: 1% of 10^20 passes, and one more does not."""
         tolerance = Tolerance(relative=Fraction(1, 100))
         assert tolerance.allows(10**20, 10**20 + 10**18)
         assert not tolerance.allows(10**20, 10**20 + 10**18 + 1)
@@ -434,7 +440,7 @@ class TestFormatValue:
         ],
     )
     def test_shows_four_digits(self, value, metric, expected):
-        """There are at most four digits, without trailing zeros if the value is exact."""
+        """A value has at most four digits. If it is exact, it has no trailing zeros."""
         assert format_value(value, metric) == expected
 
     @pytest.mark.parametrize(
@@ -450,16 +456,16 @@ class TestFormatValue:
         ],
     )
     def test_rounds_into_the_next_prefix(self, value, metric, expected):
-        """A value that rounds up to 1000 of a prefix is written with the next prefix."""
+        """A value that would round to 1000 of a prefix has the next prefix."""
         assert format_value(value, metric) == expected
 
     def test_has_no_prefix_after_the_last(self):
-        """Values beyond the prefix E have more digits."""
+        """A value beyond the largest prefix, E, has more than four digits."""
         assert format_value(12_345 * 10**18, FLOPS) == "12345 EFLOPs"
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """The text has four digits and a unit, in ASCII; from 10,000 s on, seconds have more digits."""
+        """A formatted value has at most four digits and only ASCII. (Times from 9,999 s on have more digits.)"""
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
         assert text.isascii()
@@ -480,26 +486,26 @@ class TestFormatExact:
         ],
     )
     def test_shows_every_digit(self, value, metric, expected):
-        """All digits are shown, in groups of three, then the unit."""
+        """The exact form has all digits, in groups of three, and the unit."""
         assert format_exact(value, metric) == expected
 
 
 class TestFormatPair:
     def test_is_short_where_that_tells_apart(self):
-        """If two values have different short texts, these are used."""
+        """`format_pair` returns the short forms if they differ."""
         assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
 
     def test_is_exact_where_short_forms_agree(self):
-        """If rounding would hide a difference, both values are shown exactly."""
+        """`format_pair` returns the exact forms if the short forms are equal."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
     def test_differ_in_zeros_only(self):
-        """A rounded number and an exact number can have equal digits, except for zeros."""
+        """`format_pair` returns the exact forms if the short forms differ only in trailing zeros."""
         assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
         assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
 
     def test_ratios_have_as_many_digits_as_it_takes(self):
-        """A ratio that rounds to the other value gets more digits."""
+        """`format_pair` adds digits to two ratios until their texts differ."""
         below = Fraction(9_999_999, 1_000_000)
         assert format_pair(below, Fraction(10), INTENSITY) == ("9.999999 FLOPs/byte", "10 FLOPs/byte")
         third = Fraction(1, 3)
@@ -507,12 +513,12 @@ class TestFormatPair:
 
     @given(a=ratios, b=ratios, metric=ratio_metrics)
     def test_never_prints_different_ratios_alike(self, a, b, metric):
-        """Two texts are equal exactly if the ratios are equal."""
+        """`format_pair` returns equal texts for two ratios if and only if the ratios are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
     def test_times_are_exact_where_short_forms_agree(self):
-        """Times are then shown to the nanosecond."""
+        """`format_pair` returns nanoseconds if the short forms of two times are equal."""
         assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
@@ -520,7 +526,7 @@ class TestFormatPair:
 
     @given(a=amounts, b=amounts, metric=metrics)
     def test_never_prints_different_values_alike(self, a, b, metric):
-        """Two texts are equal exactly if the values are equal."""
+        """`format_pair` returns equal texts for two values if and only if the values are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
@@ -536,7 +542,7 @@ class TestFormatDelta:
         ],
     )
     def test_shows_the_sign(self, delta, metric, expected):
-        """Growth has a plus sign, and a decrease has an ASCII minus sign."""
+        """Growth has a plus sign, and a decrease has the minus sign of ASCII."""
         assert format_delta(delta, metric) == expected
 
 
@@ -560,19 +566,19 @@ class TestFormatPercent:
         ],
     )
     def test_shows_the_change(self, old, new, expected):
-        """A small change gets more digits, so that it never reads as zero."""
+        """A small change has more digits, so that it is never shown as zero."""
         assert format_percent(old, new) == expected
 
     @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
     def test_a_change_never_reads_as_none(self, old, new):
-        """A percentage of zero is shown only if nothing changed."""
+        """A change is shown as 0% only if the values are equal."""
         text = format_percent(old, new)
         assert (text == "0%") is (old == new)
         assert text.strip("+-%") not in {"0.0", "0.00"}
 
 
 class TestLargeNumbers:
-    """Floats end at 10^308, and Python writes and reads no more than 4,300 digits of an integer."""
+    """Numbers beyond 10^308 (the limit of floats) or 4,300 digits (Python's limit) are refused or shown in short."""
 
     @pytest.mark.parametrize("metric", [FLOPS, PARAMS, BYTES, TIME, INTENSITY], ids=lambda metric: metric.key)
     @pytest.mark.parametrize(
@@ -593,7 +599,7 @@ class TestLargeNumbers:
 
     @pytest.mark.parametrize("value", [[10**5000], {"a": 10**5000}, 10**5000], ids=["list", "dict", "int"])
     def test_are_quoted(self, value):
-        """Python cannot write such a number in decimal."""
+        """Numbers that Python does not write in decimal are still quoted in messages, and the quotation is short."""
         assert 5 < len(quote_value(value)) < 120
 
     @pytest.mark.parametrize(
@@ -608,7 +614,7 @@ class TestLargeNumbers:
         ids=lambda value: value if isinstance(value, str) else f"{math.log2(value):.0f} bits",
     )
     def test_have_an_exponent(self, value, expected):
-        """E is 10^18, so that 10^309 FLOPs are 10^291 EFLOPs."""
+        """A value far beyond the prefix E has an exponent. E is 10^18, so 10^309 FLOPs are 10^291 EFLOPs."""
         assert format_value(value, FLOPS) == expected
 
     def test_percentages(self):
@@ -617,7 +623,7 @@ class TestLargeNumbers:
 
     @given(st.integers(0, 9_000), st.integers(0, 10**6))
     def test_exact_values_of_any_size(self, zeros, number):
-        """The digits of number * 10^zeros are those of the number, then the zeros."""
+        """The exact form of number · 10^zeros has the digits of the number, then the zeros."""
         text = format_exact(number * 10**zeros, PARAMS)
         digits = f"{number}{'0' * zeros}" if number else "0"
         assert text.replace(",", "") == digits
@@ -630,12 +636,12 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """A difference in case or dashes counts least, then letters; a word like no other has no suggestion."""
+        """Differences in case and dashes count less than other letters. A word unlike all others gets no suggestion."""
         assert nearest_spelling(word, METRICS) == expected
 
 
 def test_a_count_takes_the_word_of_its_key():
-    """A count may be written with the word of its metric, and with no word of another count."""
+    """A count may have the name of its metric as a unit, but not the name of another count."""
     launches = Metric("launches", "launches", "count", "sum", "kernel launches")
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):
@@ -671,7 +677,7 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """The suggestions contain no comma, since a comma would be refused."""
+        """The suggested amounts have no comma, because a comma would be refused."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
@@ -690,13 +696,13 @@ class TestWholeMessages:
 
 class TestLengths:
     def test_the_longest_amount(self):
-        """A text of 100 characters is read, and a text of 101 characters is not."""
+        """A text of 100 characters is read, and a longer one is refused."""
         assert parse_quantity("1".zfill(100), METRICS["flops"]) == 1
         with pytest.raises(ValueError, match="not an amount"):
             parse_quantity("1".zfill(101), METRICS["flops"])
 
     def test_the_longest_quotation(self):
-        """A text of 98 characters is quoted in full, because it has 100 with its quotation marks."""
+        """A text of 98 characters is quoted in full, because with quotation marks it has 100. A longer one is cut."""
         assert quote_value("a" * 98) == "'" + "a" * 98 + "'"
         assert quote_value("a" * 99) == "'" + "a" * 99 + "..."
 
@@ -706,11 +712,11 @@ def test_a_percentage_with_a_space_behind():
 
 
 def test_dashes_count_least():
-    """A spelling that differs only in case and dashes is preferred to one that shares more characters."""
+    """A word that differs only in case and dashes is suggested before a word that shares more characters."""
     assert nearest_spelling("A-B", ["A-BC", "a_b"]) == "a_b"
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """Ratios get only as many digits as show the difference: 1.23411 and 1.23421 differ in the fifth."""
+    """`format_pair` adds only as many digits as show the difference: 1.23411 and 1.23421 need five."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

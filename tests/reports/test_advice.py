@@ -1,4 +1,4 @@
-"""Advice about a module: each rule where it applies, and no advice where no rule does."""
+"""Each rule of advice applies to its own kind of module, and there is no advice if no rule applies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.reports.advice import AdviceTarget, advice, describe_bou
 from pytest_flopsbudget.results.complexity import Module, Phase
 from pytest_flopsbudget.results.module_tree import build_module_tree, walk
 
-#: Times of compute, memory and launches, in nanoseconds.
+#: Times of compute, memory and launches, in ns.
 COMPUTE, MEMORY, LAUNCH = (50, 20, 20), (20, 50, 20), (20, 20, 50)
 
 
@@ -27,7 +27,7 @@ def of(module, operators=(), device=DEVICE, **fields):
 
 class TestWhy:
     def test_memory(self):
-        """FLOPs of all kinds over bytes: (30 + 2) / 10."""
+        """The intensity is all FLOPs divided by the bytes: (30 + 2) / 10."""
         found = target(single(leaf("Custom", flops=30, other=2, traffic=10, times=MEMORY)))
         assert describe_bound(found) == "memory-bound: 3.2 FLOPs/byte"
 
@@ -43,7 +43,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
 
     def test_without_a_device(self):
-        """Without a device, the intensity is called low only if it is low for all devices of the catalog."""
+        """Without a device, an intensity is called low if it is low for each device of the catalog."""
         assert describe_bound(target(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
             "3 FLOPs/byte, few for any device"
         )
@@ -51,7 +51,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300)), device=None)) == ""
 
     def test_low_for_every_device(self):
-        """A Raspberry Pi 4 has the minimum balance: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
+        """No device has a lower balance than the Raspberry Pi 4: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
         assert Fraction(576, 128) == min_balance()
         assert all(device.vector_rate("float32") >= min_balance() * device.bandwidth for device in DEVICES.values())
 
@@ -63,7 +63,7 @@ class TestBatchNorm:
         assert of(self.NORM).startswith("for inference it can be folded into the convolution or linear layer before it")
 
     def test_training(self):
-        """In training, a batch norm cannot be folded."""
+        """In training, there is no advice to fold a batch norm."""
         assert "folded" not in of(self.NORM, backward=True)
 
     def test_another_class(self):
@@ -71,7 +71,7 @@ class TestBatchNorm:
 
 
 class TestAttention:
-    #: Two products and a softmax, in a module without parameters.
+    #: A module without parameters that computes two products and a softmax.
     MODULE = leaf("Attention", flops=400, other=60, traffic=500, launches=5, times=MEMORY)
 
     def operators(self, softmax="_softmax", *, bmm_flops=400, calls=1):
@@ -83,7 +83,7 @@ class TestAttention:
         )
 
     def test_plain_form(self):
-        """PyTorch's own attention runs in its plain form if no fused kernel fits."""
+        """If PyTorch's attention runs in its unfused form, the advice says so."""
         assert of(self.MODULE, self.operators("_safe_softmax")).startswith(
             "scaled_dot_product_attention ran in its plain form"
         )
@@ -94,7 +94,7 @@ class TestAttention:
         assert "plain form" not in of(self.MODULE, operators)
 
     def test_another_product(self):
-        """A product that is a small part of the model's products, like that of rotary embeddings, is no attention."""
+        """If the products near a softmax are only a small part of all products, there is no advice on attention."""
         assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
 
     def test_no_softmax(self):
@@ -105,7 +105,7 @@ class TestAttention:
         assert "softmax" not in of(module, self.operators())
 
     def test_weights_of_its_own(self):
-        """A module with its own parameters and products is a layer, not attention."""
+        """If a module has its own parameters and products, there is no advice on attention."""
         module = leaf("Router", flops=400, other=60, traffic=500, params=10, times=MEMORY)
         assert "scaled_dot_product" not in of(module, self.operators())
 
@@ -115,7 +115,7 @@ class TestAttention:
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
-        """The rule looks at the operators in the module itself, without its child layers."""
+        """The rule on attention looks at the module itself, without its children."""
         own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
@@ -137,11 +137,11 @@ class TestHead:
         assert "rows" not in of(self.head(rows, outputs))
 
     def test_a_layer_between_others(self):
-        """The layer is four times as wide as its inputs, as in every transformer."""
+        """If the outputs of a layer are only four times its inputs, there is no advice on rows."""
         assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
 
     def test_training(self):
-        """Training computes a loss on every row, so every row is needed."""
+        """In training, there is no advice on rows, because a loss needs all of them."""
         assert "rows" not in of(self.head(128), backward=True)
 
     def test_several(self):
@@ -162,7 +162,10 @@ class TestDepthwise:
 
 class TestWeights:
     def test_one_row(self):
-        """2·4·5 FLOPs; 20 weights of 4 bytes, 4 inputs and 5 outputs of 4 bytes: 80 of 116 bytes."""
+        """The weights are 80 of 116 bytes, and there is one row of inputs.
+
+        20 weights, 4 inputs and 5 outputs have 4 bytes each; one row takes 2·4·5 FLOPs.
+        """
         layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer) == (
             "68% of its bytes are weights, read for 1 row of inputs a call: a larger batch shares them, fewer bits "
@@ -174,7 +177,7 @@ class TestWeights:
         assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
 
     def test_a_convolution(self):
-        """The number of rows of a convolution is not known."""
+        """For a convolution, the advice does not have the number of rows."""
         layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer).startswith("68% of its bytes are weights: ")
 
@@ -182,11 +185,11 @@ class TestWeights:
         assert "weights" not in of(leaf("Linear", "4->5", flops=400, traffic=1000, params=20, times=MEMORY))
 
     def test_weights_that_were_not_read(self):
-        """The weights have more bytes than were moved: not all of them were read."""
+        """If the weights have more bytes than were moved, there is no advice on weights, because not all were read."""
         assert "weights" not in of(leaf("Experts", flops=40, traffic=60, params=20, times=MEMORY))
 
     def test_an_embedding(self):
-        """An embedding reads only some rows of its weights, so the rule does not apply."""
+        """For an embedding, there is no advice, because it reads only some rows of its weights."""
         assert of(leaf("Embedding", "4->5", traffic=116, params=20, times=MEMORY)) == ""
 
 
@@ -229,13 +232,13 @@ class TestNoProducts:
 
     @pytest.mark.parametrize("name", ["aten._fft_r2c", "mylib::scan", "triton::kernel"])
     def test_what_no_compiler_takes(self, name):
-        """The module may run exactly this operator, which a compiler does not fuse."""
+        """There is no advice to fuse operators that a compiler does not fuse."""
         assert "fuses with" not in of(
             leaf("Spectral", other=80, traffic=800, times=MEMORY), [(name, 1, {"other_flops": 80})]
         )
 
     def test_only_moved(self):
-        """For copies and look-ups there is no rule."""
+        """A module that only moves data gets no advice."""
         assert of(leaf("Shuffle", traffic=800, times=MEMORY)) == ""
 
     def test_compute_bound(self):
@@ -250,12 +253,12 @@ class TestLaunches:
 
 class TestFasterProducts:
     def test_four_times(self):
-        """500 FLOPs in 50 ns are 10 a nanosecond, the rate of FP32; the rate of BF16 is 40."""
+        """500 FLOPs in 50 ns are the rate of FP32, 10 FLOPs per ns. BF16 has 40, so it is 4 times as fast."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
 
     def test_on_an_a100(self):
-        """The rates are 19.5 TFLOP/s in FP32, 156 in TF32 and 312 in half precision."""
+        """On an A100, the advice compares 19.5 TFLOP/s in FP32 with 156 in TF32 and 312 in BF16 and FP16."""
         device = DEVICES["A100"]
         own = metrics(flops=19_500_000, traffic=10, params=20) | {
             "compute_time[A100]": 1000,
@@ -266,14 +269,14 @@ class TestFasterProducts:
         assert found.endswith("A100 multiplies faster in others: TF32 8x, bfloat16 16x, float16 16x")
 
     def test_another_rate(self):
-        """A rate other than that of FP32 means another dtype, so there is no advice."""
+        """If the products do not run at the rate of FP32, there is no advice on the dtype."""
         assert of(leaf("Linear", "4->5", flops=2000, traffic=10, params=20, times=COMPUTE)) == ""
 
     def test_other_parameters(self):
         assert of(leaf("Linear", "4->5", flops=500, traffic=10, params=20, param_bytes=40, times=COMPUTE)) == ""
 
     def test_converted(self):
-        """Under autocast, parameters are in FP32, and products are not."""
+        """If parameters are converted, as under autocast, there is no advice on the dtype."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer, [("aten._to_copy", 1, {"memory_traffic": 10})]) == ""
 

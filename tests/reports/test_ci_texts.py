@@ -1,4 +1,4 @@
-"""The contents and the escaping of CSV, GitLab's metrics, JUnit properties and GitHub's annotations."""
+"""The contents of CSV, GitLab's metrics, JUnit properties and GitHub's annotations, and their escapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestCsv:
         return list(csv.DictReader(io.StringIO(csv_report.text(report(*tests)))))
 
     def test_row(self):
-        """The measured value, the baseline's value and the limit are whole numbers."""
+        """A row has the measured value, the baseline's value and the limit of each metric, as whole numbers."""
         one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
         (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
         expected = {
@@ -44,7 +44,7 @@ class TestCsv:
             "flops": "3001",
             "flops_baseline": "2000",
             "flops_limit": "",
-            # A half, rounded down.
+            # Half of 3001, rounded down.
             "macs": "1500",
             "macs_baseline": "1000",
             "macs_limit": "1000",
@@ -56,7 +56,7 @@ class TestCsv:
         assert {key: row[key] for key in expected} == expected
 
     def test_new(self):
-        """The columns of the baseline are empty."""
+        """Without a baseline, the columns of the baseline are empty."""
         (row,) = self.rows(a_test(measurement()))
         assert (row["verdict"], row["flops"], row["flops_baseline"]) == ("new", "2000", "")
 
@@ -66,13 +66,13 @@ class TestCsv:
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
-        """A spreadsheet must not compute a measurement's name as a formula."""
+        """A name that a spreadsheet would read as a formula gets an apostrophe."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
 
     @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
     def test_a_row_is_a_line(self, sign):
-        """Each measurement has one row, whatever its name is."""
+        """Each measurement has one line, even if its name contains a line break."""
         text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
         assert len(text.splitlines()) == 2
         assert ascii(f"a{sign}b")[1:-1] in text
@@ -91,19 +91,22 @@ class TestCsv:
 
 
 def columns_of_every_report():
-    """Return the columns that a report without measurements has."""
+    """Return the columns of a report without measurements."""
     return csv_report.text(report()).removesuffix("\n").split(",")
 
 
 def read_as_gitlab(text):
-    """Parse like ``Gitlab::Ci::Parsers::Metrics::Generic``, which drops what follows a "#" and splits like a shell."""
+    """Parse like GitLab's ``Gitlab::Ci::Parsers::Metrics::Generic``.
+
+    It drops everything from "#" on, and splits a line like a shell.
+    """
     words = (shlex.split(re.sub("#.*$", "", line)) for line in text.split("\n"))
     return {name: values[0] for name, *values in filter(None, words)}
 
 
 class TestGitlab:
     def test_lines(self):
-        """All values of a metric are consecutive lines, as the format demands."""
+        """The values of a metric are on consecutive lines, as the format requires."""
         made = gitlab.text(
             report(a_test(measurement()), a_test(measurement(complexity(5, 6), name="b"), nodeid="b.py::b"))
         )
@@ -124,7 +127,7 @@ class TestGitlab:
 
     @pytest.mark.parametrize("name", ["a b", "a#b", 'a"b', "a\\b", "a\\", "a\nb", "a'b", "$a `b`", "{}", "a,b=c", "é"])
     def test_both_read_it(self, name):
-        """GitLab's parser and the library of the format read the same values."""
+        """GitLab's parser and the library of the format read the same values, whatever the name is."""
         made = gitlab.text(report(a_test(measurement(name=name))))
         assert list(read_as_gitlab(made).values()) == ["2000", "20"]
         flops, params = text_string_to_metric_families(made)
@@ -153,7 +156,7 @@ class TestJunit:
         ]
 
     def test_names(self):
-        """Characters that XML does not allow are written as their numbers."""
+        """A character that XML does not allow is written as an escape."""
         found = dict(properties([measurement(name="a"), measurement(name="\x00")]))
         assert found["flops_budget.a.flops"] == 2000
         assert found[r"flops_budget.\x00.flops"] == 2000
@@ -175,7 +178,7 @@ def unescaped(command):
 
 class TestGithub:
     def test_error(self):
-        """The file is relative to the top of the repository; the message is that of the failure."""
+        """The annotation names the file in the repository, and has the message of the failure."""
         (command,) = commands(report(a_test(over(), line=7)), "packages/net")
         level, place, message = unescaped(command)
         assert level == "error"
@@ -190,13 +193,13 @@ class TestGithub:
         ]
 
     def test_a_root_beside_the_repository(self):
-        """The path leads from the repository to the file outside of it."""
+        """If the test file is outside of the root folder, the annotation has its path in the repository."""
         (command,) = commands(report(a_test(over(), file="../other/test_net.py")), "packages/net")
         assert unescaped(command)[1]["file"] == "packages/other/test_net.py"
 
     @pytest.mark.parametrize("sign", ["%", ",", ":", "::", "\n", "\r", "%0A", "é", "=", "::error::"])
     def test_escapes(self, sign):
-        """A command is one line, and the runner reads the original text from it."""
+        """A command is one line, from which GitHub's runner reads the original text."""
         nodeid = f"a{sign}b.py::test"
         (command,) = commands(report(a_test(over(), nodeid=nodeid, file=f"a{sign}b.py")), ".")
         assert len(command.splitlines()) == 1
@@ -228,12 +231,12 @@ class TestGithub:
         assert commands(report(a_test(measurement(complexity(unknown_operators=unknown))), run=run), ".") == []
 
     def test_a_test_that_failed_by_itself_is_not_told(self):
-        """pytest already reports a test that failed for another reason."""
+        """A test that failed for another reason gets no annotation, because pytest reports it."""
         own = a_test(measurement(complexity(), complexity()), outcome="failed", own_failure=True)
         assert commands(report(own), ".") == []
 
     def test_more_than_github_shows(self):
-        """GitHub shows 10 of each kind, so the last one counts the rest."""
+        """GitHub shows 10 annotations of a kind, so the tenth one names all tests that are left."""
         many = [a_test(over(), nodeid=f"a.py::test[{i}]") for i in range(12)]
         found = [unescaped(command) for command in commands(report(*many), ".")]
         assert len(found) == 10
@@ -248,7 +251,7 @@ class TestGithub:
 
 
 class TestBeyondWork:
-    """Metrics with names of devices and machines."""
+    """Reports of metrics that have the name of a device or machine in their keys."""
 
     @property
     def test(self):
@@ -257,7 +260,7 @@ class TestBeyondWork:
         return a_test(measurement(new, old, budget), measurement(timed(1000, 900), timed(9), name="uneven"))
 
     def test_csv(self):
-        """Columns for the devices and machines of the run are the last ones."""
+        """The last columns are those of the run's devices and machines."""
         rows = list(csv.DictReader(io.StringIO(csv_report.text(report(self.test)))))
         heads = [head for head in rows[0] if head not in columns_of_every_report()]
         assert list(rows[0])[: len(columns_of_every_report())] == columns_of_every_report()
@@ -270,7 +273,7 @@ class TestBeyondWork:
             "latency[box]",
         ]
         first, second = rows
-        # 900 + 500 + 200 ns; before, memory took 300.
+        # 900 + 500 + 200 ns; in the baseline, memory took 300 ns.
         assert (first["time[A100]"], first["time[A100]_baseline"], first["time[A100]_limit"]) == (
             "1600",
             "1400",
@@ -283,13 +286,13 @@ class TestBeyondWork:
         assert (first["latency[box]"], first["latency[box]_judged"]) == ("", "")
 
     def test_csv_of_a_ratio(self):
-        """7 FLOPs over 2 bytes."""
+        """The ratio of 7 FLOPs and 2 bytes is 3.5."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1})
         (row,) = csv.DictReader(io.StringIO(csv_report.text(report(a_test(measurement(one))))))
         assert row["arithmetic_intensity"] == "3.5"
 
     def test_gitlab(self):
-        """The device is a label; a latency that is too noisy is left out, because it would differ in every run."""
+        """A time has its device as a label. A noisy latency is left out, because its value would change in each run."""
         made = gitlab.text(report(self.test))
         families = {family.name: family for family in text_string_to_metric_families(made)}
         (sample,) = families["flops_budget_time"].samples

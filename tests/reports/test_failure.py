@@ -1,4 +1,4 @@
-"""The text of a failure, for a reviewer."""
+"""The text of a failing test."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
-#: Path → class, shape, self parameters; each parameter is used for 100 FLOPs.
+#: Path → (class, shape, number of its own parameters). Each parameter costs 100 FLOPs.
 SMALL = {"": ("Net", "", 0), "stem": ("Conv2d", "3->4, 3x3", 20), "head": ("Linear", "4->10", 5)}
 GROWN = SMALL | {"stem": ("Conv2d", "3->4, 5x5", 50)}
 
 
 def complexity(modules=SMALL, **fields):
-    """Build a model from the self sizes of its modules; the size of each module includes the modules below it."""
+    """Build a model from its modules' own sizes. A module's totals include the modules below it."""
     total = {
         path: sum(size for other, (*_, size) in modules.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in modules
@@ -30,7 +30,7 @@ def complexity(modules=SMALL, **fields):
 
 
 def case(new, old=None, *budgets, name="model", times=1, **settings):
-    """Return the verdict on a measurement, compared with its baseline."""
+    """Return the verdict on a measurement with this baseline and these budgets."""
     measurement = Measurement(name=name, complexity=new, times=times)
     return judge(measurement, budgets, Settings(**settings), old, accepts=False)
 
@@ -40,7 +40,7 @@ def text(*cases):
 
 
 def growth(*what, metric="flops"):
-    """Return the lines that say what changed, for a model that is over no limit but has grown."""
+    """Return the lines about what changed, for a measurement that grew but broke no limit."""
     lines = text(case(*what))
     start = lines.index(f"what changed in {metric}, by module:")
     rest = lines[start + 1 :]
@@ -48,13 +48,13 @@ def growth(*what, metric="flops"):
 
 
 def test_nothing_is_wrong():
-    """The text is empty."""
+    """If nothing is wrong, the text is empty."""
     assert text(case(complexity(), complexity(), Budget("here", {"flops": 2500}))) == []
 
 
 class TestLimits:
     def test_measured_limit_excess(self):
-        """The excess is absolute and in percent: 2,500 FLOPs are 500 more than 2,000, 25 %."""
+        """A broken limit is shown with value, limit and excess: 2,500 FLOPs are 500 (25%) more than 2,000."""
         lines = text(case(complexity(), complexity(), Budget("here", {"flops": 2000})))
         assert lines == [
             "flops over its limit: 2.5 kFLOPs > 2 kFLOPs, +500 FLOPs (+25.0%)",
@@ -69,7 +69,7 @@ class TestLimits:
         assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
 
     def test_where_it_is(self):
-        """The lists are for the metrics that are too large; metrics with equal lists share one."""
+        """For each metric that is too large, a list shows where it is. FLOPs and MACs share one list."""
         lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
         assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
         assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]
@@ -80,7 +80,7 @@ class TestLimits:
         )
 
     def test_numbers_that_print_alike(self):
-        """Values are printed exactly if their short texts would be equal."""
+        """If the short forms of value and limit are equal, both are shown exactly."""
         new = complexity({"": ("Net", "", 1_000_002)})
         assert text(case(new, None, Budget("here", {"params": 1_000_001})))[0] == (
             "params over its limit: 1,000,002 > 1,000,001, +1 params (<0.01%)"
@@ -135,7 +135,7 @@ class TestBaseline:
         assert growth(complexity(new), complexity(old)) == ["    layers.{0-7} (x8): Linear 2->2 -> 2->3, +1.6 kFLOPs"]
 
     def test_many_rows_are_summed_up(self):
-        """The twelve largest changes are shown; the other 3, of 1, 2 and 3 parameters, are one line."""
+        """The twelve largest changes have a line each. The other three (1, 2 and 3 parameters) share one line."""
         old = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100) for i in range(1, 16)}
         new = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100 + i) for i in range(1, 16)}
         lines = growth(complexity(new), complexity(old), metric="params")
@@ -144,7 +144,7 @@ class TestBaseline:
         assert lines[-1] == "    and 3 more, +6 params"
 
     def test_operators(self):
-        """Operators are sorted by growth; calls are shown where their number changed."""
+        """Operators are sorted by growth, and have the number of calls if it changed."""
         old = complexity(operators={"aten.mm": Operator(calls=1, metrics={"flops": 500})})
         new = complexity(
             GROWN,
@@ -161,7 +161,7 @@ class TestBaseline:
         ]
 
     def test_what_differs_in_how_it_ran(self):
-        """A changed input is shown before the list of what grew."""
+        """A change of the input, the execution or the backward pass is shown before the list of modules."""
         new = complexity(GROWN, inputs=("float32[2]",), execution="real", backward=True)
         old = complexity(metrics=complexity().metrics | {"param_bytes": 100})
         lines = text(case(new, old))
@@ -174,7 +174,7 @@ class TestBaseline:
         ]
 
     def test_a_limit_and_growth(self):
-        """Both reasons are shown, the limit first; the list of what grew is shown once for each metric."""
+        """If a limit is broken and the model grew, both are shown, the limit first, and each list only once."""
         lines = text(case(complexity(GROWN), complexity(), Budget("here", {"flops": 3000})))
         assert lines[0].startswith("flops over its limit: 5.5 kFLOPs > 3 kFLOPs")
         assert lines[2].startswith("flops regressed:")
@@ -195,7 +195,10 @@ class TestReactions:
         assert "    stem: Conv2d 5x5 -> 3x3, -3 kFLOPs" in lines
 
     def test_unknown_operators(self):
-        """The first modules that called the operator are named. No update is suggested, because it would not help."""
+        """An unknown operator is shown with the first modules that called it.
+
+        No update is suggested, because a baseline would not contain its cost.
+        """
         unknown = {
             "mine.op": UnknownOperator(calls=1, modules=("",)),
             "mine.op2": UnknownOperator(calls=9, modules=tuple("abcd")),
@@ -212,7 +215,7 @@ class TestReactions:
 
 class TestSeveral:
     def test_each_failing_one_is_told(self):
-        """Failing measurements are named; passing ones are left out."""
+        """Each failing measurement is named. Passing ones are left out."""
         limit = Budget("here", {"params": 24})
         lines = text(
             case(complexity(), complexity(), limit, name="student"),
@@ -235,10 +238,10 @@ class TestSeveral:
 
 
 class TestBeyondWork:
-    """Metrics other than work, estimates, and metrics of which more is better."""
+    """Failures of metrics that are estimates, ratios, peaks or latencies."""
 
     def test_a_time(self):
-        """A lower bound over the limit certainly breaks it; the text shows what bounds the time."""
+        """A broken limit on a time shows that the time is a lower bound, what bounds it, and where it is."""
         lines = text(case(estimated(), estimated(), Budget("here", {"time[A100]": 1000})))
         assert lines == [
             "time[A100] over its limit: at least 1.4 us > 1 us, +400 ns (+40.0%) (estimate)",
@@ -250,7 +253,7 @@ class TestBeyondWork:
         ]
 
     def test_growth_of_a_time(self):
-        """The sum is reported as one change, with a list of modules."""
+        """If a part of a time grew, the failure shows the growth of the time, not of the part."""
         lines = text(case(estimated(memory=500), estimated()))
         assert lines[0] == "time[A100] regressed: at least 1.4 us -> 1.6 us, +200 ns (+14.3%) (estimate)"
         start = lines.index("what changed in time[A100], by module:")
@@ -258,7 +261,7 @@ class TestBeyondWork:
         assert not any("memory_time" in line for line in lines)
 
     def test_a_ratio(self):
-        """82 FLOPs over 10 bytes."""
+        """A ratio below its minimum is shown with the sign "<" and the missing percentage."""
         one = net({"flops": 82, "other_flops": 0, "memory_traffic": 10})
         lines = text(case(one, one, Budget("here", {"arithmetic_intensity": 10})))
         assert lines == [
@@ -267,7 +270,7 @@ class TestBeyondWork:
         ]
 
     def test_a_peak(self):
-        """The text shows where the peak is reached and which memory is alive there."""
+        """A broken limit on the peak shows where the peak is and which memory is alive there."""
         lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21})))
         assert lines[:4] == [
             "peak_memory over its limit: 3 MiB > 2 MiB, +1 MiB (+50.0%)",
@@ -281,9 +284,9 @@ class TestBeyondWork:
         assert lines[0] == "depth over its limit: 12 > 10, +2 steps in depth (+20.0%)"
 
     def test_a_latency_that_was_not_measured(self):
-        """The text says how to have the latency measured."""
+        """If a watched test has a limit on latency, the failure says how to have the latency measured."""
         assert (
-            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
             in text(case(complexity(), None, Budget("here", {"latency": 1})))
         )
 

@@ -1,4 +1,4 @@
-"""Names of tests and models hold any characters: no report lets one control a terminal, a log or a line."""
+"""Names of tests and models may contain any characters. In no report can a name control a terminal, a log or a line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pytest_flopsbudget.storage.baseline_totals import Totals
 from pytest_flopsbudget.storage.history import Revision, Step, trace
 from pytest_flopsbudget.storage.run_record import Entry, pack_verdicts
 
-#: Parts of names that are commands to a terminal, to the log of a CI system, or to a reader of a file.
+#: Parts of names that a terminal, the log of a CI system or a reader of a file would take as a command.
 PIECES = (
     "\x1b[2J", "\0", "\n", "\r\n", "\u2028", "\x85", "\u202e", "\u200b", "\ud800", "::error::x", " ::error::x",
     "::set-output name=a::b", "##[error]x", "##vso[task.complete]", "|", "`", "=1+1", ",", '"', "a" * 61, ".", " ", "#",
@@ -45,11 +45,11 @@ hostile = st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join)
 
 @st.composite
 def complexities(draw):
-    """A measurement in which everything that a model or a test names is hostile."""
+    """Draw a measurement in which all names are hostile."""
     number = draw(st.integers(1, 2**70))
     device = draw(st.sampled_from([DEVICE.name, "T4\n::error::x"]))
     metrics = {"flops": number, "params": 3, "peak_memory": 7, key_for("memory_time", device): 5}
-    # PyTorch refuses a dot in a module's name.
+    # PyTorch refuses a module's name with a dot.
     path, kind, operator = draw(hostile).replace(".", "_"), draw(hostile), draw(hostile)
     return Complexity(
         model=kind,
@@ -70,7 +70,7 @@ def complexities(draw):
 
 @st.composite
 def runs(draw):
-    """Return the report of a run of one test, its verdict, and the measurement before."""
+    """Draw a report of a run with one test, its verdict, and an earlier measurement."""
     old, new = draw(complexities()), draw(complexities())
     limits = {"flops": draw(st.sampled_from([1, 2**80]))}
     budget = Budget(draw(hostile), limits, {draw(hostile): {"flops": 1}} if draw(st.booleans()) else {})
@@ -88,7 +88,7 @@ def runs(draw):
 
 
 def check_line(line):
-    """Check one line: it holds no unprintable character, and no CI system finds a command in it."""
+    """Check that a line has no unprintable character, and no command to a CI system."""
     assert not [sign for sign in line if unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"}]
     assert not line.lstrip().startswith("::")
     assert "##[" not in line
@@ -111,11 +111,11 @@ screens = st.builds(
 @settings(max_examples=40)
 @given(runs())
 def test_reports(run):
-    """A line of a report for readers holds no control character, and none begins with a command."""
+    """No report has a control character in a line, or a line that begins with a command."""
     written, verdict, _ = run
     for text in (markdown_run.text(written), csv.text(written), gitlab.text(written)):
         check_text(text)
-    # JSON holds every name exactly; it has escapes of its own.
+    # JSON contains each name exactly, with JSON's own escapes.
     for line in report_file.dumps(written).split("\n"):
         assert line.isprintable()
         assert not line.lstrip().startswith("::")
@@ -128,7 +128,7 @@ def test_reports(run):
 @settings(max_examples=40)
 @given(runs())
 def test_annotations(run):
-    """Every line is a command of this plugin, and its text holds no control character and no other command."""
+    """Each annotation is one command of this plugin. Its text has no control character and no other command."""
     for line in github.commands(run[0], "."):
         level, place, text = re.fullmatch(r"::(\w+) ([^\n]*?)::(.*)", line).groups()
         assert level in {"error", "warning", "notice"}
@@ -139,7 +139,7 @@ def test_annotations(run):
 @settings(max_examples=40)
 @given(runs(), screens, st.integers(-1, 1))
 def test_summary(run, screen, verbosity):
-    """The lines of the summary, and of the page about a measurement."""
+    """No line of the summary or of an explanation contains a control character or a command."""
     written, verdict, _ = run
     test = written.tests[0]
     packed = pack_verdicts(test.nodeid, Path("a.py"), 0, [verdict], test.vanished)
@@ -155,7 +155,7 @@ def test_summary(run, screen, verbosity):
 @settings(max_examples=40)
 @given(runs(), screens, hostile, hostile)
 def test_changes(run, screen, nodeid, other):
-    """What ``diff`` writes to a terminal and as Markdown, and what ``history`` writes."""
+    """No line that `diff` or `history` writes contains a control character or a command."""
     _, verdict, old = run
     found = changes(
         {Key(nodeid, verdict.name): old, Key(f"{nodeid}1", "model"): old},
@@ -193,12 +193,12 @@ def test_changes(run, screen, nodeid, other):
     ],
 )
 def test_visible(text, shown):
-    """An ordinary name is unchanged; a character that has to be hidden is written as Python's escape for it."""
+    """An ordinary name is shown unchanged. A character that could be a command is shown as Python's escape."""
     assert visible(text) == shown
 
 
 def test_large_amounts():
-    """A limit as large as a limit can be, and a measured value beyond every float, are written in every report."""
+    """Each report shows the largest limit that is allowed, and a value that no float can hold."""
     metrics = {"flops": 10**99, "params": 10**400, "memory_traffic": 1}
     new = Complexity(
         model="Net", inputs=(), execution="shapes", metrics=metrics, modules={"": Module(type="Net", metrics=metrics)}
@@ -207,7 +207,7 @@ def test_large_amounts():
     limits = {"flops": 10**98, "params": 10**100 - 1, "arithmetic_intensity": Fraction(10**100 - 1)}
     verdict = judge(Measurement(name="model", complexity=new), [Budget("here", limits)], Settings(), old, accepts=False)
     written = report(a_test(verdict))
-    # 10^99 is 10^81 E, and 10^400 is 10^382 E; 10^400 is more than 10^350 by 10^50 times, or 10^52 %.
+    # 10^99 is 10^81 E, and 10^400 is 10^382 E. From 10^350 to 10^400 is a growth by 10^52 percent.
     text = markdown_run.text(written)
     assert "1.000e+81 EFLOPs" in text
     assert "1.000e+382 E" in text

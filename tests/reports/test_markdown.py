@@ -1,4 +1,4 @@
-"""The report for pull requests: its content, its maximum size, and the escaping of Markdown."""
+"""The report for pull requests: its contents, its maximum size, and escaping for Markdown."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
 from pytest_flopsbudget.results.complexity import UnknownOperator
 
-#: Limits of GitHub, from https://docs.github.com and https://github.github.com/gfm/.
+#: GitHub's limits, from https://docs.github.com and https://github.github.com/gfm/.
 COMMENT_CHARACTERS = 65_536
 SUMMARY_BYTES = 1024 * 1024
 
 
 class Page(HTMLParser):
-    """The parsed page: the rows of the table, and the details under each title."""
+    """A parsed page: the rows of its table, and the titles and texts of its details."""
 
     def __init__(self, markdown):
         super().__init__(convert_charrefs=True)
@@ -76,7 +76,7 @@ class TestVerdict:
         ]
         found = text(report(*tests))
         assert found.startswith("### ❌ Complexity budgets: 2 of 3 tests over budget\n")
-        # 3 · 3,000 and 2,000.
+        # The sum of the FLOPs: 3 · 3,000 and 2,000.
         assert "4 measurements: 3 over limit, 1 new; 11 kFLOPs counted.\n" in found
 
     def test_within(self):
@@ -89,14 +89,17 @@ class TestVerdict:
     def test_what_else_happened(self):
         run = replace(RUN, stopped=True, errors=("a.json: cannot be written: it is read-only",))
         found = text(report(a_test(measurement(), own_failure=True, outcome="failed"), run=run))
-        assert "1 test failed for a reason of its own." in found
+        assert "1 test failed for a reason other than its budget." in found
         assert "The run stopped before all of its tests ran." in found
         assert "`a.json: cannot be written: it is read-only`" in found
 
 
 class TestTable:
     def test_rows(self):
-        """Failing rows come first, then changed ones, then the rest; each group in the order of the files."""
+        """Failing measurements come first, then changed ones, then the others.
+
+        Each group is in the order of the files.
+        """
         found = page(
             a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
             a_test(
@@ -123,7 +126,7 @@ class TestTable:
 
 class TestDetails:
     def test_why_a_test_fails(self):
-        """The text of the failure is under the test's name."""
+        """The text of a failure is below the name of its test."""
         found = page(a_test(over()))
         assert found.titles == ["tests/test_net.py::test_a"]
         lines = found.behind[0].splitlines()
@@ -143,7 +146,7 @@ class TestDetails:
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
-        """The operators are listed at the test, and the page explains once how to count them."""
+        """With "warn", unknown operators are listed at their test, and the page explains once how to count them."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
         one = measurement(complexity(unknown_operators=unknown), complexity())
         found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))
@@ -153,13 +156,15 @@ class TestDetails:
             assert '@flops_formula("mine::op")' in found.behind[1]
 
     def test_no_longer_measured(self):
-        """A test that no longer measures anything has no row, but is named."""
+        """A test that no longer measures anything has no row, but its lost measurements are named."""
         found = page(a_test(vanished=("student",)))
         assert found.behind == ["in the baseline, but no longer measured: student\n"]
 
     def test_a_test_that_failed_by_itself(self):
         found = page(a_test(measurement(complexity(), complexity()), own_failure=True, outcome="failed"))
-        assert found.behind == ["the test failed for a reason of its own, so its numbers may not be the real ones\n"]
+        assert found.behind == [
+            "the test failed for another reason than its budget, so its numbers may be incomplete\n"
+        ]
 
 
 class TestAdvice:
@@ -179,7 +184,7 @@ class TestAdvice:
         assert "pytest" not in found
 
 
-#: Text that Markdown or HTML could read as markup.
+#: Texts that Markdown or HTML could read as markup.
 HOSTILE = [
     "a|b", "a`b", "``", "`a", "a\\", "a\\|b", "<img src=x onerror=alert(1)>", "</code>", "&amp;", "*a*", "_a_ __b__",
     "[a](b)", "![a](b)", "</summary></details>", "```", "~~~", "# a", "@team", "a\nb", "a\r\n\r\n| b |", "\u202eabc",
@@ -195,7 +200,7 @@ class TestSafety:
     @settings(max_examples=150)
     @pytest.mark.filterwarnings("error")
     def test_ids_are_shown_as_they_are(self, name):
-        """A parameter's id may be any text: it creates no tag and no cell, and every character of it is shown."""
+        """The id of a parameter set may be any text. It creates no tag and no cell, and each character is shown."""
         self.check(name)
 
     @pytest.mark.parametrize("name", HOSTILE)
@@ -214,7 +219,7 @@ class TestSafety:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
-        """The places of limits and the names of modules are escaped too."""
+        """The places of limits are escaped in the details."""
         broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN
@@ -227,7 +232,10 @@ class TestSafety:
 class TestSize:
     @pytest.mark.parametrize(("maximum", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, maximum, limit):
-        """The page is within the limit; failing tests are shown, and a line counts the rows that are left out."""
+        """A page with thousands of tests fits GitHub's limit.
+
+        Failing tests come first, and lines count what is left out.
+        """
         many = [
             a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
         ]
@@ -251,7 +259,7 @@ class TestSize:
         assert Page(made).known <= WRITTEN
 
     def test_the_end_of_a_long_id_is_kept(self):
-        """The end of an id distinguishes tests."""
+        """A long node id keeps its end, which distinguishes tests."""
         nodeid = f"tests/{'deep/' * 100}test_net.py::test[end]"
         (row,) = page(a_test(measurement(), nodeid=nodeid)).rows[1:]
         assert row[1].startswith("…")
@@ -259,7 +267,7 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """The titles are in an HTML block, in which Markdown is not read."""
+    """Titles are escaped for HTML, because Markdown is not read in an HTML block."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
@@ -267,7 +275,7 @@ def test_titles_are_html():
 
 class TestBeyondWork:
     def test_details(self):
-        """A measurement with an estimated time has details: the memory at the peak, and what bounds the time."""
+        """A measurement with an estimated time has details: its memory at the peak, and what bounds its time."""
         one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
         found = page(a_test(measurement(one, one)))
         (behind,) = found.behind
@@ -280,7 +288,7 @@ class TestBeyondWork:
         assert page(a_test(measurement(peaking(), peaking()))).behind == []
 
     def test_a_time_shown_first(self):
-        """The head marks the time as an estimate, and the sign as a lower bound; the total is in FLOPs."""
+        """A time is marked as an estimate in the head, and as a lower bound by the sign. The total is in FLOPs."""
         run = replace(RUN, show="time[A100]")
         found = text(report(a_test(measurement(estimated(), estimated())), run=run))
         assert "| est. time A100 | change |" in found
@@ -293,7 +301,7 @@ class TestBeyondWork:
         assert "what changed in time[A100], by module:" in found.behind[0]
 
     def test_told_once(self):
-        """The details of times in a failure are not repeated at the end."""
+        """If a time is part of a failure, its line is shown once."""
         found = page(a_test(measurement(estimated(memory=500), estimated())))
         assert found.behind[0].count("A100: at least 1.6 us (estimate)") == 1
 

@@ -4,7 +4,7 @@ from pytest_flopsbudget.reports import wording
 
 
 def test_with_signs():
-    """Arrows, and multiplication signs between numbers only."""
+    """The sign -> becomes an arrow, and an x between numbers a multiplication sign. Other letters x stay."""
     assert wording.use_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
 
 
@@ -25,7 +25,7 @@ def test_from_to():
 
 
 def test_update_command():
-    """The node id is quoted if the shell needs it."""
+    """A node id with a blank is quoted for the shell."""
     assert wording.update_command() == "pytest --flops-budget-update"
     assert wording.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
 

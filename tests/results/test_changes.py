@@ -11,7 +11,7 @@ from pytest_flopsbudget.results.changes import Key, changes, differing
 
 
 def side(**tests):
-    """Return the measurements of one side, by test in ``a.py``."""
+    """Return the measurements of one side of a comparison, for tests in ``a.py``."""
     return {Key(f"a.py::{name}", "model"): entry for name, entry in tests.items()}
 
 
@@ -20,7 +20,7 @@ def moved(entries, file):
 
 
 def told(old, new):
-    """Return the kind and node id of each change, preceded by the old node id if the test was renamed."""
+    """Return the kind of each change and its node id, and the old node id of a renamed test."""
     return [
         (change.kind, change.key.nodeid, *([change.old_key.nodeid] if change.old_key else []))
         for change in changes(old, new)
@@ -42,7 +42,7 @@ class TestChanges:
         ]
 
     def test_what_grows_in_one_metric_and_shrinks_in_another_regressed(self):
-        # From 64 FLOPs and 20 parameters to 36 and 12, and one more layer of 100 FLOPs.
+        # From 64 FLOPs and 20 parameters to 36 + 100 FLOPs and 12 parameters.
         assert told(side(t=linear(4)), side(t=linear(3, extra=100))) == [("regressed", "a.py::t")]
 
     def test_a_metric_that_is_no_longer_measured_is_told(self):
@@ -86,7 +86,7 @@ def shown(old, new, width=100, encoding="utf-8"):
 
 class TestInTheTerminal:
     def test_a_regression(self):
-        # 2·2·4² = 64 and 2·2·5² = 100 FLOPs; 20 and 30 parameters.
+        # From 2·2·4² = 64 to 2·2·5² = 100 FLOPs, and from 20 to 30 parameters.
         lines = shown(side(t=linear(4), u=linear(6)), side(t=linear(5), u=linear(6)))
         assert lines[2].split() == ["a.py::t", "64", "FLOPs", "100", "FLOPs", "+56.2%", "+50.0%", "regressed"]
         assert lines[4] == "a.py::t: regressed"

@@ -20,7 +20,10 @@ class TestCompare:
         ("new", "status", "allowed"), [(101, "within", True), (102, "regressed", False), (99, "improved", True)]
     )
     def test_tolerance(self, new, status, allowed):
-        """Growth of one percent of 100 passes, more does not, and lower cost always passes."""
+        """With a tolerance of one percent, growth from 100 to 101 is allowed and to 102 is not.
+
+        A smaller value is allowed.
+        """
         tolerance = {"flops": Tolerance(relative=Fraction(1, 100), absolute=0)}
         comparison = compare(small(100), small(new), tolerance)
         assert comparison == Comparison(status=status, changes=(MetricChange("flops", 100, new, allowed),))
@@ -33,7 +36,7 @@ class TestCompare:
         [(101, 1, "regressed"), (101, 10, "regressed"), (1, 11, "within"), (1, 10, "improved"), (100, 11, "within")],
     )
     def test_several_metrics(self, flops, params, status):
-        """The worst metric decides, in this order: regressed, within, improved."""
+        """Of several metrics, the worst decides the status: "regressed", then "within", then "improved"."""
         old = small(metrics={"flops": 100, "params": 10})
         new = small(metrics={"flops": flops, "params": params})
         tolerance = {"params": Tolerance(Fraction(0), 1)}
@@ -45,7 +48,7 @@ class TestCompare:
         assert [change.metric for change in compare(old, new, {}).changes] == ["flops", "params", "buffer_bytes"]
 
     def test_circumstances(self):
-        """The comparison has changed inputs, execution and direction, and metrics that are no longer measured."""
+        """A comparison names changed inputs, execution and backward, and metrics that are missing now."""
         old = small(metrics={"flops": 1, "params": 7})
         new = small(inputs=("float32[2]",), execution="real", backward=True)
         assert compare(old, new, {}) == Comparison(
@@ -57,18 +60,18 @@ class TestCompare:
         )
 
     def test_new_metric(self):
-        """A metric that the baseline does not have is no growth."""
+        """A metric that the baseline does not have is not a growth."""
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 
     def test_travels(self):
-        """A comparison can be sent between processes as plain data."""
+        """A comparison can be converted to plain data and back."""
         comparison = compare(small(1), small(2**70, inputs=("int64[1]",), execution="real"), {})
         assert msgspec.convert(msgspec.to_builtins(comparison), Comparison) == comparison
 
 
 class TestTimes:
     def test_is_told_once(self):
-        """A time is one change, from 1,400 to 1,600 ns; its parts are listed separately."""
+        """If a part of a time grew, the time is one change, and the part is listed separately."""
         comparison = compare(estimated(), estimated(memory=500), {})
         assert comparison == Comparison(
             status="regressed",
@@ -78,12 +81,12 @@ class TestTimes:
 
     @pytest.mark.parametrize(("memory", "status"), [(440, "within"), (441, "regressed"), (299, "improved")])
     def test_tolerance(self, memory, status):
-        """A tenth of 1,400 ns is 140 ns."""
+        """A tolerance of a tenth allows a time of 1,400 ns to grow by 140 ns."""
         tolerance = {"time": Tolerance(relative=Fraction(1, 10))}
         assert compare(estimated(), estimated(memory=memory), tolerance).status == status
 
     def test_parts_that_make_up_for_each_other(self):
-        """If the parts change and their sum does not, no change is reported, but an update writes the new parts."""
+        """If parts of a time change and their sum does not, there is no change, but the parts are listed."""
         comparison = compare(estimated(), estimated(compute=800, memory=400), {})
         assert (comparison.status, comparison.changes) == ("unchanged", ())
         assert [(part.metric, part.old, part.new) for part in comparison.parts] == [
@@ -101,14 +104,14 @@ class TestTimes:
 
     @pytest.mark.parametrize("asked", [estimated(), timed(5), estimated("T4")])
     def test_what_is_no_longer_asked_for_is_not_missed(self, asked):
-        """A metric that is measured for the first time is no change either."""
+        """A time or latency that only one side has is neither a change nor missing."""
         plain = net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
         assert compare(asked, plain, {}) == Comparison(status="unchanged")
         assert compare(plain, asked, {}) == Comparison(status="unchanged")
         assert compare(estimated(), asked, {}).vanished == ()
 
     def test_the_baseline_behind_it(self):
-        """`before` returns the stored metrics of the baseline, parts included."""
+        """`before` returns the metrics of the baseline, including the parts of times."""
         comparison = compare(estimated(), estimated(memory=500), {})
         assert before(comparison, estimated(memory=500).metrics) == estimated().metrics
         assert before(Comparison(status="new"), estimated().metrics) == {}
@@ -119,18 +122,18 @@ class TestLatency:
         ("now", "status"), [(110, "unchanged"), (111, "regressed"), (91, "unchanged"), (90, "improved")]
     )
     def test_within_a_tenth_it_is_the_same(self, now, status):
-        """From 100 ns, 110 is within a tenth. So is 91, since 91 + 9 reaches 100; 90 is not, since 90 + 9 does not."""
+        """A latency is unchanged within a tenth: from 100 ns, 110 and 91 are unchanged, and 111 and 90 are not."""
         comparison = compare(timed(100), timed(now), {})
         assert comparison.status == status
         assert comparison.steady == (("latency[box]",) if status == "unchanged" else ())
 
     def test_its_own_tolerance(self):
-        """A tolerance of another metric does not apply to latency."""
+        """A tolerance of FLOPs does not apply to a latency; a tolerance of latency does."""
         tolerance = {"latency": Tolerance(absolute=1), "flops": Tolerance(absolute=99)}
         assert compare(timed(100), timed(102), tolerance).changes == (
             MetricChange("latency[box]", 100, 102, allowed=False),
         )
 
     def test_another_machine(self):
-        """A latency of another machine is not compared, and does not count as missing."""
+        """A latency of another machine is neither compared nor missing."""
         assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(status="unchanged")

@@ -9,7 +9,7 @@ from pytest_flopsbudget.results.diff import ModuleChange, ModuleSnapshot, Operat
 
 
 def complexity(own, metric="flops", inputs=("float32[1]",), operators=None):
-    """Build a model from path → self cost, or (self cost, fields of the module); totals include the modules below."""
+    """Build a model from path → self value, or (self value, other fields). Totals include the modules below."""
     own = {path: (value, {}) if isinstance(value, int) else value for path, value in ({"": 0} | own).items()}
     total = {
         path: sum(cost for other, (cost, _) in own.items() if not path or f"{other}.".startswith(f"{path}."))
@@ -59,23 +59,23 @@ def module_changes(old, new):
 
 class TestChanged:
     def test_nothing(self):
-        """Equal models have no differences."""
+        """If two models are equal, there are no changes."""
         same = complexity({"a": 1, "a.b": 2})
         result = diff(same, same)
         assert (result.old, result.new, result.modules, result.operators) == (3, 3, (), ())
 
     def test_only_the_module_itself_is_told(self):
-        """If a part of a module grew, only the part is listed, not the module."""
+        """If a module inside of another one grew, only the inner module is listed."""
         assert module_changes({"a": 1, "a.b": 2, "a.b.c": 3}, {"a": 1, "a.b": 2, "a.b.c": 8}) == [
             changed("a.b.c", 3, 8)
         ]
 
     def test_own_part(self):
-        """A module that grew itself is listed with its self cost."""
+        """If a module itself grew, it is listed with its self values."""
         assert module_changes({"a": 1, "a.b": 2}, {"a": 5, "a.b": 2}) == [changed("a", 1, 5)]
 
     def test_what_changed_comes_along(self):
-        """The change has type, shape and calls before and after."""
+        """A change has the type, shape and number of calls before and after."""
         old = {"conv": (9, {"type": "Conv2d", "shape": "1->1, 3x3", "calls": 1})}
         new = {"conv": (50, {"type": "Conv", "shape": "1->1, 5x5", "calls": 2})}
         (change,) = module_changes(old, new)
@@ -83,60 +83,60 @@ class TestChanged:
         assert change.new == side(50, "Conv", "1->1, 5x5", 2)
 
     def test_order(self):
-        """The largest change comes first, up or down; equal ones follow the natural order."""
+        """The largest change is first, whether it is growth or not. Equal changes are in natural order."""
         old = {"a": 10, "b10": 10, "b9": 10, "c": 100}
         new = {"a": 11, "b10": 12, "b9": 8, "c": 1}
         assert [change.path for change in module_changes(old, new)] == ["c", "b9", "b10", "a"]
 
     def test_parent_without_module(self):
-        """The cost of a module is part of its nearest existing ancestor."""
+        """If the parent of a module is missing, the module counts in its nearest existing ancestor."""
         assert module_changes({"a": 1, "a.b.c": 2}, {"a": 1, "a.b.c": 5}) == [changed("a.b.c", 2, 5)]
 
 
 class TestAddedAndRemoved:
     def test_topmost_only(self):
-        """Of an added subtree, the topmost module is listed, with its total."""
+        """If a subtree was added, only its topmost module is listed, with its total."""
         assert module_changes({"a": 1}, {"a": 1, "head": 2, "head.fc": 3, "head.fc.x": 4}) == [added("head", 9)]
 
     def test_removed(self):
-        """Of a removed subtree, the topmost module is listed, with its total as a loss."""
+        """If a subtree was removed, only its topmost module is listed, with its total as a decrease."""
         assert module_changes({"a": 1, "head": 2, "head.fc": 3}, {"a": 1}) == [removed("head", 5)]
 
     def test_free_modules_are_not_told(self):
-        """Modules without cost did not make the model grow."""
+        """If modules without cost were added or removed, they are not listed."""
         assert module_changes({"a": 1, "drop": 0}, {"a": 1, "relu": 0}) == []
 
 
 class TestRenamed:
     def test_moved_subtree(self):
-        """A subtree that was removed in one place and added unchanged in another is one line."""
+        """A subtree that was removed in one place and added unchanged in another is one line: renamed."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 2}) == [renamed("a", "z", 3)]
 
     def test_changed_on_the_way(self):
-        """A subtree that also changed is listed as removed and added."""
+        """If a subtree moved and also changed, it is listed as removed and as added."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 4}) == [added("z", 5), removed("a", 3)]
 
     def test_into_a_wrapper(self):
-        """Modules that were put into a wrapper are renamed; the wrapper is listed with the cost that it adds."""
+        """Modules that a new wrapper contains are renamed. The wrapper is listed with the cost that it adds."""
         old = {"conv": 4, "fc": 2}
         new = {"net": 1, "net.conv": 4, "net.fc": 2}
         assert module_changes(old, new) == [added("net", 1), renamed("conv", "net.conv", 4), renamed("fc", "net.fc", 2)]
 
     def test_out_of_a_wrapper(self):
-        """Modules that were taken out of a wrapper are renamed."""
+        """Modules that lost their wrapper are renamed. The wrapper is listed as removed."""
         assert module_changes({"net": 1, "net.conv": 4}, {"conv": 4}) == [
             removed("net", 1),
             renamed("net.conv", "conv", 4),
         ]
 
     def test_largest_first(self):
-        """A block that moved as a whole is not split for one of its parts."""
+        """A block that moved is renamed as a whole, even if another module equals one part of it."""
         old = {"a": 2, "b": 1, "b.fc": 2}
         new = {"c": 1, "c.fc": 2}
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
 
     def test_beside_its_old_place_first(self):
-        """Among equal candidates, the one under the same parent is preferred, then the one with the same name."""
+        """Of equal candidates, the one with the same parent is renamed first, then the one with the same name."""
         old = {"x.0": 0, "x.0.attn": 5, "x.1": 0, "x.1.attn": 5, "y": 0, "y.fc": 5}
         new = {"x.0": 0, "x.1": 0, "x.1.self_attn": 5, "y": 0, "z": 0, "z.fc": 5}
         assert module_changes(old, new) == [
@@ -146,7 +146,7 @@ class TestRenamed:
         ]
 
     def test_all_layers(self):
-        """An equal renaming in many layers is one line."""
+        """An equal renaming of many layers is one line."""
         old = {f"l.{i}.attn": 5 for i in range(12)}
         new = {f"l.{i}.self_attn": 5 for i in range(12)}
         assert module_changes(old, new) == [renamed("l.{0-11}.attn", "l.{0-11}.self_attn", 5, count=12)]
@@ -154,25 +154,25 @@ class TestRenamed:
 
 class TestFolding:
     def test_all_layers_are_told_once(self):
-        """Equal changes of all layers are one line with their number and sum."""
+        """An equal change of all layers is one line with their number and sum."""
         old = {f"layers.{i}.{part}": 4 for i in range(32) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old}
         assert module_changes(old, new) == [changed("layers.{0-31}.mlp", 4, 7, count=32)]
 
     def test_other_changes_do_not_part_them(self):
-        """A layer that has a further change is still part of the folded line."""
+        """A layer with one more change is still part of the common line."""
         old = {f"layers.{i}.{part}": 4 for i in range(4) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old} | {"layers.2.attn": 5}
         assert module_changes(old, new) == [changed("layers.{0-3}.mlp", 4, 7, count=4), changed("layers.2.attn", 4, 5)]
 
     def test_differing_change_stands_alone(self):
-        """A layer that changed in another way has a line of its own."""
+        """A layer that changed in another way has a separate line."""
         old = {f"l.{i}": 4 for i in range(5)}
         new = {f"l.{i}": 5 for i in range(5)} | {"l.2": 9}
         assert module_changes(old, new) == [changed("l.2", 4, 9), changed("l.{0-1,3-4}", 4, 5, count=4)]
 
     def test_nested(self):
-        """Several levels are folded, and the folded sum decides the order."""
+        """Several levels are folded into one line. The sum of the line decides the order."""
         old = {f"s.{i}.{j}.x": 1 for i in range(2) for j in range(3)} | {"fc": 1}
         new = dict.fromkeys(old, 2) | {"fc": 6}
         assert module_changes(old, new) == [changed("s.{0-1}.{0-2}.x", 1, 2, count=6), changed("fc", 1, 6)]
@@ -194,7 +194,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 2, 5),)
 
     def test_shared_parameters(self):
-        """A parameter that two children share counts once in their parent, whose self cost is not negative."""
+        """If a parameter that two children share grew, the children are listed, and the parent is not."""
 
         def tied(size):
             values = {"": size, "a": size, "b": size}
@@ -206,7 +206,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 3, 5), changed("b", 3, 5))
 
     def test_peak(self):
-        """A peak is listed at the module that reaches it, not at every module around it."""
+        """A growing peak is listed at the module that reaches it, not at the modules around it."""
 
         def peaks(a, b):
             values = {"": 10, "a": a, "b": b, "c": 10}
@@ -218,7 +218,10 @@ class TestMetrics:
         assert diff(peaks(10, 10), peaks(10, 15), "peak_memory").modules == (changed("b", 10, 15),)
 
     def test_time_of_a_device(self):
-        """The sum of a time's parts, module by module: the head moves 500 ns of bytes instead of 300."""
+        """The time of a module is the sum of its parts.
+
+        The head's memory part grows from 300 to 500 ns, and its time from 400 to 600 ns.
+        """
         result = diff(estimated(), estimated(memory=500), "time[A100]")
         assert (result.old, result.new) == (1400, 1600)
         (found,) = result.modules
@@ -227,7 +230,7 @@ class TestMetrics:
 
     @pytest.mark.parametrize("metric", ["depth", "peak_memory", "latency[box]"])
     def test_what_the_modules_of_one_side_lack(self, metric):
-        """If the modules of one side lack the metric, no module is listed, instead of all modules as new."""
+        """If the modules of one side do not have the metric, no module is listed."""
         old, new = (replace(net({"flops": 1}), metrics={metric: value}) for value in (2, 3))
         modules = {"": replace(new[""], metrics={metric: 3})}
         assert diff(old, replace(new, modules=modules), metric).modules == ()
@@ -238,7 +241,7 @@ class TestMetrics:
             diff(one, one, "arithmetic_intensity")
 
     def test_moved_modules_whose_baseline_lacks_a_metric(self):
-        """Moved modules are recognized by the metrics that both sides have."""
+        """A moved module is recognized by the metrics that both sides have."""
         old = net({"flops": 7, "params": 3})
         new = net({"flops": 7, "params": 3, "activations": 5})
         stem = new.modules["stem"]
@@ -248,14 +251,14 @@ class TestMetrics:
 
     @pytest.mark.parametrize("metric", ["params", "flop"])
     def test_not_measured(self, metric):
-        """An unknown metric and one that was not measured raise a KeyError with the metric's name."""
+        """A metric that does not exist or was not measured raises a KeyError with its name."""
         with pytest.raises(KeyError, match=metric):
             diff(complexity({}), complexity({}), metric)
 
 
 class TestOperators:
     def test_changes(self):
-        """Operators that were added, removed or changed are listed, the largest change first."""
+        """Operators that were added, removed or changed are listed, with the largest change first."""
         old = {"aten.mm": (3, 30), "aten.bmm": (1, 100), "aten.dot": (1, 1), "aten.mv": (1, 7)}
         new = {"aten.mm": (4, 40), "aten.convolution": (1, 60), "aten.dot": (1, 1), "aten.mv": (2, 7)}
 
@@ -271,14 +274,14 @@ class TestOperators:
         )
 
     def test_other_metric(self):
-        """Operators have no parameters, so no operator is listed for these."""
+        """Operators have no parameters, so no operator is listed for params."""
         old = complexity({"a": 1}, "params", operators={"aten.mm": Operator(calls=1, metrics={"flops": 1})})
         assert diff(old, complexity({"a": 2}, "params"), "params").operators == ()
 
 
 class TestInputs:
     def test_changed(self):
-        """The difference has changed inputs, and no equal ones."""
+        """If the inputs changed, the diff has both; otherwise it has None."""
         old, new = complexity({}, inputs=("a",)), complexity({}, inputs=("a", "b"))
         assert diff(old, new).inputs_changed == (("a",), ("a", "b"))
         assert diff(old, old).inputs_changed is None
@@ -296,7 +299,7 @@ class TestShapeChange:
         ],
     )
     def test_parts(self, old, new, expected):
-        """Only the parts that differ are returned, if both shapes have the same number of parts."""
+        """If both shapes have as many parts, `shape_change` returns the parts that differ."""
         assert shape_change(old, new) == expected
 
 
@@ -305,7 +308,7 @@ names = st.sampled_from(["0", "1", "2", "a", "b"])
 
 @st.composite
 def models(draw):
-    """A model in which every module has its parents."""
+    """Draw a model in which each module has all its parents."""
     leaves = draw(st.lists(st.lists(names, min_size=1, max_size=3), max_size=6))
     paths = {".".join(leaf[:depth]) for leaf in leaves for depth in range(1, len(leaf) + 1)}
     return complexity({path: draw(st.integers(0, 3)) for path in sorted(paths)})
@@ -314,13 +317,13 @@ def models(draw):
 class TestProperties:
     @given(models(), models())
     def test_changes_add_up(self, old, new):
-        """The changes of the modules add up to the change of the model."""
+        """The changes of all modules add up to the change of the model."""
         result = diff(old, new)
         assert sum(change.change for change in result.modules) == result.new - result.old
 
     @given(models(), models())
     def test_reversed(self, old, new):
-        """In the reverse direction, added modules are removed ones, and all sums have the opposite sign."""
+        """If old and new are exchanged, each change has the opposite sign."""
         there, back = diff(old, new).modules, diff(new, old).modules
         assert sum(change.change for change in there) == -sum(change.change for change in back)
         changes_there = {(change.path, change.change) for change in there if change.kind == "changed"}
@@ -333,7 +336,7 @@ class TestProperties:
 
 
 def test_large_model():
-    """Of 20,000 changed modules, half of which moved, each one is listed once."""
+    """Of 20,000 modules, half were renamed and half grew by one; each is counted once."""
 
     def large(name, growth):
         moved = {f"layers.{i}.{name}.{j}": 5 for i in range(500) for j in range(20)}

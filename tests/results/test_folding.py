@@ -15,7 +15,7 @@ def modules_at(*paths):
 
 
 def flattened(tree, path=""):
-    """Return path → module, from a tree of (module or None, name → subtree)."""
+    """Return path → module for a tree. A tree is (module or None, {name: subtree})."""
     here, children = tree
     modules = {path: here} if here else {}
     for name, child in children.items():
@@ -32,7 +32,7 @@ contents = st.none() | st.builds(
 
 
 def families(subtrees):
-    """Children with any names, or equal children with numbers as names, of which one may differ."""
+    """Draw children with any names, or equal children whose names are numbers, or both."""
     mixed = st.dictionaries(numbers | odd_names | any_names, subtrees, max_size=4)
     equal = st.builds(dict.fromkeys, st.sets(numbers, min_size=2, max_size=6), subtrees)
     return mixed | equal | st.builds(dict.__or__, equal, mixed)
@@ -43,16 +43,16 @@ trees = st.recursive(st.tuples(contents, st.just({})), lambda subtrees: st.tuple
 
 class TestFold:
     def test_equal_siblings_share_an_entry(self):
-        """Equal siblings with numbers as names become one entry."""
+        """Equal siblings whose names are numbers become one entry."""
         assert fold(modules_at("0", "1", "2")) == modules_at("{0-2}")
 
     def test_differing_sibling_stands_alone(self):
-        """A sibling that differs has a separate entry, at its position."""
+        """A sibling that differs has its own entry, at its place in the order."""
         modules = modules_at(*(f"layers.{i}" for i in range(8))) | {"layers.5": module(flops=7)}
         assert list(fold(modules).items()) == [("layers.{0-4,6-7}", module()), ("layers.5", module(flops=7))]
 
     def test_gaps(self):
-        """Numbers of equal siblings need not be consecutive."""
+        """Equal siblings become one entry, even if their numbers are not consecutive."""
         modules = {"0": module(1), "1": module(2), "2": module(1), "3": module(2)}
         assert fold(modules) == {"{0,2}": module(1), "{1,3}": module(2)}
 
@@ -71,32 +71,35 @@ class TestFold:
         ],
     )
     def test_every_field_counts(self, other):
-        """Modules that differ in a single field are not folded."""
+        """Modules with a difference in any field do not become one entry."""
         modules = {"0": module(flops=1), "1": other}
         assert fold(modules) == modules
 
     def test_whole_subtrees_are_compared(self):
-        """A difference at a lower level keeps the blocks apart; equal modules inside each block are folded."""
+        """Blocks with a difference at a lower level stay separate.
+
+        Equal modules inside of each block become one entry.
+        """
         modules = modules_at("0.a.0", "0.a.1", "1.a.0", "1.a.1", "2.a.0", "2.a.1") | {"1.a.1": module(9)}
         expected = modules_at("{0,2}.a.{0-1}", "1.a.0") | {"1.a.1": module(9)}
         assert fold(modules) == expected
 
     def test_nested(self):
-        """All levels are folded."""
+        """Equal siblings become one entry at each level."""
         modules = modules_at(*(f"stages.{i}.{j}.conv" for i in range(3) for j in range(2)))
         assert fold(modules) == modules_at("stages.{0-2}.{0-1}.conv")
 
     @pytest.mark.parametrize("names", [("a", "b"), ("01", "02"), ("-1", "-2"), ("²", "³"), ("٣", "٤")])
     def test_other_names_do_not_fold(self, names):
-        """Only numbers in Python's notation are folded."""
+        """Siblings become one entry only if their names are decimal numbers as Python writes them."""
         assert fold(modules_at(*names)) == modules_at(*names)
 
     def test_names_like_segments_are_escaped(self):
-        """A name that looks like a folded or escaped one gets a backslash in front."""
+        """A name that looks like several siblings, or begins with a backslash, gets a backslash in front."""
         assert fold(modules_at("{0-1}", "\\a", "a{0-1}")) == modules_at("\\{0-1}", "\\\\a", "a{0-1}")
 
     def test_natural_order_whatever_the_input_order(self):
-        """Layer 2 comes before layer 10, and a module before its parts, in any order of the input."""
+        """Layer 2 is before layer 10, and a module is before its children, whatever the order of the input is."""
         paths = ["", "a", "a.x", "b2", "b10", "b10.z", "c.2", "c.10"]
         modules = {path: module(flops=index) for index, path in enumerate(paths)}
         assert list(fold({path: modules[path] for path in reversed(paths)})) == paths
@@ -106,7 +109,7 @@ class TestFold:
         assert fold({}) == {}
 
     def test_large_model(self):
-        """20,000 different modules are unchanged."""
+        """Folding 20,000 different modules changes nothing."""
         modules = {f"layers.{i}.block.{j}.fc": module(i * 20 + j) for i in range(1000) for j in range(20)}
         assert fold(modules) == modules
 
@@ -114,7 +117,7 @@ class TestFold:
 class TestUnfold:
     @given(trees)
     def test_inverse(self, tree):
-        """Unfolding returns exactly the folded modules."""
+        """`unfold` returns exactly the modules that `fold` got."""
         modules = flattened(tree)
         assert unfold(fold(modules)) == modules
 
@@ -127,7 +130,7 @@ class TestUnfold:
         assert fold(unfold(fold(modules))) == fold(modules)
 
     def test_ranges(self):
-        """Ranges and single numbers are unfolded in natural order."""
+        """`unfold` reads ranges and single numbers."""
         assert list(unfold(modules_at("l.{0-2,9-10}.x", "l.3.x"))) == [f"l.{i}.x" for i in (0, 1, 2, 3, 9, 10)]
 
     @pytest.mark.parametrize(
@@ -135,32 +138,32 @@ class TestUnfold:
         ["{", "{}", "{a}", "{0-}", "{-3}", "{3-1}", "{0-4,4}", "{2,1}", "{01-3}", "{0--3}", "{0-1", "{0-1}x", "{1, 2}"],
     )
     def test_malformed(self, segment):
-        """A segment that begins with a brace and is no list of rising numbers is refused."""
+        """A name that begins with a brace and is not a list of rising numbers is an error."""
         with pytest.raises(ValueError, match="no list of rising numbers"):
             unfold(modules_at(f"a.{segment}.b"))
 
     def test_overlap(self):
-        """If two entries cover one path, the message names the path."""
+        """If two entries contain the same path, an error names this path."""
         with pytest.raises(ValueError, match=r"'l\.3' names 'l\.3', which another entry names too"):
             unfold(modules_at("l.{0-4}", "l.3"))
 
     @pytest.mark.parametrize("path", ["{0-99999999999}", "{0-999}.{0-999}.{0-999}"])
     def test_slip_does_not_eat_the_memory(self, path):
-        """A range with more modules than any model has is refused before the modules are created."""
+        """A range with more modules than any model has is an error before any module is created."""
         with pytest.raises(ValueError, match="more than 1,000,000"):
             unfold(modules_at(path))
 
 
 class TestNaturalKey:
     def test_numbers_compare_as_numbers(self):
-        """Digits in a name are compared as a number; names with equal numbers still have a fixed order."""
+        """Digits in a name are compared as a number. Names with equal numbers still have a fixed order."""
         names = ["", "01", "1", "2", "10", "9" * 5000, "a", "a.b", "a1", "a1b", "a2", "a10", "b"]
         backwards = names[::-1]
         assert sorted(backwards, key=natural_key) == names
 
     @given(st.lists(any_names | odd_names | numbers, unique=True))
     def test_total(self, names):
-        """Any two different names have different keys."""
+        """Different names have different keys."""
         assert len({natural_key(name) for name in names}) == len(names)
         backwards = names[::-1]
         assert sorted(names, key=natural_key) == sorted(backwards, key=natural_key)
@@ -179,13 +182,13 @@ class TestWriteSegment:
         ],
     )
     def test_forms(self, names, written):
-        """Consecutive numbers are a range, other numbers are listed, and a single name is written as it is."""
+        """Consecutive numbers become a range, other numbers a list, and a single name stays."""
         assert write_segment(names) == written
 
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Subtrees have one number if all modules in them are equal, at any path and in any tree."""
+        """Two subtrees have the same number if all their modules are equal, in one tree or in several."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -196,7 +199,7 @@ class TestIdentities:
 
 class TestWithoutPeaks:
     def test_all_else_stays(self):
-        """If no module has peaks, the same mapping is returned."""
+        """`without_peaks` removes the peaks only. If there are none, it returns the same mapping."""
         plain = modules_at("0", "1")
         assert without_peaks(plain) is plain
         peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}

@@ -1,4 +1,4 @@
-"""Which entries a measurement is compared with, and whether they are of another model."""
+"""Which entries are neighbours of a measurement, and whether an entry is of another model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TESTS = {
 
 
 class TestNeighbours:
-    """Neighbours are the same measurement of other parameter sets, and other measurements of the test."""
+    """Neighbours are the same measurement of other parameter sets, and other measurements of the same test."""
 
     @pytest.mark.parametrize(
         ("test_id", "name", "found"),
@@ -34,12 +34,12 @@ class TestNeighbours:
         assert find_neighbours(TESTS, test_id, name)().keys() == found
 
     def test_none(self):
-        """The id of a test without parameters belongs to one model."""
+        """A test without parameters has no neighbours."""
         assert find_neighbours(TESTS, "test_net", "model") is None
 
 
 class TestAnotherModel:
-    """The class, types, shapes and sizes of modules tell models apart, and nothing else does."""
+    """Two models are different if their class, or the types, shapes or sizes of their modules differ."""
 
     @pytest.mark.parametrize(
         ("other", "another"),
@@ -55,19 +55,19 @@ class TestAnotherModel:
         assert is_another_model(linear(4), other) is another
 
     def test_renamed_module(self):
-        """The names of modules and their order make no difference."""
+        """If only names and order of modules differ, the model is the same."""
         root, layer = linear(4).modules.values()
         assert not is_another_model(linear(4), replace(linear(4), modules={"new": layer, "": root}))
 
     def test_metric_that_an_old_baseline_lacks(self):
-        """A baseline without param_bytes is compared by the other sizes."""
+        """If a baseline does not have param_bytes, the other sizes are compared."""
         metrics = {"flops": 64, "params": 20}
         modules = {path: replace(module, metrics=metrics) for path, module in linear(4).modules.items()}
         assert not is_another_model(replace(linear(4), metrics=metrics, modules=modules), linear(4))
 
 
 class TestComparison:
-    """The comparison with the entry of an id that moved."""
+    """How a measurement is compared with its entry if ids may have moved."""
 
     def compared(self, old, new, **neighbours):
         return compare(old, new, {}, lambda: neighbours)
@@ -90,11 +90,11 @@ class TestComparison:
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("changed", True, ("second",))
 
     def test_equal(self):
-        """Nothing is said about an equal cost."""
+        """If the cost is equal, the comparison says nothing about other models or ids."""
         comparison = self.compared(linear(4), linear(4), second=linear(4))
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("unchanged", False, ())
 
     def test_ids_of_equal_cost(self):
-        """Input, model and each metric are equal."""
+        """An id of equal cost has the same input, the same model and an equal value in each metric."""
         found = ids_of_equal_cost(linear(4), {"a": linear(4), "b": linear(4, extra=1), "c": linear(4, model="Other")})
         assert found == ("a",)

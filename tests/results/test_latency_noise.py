@@ -14,7 +14,7 @@ from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_la
 class TestUnjudged:
     @pytest.mark.parametrize("spread", [0, 1, 100])
     def test_a_spread_within_the_tolerance(self, spread):
-        """By default the tolerance is a tenth: 100 of 1,000 ns."""
+        """By default, a spread of up to a tenth is not noisy: 100 of 1,000 ns."""
         assert find_noisy_latency(timed(1000, spread), {}) == ()
 
     def test_a_wider_one(self):
@@ -31,7 +31,7 @@ class TestUnjudged:
         ],
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
-        """Only the tolerance of the latency applies; of its two allowances, the larger one."""
+        """Only the tolerance of latency decides what is noisy. If it has two allowances, the larger one does."""
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
@@ -40,24 +40,24 @@ class TestUnjudged:
 
 
 def test_without_metrics():
-    """All other metrics stay, and the modules too."""
+    """`without_metrics` removes only these metrics."""
     assert without_metrics(timed(5), {"latency[box]"}).metrics == {"flops": 2500, "params": 15}
     assert without_metrics(timed(5), ()) == timed(5)
 
 
 class TestKept:
     def test_of_another_machine(self):
-        """The latency of another machine is kept beside the new one."""
+        """The baseline keeps the latency of another machine, together with the new one."""
         kept = keep_latencies(timed(5, machine="box"), timed(9, machine="other"))
         assert kept.metrics == {"flops": 2500, "params": 15, "latency[box]": 5, "latency[other]": 9}
 
     def test_of_this_machine(self):
-        """The new latency replaces the old one; if none was measured, the old one is kept."""
+        """A new latency replaces the old one. If none was measured, the baseline keeps the old one."""
         assert keep_latencies(timed(5), timed(9)).metrics["latency[box]"] == 5
         assert keep_latencies(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
 
     def test_times_of_devices_that_nobody_asks_for_any_more_go(self):
-        """An entry is one measurement. Only latencies may come from several, since each machine measures its own."""
+        """If a baseline has estimated times that a run does not have, they are removed. Latencies are kept."""
         old = net({"flops": 1, "compute_time[T4]": 3})
         assert keep_latencies(net({"flops": 1}), old).metrics == {"flops": 1}
 

@@ -1,4 +1,4 @@
-"""Check measurements against limits."""
+"""Compare measurements with limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pytest_flopsbudget.results.limits import (
 
 
 def complexity(flops=1_000, params=100, modules=None):
-    """Build a model from its totals, and path → FLOPs of its modules."""
+    """Build a model from its totals and from the FLOPs of its modules."""
     paths = {"": flops} | (modules or {})
     return Complexity(
         model="Net",
@@ -55,19 +55,19 @@ def limited_modules(**patterns):
 
 class TestMerge:
     def test_the_closest_wins_metric_by_metric(self):
-        """The closest budget replaces the limits of its metrics only; each limit keeps its place."""
+        """For each metric, the limit of the closest budget applies. Each limit names its own budget."""
         far = Budget("far", limits={"flops": 1, "params": 2})
         near = Budget("near", limits={"flops": 3})
         assert merge_budgets([far, near]) == EffectiveLimits({"params": Limit(2, "far"), "flops": Limit(3, "near")})
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
-        """A closer limit on FLOPs or MACs replaces a farther one on the other, even if it allows more."""
+        """A closer limit on FLOPs replaces a farther one on MACs, and the other way round, even if it allows more."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 
     def test_other_work_and_the_total_are_quantities_of_their_own(self):
-        """A closer limit on one of these metrics does not replace farther limits on the others."""
+        """A closer limit on `total_flops` does not replace farther limits on `flops` or `other_flops`."""
         far = Budget("far", limits={"flops": 1, "other_flops": 2, "total_flops": 3})
         near = Budget("near", limits={"total_flops": 4})
         assert merge_budgets([far, near]) == EffectiveLimits(
@@ -75,12 +75,12 @@ class TestMerge:
         )
 
     def test_both_units_of_one_budget_hold(self):
-        """Limits on both FLOPs and MACs in one budget both apply, and both replace farther ones."""
+        """If one budget limits FLOPs and MACs, both limits apply, and both replace farther ones."""
         budgets = [Budget("far", limits={"flops": 9}), Budget("near", limits={"flops": 1, "macs": 2})]
         assert merge_budgets(budgets) == EffectiveLimits({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
 
     def test_modules_are_merged_by_pattern(self):
-        """Limits of equal patterns replace each other metric by metric; limits of different patterns all apply."""
+        """A closer limit replaces a farther one only if pattern and metric are equal."""
         far = Budget("far", modules={"a": {"flops": 1, "params": 2}, "b": {"flops": 3}})
         near = Budget("near", modules={"a": {"macs": 4}, "b*": {"flops": 5}})
         assert merge_budgets([far, near]).modules == {
@@ -95,7 +95,7 @@ class TestMerge:
 
 class TestToleranceFor:
     def test_the_closest_wins_metric_by_metric(self):
-        """For each metric, the tolerance of the closest budget applies; without any, that of the settings."""
+        """For each metric, the tolerance of the closest budget applies, or else that of the settings."""
         settings = Settings()
         far = Budget("far", tolerance={"flops": Tolerance(absolute=1), "params": Tolerance(absolute=2)})
         near = Budget("near", tolerance={"flops": Tolerance(absolute=3)})
@@ -111,18 +111,18 @@ class TestCheck:
         assert check_limits(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
 
     def test_one_more_is_a_violation(self):
-        """Values are compared exactly, even where floats cannot distinguish them."""
+        """Values and limits are compared as exact integers, even if floats could not distinguish them."""
         (violation,) = check_limits(complexity(flops=10**20 + 1), limited(flops=10**20))
         assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
         assert violation.excess == 1
 
     def test_macs_are_half_the_flops(self):
-        """A limit on MACs is compared with half of the counted FLOPs."""
+        """A limit on MACs is compared with half of the FLOPs."""
         (violation,) = check_limits(complexity(flops=1_000), limited(macs=499))
         assert (violation.metric, violation.measured, violation.limit) == ("macs", 500, 499)
 
     def test_the_total_is_flops_and_other_flops(self):
-        """A limit on the total is compared with the sum, which is not stored."""
+        """A limit on `total_flops` is compared with the sum of `flops` and `other_flops`."""
         measured = msgspec.structs.replace(complexity(), metrics={"flops": 1_000, "other_flops": 300})
         assert check_limits(measured, limited(total_flops=1_300, other_flops=300)) == []
         (violation,) = check_limits(measured, limited(total_flops=1_299))
@@ -130,7 +130,7 @@ class TestCheck:
         assert largest_share(measured, limited(total_flops=2_600)).used == 0.5
 
     def test_the_total_of_a_module(self):
-        """The total of each module is compared with the limit."""
+        """A limit on `total_flops` of modules is compared with the sum for each module."""
         modules = {
             path: Module(type="M", calls=1, metrics={"flops": flops, "other_flops": other})
             for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))
@@ -140,12 +140,12 @@ class TestCheck:
         assert [(one.module, one.measured) for one in found] == [("a", 4), ("b", 4)]
 
     def test_the_total_of_what_was_measured_in_part(self):
-        """An older result has FLOPs only, so its total is unknown, which is reported."""
+        """If only one part of `total_flops` was measured, a limit on the sum is reported as unmeasured."""
         found = check_limits(complexity(), limited(total_flops=10_000))
         assert found == [Unmeasured(metric="total_flops", module=None, source="here")]
 
     def test_violations_are_in_the_order_of_the_metrics(self):
-        """Violations are in the order of the table of metrics, not of the limits."""
+        """Violations have the order of the table of metrics."""
         assert [one.metric for one in check_limits(complexity(), limited(params=1, macs=1, flops=1))] == [
             "flops",
             "macs",
@@ -153,13 +153,13 @@ class TestCheck:
         ]
 
     def test_a_pattern_limits_every_module_that_matches(self):
-        """A wildcard matches dots too, and each matching module is checked separately."""
+        """A pattern limits each module that matches it, and its wildcards also match dots."""
         measured = complexity(modules={"layer4": 30, "layer4.0": 20, "layer4.1": 10, "head": 40})
         found = check_limits(measured, limited_modules(**{"layer4*": 15}))
         assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
 
     def test_wildcards_are_about_what_is_inside_the_model(self):
-        """A star matches modules inside the model; the empty path matches the model itself."""
+        """A star matches all modules inside of the model. The empty path matches the model itself."""
         measured = complexity(flops=50, modules={"a": 10})
         assert check_limits(measured, limited_modules(**{"*": 20})) == []
         assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
@@ -170,13 +170,13 @@ class TestCheck:
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
     def test_what_was_not_measured_of_modules_is_told_once(self):
-        """The pattern is reported once, not once for each of its modules."""
+        """If a limited metric was not measured for modules, the pattern is reported once."""
         measured = complexity(modules={"a.0": 1, "a.1": 1})
         found = check_limits(measured, EffectiveLimits({}, {"a.*": {"params": Limit(1, "here")}}))
         assert found == [Unmeasured(metric="params", module="a.*", source="here")]
 
     def test_findings_travel_as_plain_data(self):
-        """A violation can be sent to the controller as plain data, with integers beyond 64 bits."""
+        """Violations can be converted to plain data and back, even with integers beyond 64 bits."""
         found = check_limits(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
         assert msgspec.convert(msgspec.to_builtins(found), list[Violation | Unmeasured]) == found
 
@@ -187,60 +187,60 @@ class TestUnmatched:
         assert found == UnmatchedPattern(pattern="layr4", source="here", near=("layer4",))
 
     def test_finds_a_module_by_its_own_name(self):
-        """Users often write only the last part of a path; the message names the first three modules with that part."""
+        """If a pattern is only the last part of paths, the message suggests the first three modules with this part."""
         modules = {f"model.layers.{n}.self_attn.q_proj": 1 for n in range(5)}
         (found,) = find_unmatched(complexity(modules=modules), limited_modules(q_proj=1))
         assert found.near == tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(3))
 
     def test_is_told_for_each_place(self):
-        """If two places have the same pattern, both are reported."""
+        """If two budgets have the same pattern that matches nothing, both are reported."""
         effective = merge_budgets(
             [Budget("far", modules={"x": {"params": 1}}), Budget("near", modules={"x": {"flops": 1}})]
         )
         assert [one.source for one in find_unmatched(complexity(), effective)] == ["far", "near"]
 
     def test_is_empty_where_every_pattern_matches(self):
-        """Patterns that match are not reported, including the empty pattern, which matches the model itself."""
+        """A pattern that matches is not reported. The empty pattern matches the model itself."""
         assert find_unmatched(complexity(modules={"a.b": 1}), limited_modules(**{"a*": 1, "": 1, "?.b": 1})) == []
 
 
 class TestShare:
     def test_is_the_tightest(self):
-        """Of 1000/4000 and 100/200, the latter is the larger share."""
+        """The share with the largest value is returned: 100/200 and not 1000/4000."""
         found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
         assert found.used == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
-        """Without a limit on a measured metric there is no share."""
+        """If no limited metric was measured, there is no share."""
         assert largest_share(complexity(), limited()) is None
         assert largest_share(complexity(), limited(buffer_bytes=1)) is None
 
     @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
     def test_of_a_limit_of_zero(self, params, expected):
-        """Of a limit of 0, a value of 0 uses nothing, and any other value uses infinitely much."""
+        """Of the limit 0, the value 0 uses all, and any other value uses infinitely much."""
         assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):
-        """FLOPs and MACs of one model have equal shares: 1000/2000 and 500/1000."""
+        """If two shares are equal, the first metric of the table is returned."""
         assert largest_share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
 
 
 class TestDevices:
     def test_closest_wins_device_by_device(self):
-        """A closer limit for one device does not replace a farther limit for another device."""
+        """A closer limit on the time of one device does not replace a farther one for another device."""
         far = Budget("far", limits={"time[A100]": 1, "time[T4]": 2})
         near = Budget("near", limits={"time[T4]": 3})
         assert merge_budgets([far, near]).limits == {"time[A100]": Limit(1, "far"), "time[T4]": Limit(3, "near")}
 
     def test_a_time_is_held_as_a_whole(self):
-        """900 + 300 + 200 ns are over 1,399 ns and within 1,400 ns."""
+        """A limit on a time is compared with the sum of its parts: 900 + 300 + 200 = 1,400 ns."""
         assert check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1400, "here")})) == []
         (found,) = check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1399, "here")}))
         assert (found.metric, found.measured, found.excess) == ("time[A100]", 1400, 1)
 
     def test_of_modules(self):
-        """The stem takes 1,000 ns, the head 400."""
+        """A limit on the time of modules is compared with each module: the stem has 1,000 ns, and the head 400 ns."""
         found = check_limits(estimated(), EffectiveLimits({}, {"*": {"time[A100]": Limit(400, "here")}}))
         assert [(one.module, one.measured) for one in found] == [("stem", 1000)]
 
@@ -249,7 +249,7 @@ class TestDevices:
         assert found == [Unmeasured(metric="time[T4]", module=None, source="here")]
 
     def test_what_has_to_be_estimated(self):
-        """The devices are those of all limits in all budgets: limits of the model, of modules and of phases."""
+        """The devices in the limits of models, modules and phases are found, in all budgets."""
         budgets = [
             Budget("a", limits={"time[T4]": 1, "flops": 1}),
             Budget("b", modules={"x": {"memory_time[A100]": 1}}, phases={"backward": {"time[L4]": 1}}),
@@ -269,7 +269,7 @@ class TestLatency:
         assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
-        """A limit on latency without a measurement is reported."""
+        """A limit on latency is reported if latency was not measured."""
         assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]
@@ -288,7 +288,7 @@ class TestLatency:
         ],
     )
     def test_who_asks_for_it(self, budgets, expected):
-        """A limit, or a tolerance under the key "latency", requests timing, in any of the budgets."""
+        """Timing is requested by a limit on latency, or by a tolerance for latency, in any of the budgets."""
         assert expected == asks_for_latency(budgets)
 
     def test_left_out(self):
@@ -298,14 +298,14 @@ class TestLatency:
 
 
 class TestRatios:
-    #: 36 FLOPs over 8 bytes: 4.5 FLOPs a byte.
+    #: 36 FLOPs divided by 8 bytes: 4.5 FLOPs per byte.
     NET = net({"flops": 30, "other_flops": 6, "memory_traffic": 8}, {"flops": 0, "other_flops": 0, "memory_traffic": 0})
 
     def limited(self, bound):
         return merge_budgets([Budget("here", limits={"arithmetic_intensity": bound})])
 
     def test_a_limit_is_the_least(self):
-        """A limit on a ratio is a minimum, and a value equal to it passes."""
+        """A limit on a ratio is a minimum. A value that is equal to it passes."""
         assert check_limits(self.NET, self.limited(Fraction(9, 2))) == []
         assert check_limits(self.NET, self.limited(0)) == []
         (found,) = check_limits(self.NET, self.limited(Fraction(45001, 10000)))
@@ -314,18 +314,18 @@ class TestRatios:
         assert found.excess == Fraction(1, 10000)
 
     def test_share(self):
-        """Of 4.5, a minimum of 9 uses 9/4.5 = 2, and a minimum of 3 uses two thirds."""
+        """The share of a minimum is the minimum divided by the value: 9/4.5 = 2, and 3/4.5 = 2/3."""
         assert largest_share(self.NET, self.limited(9)).used == 2
         assert largest_share(self.NET, self.limited(3)).used == Fraction(2, 3)
         assert largest_share(self.NET, self.limited(0)).used == 0
 
     def test_modules_that_move_nothing(self):
-        """A module that moves no bytes has no ratio that could be too small."""
+        """A module that moves no bytes has no ratio, so it breaks no limit on the ratio."""
         effective = merge_budgets([Budget("here", modules={"*": {"arithmetic_intensity": 5}})])
         assert [(one.module, one.measured) for one in check_limits(self.NET, effective)] == [("stem", Ratio(9, 2))]
 
     def test_travels(self):
-        """Ratios are sent to other processes and files exactly."""
+        """A ratio in a limit is written to JSON and read exactly."""
         effective = self.limited(Fraction(1, 3))
         assert msgspec.json.decode(msgspec.json.encode(effective), type=EffectiveLimits) == effective
         assert effective.limits["arithmetic_intensity"].bound == Fraction(1, 3)
@@ -335,7 +335,7 @@ class TestRatios:
 
 
 def test_imports_neither_torch_nor_pytest():
-    """Results are plain data."""
+    """Importing the limits loads neither torch nor pytest."""
     import subprocess
     import sys
 

@@ -25,7 +25,7 @@ def joined(*reports):
 class TestMerged:
     @given(st.sets(st.integers(0, 3)).map(chosen), st.data())
     def test_any_partition_of_a_run_merges_to_the_whole(self, tests, data):
-        """Merge any partition of a run, in any order and with empty shards: the result is equal byte for byte."""
+        """However the tests of a run are split into shards, merging the shards gives the report of the whole run."""
         shards = data.draw(st.integers(1, 4))
         places = [data.draw(st.integers(0, shards - 1)) for _ in tests]
         parts = []
@@ -96,7 +96,7 @@ class TestFails:
         assert not fails(report(exit_status=5))
 
     def test_a_test_that_measured_nothing_failed(self):
-        """Only the exit status shows that such a test failed."""
+        """A run with exit status 1 failed, even if no test in its report failed."""
         assert fails(report(OK, exit_status=1))
 
     def test_which_tests_failed(self):

@@ -1,4 +1,4 @@
-"""The module tree: equal siblings as one group, the self values of each group, and the most expensive groups."""
+"""The module tree: equal siblings are one group. Each group has self values, and can be ranked by its cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestTree:
         assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
-        """Self values exclude the modules below: each block adds 10 numbers; the list of blocks does nothing."""
+        """A block's self values do not include its children: it adds 10 numbers. The list of blocks does nothing."""
         found = by_path(build_module_tree(blocks()))
         assert found["layers.{0-1}"].self_metrics["flops"] == 0
         assert found["layers.{0-1}"].self_metrics["other_flops"] == 2 * 10
@@ -36,25 +36,25 @@ class TestTree:
 
     @given(complexities())
     def test_of_anything(self, measured):
-        """In any tree, every module is counted once, and no value is negative."""
+        """In the tree of any measurement, each module is counted once, and no self value is negative."""
         groups = walk(build_module_tree(measured))
         assert sum(group.count for group in groups) == len({"", *measured.modules})
         assert all(value >= 0 for group in groups for value in group.self_metrics.values())
 
     def test_adds_up(self):
-        """The self values of all groups add up to the total of the model."""
+        """The self values of all groups add up to the totals of the model."""
         groups = walk(build_module_tree(blocks()))
         for key in ("flops", "other_flops", "memory_traffic", "launches", "memory_time[chip]"):
             assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
 
     def test_a_shared_parameter(self):
-        """Two children share a parameter, so their sum exceeds their parent's; its self value is 0, not negative."""
+        """If two children share a parameter, the self value of their parent is 0, and not negative."""
         shared = leaf("Embedding", params=30)
         measured = complexity({"": leaf("Net", params=30), "a": shared, "b": shared})
         assert build_module_tree(measured).self_metrics["params"] == 0
 
     def test_a_gap(self):
-        """If a module's parent is missing, the module belongs to its nearest existing ancestor."""
+        """If the parent of a module is missing, the module is a child of its nearest existing ancestor."""
         measured = complexity({"": leaf("Net", flops=7), "a.b": leaf("Linear", flops=5)})
         (child,) = build_module_tree(measured).children
         assert child.path == "a.b"
@@ -66,7 +66,7 @@ class TestTree:
         assert child.calls == 2 * 3
 
     def test_peaks_tell_siblings_apart_no_more(self):
-        """Modules that differ only in their peaks are one group."""
+        """Modules with a difference in peaks only are one group."""
         one, other = ({**metrics(flops=5), "peak_memory": peak} for peak in (10, 20))
         modules = {"": leaf("Net", flops=10)}
         modules |= {str(i): Module(type="Linear", calls=1, metrics=own) for i, own in enumerate((one, other))}
@@ -80,12 +80,12 @@ class TestWeight:
         assert share_of_total({}, {"flops": 1}, "flops") is None
 
     def test_on_a_device(self):
-        """The weight is the share of the time: the head takes 1,100 of 1,780 nanoseconds."""
+        """On a device, the weight is the share of the time: 1,100 of 1,780 ns for the head."""
         head = by_path(build_module_tree(blocks()))["head"]
         assert Fraction(1100, 1780) == weight(head.self_metrics, TOTAL, DEVICE.name)
 
     def test_without_a_device(self):
-        """The larger of two shares: for the head 1,000 of 1,840 bytes, for the layers 400 of 520 FLOPs."""
+        """Without a device, the weight is the larger share: 1,000 of 1,840 bytes (head), 400 of 520 FLOPs (layers)."""
         found = by_path(build_module_tree(blocks()))
         assert Fraction(1000, 1840) == weight(found["head"].self_metrics, TOTAL, None)
         assert Fraction(400, 520) == weight(found["layers.{0-1}.linear"].self_metrics, TOTAL, None)
@@ -96,7 +96,10 @@ class TestWeight:
 
 class TestRanked:
     def test_order(self):
-        """Sorted by times: 1,100; 2·(120 + 100); 2·(20 + 100). Groups that do nothing are left out."""
+        """Groups are sorted by their times: 1,100, 2·(120 + 100) and 2·(20 + 100) ns.
+
+        Groups without work are left out.
+        """
         found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
         assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]
 

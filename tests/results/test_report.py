@@ -1,4 +1,4 @@
-"""The file of a report: reading returns what was written, and faults are reported with their line."""
+"""The file of a report is read as it was written, and an error names the line of a fault."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PATH = Path("report.json")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(report_schema.PATH.read_text(encoding="utf-8")))
 MANY = examples(200, of_many=10_000)
 
-#: Metrics other than work, with limits of all kinds.
+#: A measurement with metrics other than work, and with all kinds of limits on them.
 BEYOND = measurement(
     timed(1000, 900, complexity=replace(estimated(memory=500), memory_at_peak=peaking().memory_at_peak)),
     estimated(),
     Budget("here", {"time[A100]": 1, "average_parallelism": 5, "latency": 1, "flops": 1}),
     name="beyond",
 )
-#: A report that uses every field.
+#: A report in which each field has a value.
 FULL = report(
     a_test(BEYOND, nodeid="tests/test_net.py::test_c"),
     a_test(over(), measurement(complexity(), name="second"), vanished=("third",)),
@@ -53,7 +53,7 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 6)
     def test_round_trip(self, given_report):
-        """Any report is read as it was written, and equal reports have equal texts."""
+        """Each report is read as it was written, and the report that was read gives the same text."""
         text = dumps(given_report)
         read = loads(text, PATH)
         assert read == given_report
@@ -66,7 +66,7 @@ class TestFile:
         SCHEMA.validate(json.loads(dumps(given_report)))
 
     def test_a_module_a_line(self):
-        """Each module is one line, and equal siblings share a line, as in baselines."""
+        """A module is one line, and equal siblings share one line, as in baselines."""
         metrics = {"flops": 500, "params": 5}
         layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics=metrics) for i in range(4)}
         text = dumps(report(a_test(measurement(complexity(modules=layers)))))
@@ -74,7 +74,7 @@ class TestFile:
         assert line.strip().startswith('"layers.{0-3}": {')
 
     def test_a_ratio_is_exact(self):
-        """One third cannot be written in decimals."""
+        """A ratio is written as two integers, because 1/3 has no exact decimal form."""
         one = complexity()
         one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
         text = dumps(report(a_test(measurement(one, None, Budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
@@ -82,7 +82,7 @@ class TestFile:
         assert '"minimum": {"numerator": 2, "denominator": 3}' in text
 
     def test_what_names_no_metric(self):
-        """A time needs its device, and other metrics must not have one; the message names the line."""
+        """A time without a device, and another metric with a device, are errors that name the line."""
         text = dumps(report(a_test(measurement(estimated()))))
         for old, new in (('"compute_time[A100]"', '"compute_time"'), ('"flops"', '"flops[A100]"')):
             with pytest.raises(ReportError, match=r"line .*no such metric"):
@@ -91,7 +91,7 @@ class TestFile:
             loads(text.replace('"show": "flops"', '"show": "time"', 1), PATH)
 
     def test_whole_numbers_of_any_size(self):
-        """2**70 does not fit into 64 bits, nor into a float."""
+        """A number that does not fit into 64 bits is written and read exactly."""
         text = dumps(report(a_test(measurement(complexity(2**70)))))
         assert '"flops": 1180591620717411303424' in text
         assert loads(text, PATH).tests[0].measurements[0].complexity.flops == 2**70
@@ -101,7 +101,7 @@ class TestFile:
         assert "\\u202e\\ud800" in text
 
     def test_order(self):
-        """Tests are sorted by file, by line, and by the numbers in their ids."""
+        """Tests are sorted by file, then by line, then by the numbers in their ids."""
         tests = [
             a_test(nodeid="b.py::test"),
             a_test(nodeid="a.py::test[10]", line=5),
@@ -118,14 +118,14 @@ class TestFile:
 
 class TestSchema:
     def test_up_to_date(self):
-        """If this fails, run `make report-schema`."""
+        """The schema in the repository is current. If this fails, run `make report-schema`."""
         assert report_schema.PATH.read_text(encoding="utf-8") == report_schema.text()
 
     def test_a_schema(self):
         jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
 
     def test_every_field_is_explained(self):
-        """Only fields with self-explanatory names have no description."""
+        """Each field has a description, except for fields with names that explain themselves."""
         unexplained = {
             f"{name}.{field}"
             for name, definition in SCHEMA.schema["$defs"].items()
@@ -182,7 +182,7 @@ class TestFaults:
         ],
     )
     def test_place(self, old, new, message):
-        """The message has the line of the fault and the path to it."""
+        """An error has the line of the fault and the path to it."""
         text = dumps(FULL)
         damaged = text.replace(old, new, 1)
         assert damaged != text
@@ -195,7 +195,7 @@ class TestFaults:
             if before != after
         )
         found = int(str(error.value).removeprefix("report.json, line ").partition(":")[0])
-        # A missing field, or a fault of a whole object, is reported at the object.
+        # If a field is missing, or a whole object is wrong, the line is that of the object.
         nearest = {"missing required": 1, "complexity.modules: ": 2}
         assert line - found in {0, *(by for words, by in nearest.items() if words in message)}
 
@@ -241,7 +241,7 @@ class TestFaults:
 
 
 def _everywhere(value, place=()):
-    """Yield all places in JSON data."""
+    """Yield the paths to all values in JSON data."""
     yield place
     if isinstance(value, (dict, list)):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -253,7 +253,7 @@ BYTES = dumps(FULL).encode()
 
 
 def read_and_show(text):
-    """Read a report. If it can be read, make every kind of report from it."""
+    """Read a report. If it is valid, make each kind of report from it."""
     try:
         found = loads(text, PATH)
     except ReportError:

@@ -1,4 +1,4 @@
-"""Judge a measurement: which differences fail a test, and the outcome in one word."""
+"""Judging a measurement: which differences make a test fail, and the outcome in one word."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestLimits:
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
-        """The limit with the largest share is used: 10 of 20 parameters, 100 of 400 FLOPs."""
+        """The share belongs to the limit that is used most: 10 of 20 parameters, not 100 of 400 FLOPs."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 
@@ -66,7 +66,7 @@ class TestLimits:
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
 
     def test_a_latency_that_was_not_measured(self):
-        """Watched runs are not timed: a test's own latency limit fails, and a limit for all models passes."""
+        """If a watched run has no latency, a test's own limit on latency is broken, but not a limit for all models."""
         limit = Budget("pyproject.toml", {"latency": 1})
         assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
         assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
@@ -86,7 +86,7 @@ class TestBaseline:
         assert (verdict.outcome, verdict.fails) == ("accepted", False)
 
     def test_tolerance(self):
-        """The tolerance of the closest budget applies: 1 % of 100 FLOPs is 1."""
+        """The tolerance of the closest budget applies: 1% of 100 FLOPs allows 101, but not 102."""
         closer = Budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
         assert not judged(complexity(101), complexity(100), [closer]).fails
         assert judged(complexity(102), complexity(100), [closer]).fails
@@ -111,7 +111,7 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """An unknown operator always fails: a baseline would not contain its cost."""
+        """A run that accepts passes new and improved measurements, but not unknown operators, whose cost is missing."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
@@ -153,7 +153,7 @@ class TestAccepts:
     unknown=st.booleans(),
 )
 def test_travels_between_processes(measured, limit, old, unknown):
-    """Any verdict can be converted to plain builtins and back."""
+    """A verdict can be converted to plain data and back."""
     verdict = judged(
         complexity(measured, unknown=UNKNOWN if unknown else None),
         None if old is None else complexity(old),
@@ -163,14 +163,14 @@ def test_travels_between_processes(measured, limit, old, unknown):
 
 
 class TestUnevenLatency:
-    """A latency that is too noisy is not judged."""
+    """How a noisy latency is judged."""
 
     def judged(self, new, old=None, **limits):
         budgets = [Budget("here", limits)]
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):
-        """The latency exceeds limit and baseline a thousandfold; only the other metrics are judged."""
+        """A noisy latency breaks no limit and is no regression. Other metrics are judged as usual."""
         found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
         assert [item.metric for item in found.broken] == ["flops"]
         assert found.comparison.changes == ()
@@ -188,7 +188,7 @@ class TestUnevenLatency:
     @pytest.mark.parametrize(
         ("new", "expected"),
         [
-            # Too noisy; within the tolerance of the baseline; twice as long.
+            # Noisy; within the tolerance; twice as long.
             (timed(1000, 101), None),
             (timed(1001), None),
             (timed(2000), 2000),

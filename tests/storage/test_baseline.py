@@ -18,7 +18,7 @@ from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, update_entries
 
-#: The end of each line of EXAMPLE, which is written there as "@".
+#: In EXAMPLE, "@" at the end of a line means this text.
 TAIL = ', "test": "TestX::test_y[a]", "name": "model"},'
 
 EXAMPLE = """\
@@ -54,7 +54,7 @@ def metrics(flops=0, params=0, trainable=None, param_bytes=0):
 
 
 def net():
-    """Return the measurement in EXAMPLE."""
+    """Return the measurement that EXAMPLE contains."""
     linear = Module(type="Linear", shape="8->8", calls=1, metrics=metrics(128, 64, param_bytes=64))
     return Complexity(
         model="Net",
@@ -79,14 +79,14 @@ def path(tmp_path):
 
 @pytest.fixture
 def written(path):
-    """Write a baseline file with the text EXAMPLE."""
+    """Write EXAMPLE to the baseline file, and return its path."""
     path.parent.mkdir()
     path.write_bytes(EXAMPLE.encode())
     return path
 
 
 def refusal(path, text):
-    """Return the message with which ``text`` is refused; the file must not change."""
+    """Return the message with which ``text`` is refused. Check that the file does not change."""
     path.parent.mkdir(exist_ok=True)
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(data)
@@ -98,7 +98,7 @@ def refusal(path, text):
 
 class TestBaselinePath:
     def test_beside_the_test_file(self):
-        """The baseline of a test file is in __flops__ beside it and has its name."""
+        """The baseline of a test file is in the folder __flops__ beside it, and has the file's name."""
         assert baseline_path(Path("tests/test_backbone.py")) == Path("tests/__flops__/test_backbone.json")
 
 
@@ -112,20 +112,20 @@ class TestSplitNodeid:
         ],
     )
     def test_parts(self, nodeid, parts):
-        """The first double colon separates the file from the rest."""
+        """The first "::" of a node id ends the name of the file."""
         assert split_nodeid(nodeid) == parts
 
 
 class TestDumps:
     def test_layout(self, path):
-        """Each module or operator has a line, equal siblings share one, and redundant fields are left out."""
+        """Each module and each operator has a line. Equal siblings share a line, and redundant fields are left out."""
         assert dumps(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}})) == EXAMPLE
 
     def test_empty(self, path):
         assert dumps(BaselineFile(path, {})) == '{\n"format": 2,\n"lines": [\n\n{}\n]\n}\n'
 
     def test_sorted(self, path):
-        """Tests, names, modules and operators are sorted, in any order of the input."""
+        """Tests, names and operators are sorted, whatever the order of the input is."""
         operators = {name: Operator(calls=1, metrics={"flops": 1}) for name in ("aten.mm", "aten.bmm")}
         entry = small(operators=operators)
         text = dumps(BaselineFile(path, {"test_b": {"y": entry, "x": entry}, "test_a": {"model": entry}}))
@@ -135,7 +135,7 @@ class TestDumps:
         assert [line["operator"] for line in lines if "operator" in line] == ["aten.bmm", "aten.mm"] * 3
 
     def test_invisible_characters_are_numbered(self, path):
-        """A reviewer sees every character: line separators and text direction marks are escaped, letters are not."""
+        """Line separators and text direction marks are written as escapes, and letters are not."""
         text = dumps(BaselineFile(path, {"test[\u2028\u202e]": {"größe": small()}}))
         assert '"test": "test[\\u2028\\u202e]"' in text
         assert "\u2028" not in text
@@ -144,28 +144,28 @@ class TestDumps:
 
 class TestLoad:
     def test_missing_file(self, path):
-        """A file that does not exist holds nothing."""
+        """If the file does not exist, there are no entries."""
         assert load(path) == BaselineFile(path, {})
 
     def test_example(self, written):
-        """Fields that the layout omits are restored: zeros, and trainable parameters if all are trainable."""
+        """Fields that the file leaves out are restored: zeros, and trainable parameters if all are trainable."""
         assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
 
     def test_windows_line_ends(self, path):
-        """Git may have changed the line ends."""
+        """A file with Windows line ends, which git may write, is read."""
         path.parent.mkdir()
         path.write_bytes(EXAMPLE.replace("\n", "\r\n").encode())
         assert load(path).tests == {"TestX::test_y[a]": {"model": net()}}
 
     def test_unmeasured_metrics(self, path):
-        """Metrics that were not measured stay absent, in totals, modules and operators."""
+        """A metric that was not measured is missing after reading too."""
         file = BaselineFile(path, {"test": {"model": small()}})
         save(file)
         assert load(path) == file
         assert list(load(path).tests["test"]["model"].modules[""].metrics) == ["flops"]
 
     def test_large_numbers(self, path):
-        """Counts beyond 64 bits are exact."""
+        """A count beyond 64 bits is written and read exactly."""
         file = BaselineFile(path, {"test": {"model": small(flops=2**70 + 1)}})
         save(file)
         assert load(path) == file
@@ -173,24 +173,24 @@ class TestLoad:
 
 class TestRefusals:
     def test_is_a_usage_error(self, path):
-        """The user has to repair a bad file, so the error is a UsageError."""
+        """The error for a damaged file is a UsageError and names the file."""
         assert issubclass(BaselineError, UsageError)
         assert str(path) in refusal(path, "")
 
     @pytest.mark.parametrize("end", [0, 1, 60, len(EXAMPLE) // 2, len(EXAMPLE) - 3])
     def test_truncated(self, path, end):
-        """A file that is cut off anywhere is refused; the message has line and column, and says what to do."""
+        """A file that was cut off is refused. The message has line and column, and says what to do."""
         text = EXAMPLE[:end]
         line = text.count("\n") + 1
         message = refusal(path, text)
         assert message.startswith(f"{path}, line ")
-        # JSON's own error may name the beginning of an unterminated string, or the position after the last blank.
+        # JSON's error may have the line where an unterminated string begins, or the line after the last blank.
         assert any(f", line {near}: no JSON from column " in message for near in (line - 1, line))
         assert message.endswith("Restore it from git, or delete it and rerun with --flops-budget-update.")
 
     @pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> topic", "||||||| base"])
     def test_conflict_marker(self, path, marker):
-        """The message says that the line is a conflict marker."""
+        """A conflict marker is refused. The message says what it is, and what to do."""
         lines = EXAMPLE.splitlines()
         lines.insert(9, marker)
         message = refusal(path, "\n".join(lines))
@@ -200,11 +200,11 @@ class TestRefusals:
         )
 
     def test_conflict_marker_with_windows_line_ends(self, path):
-        """A conflict marker is found with any line end."""
+        """A conflict marker is found in a file with Windows line ends."""
         assert "conflict marker, line 2" in refusal(path, "{\r\n=======\r\n}")
 
     def test_newer_format(self, path):
-        """The message for a file of a newer format asks for an upgrade, and does not suggest deleting the file."""
+        """A newer format is refused. The message says to upgrade, and not to delete the file."""
         message = refusal(path, EXAMPLE.replace('"format": 2', '"format": 3'))
         assert message == (
             f'{path}, line 2: "format": written by a newer pytest-flopsbudget: it is 3, and this version reads up to 2'
@@ -212,7 +212,7 @@ class TestRefusals:
         )
 
     def test_older_format(self, path):
-        """The first format was never released; the message says what to do."""
+        """An older format, which was never released, is refused. The message says to delete the file."""
         assert refusal(path, '{\n"format": 1,\n"tests": {}\n}') == (
             f'{path}, line 2: "format": written by an unreleased pytest-flopsbudget: it is 1, and this version reads 2'
             ". Delete the file, then run with --flops-budget-update."
@@ -228,7 +228,7 @@ class TestRefusals:
         ],
     )
     def test_no_format(self, path, text):
-        """A file with a format that does not exist is refused."""
+        """A format that does not exist is refused."""
         assert "format" in refusal(path, text)
 
     @pytest.mark.parametrize("text", ["[]", "null", "1", '"x"'])
@@ -299,7 +299,7 @@ class TestRefusals:
         ],
     )
     def test_wrong_content(self, path, before, after, line, told):
-        """The message names the line, the test or module of the line, and the key of the wrong value."""
+        """Wrong content is refused. The message has the line, the test or module, and the key."""
         assert EXAMPLE.count(before) == 1
         message = refusal(path, EXAMPLE.replace(before, after))
         assert message.startswith(f"{path}, line {line}: ")
@@ -307,7 +307,7 @@ class TestRefusals:
         assert "Restore it from git" in message
 
     def test_contradiction(self, path):
-        """If a merge kept both versions of a line, the message names both lines."""
+        """If a merge kept both versions of a line, the file is refused, and the message has both lines."""
         lines = EXAMPLE.splitlines(keepends=True)
         lines.insert(10, lines[8].replace("128", "256"))
         message = refusal(path, "".join(lines))
@@ -321,11 +321,11 @@ class TestRefusals:
         ("line", "missing", "first"), [(5, "title", 8), (6, "model", 5), (7, "metrics", 5), (13, "end", 5)]
     )
     def test_part_of_an_entry(self, path, line, missing, first):
-        """An entry of which a merge kept only a part is refused."""
+        """If a merge kept only a part of an entry, the file is refused."""
         lines = EXAMPLE.splitlines(keepends=True)
         assert lines[line - 1].startswith(f'{{"{"test" if missing == "title" else missing}"')
         del lines[line - 1]
-        # Without the removed line, the first module's line is one higher.
+        # If the first line is removed, the line of the first module is one lower.
         first = first - 1 if missing == "title" else first
         message = refusal(path, "".join(lines))
         assert message.startswith(f"{path}, line {first}: ")
@@ -333,11 +333,11 @@ class TestRefusals:
 
     @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
     def test_monstrous(self, path, text):
-        """A text that is too deep or too large for Python's parser is refused like other faults."""
+        """A text that is too deep or too large for Python's parser is refused."""
         assert str(path) in refusal(path, text)
 
     def test_not_utf8(self, path):
-        """The message names the line of bytes that are not UTF-8."""
+        """A file that is not UTF-8 is refused, and the message has the line."""
         assert ", line 2: not UTF-8." in refusal(path, b'{\n"\xff": 1}')
 
     def test_directory(self, path):
@@ -346,7 +346,7 @@ class TestRefusals:
             load(path)
 
     def test_file_in_place_of_the_directory(self, path):
-        """If __flops__ is a file, reading and writing are refused."""
+        """If __flops__ is a file and not a folder, reading and writing are refused."""
         path.parent.write_text("")
         with pytest.raises(BaselineError, match="cannot be read"):
             load(path)
@@ -356,12 +356,12 @@ class TestRefusals:
 
 class TestSave:
     def test_creates_the_directory(self, path):
-        """The first baseline creates its folder; the file has UTF-8 and line feeds."""
+        """`save` creates the folder and writes UTF-8 with line feeds."""
         assert save(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}}))
         assert path.read_bytes() == EXAMPLE.encode()
 
     def test_equal_bytes_are_not_written(self, written):
-        """A file with the same content is not written."""
+        """If the content is unchanged, `save` does not write."""
         os.utime(written, ns=(1, 1))
         assert not save(load(written))
         assert written.stat().st_mtime_ns == 1
@@ -378,7 +378,7 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
     def test_new_file_follows_the_umask(self, path):
-        """The permissions of a new file follow the umask."""
+        """The mode of a new file follows the umask."""
         old = os.umask(0o027)
         try:
             save(BaselineFile(path, {}))
@@ -388,7 +388,7 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
     def test_follows_a_symbolic_link(self, written, tmp_path):
-        """A symbolic link is kept, and the file that it points to is written."""
+        """If the baseline is a symbolic link, its target is written, and the link stays."""
         target = tmp_path / "elsewhere" / "target.json"
         target.parent.mkdir()
         written.rename(target)
@@ -400,7 +400,7 @@ class TestSave:
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_full_disk(self, written, monkeypatch, step):
-        """When writing fails, the old file is complete and there is no other file."""
+        """If the disk is full, the old file stays as it was, and there is no temporary file."""
 
         def fail(*_, **__):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -415,7 +415,7 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_interrupted(self, written, monkeypatch):
-        """After Ctrl-C in the middle of writing, the old file is complete and there is no other file."""
+        """If the user presses Ctrl-C during writing, the old file stays as it was, and there is no temporary file."""
 
         def interrupt(_):
             raise KeyboardInterrupt
@@ -427,8 +427,8 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_read_only(self, written, monkeypatch):
-        """A read-only file is not replaced."""
-        # Root, as which containers often run tests, can write to read-only files.
+        """A read-only file is not replaced, and the error says why."""
+        # The root user can write to read-only files, and containers often run tests as root.
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(BaselineError, match="read-only"):
             save(BaselineFile(written, {}))
@@ -446,7 +446,7 @@ paths = st.lists(st.sampled_from(["0", "1", "2", "10", "a", "{0-1}", "\\", "é\u
 def complexities(draw):
     measured = sorted(draw(keys))
     values = st.fixed_dictionaries(dict.fromkeys(measured, counts))
-    # For modules, baselines store neither peaks nor metrics that only the whole model has.
+    # Baselines store no peaks of modules, and no metrics that only a whole model has.
     of_modules = [key for key in measured if metric_of(key).aggregation in {"sum", "distinct"}]
     own = st.fixed_dictionaries(dict.fromkeys(of_modules, counts))
     modules = st.builds(Module, type=names, shape=names, calls=counts, metrics=own)
@@ -469,7 +469,7 @@ tables = st.dictionaries(names, st.dictionaries(names, complexities(), min_size=
 
 @given(tables)
 def test_round_trip(tmp_path_factory, tests):
-    """Any content that is saved is loaded unchanged, and writes the same bytes again."""
+    """Any content is read as it was saved, and saving it again writes nothing."""
     file = BaselineFile(tmp_path_factory.mktemp("flops") / "test.json", tests)
     save(file)
     assert load(file.path) == file
@@ -478,7 +478,7 @@ def test_round_trip(tmp_path_factory, tests):
 
 class TestUpdated:
     def test_replaces_the_whole_test(self, path):
-        """A test that was measured keeps only the names of this run; other tests keep their entries."""
+        """An update replaces all entries of a measured test, and keeps the entries of other tests."""
         file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
         new = update_entries(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
         assert new == BaselineFile(
@@ -488,13 +488,13 @@ class TestUpdated:
         assert file.tests["test_a"]["x"] == small(1)
 
     def test_test_without_measurements(self, path):
-        """A test that passed and measured nothing loses its entry."""
+        """An update removes the entries of a test that measured nothing."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
         assert update_entries(file, {"test_a": {}}) == BaselineFile(path, {})
 
 
 def test_phases(tmp_path):
-    """Each phase has a line; entries without phases have no such lines."""
+    """Each phase has a line in the file, and a phase that does not exist is refused."""
     path = tmp_path / "__flops__" / "test_net.json"
     phases = {
         "forward": Phase(metrics={"flops": 100, "other_flops": 7, "recomputed_flops": 0}),
@@ -513,10 +513,10 @@ def test_phases(tmp_path):
 
 
 class TestBeyondWork:
-    """Metrics with one value for each device or machine, and fields that baselines do not store."""
+    """Metrics that have a value for each device or machine, and fields that baselines do not store."""
 
     def test_lines(self, path):
-        """Values are nested by metric and name; zeros of modules are left out."""
+        """Values are written below metric and device. Zeros of modules are left out."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert '{"metrics": {"flops": 2500, "params": 15, "compute_time": {"A100": 900}, ' in text
@@ -538,7 +538,7 @@ class TestBeyondWork:
         ],
     )
     def test_what_is_at_fault(self, path, old, new, told):
-        """A wrong metric is refused with its line, in modules and in totals."""
+        """A wrong metric is refused, and the message has the line."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert old in text
@@ -548,7 +548,7 @@ class TestBeyondWork:
         assert told in str(caught.value)
 
     def test_modules_without_peaks(self, path):
-        """Equal layers with different peaks share a line."""
+        """Equal layers with different peaks share a line, and modules lose their peaks."""
         metrics = {"flops": 4, "peak_memory": 9, "depth": 2}
         layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2, "peak_memory": i}) for i in range(2)}
         root = {"": Module(type="Net", calls=1, metrics=metrics)}
@@ -564,7 +564,7 @@ class TestBeyondWork:
         }
 
     def test_latencies_of_other_machines_stay(self, path):
-        """An update on one machine keeps the latencies of other machines."""
+        """An update on one machine keeps the latency of another machine."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
         file = update_entries(file, {"t": {"model": timed(9, machine="two")}})
         assert file.tests["t"]["model"].metrics == {
@@ -578,7 +578,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_what_is_for_the_reader_of_a_run(self, path):
-        """Notes and similar fields are not stored, so that an update with equal costs changes nothing."""
+        """An update does not store timing, memory at the peak and notes."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
         entry = file.tests["t"]["model"]
         assert (entry.timing, entry.memory_at_peak, entry.notes) == (None, None, ())
@@ -586,7 +586,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_a_baseline_without_it(self, written):
-        """Earlier versions wrote entries without the metric; these are read and compared."""
+        """A metric that an older baseline does not have is no change."""
         old = load(written).tests["TestX::test_y[a]"]["model"]
         new = replace(old, metrics=old.metrics | {"activations": 5, "depth": 2, "compute_time[A100]": 1})
         assert compare(old, new, {}) == Comparison(status="unchanged")

@@ -1,4 +1,4 @@
-"""Merge two branches that changed one baseline, with git's default settings and real repositories."""
+"""Two branches change one baseline, and git merges them in a real repository with default settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Repository:
         self.git("commit", "-q", "--allow-empty", "-m", "x")
 
     def write(self, widths):
-        """Commit a change of the baseline: test id → width, None for a removed test."""
+        """Commit a change of the baseline. ``widths`` is {test id: width}; None removes the test."""
         gone = {test_id for test_id, width in widths.items() if width is None}
         measured = {test_id: {"model": net(width)} for test_id, width in widths.items() if width is not None}
 
@@ -59,7 +59,7 @@ class Repository:
         self.commit()
 
     def merge(self, base, ours, theirs, how=("merge", "-q", "topic")):
-        """Commit a change on each of two branches, and merge them."""
+        """Commit ``ours`` to main and ``theirs`` to another branch, and merge the branches."""
         if base:
             self.write(base)
         self.git("checkout", "-q", "-b", "topic")
@@ -102,11 +102,11 @@ BASE = dict.fromkeys(["test_a", "test_e", "test_m", "test_z"], 1)
     ids=lambda widths: " ".join(f"{test_id}={width}" for test_id, width in widths.items()),
 )
 def test_both_sides_are_kept(repository, ours, theirs):
-    """The merge has the changes of both branches; the next update writes the text of a single run."""
+    """The merged baseline has the changes of both branches. The next update writes it in the usual order."""
     repository.merge(BASE, ours, theirs)
     expected = {test_id: width for test_id, width in (BASE | ours | theirs).items() if width is not None}
     assert repository.widths == expected
-    # The next update restores the order of the lines.
+    # The next update sorts the lines.
     change(repository.baseline, lambda file: file)
     entries = {test_id: {"model": net(width)} for test_id, width in expected.items()}
     assert repository.baseline.read_text() == dumps(type(load(repository.baseline))(repository.baseline, entries))
@@ -124,7 +124,7 @@ def test_both_write_the_first_baseline(repository):
 
 
 def test_turned_line_ends(tmp_path):
-    """Line ends that git changes on Windows have no effect on the merge."""
+    """A merge works if git changes line ends, as on Windows."""
     repository = Repository(tmp_path, core_autocrlf="true")
     repository.merge(BASE, {"test_b": 2}, {"test_c": 3})
     assert repository.widths == BASE | {"test_b": 2, "test_c": 3}
@@ -138,21 +138,21 @@ def test_turned_line_ends(tmp_path):
 )
 class TestContradiction:
     def test_is_refused(self, repository, ours, theirs):
-        """If both branches changed one entry, reading the merged file is refused."""
+        """If both branches changed one entry differently, the merged file is refused."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         with pytest.raises(BaselineError, match=rf'test_net\.json, line \d+.* of "{test_id}": .*; a merge '):
             load(repository.baseline)
 
     def test_a_measurement_mends_it(self, repository, ours, theirs):
-        """An update that measures the test replaces its entry and keeps all others."""
+        """An update that measures the torn entry's test replaces the entry, and keeps all other entries."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         assert change(repository.baseline, lambda file: update_entries(file, {test_id: {"model": net(4)}}))
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
-        """An update that does not measure the test leaves the file unchanged."""
+        """An update that does not measure the torn entry's test is refused, and the file does not change."""
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):
@@ -162,13 +162,13 @@ class TestContradiction:
 
 @pytest.mark.parametrize(("ours", "theirs"), [({"test_e": None}, {"test_e": 3}), ({"test_e": 3}, {"test_e": None})])
 def test_one_removes_what_the_other_changes(repository, ours, theirs):
-    """The changed entry stays. If its test is gone, a complete run names it as an orphan."""
+    """If one branch removed an entry and the other changed it, the changed entry stays."""
     repository.merge(BASE, ours, theirs)
     assert repository.widths == BASE | {"test_e": 3}
 
 
 class TestWithoutTheAttribute:
-    """Merges on servers that ignore `.gitattributes`."""
+    """Servers may ignore `.gitattributes`, so that a merge has a conflict."""
 
     @pytest.fixture
     def conflict(self, repository):
@@ -184,12 +184,12 @@ class TestWithoutTheAttribute:
         return repository
 
     def test_conflict(self, conflict):
-        """The message has the line of the conflict, and says what to do."""
+        """The error for a conflict has its line, and says what to do."""
         with pytest.raises(BaselineError, match=r"conflict marker, line \d+: delete the lines with markers"):
             load(conflict.baseline)
 
     def test_the_way_out(self, conflict):
-        """When the conflict markers are removed, the lines of both sides are a valid baseline."""
+        """If the user removes the conflict markers, the baseline has the changes of both branches."""
         lines = conflict.baseline.read_text().splitlines(keepends=True)
         markers = ("<<<<<<<", "=======", ">>>>>>>")
         conflict.baseline.write_text("".join(line for line in lines if not line.startswith(markers)))
@@ -206,13 +206,13 @@ class TestAttributes:
         assert attributes.read_text(encoding="utf-8") == "*.json -diff\n"
 
     def test_none_outside_of_a_repository(self, tmp_path):
-        """Without a git repository, no file for git is written."""
+        """Outside of a git repository, no .gitattributes is written."""
         path = tmp_path / "__flops__" / "test_net.json"
         change(path, lambda file: update_entries(file, {"test_a": {"model": net()}}))
         assert [*path.parent.iterdir()] == [path]
 
     def test_nothing_else_is_left(self, repository):
-        """There are neither lock files nor temporary files."""
+        """After a write there are no lock files and no temporary files."""
         repository.write(BASE)
         folder = repository.baseline.parent
         assert sorted(folder.iterdir()) == [folder / ".gitattributes", repository.baseline]
@@ -226,7 +226,7 @@ changes = st.dictionaries(tests, st.none() | st.integers(2, 4), max_size=4)
 @settings(max_examples=examples(10, of_many=500), suppress_health_check=[HealthCheck.too_slow])
 @given(bases, changes, changes)
 def test_any_two_branches(tmp_path_factory, base, ours, theirs):
-    """Git never reports a conflict. Changes of one side are kept, and contradictory changes are refused."""
+    """For any changes on two branches, git has no conflict. Contradictions are refused, and other changes are kept."""
     repository = Repository(tmp_path_factory.mktemp("repository") / "r")
     base = base | {"test_always": 1}
     ours = {test_id: width for test_id, width in ours.items() if width or test_id in base}
@@ -237,7 +237,7 @@ def test_any_two_branches(tmp_path_factory, base, ours, theirs):
     if contradictions:
         with pytest.raises(BaselineError, match=rf'of "({"|".join(both)})": .*; a merge '):
             load(repository.baseline)
-    # An update that measures all tests leaves no contradiction.
+    # An update that measures the contradictory tests leaves no contradiction.
     change(
         repository.baseline,
         lambda file: update_entries(file, {test_id: {"model": net(9)} for test_id in contradictions}),
@@ -248,7 +248,7 @@ def test_any_two_branches(tmp_path_factory, base, ours, theirs):
         if test_id in contradictions:
             assert widths[test_id] == 9
         elif told == {None}:
-            # git restores a removed entry if the other side added or changed an entry directly beside it.
+            # git restores a removed entry if the other branch added or changed the entry beside it.
             assert widths.get(test_id, 1) == 1
         else:
             assert widths[test_id] == max(told - {None})

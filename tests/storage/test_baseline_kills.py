@@ -1,4 +1,4 @@
-"""Several processes write one baseline at once, or one is killed while it writes: the file is always complete."""
+"""If several processes write one baseline, or a process is killed while it writes, the file is always complete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def leftovers(path):
 
 
 def test_two_at_once(path):
-    """Two processes add tests to one file, and no test is lost."""
+    """If two processes add tests to one file, no test is lost."""
     count = examples(10, of_many=50)
     writers = [Writer("add", path, who, count) for who in "ab"]
     for writer in writers:
@@ -47,9 +47,9 @@ def test_two_at_once(path):
 
 
 def test_killed(path):
-    """Kill a process that only writes, at any moment."""
+    """If a writing process is killed at any moment, the file has its old content or one that was written."""
     contents = {dumps(BaselineFile(path, many(width, COUNT))).encode() for width in (1, 2)}
-    moments = random.Random(0)  # noqa: S311 -- no secret
+    moments = random.Random(0)  # noqa: S311 -- not for security
     seen = set()
     before = None
     for _ in range(examples(6, of_many=180)):
@@ -59,7 +59,7 @@ def test_killed(path):
         now = path.read_bytes() if path.exists() else None
         assert now in contents | {before}
         seen.add(now)
-        # The next update works, and removes the temporary files.
+        # The next update works, and removes temporary files.
         change(path, lambda file: update_entries(file, {"test_00000": {"model": net(3)}}))
         assert width_of(load(path).tests["test_00000"]) == 3
         assert leftovers(path) == []
@@ -78,7 +78,10 @@ def test_net(flops_budget, number):
 
 
 def test_killed_run(path, tmp_path, monkeypatch):
-    """Kill a run of pytest with --flops-budget-update at any moment; in half of the cases while it writes."""
+    """If pytest is killed during an update, the baseline is unchanged or complete.
+
+    Half of the kills are while it writes.
+    """
     count = examples(100, of_many=1000)
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     test_file = tmp_path / "test_net.py"
@@ -97,7 +100,7 @@ def test_killed_run(path, tmp_path, monkeypatch):
     output, _ = run(4).communicate()
     took = time.monotonic() - start
     assert f"{count} passed" in output
-    moments = random.Random(1)  # noqa: S311 -- no secret
+    moments = random.Random(1)  # noqa: S311 -- not for security
     for number in range(examples(1, of_many=20)):
         before = path.read_bytes()
         width = number + 5

@@ -21,7 +21,7 @@ def data(tmp_path):
 
 
 def test_the_totals_of_each_measurement(data):
-    # 2·2·4² FLOPs, 4² + 4 parameters of 4 bytes each.
+    # 2·2·4² FLOPs, and 4² + 4 parameters of 4 bytes each.
     metrics = {"flops": 64, "params": 20, "trainable_params": 20, "param_bytes": 80}
     found = read_totals(data, Path("x"))
     assert found["t"]["model"] == Totals("Net", ("float32[2, 4]",), metrics)
@@ -80,5 +80,5 @@ def test_values_of_devices_and_machines(tmp_path):
     (found,) = read_totals(path.read_bytes(), path)["t"].values()
     assert found.metrics == load(path).tests["t"]["model"].metrics
     assert (found.value("time[A100]"), found.value("latency[box]")) == (1400, 7)
-    # Times and latencies are not part of the identity, so that they do not prevent the detection of a rename.
+    # The identity has no times and latencies, so that these do not hide a rename.
     assert found.identity == Totals("Net", ("float32[1]",), {"flops": 2500, "params": 15}).identity

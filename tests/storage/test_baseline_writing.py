@@ -1,4 +1,4 @@
-"""Failures while a baseline is written: full disks, permissions, other processes. The old file stays complete."""
+"""If writing a baseline fails (full disk, permissions, other processes), the old file stays as it was."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def widths(path):
 
 
 def refused(path):
-    """Return the message with which an update fails; the folder must have the same files as before."""
+    """Return the message of a failed update. Check that no file in the folder has changed."""
     folder = path.parent
     before = {entry: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()} if folder.is_dir() else {}
     with pytest.raises(BaselineError) as caught:
@@ -53,7 +53,7 @@ def refused(path):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """Let no file grow beyond ``size`` bytes, as on a full disk."""
+    """Let no file grow beyond ``size`` bytes, which acts like a full disk."""
     import resource
 
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -66,7 +66,7 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def without_privileges():
-    """Run without the privileges of root, who can ignore permissions."""
+    """Run the block as a user without privileges; the root user could ignore permissions."""
     if os.geteuid() != 0:
         yield
         return
@@ -79,7 +79,7 @@ def without_privileges():
 
 @pytest.fixture
 def open_path():
-    """Return the path of a baseline in a folder that all users may enter."""
+    """Write a baseline in a folder that each user may enter, and return its path."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     path = folder / "__flops__" / "test_net.json"
@@ -96,7 +96,7 @@ def open_path():
 
 class TestDisk:
     def test_full(self, path):
-        """The disk may become full at any byte."""
+        """If the disk becomes full at any byte, the update fails and nothing changes."""
         copy = path.with_name("copy.json")
         shutil.copy(path, copy)
         add(copy)
@@ -112,7 +112,7 @@ class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_fails(self, path, monkeypatch, number, step):
-        """Any error of the disk at any step of writing leaves the old file unchanged."""
+        """If any step of writing fails with any error of the disk, nothing changes."""
 
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
@@ -129,7 +129,7 @@ class TestRights:
         assert message == f"{open_path}: cannot be written: Permission denied. The file is as it was."
 
     def test_read_only_file(self, open_path):
-        """The permissions of the folder would allow replacing the file, but it is read-only on purpose."""
+        """A read-only file is not replaced, even if its folder is writable."""
         open_path.chmod(0o444)
         with without_privileges():
             message = refused(open_path)
@@ -141,7 +141,7 @@ class TestRights:
             add(open_path)
 
     def test_nothing_to_change_in_a_read_only_folder(self, open_path):
-        """If nothing changes, no permission to write is needed."""
+        """If there is nothing to change, no permission to write is needed."""
         open_path.parent.chmod(0o555)
         with without_privileges():
             assert not add(open_path, "test_a", 1)
@@ -164,7 +164,7 @@ class TestPlaces:
         assert not path.parent.exists()
 
     def test_file_is_a_symbolic_link_that_leads_nowhere(self, path):
-        """The file that the symbolic link points to is created."""
+        """If the baseline is a link to a missing file, this file is created."""
         path.unlink()
         path.symlink_to(path.parent / "other.json")
         assert add(path)
@@ -176,7 +176,7 @@ class TestPlaces:
         assert "cannot be read: Too many levels of symbolic links" in refused(path)
 
     def test_tests_have_vanished(self, path, tmp_path):
-        """If the folder of the tests was removed, it must not be created again."""
+        """If the folder of the tests is gone, an update fails and does not create it."""
         gone = tmp_path / "gone" / "__flops__" / path.name
         assert "cannot be written: No such file or directory. The file is as it was." in refused(gone)
         assert not gone.parent.parent.exists()
@@ -198,7 +198,7 @@ class TestPlaces:
         assert "cannot be read: Is a directory" in refused(path)
 
     def test_longest_name(self, path):
-        """A baseline's name may have the maximum length, because the name of the temporary file is short."""
+        """A baseline with the longest allowed name can be written: the temporary file's name is short."""
         longest = path.with_name(f"{'n' * 250}.json")
         assert add(longest)
         assert widths(longest) == {"test_b": 2}
@@ -210,7 +210,7 @@ class TestPlaces:
 class TestLeftovers:
     @pytest.mark.parametrize("width", [1, 2], ids=["unchanged", "changed"])
     def test_are_removed(self, path, width):
-        """An update removes the temporary files that killed processes left for its file, and no other files."""
+        """An update removes temporary files that killed processes left for this baseline, and no other files."""
         name = f"{atomic_file._prefix(path)}01234567.tmp"
         other = f"{atomic_file._prefix(path.with_name('test_other.json'))}01234567.tmp"
         for left in (name, other, ".mine.tmp"):
@@ -221,7 +221,7 @@ class TestLeftovers:
 
 class TestRemoval:
     def test_nothing_left(self, path):
-        """A file without entries is removed."""
+        """If no entry is left, the file is removed."""
         assert change(path, lambda file: BaselineFile(file.path, {}))
         assert [*path.parent.iterdir()] == []
 
@@ -233,7 +233,7 @@ class TestRemoval:
 
 @pytest.fixture(params=["folder", "stand-in"])
 def lock(request, monkeypatch):
-    """Test both ways to lock: the folder itself, and a file in the folder for temporary files instead."""
+    """Test both kinds of locks: on the folder, and on a file in the system's temporary folder."""
     if request.param == "stand-in":
 
         def fail(*_, **__):
@@ -244,11 +244,11 @@ def lock(request, monkeypatch):
 
 class TestLock:
     def test_waits_for_the_other(self, path, lock):
-        """A change that begins during another one sees the result of the other."""
+        """A change that begins while another one runs does not lose the result of the other."""
         held, go_on = threading.Event(), threading.Event()
 
         def slow(file):
-            # The second call runs under the lock, since the file has changed since the first call.
+            # The second call has the lock, because the file changed after the first call.
             if not held.is_set():
                 held.set()
                 assert go_on.wait(10)
@@ -263,7 +263,7 @@ class TestLock:
         assert widths(path) == {"test_a": 1, "test_b": 2, "test_slow": 1}
 
     def test_does_not_wait_for_ever(self, path, lock, monkeypatch):
-        """The message names the process that holds the lock, if the system shows it."""
+        """If another process holds the lock for too long, the update fails, and nothing changes."""
         monkeypatch.setattr(baseline, "LOCK_SECONDS", 0.05)
         with atomic_file.locked(path.parent, 1):
             message = refused(path)
@@ -290,5 +290,5 @@ class TestLock:
             assert add(other)
 
     def test_stand_in_lies_where_temporary_files_do(self, path):
-        """No lock file is created beside the tests."""
+        """The lock file is in the system's temporary folder, not beside the tests."""
         assert atomic_file._stand_in(path.parent).parent == Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""Files with any damage never cause a traceback, a lost file, or a wrong number."""
+"""A damaged file never causes a traceback, a lost file or a wrong number."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def overwritten(data, draw):
 
 
 def lines_drawn(data, draw):
-    """Return any lines of the data, in any order."""
+    """Draw some lines of the data, in any order."""
     lines = data.splitlines(keepends=True)
     return b"".join(draw(st.lists(st.sampled_from(lines), max_size=len(lines))))
 
@@ -121,7 +121,7 @@ def path(tmp_path_factory):
 @MANY
 @given(data=bytes_like(BASELINE))
 def test_baseline(path, data):
-    """A damaged baseline is refused with one line and unchanged; or it can be read, and then be written."""
+    """A damaged baseline is refused with one line and does not change, or it can be read and written."""
     path.write_bytes(data)
     file, refusal = told(lambda: load(path), BaselineError)
     if file is None:
@@ -137,7 +137,7 @@ def test_baseline(path, data):
         lambda: change(path, lambda file: update_entries(file, {"test_new": {"model": net()}})), BaselineError
     )
     if file is None:
-        # A torn entry that is not measured again also prevents writing.
+        # If an entry contradicts itself and is not measured again, nothing is written.
         assert not written
         assert path.read_bytes() == data
     else:
@@ -148,13 +148,13 @@ def test_baseline(path, data):
 @MANY
 @given(data=damaged(BASELINE))
 def test_both_ways_to_read(path, data):
-    """Files in the written format are read by a fast path, which must give the same result as the general one."""
+    """The fast reader, for files in the usual format, and the general reader give the same result."""
     text = data.decode(errors="replace")
 
     def read(text):
         return told(lambda: baseline_document.read(text, path).tests, BaselineError)[0]
 
-    # A blank at the end changes nothing in JSON, and prevents the fast path.
+    # A blank at the end changes nothing in JSON, but excludes the fast reader.
     assert read(text) == read(text + " ")
 
 
@@ -184,7 +184,7 @@ tolerance = "2%"
 @MANY
 @given(data=bytes_like(PYPROJECT))
 def test_pyproject(path, data):
-    """A damaged pyproject is refused with a message of this package, or gives settings."""
+    """A damaged pyproject is refused with an error of this package, or gives settings."""
     pyproject = path.parent.parent / "pyproject.toml"
     pyproject.write_bytes(data)
     loaded, refusal = told(lambda: load_settings(pyproject.parent), UsageError)
@@ -222,7 +222,7 @@ tables = st.recursive(
 @MANY
 @given(st.dictionaries(keys, tables, max_size=5))
 def test_pyproject_of_other_types(path, table):
-    """Each key may have a value of any type."""
+    """A pyproject with values of any type is refused with an error of this package, or gives settings."""
     rows = "".join(f"{json.dumps(key)} = {value}\n" for key, value in table.items())
     test_pyproject.hypothesis.inner_test(path, f"[tool.pytest-flopsbudget]\n{rows}".encode())
 
@@ -258,7 +258,7 @@ REPORT = report_file.dumps(
 @MANY
 @given(data=bytes_like(REPORT))
 def test_report(path, data):
-    """A damaged report is refused with one line, or can be read, and then be written."""
+    """A damaged report is refused with one line, or it can be read and written."""
     report_path = path.parent.parent / "report.json"
     report_path.write_bytes(data)
     report, refusal = told(lambda: report_file.load(report_path), ReportError)
@@ -271,7 +271,7 @@ def test_report(path, data):
 
 
 def test_what_is_damaged_is_whole(path):
-    """The undamaged files are valid, so that the tests above can fail."""
+    """The undamaged files are valid. Otherwise the tests above could not fail."""
     path.write_bytes(BASELINE)
     assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)

@@ -10,7 +10,7 @@ def totals(flops, params=1):
 
 
 def step(number, moved=None, **files):
-    """Return a step in which each of ``files`` has these tests, each with one measurement of this number of FLOPs."""
+    """Return a step of a history in which each file has these tests, with this number of FLOPs."""
     tests = {
         f"{name}.py": {test: {"model": totals(flops)} for test, flops in tests.items()} for name, tests in files.items()
     }
@@ -18,7 +18,7 @@ def step(number, moved=None, **files):
 
 
 def told(series):
-    """Return a series in short form: commit, test, FLOPs; None if the measurement was removed."""
+    """Return each point of a series as (commit, node id, FLOPs), with None for a removed measurement."""
     return [
         (point.revision.commit, point.address.nodeid, point.totals and point.totals.value("flops"))
         for point in series.points
@@ -93,7 +93,7 @@ class TestTrace:
         )
     )
     def test_every_value_of_every_revision_is_in_one_series(self, history):
-        """Each value of each revision is in one series; the series that live are those of the last revision."""
+        """Each value of each revision is in exactly one series. The living series are those of the last revision."""
         steps = [step(number, **files) for number, files in enumerate(history)]
         found = trace(steps)
         points = [

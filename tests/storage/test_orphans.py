@@ -1,4 +1,4 @@
-"""Find baseline entries whose test is gone."""
+"""Finding baseline entries whose test is gone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestOrphans:
 class TestWithoutTestFile:
     @pytest.fixture
     def tree(self, tmp_path):
-        """Make baselines in folders at several depths; those named "test_gone" have no test file."""
+        """Make baselines in several folders. Those with the name "test_gone" have no test file."""
         for place in (
             "test_here",
             "a/test_gone",
@@ -61,7 +61,7 @@ class TestWithoutTestFile:
         assert self.found(tree, "") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
 
     def test_below_the_folders_that_were_asked_for(self, tree):
-        """Each baseline is found once, even if one folder contains another."""
+        """Only the given folders are searched. Each baseline is found once, even if one folder contains another."""
         assert self.found(tree, "a/b") == ["a/b/__flops__/test_gone.json"]
         assert self.found(tree, "a/b", "a") == ["a/b/__flops__/test_gone.json", "a/__flops__/test_gone.json"]
 
@@ -74,7 +74,7 @@ class TestWithoutTestFile:
         assert self.found(tree, "") == ["a/__flops__/test_gone.json"]
 
     def test_tests_in_another_language(self, tree):
-        """A test file need not be written in Python."""
+        """A test file may have any suffix, not only ".py"."""
         tree.joinpath("a", "test_gone.yaml").touch()
         assert self.found(tree, "a") == ["a/b/__flops__/test_gone.json"]
 
@@ -83,7 +83,7 @@ class TestWithoutTestFile:
         assert self.found(tree, "a") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
 
     def test_a_name_with_dots(self, tree):
-        """Only the last dot begins a suffix, as in the name of the baseline."""
+        """Only the last dot of a name begins the suffix."""
         tree.joinpath("a", "test_gone.v1.py").touch()
         baseline_path(tree / "a" / "test_gone.v1.py").write_text("{}", encoding="utf-8")
         assert self.found(tree, "a") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
@@ -112,14 +112,14 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """Two new tests cost the same as one removed test: only one of them counts as its new name."""
+        """If two tests have the cost of one other test, only one of them is paired with it."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}
         assert find_renames(gone, {"a.py::test_other": entries(1)}) == {"a.py::test_othr": "a.py::test_other"}
 
     def test_parameters_tell_apart(self):
-        """If a parametrized function was renamed, each parameter set is paired with itself."""
+        """If a function with parameters was renamed, each parameter set is paired with itself."""
         sizes = ["small", "medium", "large"]
         gone = {f"a.py::test_net[{size}]": entries(1) for size in sizes}
         new = {f"a.py::test_resnet[{size}]": entries(1) for size in reversed(sizes)}
@@ -133,7 +133,7 @@ class TestLikelyRenames:
         assert find_renames(gone, new) == dict(zip(gone, new, strict=True))
 
     def test_thousands_of_one_cost(self):
-        """Among thousands of tests of equal cost, only those with an equal id in another file are paired."""
+        """Among thousands of tests of one cost, only tests with equal ids in another file are paired."""
         gone = {f"a.py::test[{number}]": entries(1) for number in range(2000)} | {"a.py::test_x": entries(1)}
         new = {f"b.py::test[{number}]": entries(1) for number in range(2000)} | {"b.py::test_y": entries(1)}
         renames = find_renames(gone, new)

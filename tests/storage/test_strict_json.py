@@ -1,4 +1,4 @@
-"""Strict JSON, and the place of a fault."""
+"""Strict JSON: errors name the place of a fault."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class TestLineOf:
 
     @pytest.mark.parametrize(("place", "line"), [(("a", 1, "missing"), 4), (("a", 7), 2), (("missing", "b"), 1)])
     def test_what_is_missing(self, place, line):
-        """The line of a missing place is that of the nearest place above it."""
+        """If a place is missing, its line is that of the nearest existing place above it."""
         assert line_of(TEXT, place) == line
 
     def test_many_in_one_pass(self):
-        """Each place has the line that it has when it is requested alone, in any order of the places."""
+        """Each place has the line that it would have alone, whatever the order of the places is."""
         places = [("d", "f"), ("a", 1, "c"), ("a", 7), (), ("a", 1, "missing"), ("missing", "b")]
         assert lines_of(TEXT, places) == dict(zip(places, [8, 5, 2, 1, 4, 1], strict=True))
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """Each member of the JSON is on a separate line, so that the expected line numbers are known."""
+        """In JSON with one value per line, the line of each place is known and is found."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):
@@ -82,7 +82,7 @@ class TestParse:
         ids=["key", "deep", "broken behind it", "broken in it"],
     )
     def test_a_key_that_is_there_twice(self, text, place, line):
-        """The line is that of the second occurrence, whatever follows it."""
+        """If a key occurs twice, the error has the line of the second one."""
         with pytest.raises(FaultError, match="the key is there twice") as caught:
             parse(text)
         assert (caught.value.place, line_of(text, caught.value.place)) == (place, line)
@@ -95,7 +95,7 @@ class TestParse:
 
     @pytest.mark.parametrize("digits", [101, 309, 4300, 5000])
     def test_no_amount(self, digits):
-        """An integer of more than 100 digits is refused, with its line; text of as many digits is text."""
+        """An integer of more than 100 digits is refused, with its line. A text with as many digits is valid."""
         with pytest.raises(FaultError, match=r"^99999999999999999999\.\.\. is no amount$") as caught:
             parse('{"a": 1,\n"b": %s}' % ("9" * digits))
         assert caught.value.line == 2
@@ -129,5 +129,5 @@ class TestConvert:
         assert (caught.value.reason, caught.value.place) == (reason, place)
 
     def test_messages_are_one_line(self):
-        """The message is one line, even if the quoted text has line breaks."""
+        """A message is one line, even if a quoted text has line breaks."""
         assert FaultError("no 'a\nb\u202e'").reason == "no 'a\\nb\\u202e'"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Metrics that every operator has, even if they are 0.
 _ALWAYS_KEPT = ("flops", "other_flops")
-#: Part of the result only if there may be other ranks.
+#: This metric is part of the result only if there may be other ranks.
 _COMMUNICATION = "communication"
 #: Metrics of parameters and buffers. A tensor that several submodules hold counts once in the module above them.
 _TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
@@ -48,10 +48,13 @@ _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
 def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: Mapping[int, PackedSize]) -> list[int]:
-    """Return the metrics of a module itself: ``work``, then `_TENSOR_METRICS`.
+    """Return the metrics of a module without its submodules: ``work``, then `_TENSOR_METRICS`.
 
-    The ids of its parameters, packed weights and buffers are added to ``tensors``. ``packed`` is id → size of all
-    packed weights.
+    Args:
+        node: the node of the module.
+        work: the sums over the operators of the module.
+        tensors: a list to which the ids of the module's parameters, packed weights and buffers are added.
+        packed: id → size of all packed weights.
     """
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
@@ -81,7 +84,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
 
 
 def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> dict[int, PackedSize]:
-    """Return id → size of the packed weights that the module itself holds and that existed before the run."""
+    """Return id → size of the module's packed weights. Packed weights of submodules or made by the run are left out."""
     held = map(id, packed_weights(module.__dict__.values()))
     return {identity: packed[identity] for identity in held if identity in packed}
 
@@ -89,7 +92,7 @@ def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> 
 def _total_metrics(
     nodes: Mapping[str, Node], sums: Sums, parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
 ) -> dict[str, list[int]]:
-    """Return, for each path, ``sums.keys`` and `_TENSOR_METRICS` of the module and all its submodules."""
+    """Return path → metrics of the module with all its submodules: ``sums.keys``, then `_TENSOR_METRICS`."""
     tensors: list[int] = []
     totals = {
         path: _self_metrics(node, sums.by_path.get(path, sums.nothing), tensors, packed) for path, node in nodes.items()
@@ -103,11 +106,11 @@ def _total_metrics(
 
 
 def _parents(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
-    """Return each path but the root's with its parent's path, children before parents."""
+    """Return (path, path of the parent) for all paths but the root. Children are listed before their parents."""
     if all(node.parent is not None for node in nodes.values() if node.path):
-        # The nodes are in the order in which they were found, parents before children.
+        # The nodes are in the order in which they were found: parents before their children.
         return [(node.path, node.parent.path) for node in reversed(list(nodes.values())) if node.parent is not None]
-    # A path with more parts is never the parent of one with fewer.
+    # A parent's path has fewer parts than the paths of its children.
     paths = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
     return [(path, _parent(path)) for path in paths]
 
@@ -115,7 +118,7 @@ def _parents(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
 def _tensor_metrics_once(
     nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
 ) -> dict[str, list[int]]:
-    """Return, for each path, `_TENSOR_METRICS` with every shared tensor counted once."""
+    """Return path → `_TENSOR_METRICS`. Every shared tensor is counted once."""
     sizes: dict[str, dict[int, tuple[int, ...]]] = {}
     for path, node in nodes.items():
         of_module = sizes[path] = {}
@@ -140,7 +143,7 @@ def _tensor_metrics_once(
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Return whether the size is known: a lazy module that was not called has parameters without one."""
+    """Return whether the tensor has a size. Before its first call, a lazy module has parameters without a size."""
     return type(tensor) not in _WITHOUT_SIZE
 
 
@@ -149,7 +152,7 @@ def _parent(path: str) -> str:
 
 
 def _complete(tracker: ModuleTracker) -> dict[str, Node]:
-    """Return all nodes, after adding those that are missing between the path of a shared module and the root."""
+    """Return all nodes. Missing nodes between the path of a shared module and the root are added first."""
     nodes = tracker.nodes
     for path in [path for path, node in nodes.items() if node.parent is None]:
         parent = _parent(path)
@@ -171,7 +174,7 @@ def _unknown_operators(tracer: Tracer) -> dict[str, UnknownOperator]:
 
 
 def _peak_growths(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return, for each path, the maximum of bytes that one call of the module, or of a submodule, allocated at once."""
+    """Return path → the maximum number of bytes that one call of the module or of a submodule allocated at once."""
     growths = {path: node.peak_growth for path, node in nodes.items()}
     for path, parent in parents:
         growths[parent] = max(growths[parent], growths[path])
@@ -182,7 +185,8 @@ def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, *, al
     metrics = dict(zip(keys, totals))  # noqa: B905 -- equally long, and called for every module
     if alone:
         del metrics[_COMMUNICATION]
-    # The peak of the module without the rest of the model: its parameters and buffers, and the memory of one call.
+    # This is the peak of the module without the rest of the model: its parameters and buffers, and the memory of one
+    # call.
     metrics["peak_memory"] = metrics["param_bytes"] + metrics["buffer_bytes"] + peak_growth
     return metrics
 
@@ -198,7 +202,7 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
 
 
 def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
-    """Return the work by phase; nothing if there is only a forward pass, whose work is the total."""
+    """Return the work by phase. If there is only a forward pass, return an empty dict: its work is the total."""
     if not sums.by_phase.keys() - {"forward"}:
         return {}
     phases = {}
@@ -224,7 +228,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
     backward: bool,
     devices: Sequence[Device] = (),
 ) -> Complexity:
-    """Sum up what ``tracer`` counted, with the estimated time on each of ``devices``."""
+    """Sum up the operators that ``tracer`` counted, with the estimated time on each of ``devices``."""
     nodes = _complete(tracer.tracker)
     sums, parents, at_peak = Sums(tracer.credits, devices), _parents(nodes), _memory_at_peak(tracer.memory)
     totals, growths = _total_metrics(nodes, sums, parents, tracer.tracker.packed_weights), _peak_growths(nodes, parents)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _Key = TypeVar("_Key")
 
-#: Metrics that are sums over operators, in the order of `_metrics_of`.
+#: Metrics that are sums over operators, in the order in which `_metrics_of` returns them.
 _SUMMED_METRICS = (
     "flops",
     "other_flops",
@@ -29,12 +29,12 @@ _SUMMED_METRICS = (
     "memory_traffic",
     "launches",
 )
-#: Metrics that are sums too, once for each device: the fields of `hardware.roofline.Times`, in their order.
+#: Metrics that are sums for each device: the fields of `hardware.roofline.Times`, in order.
 _TIME_METRICS = ("compute_time", "memory_time", "launch_time")
 
 
 class Sums:
-    """Sums of all metrics of `keys`; each list holds one value for each key, in their order.
+    """Sums of all metrics. Each list holds one value for each name in `keys`, in order.
 
     Args:
         counted: (module, work, phase) → number of calls.
@@ -45,7 +45,7 @@ class Sums:
         time_keys = (key_for(metric, device.name) for device in devices for metric in _TIME_METRICS)
         self.keys: tuple[str, ...] = (*_SUMMED_METRICS, *time_keys)
         self.nothing = (0,) * len(self.keys)
-        #: Path of a module → the work of the module itself, without its submodules.
+        #: Path of a module → the work of the module without its submodules.
         self.by_path: dict[str, list[int]] = {}
         self.by_operator: dict[str, list[int]] = {}
         #: Operator → number of calls.
@@ -80,7 +80,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
 
 
 def _estimate_times(work: Work, devices: Iterable[Device]) -> list[int]:
-    """Return the estimated times of one call, device by device."""
+    """Return the three estimated times of one call for each device, as one list."""
     return [
         part
         for device in devices

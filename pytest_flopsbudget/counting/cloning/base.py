@@ -1,4 +1,4 @@
-"""The base of `Cloner`: which clone belongs to which original, and which clones are still to be filled."""
+"""The base of `Cloner`: which clone belongs to which original, and which clones are still empty."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 
 class BaseCloner:
-    """Keeps one clone for each original, so that references between objects are the same among the clones.
+    """Keeps one clone for each original. If two objects refer to one original, their clones refer to one clone.
 
-    A clone is registered before it is filled, and filled after the object that refers to it. So objects may refer to
-    each other in a circle, and chains of them may be longer than Python's recursion limit.
+    A clone is registered first and filled later. The object that refers to it is filled before it. So objects may refer
+    to each other in a circle, and chains of them may be longer than Python's recursion limit.
     """
 
     def __init__(self) -> None:
         self._clones: dict[int, Any] = {}
         # Originals are kept alive with their clones, so that their ids stay unique.
         self.originals: list[Any] = []
-        #: (function, original, clone): the function gives the clone what the original holds.
+        #: (function, original, clone): the function copies the content of the original into the clone.
         self._unfilled: deque[tuple[Callable[[Any, Any], None], Any, Any]] = deque()
-        #: (function, items, clone) for sets and dicts whose keys may be clones with a ``__hash__`` of their class. The
-        #: hash may depend on attributes, so that all other clones are filled first.
+        #: (function, items, clone) for sets and dicts with keys whose clones may have a ``__hash__`` defined in Python.
+        #: Such a hash may depend on attributes of the key, so all other clones are filled first.
         self._unfilled_by_key: deque[tuple[Callable[[Any, Any], None], Any, Any]] = deque()
 
     def clones(self) -> Iterator[tuple[Any, Any]]:
@@ -48,12 +48,12 @@ class BaseCloner:
         return clone
 
     def _fill_later(self, fill: Callable[[Any, Any], None], original: Any, clone: Any) -> Any:
-        """Return ``clone``; `_fill_all` will call ``fill(original, clone)``."""
+        """Return ``clone`` at once. `_fill_all` will call ``fill(original, clone)`` later."""
         self._unfilled.append((fill, original, clone))
         return clone
 
     def _fill_all(self) -> None:
-        """Fill all clones that are registered, and those that are made meanwhile."""
+        """Fill all registered clones. Filling may register more clones; these are filled too."""
         unfilled, by_key = self._unfilled, self._unfilled_by_key
         try:
             while unfilled or by_key:
@@ -64,5 +64,5 @@ class BaseCloner:
             by_key.clear()
 
     def _clone_value(self, value: Any) -> Any:
-        """Return the clone of any value; the value itself if it may be shared with the clones."""
+        """Return the clone of any value. If a value can be shared with the clones, the value itself is returned."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Clone models: equal classes and settings, other tensors. The clone runs, so that the model stays unchanged."""
+"""Clone models. A clone has the classes and settings of the model, and other tensors. Only the clone runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, typ
 
 _CONTAINERS = (dict, OrderedDict, set)
 
-#: Classes outside of PyTorch whose instances change when they are used; they are copied.
+#: Classes outside of PyTorch whose instances change when they are used. `Cloner` makes deep copies of the instances.
 _DEEP_COPIED = frozenset(
     (
         "numpy.ndarray",
@@ -50,28 +50,29 @@ _DEEP_COPIED = frozenset(
     )
 )
 
-#: The dicts and sets that belong to one module alone, so that no other object refers to them.
+#: The attributes with dicts and sets that belong to one module alone: no other object refers to these containers.
 _OWN_CONTAINERS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, (dict, set)))
-#: The dicts of a module's parts, and the dicts of its hooks, which are empty in nearly every module.
+#: The attributes with a module's parts, and the attributes with its hooks. Nearly no module has hooks.
 _PARTS = ("_parameters", "_buffers", "_modules")
 _HOOKS = tuple(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, OrderedDict))
 _HOOKS = tuple(name for name in _HOOKS if name not in _PARTS)
 _NON_PERSISTENT_BUFFERS = "_non_persistent_buffers_set"
-#: Attributes that are not taken over from the original.
+#: Attributes that a clone does not get from its original.
 _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFFERS, "_compiled_call_impl"))
 
 
 class Cloner(TensorCloner, FunctionCloner):
-    """Clones modules, tensors and the objects that hold them; each has one clone, so that references are kept."""
+    """Clones modules, tensors and the objects that hold them. Each original has one clone."""
 
     def __init__(
         self, clone_plain: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True, gradients: bool = False
     ) -> None:
-        """Make no clone yet.
+        """Make an empty cloner.
 
         Args:
             clone_plain: makes the clone of a plain tensor.
-            own_hooks: whether each clone of a module without hooks gets dicts of its own, so that a run can add hooks.
+            own_hooks: whether each clone of a module without hooks gets separate dicts of hooks, so that a run can add
+                hooks.
             gradients: whether the clone of a tensor with a gradient gets a clone of that gradient.
         """
         super().__init__(clone_plain, gradients=gradients)
@@ -80,31 +81,31 @@ class Cloner(TensorCloner, FunctionCloner):
         self._reset_attributes = (
             _RESET_ATTRIBUTES if own_hooks else _RESET_ATTRIBUTES | dict.fromkeys(_HOOKS, self._hooks)
         )
-        #: The clones of modules, and (original, clone) of other objects.
+        #: The clones of modules, then (original, clone) of other objects.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
-        #: `id` → packed weight. Clones share it with the originals, since no run changes it.
+        #: `id` → packed weight. Clones and originals share packed weights, because no run changes them.
         self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:
         """Return the clone of a model, a callable, or a structure of arguments.
 
         Raises:
-            NoMetaCloneError: it holds a tensor that has no meta clone.
+            NoMetaCloneError: the value holds a tensor that has no meta clone.
         """
         clone = self._clone_callable(value)
         self._fill_all()
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:  # noqa: ARG002 -- a subclass compiles it again
-        """Return ``clone``: compiling changes how a model runs, not its work. A module's clone may still be empty."""
+        """Return ``clone``: compiling changes how a model runs, not its work. The clone may still be empty."""
         return clone
 
     @property
     def lacks_hooks(self) -> bool:
-        """Return whether a hook could not be registered on a clone; with ``own_hooks`` it can."""
+        """Return whether registering a hook on a clone failed. With ``own_hooks`` it never fails."""
         return self._hooks.requested
 
     def _clone_value(self, value: Any) -> Any:
@@ -130,7 +131,7 @@ class Cloner(TensorCloner, FunctionCloner):
     # Modules.
 
     def _clone_module(self, module: torch.nn.Module) -> Any:
-        # All parts exist before any is filled, since they may refer to one another.
+        # All parts are made before any part is filled, since parts may refer to one another.
         fresh: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         compiled: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         known, waiting = self._clones, [module]
@@ -168,7 +169,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do what `_fill` does, faster, for a module without slots and container."""
+        """Do the same as `_fill`, but faster. The module must have no ``__slots__`` and must not be a container."""
         attributes = {**original, **self._reset_attributes}
         object.__setattr__(clone, "__dict__", attributes)
         if not _SHARED_TYPES.issuperset(map(type, attributes.values())):
@@ -203,10 +204,10 @@ class Cloner(TensorCloner, FunctionCloner):
         return own
 
     def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
-        """Clone a scripted module by saving and loading it: it is an object in C++."""
+        """Clone a scripted module by saving and loading it, because a scripted module is an object in C++."""
         if id(module) in self._clones:
-            return  # a part of a module that was cloned whole
-        self._register(module, None)  # `clones` has to list it even if it is refused
+            return  # this module is a part of a module that was cloned as a whole
+        self._register(module, None)  # `clones` has to list the module even if the module is refused
         if self._clone_plain is clone_to_meta:
             refuse_memory_readers(module)
         if hides_kernels(module):
@@ -237,7 +238,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return self._fill_later(self._fill, original, clone)
 
     def _fill(self, original: Any, clone: Any) -> None:
-        """Give ``clone`` a clone of everything that ``original`` holds."""
+        """Fill ``clone`` with clones of all attributes, slots and items of ``original``."""
         attributes = attributes_of(clone)
         for name, value in attributes_of(original).items():
             if type(value) in _ATOMS:
@@ -255,7 +256,7 @@ class Cloner(TensorCloner, FunctionCloner):
             self._fill_container(container, original, clone)
 
     def _fill_container(self, container: Any, original: Any, clone: Any) -> None:
-        # Called on the built-in class, because methods of the subclass may do more.
+        # These are methods of the built-in class, because methods of the subclass may do more.
         if issubclass(container, dict):
             if container is defaultdict:
                 clone.default_factory = original.default_factory
@@ -268,14 +269,14 @@ class Cloner(TensorCloner, FunctionCloner):
     # Containers.
 
     def _clone_key(self, key: Any) -> Any:
-        """Clone a key that is looked up by identity."""
+        """Clone a key whose hash is its identity."""
         if isinstance(key, (torch.Tensor, torch.nn.Module)):
             return self._clone_value(key)
         return self._clones.get(id(key), key)
 
     def _clone_dict(self, value: dict[Any, Any]) -> Any:
         if _ATOMS.issuperset(map(type, value.values())) and _ATOMS.issuperset(map(type, value)):
-            return self._register(value, value.copy())  # such as the names of a thousand classes
+            return self._register(value, value.copy())  # for example a dict with the names of a thousand classes
         clone = self._register(value, type(value)())
         return self._fill_later(self._fill_items, value.items(), clone)
 
@@ -322,13 +323,13 @@ class Cloner(TensorCloner, FunctionCloner):
     def _add_keys(self, keys: Iterable[Any], clone: set[Any]) -> None:
         set.update(clone, map(self._clone_key, keys))
 
-    # Objects that cannot be filled later, because they cannot be changed.
+    # Objects that cannot be filled later, because they cannot change.
 
     def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
         return value if _ATOMS.issuperset(map(type, value)) else self._clone_fixed(value)
 
     def _clone_fixed(self, value: Any) -> Any:
-        """Clone an object that cannot be changed: its parts are cloned before it, without recursion."""
+        """Clone an object that cannot change. Its parts are cloned first, in a loop and not by recursion."""
         waiting, opened, known = [value], set[int](), self._clones
         while waiting:
             top = waiting[-1]
@@ -352,19 +353,19 @@ class Cloner(TensorCloner, FunctionCloner):
         if kind is tuple:
             return tuple(parts)
         try:
-            return tuple.__new__(kind, parts)  # its constructor may take other arguments
-        except TypeError:  # a class implemented in C, like those that ``torch.max`` returns
+            return tuple.__new__(kind, parts)  # the constructor of the class may take other arguments
+        except TypeError:  # a class implemented in C, like the results of ``torch.max``
             return kind(parts)
 
     def _clone_packed_sequence(self, value: PackedSequence) -> Any:
-        # Batch sizes are read as numbers of steps, so that they keep their data: they belong to the shapes.
+        # Batch sizes are numbers of steps, which code reads. So they keep their data, like shapes.
         data, sizes, *indices = value
         clone = tuple.__new__(PackedSequence, (self._clone_value(data), sizes.clone(), *indices))
         self.packed_sequences.append(clone)
         return self._register(value, clone)
 
     def _clone_handle(self, value: RemovableHandle) -> Any:
-        """Clone a hook's handle, so that removing the hook, as lazy modules do, removes it from the clone."""
+        """Clone the handle of a hook. The cloned handle removes the hook from the clone, not from the original."""
         hooks, number, *extra = value.__getstate__()
         others = [
             tuple(OrderedDict() if item is None else self._clone_value(item) for item in group) for group in extra
@@ -400,12 +401,12 @@ def _is_ordinary(kind: type) -> bool:
 
 
 def _is_hashed_by_identity(key: Any) -> bool:
-    """Return whether the hash of a key, or of its clone, does not depend on attributes that may still be missing."""
+    """Return whether the hash of a key and of its clone can be computed before their attributes exist."""
     return type(key) in _ATOMS or isinstance(key, (torch.Tensor, torch.nn.Module))
 
 
 def _fixed_parts(value: Any) -> list[Any]:
-    """Return the parts of a tuple, a partial function or a method that cannot be filled later either."""
+    """Return those parts of a tuple, a partial function or a method that cannot be filled later either."""
     if isinstance(value, tuple):
         parts: Iterable[Any] = value
     elif type(value) is functools.partial:

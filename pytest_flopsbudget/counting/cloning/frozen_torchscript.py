@@ -1,7 +1,8 @@
-"""Make visible the kernels of scripted models that `torch.jit.optimize_for_inference` prepared for oneDNN.
+"""Copy models that `torch.jit.optimize_for_inference` prepared for oneDNN, so that their kernels can be counted.
 
-It puts operators of TorchScript into a frozen graph, which run without the dispatcher, and constants that cannot be
-saved. A copy of the graph gets operators of ATen in their place, which do the same work.
+`optimize_for_inference` replaces operators in a frozen graph by operators of TorchScript that run without the
+dispatcher. It also adds constants that cannot be saved. In a copy of the graph, operators of ATen with the same work
+replace them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 
 _HIDDEN = ("prim::mkldnn_", "prim::MKLDNN")
-#: TorchScript's operator → ATen's operator with the same arguments, or with bounds that the node holds. ATen has no
-#: such operators for oneDNN's tensors, so tensors are converted to dense ones and back; conversions count as free.
+#: TorchScript's operator → ATen's operator with the same arguments. Bounds, if any, are attributes of the node. ATen
+#: has no such operators for oneDNN's tensors, so tensors are converted to dense ones and back; conversions count as
+#: free.
 _ELEMENTWISE = {
     "prim::MKLDNNClamp": "aten::clamp",
     "prim::MKLDNNHardSigmoid": "aten::hardsigmoid",
@@ -31,7 +33,7 @@ _ELEMENTWISE = {
 
 
 class _Frozen(torch.nn.Module):
-    """A module that only calls a function: a frozen module has its weights in its graph."""
+    """A module that only calls a function. The graph of the function holds the weights."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ class _Frozen(torch.nn.Module):
 
 
 def _hidden(block: Any) -> Iterator[Any]:
-    """Yield the nodes that run without the dispatcher, in branches and loops too."""
+    """Yield the nodes that run without the dispatcher, also nodes inside of branches and loops."""
     for node in block.nodes():
         if node.kind().startswith(_HIDDEN):
             yield node
@@ -99,12 +101,12 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:
-    """Insert a node, and return its output, a tensor."""
+    """Insert a node into the graph, and return the output of the node, a tensor."""
     return graph.insertNode(graph.create(kind, list(inputs), 1)).output()
 
 
 def _not_counted(what: str) -> UsageError:
     return UsageError(
-        f"the model went through torch.jit.optimize_for_inference and holds {what}, whose work cannot be seen; "
-        "measure it as it was before"
+        f"the model went through torch.jit.optimize_for_inference and holds {what}, whose work cannot be counted; "
+        "measure the model as it was before this call"
     )

@@ -1,4 +1,4 @@
-"""Clone functions: their closures, and the global names by which they reach models."""
+"""Clone functions: their closures, and the models that the functions use by global names."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ class FunctionCloner(BaseCloner):
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """Return the clone of ``compiled``, a result of `torch.compile` whose original has this ``clone``."""
+        """Return the clone of ``compiled``, a result of `torch.compile`. ``clone`` is the clone of its original."""
         raise NotImplementedError
 
     def _clone_callable(self, value: Any) -> Any:
-        """Return the clone of a measured callable or of a partial's function; both may reach models by global names."""
+        """Return the clone of a measured callable or of a partial's function. Both may use models by global names."""
         original = unwrap_compiled(value)
         if type(original) is types.FunctionType and not _is_torch_function(original):
             clone = self._clone_function(original, with_globals=True)
         else:
-            # PyTorch's functions, such as results of `torch.func.vmap`, use the global state of PyTorch.
+            # PyTorch's functions, such as results of `torch.func.vmap`, must use the global state of PyTorch, and no
+            # copy.
             clone = self._clone_value(original)
         return clone if original is value else self.clone_compiled(value, clone)
 
@@ -77,7 +78,7 @@ class FunctionCloner(BaseCloner):
                 continue
 
     def _fill_namespace(self, function: types.FunctionType, namespace: dict[str, Any]) -> None:
-        """Put clones of the models that the function uses, and of objects that may hold models, into its globals."""
+        """Put clones of models, and of objects with models, that the function uses into the globals of its clone."""
         originals = function.__globals__
         for name in _global_names(function.__code__):
             value = originals.get(name)
@@ -85,14 +86,14 @@ class FunctionCloner(BaseCloner):
                 namespace[name] = self._clone_value(value)
             elif type(value) is types.FunctionType and namespace[name] is value:
                 if unwrap_compiled(value) is not value:
-                    namespace[name] = None  # not cloned twice if it calls itself
+                    namespace[name] = None  # a function that calls itself is cloned once
                     namespace[name] = self._clone_value(value)
                 elif value.__globals__ is originals:
                     namespace[name] = self._clone_function(value, with_globals=True)
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names that code uses, in the functions that it defines too."""
+    """Yield the global names that this code uses. The code of functions that it defines is included."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -106,7 +107,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _reaches_state(function: types.FunctionType) -> bool:
-    """Return whether the function uses a model by a global name, directly or in functions of its file."""
+    """Return whether the function uses a model by a global name, directly or in a function of the same file."""
     names = function.__globals__
     waiting, seen = [function.__code__], set[types.CodeType]()
     while waiting:
@@ -120,12 +121,12 @@ def _reaches_state(function: types.FunctionType) -> bool:
                 return True
             if type(value) is types.FunctionType:
                 if unwrap_compiled(value) is not value:
-                    return True  # a compiled function may use one
+                    return True  # a compiled function may use a model
                 if value.__globals__ is names:
                     waiting.append(value.__code__)
     return False
 
 
 def _is_torch_function(function: types.FunctionType) -> bool:
-    """Return whether PyTorch's code defines the function, even if the name is that of a function it wraps."""
+    """Return whether PyTorch's code defines the function. The name may be that of a function which it wraps."""
     return str(function.__globals__.get("__name__")).startswith("torch.")

@@ -1,4 +1,4 @@
-"""The dict of hooks that clones share, since nearly no module has hooks."""
+"""The empty dict of hooks that the clones of modules share. Nearly no module has hooks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 class HooksRequestedError(Exception):
-    """A hook was registered on a clone that shares `EmptyHooks`: the clones have to have their own dicts."""
+    """A hook was registered on a clone that shares `EmptyHooks`. The clones have to be made with separate dicts."""
 
 
 class EmptyHooks(OrderedDict[int, Any]):
-    """Takes the place of the hooks of all clones whose modules have none, instead of ten dicts in each clone."""
+    """One empty dict that all clones without hooks share. Separate dicts would be ten for each clone."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Whether a hook was to be registered here, even if the exception was caught.
+        #: Whether code tried to register a hook here, even if the model caught the exception.
         self.requested = False
 
     def __setitem__(self, key: int, value: Any) -> None:
@@ -30,5 +30,5 @@ class EmptyHooks(OrderedDict[int, Any]):
         raise HooksRequestedError
 
     def copy(self) -> Any:
-        """Return an empty dict, so that code which copies the hooks sees none."""
+        """Return an empty dict: code that copies the hooks of a module then finds no hooks."""
         return OrderedDict()

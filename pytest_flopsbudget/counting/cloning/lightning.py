@@ -1,4 +1,4 @@
-"""Let Lightning's modules log nothing, because they refuse to log outside of a Trainer's loop."""
+"""Turn off the logging of Lightning's modules: outside of a Trainer's loop, logging fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("lightning", "pytorch_lightning")
 
 
 def disable_logging(clones: Iterable[torch.nn.Module]) -> None:
-    """Let ``self.log`` do nothing: it warns without a Trainer, and fails if the Trainer is not in a loop."""
+    """Make ``self.log`` do nothing. It warns if there is no Trainer, and fails if the Trainer is not in a loop."""
     if not any(package in sys.modules for package in _PACKAGES):
         return
     for module in clones:

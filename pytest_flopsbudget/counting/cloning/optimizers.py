@@ -1,4 +1,4 @@
-"""Optimizers in a measured function: known values for their clones, and notes on steps that do nothing."""
+"""Optimizers in a measured function: known values for their clones, and notes on steps without gradients."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
-    """Return the clones of optimizers."""
+    """Return the clones of the optimizers that were cloned."""
     return [clone for _, clone in cloner.objects if isinstance(clone, torch.optim.Optimizer)]
 
 
 def record_step_counts(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register how many steps each optimizer has made as a known value: Adam reads it for its bias correction."""
+    """Register each optimizer's number of steps as a known value. Adam reads the number for its bias correction."""
     for original, clone in cloner.objects:
         if isinstance(original, torch.optim.Optimizer):
             for step, its_clone in zip(_steps(original), _steps(clone), strict=True):
@@ -39,11 +39,11 @@ def note_idle_steps(tracer: Counter, cloner: Cloner) -> None:
     """Add a note for each optimizer whose step finds no gradients and therefore costs nothing."""
 
     def idle(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        # Checked after the step, because the step may call a function that computes the gradients.
+        # This is checked after the step, because the step may call a function that computes the gradients.
         if all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]):
             tracer.notes.add(
                 f"a step of {type(optimizer).__name__} found no gradients and cost nothing: "
-                "let a backward pass come before it in what is measured"
+                "call backward before it in the measured function"
             )
 
     for optimizer in find_optimizers(cloner):

@@ -1,4 +1,4 @@
-"""Clone tensors: parameters and tensors of any class, on meta or over the same memory."""
+"""Clone plain tensors, parameters and tensor subclasses: on the meta device, or over the memory of the originals."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def clone_to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def clone_sharing_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Return another tensor over the same memory, which shares no gradient, hooks or autograd graph."""
+    """Return another tensor over the same memory. It has no gradient, no hooks and no autograd graph."""
     if tensor.is_inference():
-        # An inference tensor cannot take part in a backward pass; a new tensor over its memory can.
+        # An inference tensor cannot take part in a backward pass. A new tensor over the same memory can.
         fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
     return tensor.detach()
@@ -44,11 +44,11 @@ class TensorCloner(BaseCloner):
         super().__init__()
         self._clone_plain = clone_plain
         self._gradients = gradients
-        #: The originals of all gradients that were cloned.
+        #: The original gradients whose clones were made.
         self._cloned_gradients: list[torch.Tensor] = []
 
     def release_gradients(self) -> list[torch.Tensor]:
-        """Return the clones of all gradients, and stop keeping them alive, so that a run can free them.
+        """Return the clones of all gradients, and drop our references to them, so that a run can free them.
 
         A DTensor or a wrapper tensor is returned as the tensors that hold its data.
         """
@@ -73,10 +73,10 @@ class TensorCloner(BaseCloner):
         if kind in PLAIN_TYPES:
             clone = make_subclass(kind, self._clone_plain(tensor), tensor.requires_grad)
         else:
-            with without_subclass_functions():  # the class may define what reading a shape does
+            with without_subclass_functions():  # the class may replace the functions that read a shape
                 clone = self._clone_of_subclass(tensor)
         self._clone_gradient(tensor, self._register(tensor, clone))
-        if kind in PLAIN_TYPES or has_no_dispatcher(kind):  # others hold their parts there
+        if kind in PLAIN_TYPES or has_no_dispatcher(kind):  # other tensors hold attributes in their inner tensors
             self._fill_later(self._fill_tensor, tensor, clone)
         return clone
 
@@ -89,14 +89,15 @@ class TensorCloner(BaseCloner):
         else:
             clone = self._clone_plain(tensor)
         if has_no_dispatcher(kind):
-            # Its ``__new__`` may take other arguments, and `torch.nn.Parameter` refuses most subclasses of itself.
+            # ``__new__`` of the class may take other arguments, and `torch.nn.Parameter` refuses most subclasses of
+            # itself.
             return make_subclass(kind, clone, tensor.requires_grad)
         if isinstance(tensor, torch.nn.Parameter) and not (type(clone) is kind and torch.nn.Parameter in kind.__mro__):
             return torch.nn.Parameter(clone, requires_grad=tensor.requires_grad)
         return clone.requires_grad_() if tensor.requires_grad else clone
 
     def _clone_wrapper(self, tensor: Any) -> torch.Tensor:
-        """Return a wrapper of the same class around clones, so that it computes like the original."""
+        """Return a wrapper tensor of the same class around clones of the inner tensors."""
         _, context = tensor.__tensor_flatten__()
         clones = {name: self._clone_value(part) for name, part in wrapped_tensors(tensor).items()}
         return cast("torch.Tensor", tensor.__tensor_unflatten__(clones, context, tensor.shape, tensor.stride()))
@@ -108,17 +109,18 @@ class TensorCloner(BaseCloner):
         return clone
 
     def _clone_parameter(self, parameter: torch.Tensor) -> torch.Tensor:
-        # Faster than its constructor, with the same result for a plain tensor.
+        # `make_subclass` is faster than the constructor of `torch.nn.Parameter`. For a plain tensor the result is
+        # equal.
         return make_subclass(torch.nn.Parameter, self._clone_plain(parameter), parameter.requires_grad)
 
     def _clone_uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Clone a tensor without a shape, which a lazy module gives it when it is called."""
+        """Clone a parameter or buffer without a shape. A lazy module sets the shape when the module is called."""
         kind: Any = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
         on = torch.device("meta") if self._clone_plain is clone_to_meta else tensor.device
         return cast("torch.Tensor", self._register(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 
     def _fill_tensor(self, tensor: torch.Tensor, clone: torch.Tensor) -> None:
-        """Give the clone what the tensor holds beside its data, such as the state of a quantized weight."""
+        """Give the clone the attributes of the tensor beside its data, such as the state of a quantized weight."""
         attributes = attributes_of(clone)
         for name, value in attributes_of(tensor).items():
             attributes[name] = self._clone_value(value)

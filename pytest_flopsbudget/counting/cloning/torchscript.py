@@ -1,4 +1,4 @@
-"""Copy scripted and traced models, which are objects in C++, and find those that cannot run without data."""
+"""Copy scripted and traced models, which are objects in C++, and find those models that cannot run without data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Instructions that read a tensor's memory without the dispatcher. On a tensor without memory the process crashes.
+#: Instructions that read a tensor's memory without the dispatcher. If the tensor has no memory, the process crashes.
 _MEMORY_READERS = ("aten::tensor", "aten::as_tensor", "prim::tolist")
 
 
 class ReadsMemoryError(Exception):
-    """A scripted model reads memory without the dispatcher, so that it can only run on data."""
+    """A scripted model reads memory without the dispatcher. Such a model can only run on data."""
 
     def __init__(self, instruction: str) -> None:
         super().__init__(f"{instruction} in a scripted model needs data")
@@ -27,15 +27,15 @@ class ReadsMemoryError(Exception):
 
 
 def refuse_memory_readers(scripted: Any) -> None:
-    """Refuse a scripted module or function that cannot run on tensors without memory.
+    """Raise an error if a scripted module or function cannot run on tensors without memory.
 
     Raises:
-        ReadsMemoryError: one of its instructions reads memory.
+        ReadsMemoryError: an instruction of the module or function reads memory.
     """
     for graph in _graphs(scripted):
         for kind in _MEMORY_READERS:
             for node in graph.findAllNodes(kind):
-                # A tensor from a number is made by an operator that the dispatcher sees.
+                # If the argument is a number, an operator makes the tensor, and the dispatcher sees that operator.
                 if kind == "prim::tolist" or next(node.inputs()).type().kind() == "ListType":
                     raise ReadsMemoryError(kind)
 
@@ -51,11 +51,15 @@ def _graphs(scripted: Any) -> Iterator[Any]:
 
 
 def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
-    """Return a copy with copied tensors, on ``device`` or their present one, without fused inference paths.
+    """Return a copy of the module with copied tensors, and without fused inference paths for nested tensors.
+
+    Args:
+        module: the scripted or traced module.
+        device: the device of the copied tensors; None keeps the device of each tensor.
 
     Raises:
         ReadsMemoryError: the model cannot be moved to ``device``.
-        UsageError: TorchScript cannot save the model, or load what it saved.
+        UsageError: TorchScript cannot save the model, or cannot load the saved model.
     """
     file = io.BytesIO()
     try:
@@ -63,15 +67,16 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
         file.seek(0)
         copy: Any = torch.jit.load(file, map_location=device)
     except NotImplementedError as error:
-        # Loading compares the constants of a graph with each other, which needs their values.
+        # When TorchScript loads a graph, it compares the constants of the graph, and needs their values.
         raise ReadsMemoryError("aten::equal") from error
     except RuntimeError as error:
         raise UsageError(
-            "TorchScript cannot copy this scripted model, as happens after torch.jit.optimize_for_inference, whose "
-            "operators are out of sight; measure the model that it was made from"
+            "TorchScript cannot copy this scripted model, for example after torch.jit.optimize_for_inference; "
+            "measure the model from before that call"
         ) from error
     for part in copy.modules():
-        # The fused inference paths cannot be switched off here. Of those, only nested tensors change the work.
+        # Fused inference paths cannot be switched off in a scripted model. Only the path with nested tensors changes
+        # the work.
         if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
             part.use_nested_tensor = False
     return cast("torch.nn.Module", copy)

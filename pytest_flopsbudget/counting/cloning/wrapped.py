@@ -1,4 +1,4 @@
-"""What compiled models and exported programs were made from."""
+"""Find the models inside of compiled models and exported programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, original_mo
 
 
 def unwrap_compiled(value: Any) -> Any:
-    """Return what ``torch.compile`` was called with: compiling changes how a model runs, not its work."""
+    """Return the argument of ``torch.compile``: compiling changes how a model runs, not its work."""
     while True:
         if type(value).__name__ == "OptimizedModule":
             original = original_module(value)
@@ -21,11 +21,11 @@ def unwrap_compiled(value: Any) -> Any:
 
 
 def is_exported_program(model: Any) -> bool:
-    """Return whether the model is a program from `torch.export`, without importing that."""
+    """Return whether the model is a program from `torch.export`. This check does not import `torch.export`."""
     kind = type(model)
     return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
 
 
 def unwrap_program(model: Any) -> Any:
-    """Return the module of an exported program; any other model unchanged."""
+    """Return the module of an exported program. Any other model is returned unchanged."""
     return model.module() if is_exported_program(model) else model

@@ -1,4 +1,4 @@
-"""The cost of every operator: one file for each family of operators, and a source for each formula."""
+"""The costs of all operators: one file for each family of operators, with the source of each formula."""
 
 from pytest_flopsbudget.counting.costs import (
     accumulation,

@@ -1,6 +1,6 @@
 """Indexing that accumulates: one operation for each value that is added. Plain indexing is free.
 
-Source: the definitions. Each value is added to the value that the output already holds, so n values are n operations.
+Source: the definitions. Each value is added to a value that the output already holds, so n values cost n operations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Count one operation for each value, its product with alpha, and for a mean one division per output element."""
+    """Count one operation for each value, a product with alpha if there is one, and the divisions of a mean.
+
+    A mean costs one division per output element.
+    """
     source = call.tensor("source", "src")
     if not is_float(source):
         return 0
@@ -31,7 +34,7 @@ def _from_source(call: Call) -> int:
 
 @other_formula("aten.scatter")
 def _scatter(call: Call) -> int:
-    """Count a sum or a product for each value if ``reduce`` is given; otherwise the operator only copies."""
+    """Count one sum or product for each value if ``reduce`` is given. Otherwise the operator only copies."""
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
@@ -43,7 +46,7 @@ def _scatter(call: Call) -> int:
     *("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "prims._unsafe_index_put", "aten.put")
 )
 def _put(call: Call) -> int:
-    """Count one sum for each value if ``accumulate`` is set; otherwise the operator only copies."""
+    """Count one sum for each value if ``accumulate`` is set. Otherwise the operator only copies."""
     target = call.tensor("self")
     if not call["accumulate"]:
         return 0
@@ -62,19 +65,22 @@ def _masked_put(call: Call) -> int:
     "aten.unfold_backward",
 )
 def _of_the_gradient(call: Call) -> int:
-    """Count one sum for each value of the output's gradient, which is added to the gradient of one input element."""
+    """Count one sum for each value of the output's gradient: it is added to the gradient of one input element."""
     return real_numbers(call.tensor("grad_output", "grad_in"))
 
 
 @other_formula("aten.embedding_dense_backward")
 def _embedding_backward(call: Call) -> int:
-    """Count one sum for each value of the gradient; ``scale_grad_by_freq`` divides it by the row's frequency first."""
+    """Count one sum for each value of the gradient.
+
+    With ``scale_grad_by_freq``, add one division by the row's frequency.
+    """
     return (2 if call["scale_grad_by_freq"] else 1) * call.tensor("grad_output").numel()
 
 
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
-    """Count one sum for each value of the columns, which is added to its pixel."""
+    """Count one sum for each value of the columns: it is added to one pixel."""
     return real_numbers(call.tensor("self"))
 
 
@@ -83,7 +89,10 @@ _MEAN, _MAX = 1, 2
 
 @other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
 def _embedding_bag(call: Call) -> int:
-    """Count each row's product with its weight, its sum or comparison with its bag, and the division for a mean."""
+    """Count one operation per row element to combine it with its bag, and the products with weights if there are any.
+
+    For sums, combining is an addition; for maxima, it is a comparison. A mean adds one division per output element.
+    """
     width = call.tensor("weight").shape[-1]
     count = call.tensor("indices").numel() * width
     weighted = count if call["per_sample_weights"] is not None else 0
@@ -94,8 +103,8 @@ def _embedding_bag(call: Call) -> int:
 def _embedding_bag_backward(call: Call) -> int:
     """Count the sum of the bag's gradient into each row of the bag, and one product or quotient for each factor.
 
-    The factors are the weight per sample, the size of the bag for a mean, and the frequency of the row. For a maximum
-    each value of the gradient is added to one row only.
+    There are up to three factors: the weight per sample, the size of the bag (for a mean), and the frequency of the
+    row. For a maximum, each value of the gradient is added to one row only.
     """
     gradient = call.tensor("grad")
     if call["mode"] == _MAX:
@@ -107,12 +116,15 @@ def _embedding_bag_backward(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
-    """Count for each row its dot product with the bag's gradient: n products and n - 1 sums."""
+    """Count for each row its dot product with the gradient of its bag: n products and n - 1 sums for n columns."""
     width = call.tensor("grad").shape[-1]
     return max(2 * width - 1, 0) * call.tensor("indices").numel()
 
 
 @other_formula("aten._coalesce")
 def _coalesce(call: Call) -> int:
-    """Count one sum for each value: an upper bound, since the number of values with equal indices is data."""
+    """Count one sum for each value.
+
+    This is an upper bound, because the number of values with equal indices depends on data.
+    """
     return real_numbers(values_of(call.tensor("self")))

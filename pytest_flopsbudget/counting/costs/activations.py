@@ -1,9 +1,11 @@
-"""Activations: the elements of the outputs of convolutions and matrix products.
+"""The metric ``activations``: the number of elements in the outputs of convolutions and matrix products.
 
-Source: Radosavovic et al., "Designing Network Design Spaces", 2020, who define it for convolutions; fvcore's
-`ActivationCountAnalysis` counts linear layers too. A fused operator counts like its unfused form, so that the count
-does not depend on the kernel: fused attention counts the scores, although it never writes them. Such operators register
-a formula for ``activations`` in the file of their family.
+A fused operator is counted as its unfused form, so that the count does not depend on the kernel. For example, fused
+attention counts the scores, although it never writes them to memory. Such an operator registers a formula for
+``activations`` in the file of its family.
+
+Source: Radosavovic et al., "Designing Network Design Spaces", 2020, who define the metric for convolutions. fvcore's
+`ActivationCountAnalysis` also counts linear layers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def products_outputs(call: Call) -> int:
-    """Return how many elements the products of one call have in their outputs; a fused call counts its unfused form."""
+    """Return the number of elements in the outputs of the products of one call.
+
+    A fused operator is counted as its unfused form.
+    """
     rule = REGISTRY.facets(call.name).activations
     if rule is not None:
         return rule(call)

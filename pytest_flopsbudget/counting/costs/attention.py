@@ -1,10 +1,13 @@
-"""Fused attention: 2·B·H·Lq·Lk·(Dqk + Dv) FLOPs, where H is the number of *query* heads; causal counted in full.
+"""Fused attention: 2·B·H·Lq·Lk·(Dqk + Dv) FLOPs, where H is the number of *query* heads. Causal masks do not reduce it.
 
-Source: Vaswani et al., "Attention Is All You Need", 2017, §3.2.1. For each of the Lq·Lk scores of a head, Q·Kᵀ sums Dqk
-products. For each of the Lq·Dv outputs of a head, the weighted sum of V sums Lk products. The backward pass is four
-products of these sizes, so twice the forward pass. A fused kernel computes the scores again in the backward pass, which
-is not counted. It also computes gradients that are not requested, which are not counted either: the unfused form
-computes neither.
+Each head has Lq·Lk scores, and each score in Q·Kᵀ is a sum of Dqk products. Each head has Lq·Dv outputs, and each
+output is a sum of Lk products with V. The backward pass consists of four products of these sizes, so it costs twice as
+much as the forward pass.
+
+A fused kernel computes the scores again in the backward pass, and also computes gradients that are not requested.
+Neither is counted, because the unfused form does neither.
+
+Source: Vaswani et al., "Attention Is All You Need", 2017, §3.2.1.
 """
 
 from __future__ import annotations
@@ -35,19 +38,19 @@ def _operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 class _Requested(NamedTuple):
-    """Which gradients one call of the backward pass is requested to compute."""
+    """Which gradients one call of the backward pass must compute."""
 
     query: bool
     key: bool
     value: bool
-    #: Whether one of the requested gradients is computed from the gradient of the scores.
+    #: Whether a requested gradient is computed from the gradient of the scores.
     scores: bool
 
 
 def _requested(call: Call) -> _Requested:
-    """Return the requested gradients: those in the call's mask, or those of operands that require gradients.
+    """Return the requested gradients: those in the call's mask, or the gradients of operands that require gradients.
 
-    In compiled code no operand requires a gradient, so there all gradients count as requested.
+    In compiled code no operand requires a gradient, so all gradients are counted as requested.
     """
     mask = _argument(call, "grad_input_mask")
     if mask is not None:
@@ -60,7 +63,10 @@ def _requested(call: Call) -> _Requested:
 
 
 def _attention_backward(call: Call) -> int:
-    """Count 2·B·H·Lq·Lk·Dv for the gradients of scores and value each, 2·B·H·Lq·Lk·Dqk for query and key each."""
+    """Count one product for each gradient: of the scores and the value (with Dv), of the query and the key (with Dqk).
+
+    The product with Dv costs 2·B·H·Lq·Lk·Dv FLOPs. The product with Dqk costs 2·B·H·Lq·Lk·Dqk FLOPs.
+    """
     query, value = call.tensor("query"), call.tensor("value")
     requested = _requested(call)
     width = query.shape[-1] * (requested.query + requested.key)
@@ -80,19 +86,19 @@ class _Packed(NamedTuple):
 
 
 def _values(tensor: torch.Tensor | None) -> list[int] | None:
-    """Return the values of a tensor of integers; None if there is no such tensor, or if its values are not known."""
+    """Return the values of a tensor of integers. Return None if there is no tensor, or if its values are not known."""
     return None if tensor is None or not has_data(tensor) else [int(value) for value in tensor.tolist()]
 
 
 def _lengths(offsets: torch.Tensor | None) -> list[int] | None:
-    """Return the lengths of the sequences in a packed batch; None if the values of the offsets are not known."""
+    """Return the lengths of the sequences in a packed batch. Return None if the values of the offsets are not known."""
     values = _values(offsets)
     return None if values is None else [stop - start for start, stop in itertools.pairwise(values)]
 
 
 _QUERY_OFFSETS = ("cum_seq_q", "cu_seqlens_q", "cu_seq_q")
 _KEY_OFFSETS = ("cum_seq_k", "cu_seqlens_k", "cu_seq_k")
-#: Numbers of keys that are used of each sequence, where its memory holds more: a cache of keys, or pages of one.
+#: Arguments that say how many keys of each sequence are used, if the memory holds more keys (as a cache does).
 _USED_KEYS = ("seqused_k", "seqlen_k")
 
 
@@ -129,7 +135,10 @@ def _packed_attention_backward(call: Call) -> int:
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Count attention over all heads, and projections of query, key, value and output; each operand is (B, L, E)."""
+    """Count attention over all heads, and the projections of query, key, value and output.
+
+    Each operand is (B, L, E).
+    """
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = 2 * batch * (2 * queries + keys + value.shape[1]) * width * width
@@ -141,15 +150,16 @@ def _native_multi_head_attention(call: Call) -> int:
 
 
 def _transformer_encoder_layer(call: Call) -> int:
-    """Count self-attention, then the two layers of the feed-forward network."""
+    """Count self-attention and the two layers of the feed-forward network."""
     source = call.tensor("src")
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
     return _multi_head(source, source, source) + feed_forward
 
 
-# Other FLOPs, those of the unfused form. It multiplies query and key by the root of the scale, so that neither exceeds
-# the range of its dtype. It adds a mask to the scores. Softmax takes 5 operations per score, dropout 2.
+# The other FLOPs are those of the unfused form. It multiplies both query and key with the root of the scale, so that
+# neither exceeds the range of its dtype. It adds a mask to the scores. Softmax costs 5 operations per score, and
+# dropout costs 2.
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
@@ -158,7 +168,7 @@ def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
 
 
 def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Count the scaling of query and key; the unfused form repeats a shared key head for each query head first."""
+    """Count the scaling of query and key. The unfused form first repeats a shared key head for each query head."""
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
 
@@ -174,7 +184,10 @@ def _around(call: Call) -> int:
 
 
 def _around_backward(call: Call) -> int:
-    """Count 4 per score for softmax and 1 for dropout, the scaling of the gradients, and sums over shared key heads."""
+    """Count softmax, dropout, the scaling of the gradients, and sums over shared key heads.
+
+    Softmax costs 4 operations per score, and dropout costs 1.
+    """
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
     requested = _requested(call)
     dropped = 1 if _argument(call, "dropout_p") else 0
@@ -190,7 +203,7 @@ def _scaled_packed(call: Call, sizes: _Packed) -> int:
 
 
 def _is_causal(call: Call) -> bool:
-    """Return whether the unfused form adds a mask: a causal one, or one that limits each query to a window of keys."""
+    """Return whether the unfused form adds a mask: a causal mask, or a window that limits the keys of each query."""
     window = _argument(call, "window_size") or (-1,)
     windows = window if isinstance(window, (list, tuple)) else (window,)
     windows = (*windows, _argument(call, "window_size_left"), _argument(call, "window_size_right"))
@@ -215,7 +228,7 @@ def _around_packed_backward(call: Call) -> int:
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
-    """Count the biases of four projections, the scaling of query and key, softmax and a mask over all scores."""
+    """Count the biases of four projections, the scaling of query and key, softmax, and a mask over all scores."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     biases = batch * (2 * queries + 2 * keys) * width
@@ -228,7 +241,7 @@ def _around_native(call: Call) -> int:
 
 
 def _around_encoder_layer(call: Call) -> int:
-    """Count attention, two residuals, two layer normalizations (7 per element) and the feed-forward network.
+    """Count attention, two residuals, two layer normalizations (7 operations per element) and the feed-forward network.
 
     The feed-forward network has a bias in each of its two layers, and one activation.
     """
@@ -241,27 +254,33 @@ def _around_encoder_layer(call: Call) -> int:
 
 
 def _is_packed(call: Call) -> bool:
-    """Return whether cuDNN's operands are packed sequences (tokens, H, D), not a batch (B, H, L, D)."""
+    """Return whether cuDNN's operands are packed sequences (tokens, H, D) instead of a batch (B, H, L, D)."""
     return call.tensor("query").ndim == 3  # noqa: PLR2004 -- tokens, heads, width
 
 
-# Activations: the elements in the outputs of products.
+# The metric "activations": the number of elements in the outputs of products.
 
 
 def _outputs(call: Call) -> int:
-    """Count scores (…, H, Lq, Lk) and weighted sums (…, H, Lq, Dv)."""
+    """Count the scores (…, H, Lq, Lk) and the weighted sums (…, H, Lq, Dv)."""
     query, key, value = _operands(call)
     return _scores(query, key) + query.shape[:-1].numel() * value.shape[-1]
 
 
 def _packed_outputs(call: Call) -> int:
-    """Count scores and weighted sums of query (…, Lq, H, Dqk); a packed sequence has scores with itself only."""
+    """Count the scores and weighted sums for a query (…, Lq, H, Dqk).
+
+    Only pairs within one packed sequence have scores.
+    """
     sizes = _packed(call)
     return sizes.scores + sizes.queries * call.tensor("query").shape[-2] * call.tensor("value").shape[-1]
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
-    """Count three projections, the scores of all heads, weighted sums, the output's projection; operands (B, L, E)."""
+    """Count three projections, the scores of all heads, the weighted sums, and the output's projection.
+
+    Each operand is (B, L, E).
+    """
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = batch * width * (2 * queries + keys + value.shape[1])
@@ -273,7 +292,7 @@ def _native_multi_head_outputs(call: Call) -> int:
 
 
 def _encoder_layer_outputs(call: Call) -> int:
-    """Count self-attention and the two layers of the feed-forward network."""
+    """Count the outputs of self-attention and of the two layers of the feed-forward network."""
     source = call.tensor("src")
     widths = call.tensor("ffn_weight_1").shape[0] + call.tensor("ffn_weight_2").shape[0]
     attention = _multi_head_outputs(source, source, source, int(call["num_heads"]))

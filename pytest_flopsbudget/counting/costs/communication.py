@@ -1,9 +1,11 @@
-"""Operators that communicate between processes: free, except for the products that some of them are fused with.
+"""Operators that communicate between processes.
 
-A sum over processes is communication and not the model's arithmetic: its cost depends on the number of processes and on
-the network. Its bytes are the metric ``communication``, which `messages` computes.
+They are free, except for the products that are fused into some of them.
 
-Source of the products: the definition that `products` cites.
+A sum over processes is communication and not arithmetic of the model: its cost depends on the number of processes and
+on the network. Its bytes are the metric ``communication``, which `messages.py` computes.
+
+The formulas for products use the definition in `products.py`, where its source is given.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operators that wait, or that move data within one process. `messages` has the operators that pass messages.
+#: Operators that wait, or that move data within one process. The operators that pass messages are in `messages.py`.
 _WITHOUT_MESSAGE = {
     "c10d": "barrier monitored_barrier",
     "_c10d_functional": "_wrap_tensor_autograd wait_tensor",
@@ -43,22 +45,22 @@ operator(
 
 @formula("symm_mem._async_input_mm")
 def _product(call: Call) -> int:
-    """Count the product of the input (m, k), which arrives in chunks, and a matrix (k, n)."""
+    """Count the product of the input (m, k) and a matrix (k, n). The input arrives in chunks from other processes."""
     return 2 * call.tensor("a").numel() * call.tensor("b").shape[-1]
 
 
 def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield pairs of an operand (k, n) and its product (…, n), over the rows of all processes."""
+    """Yield pairs of a right operand (k, n) and its product (…, n). The product has the rows of all processes."""
     return zip(call["Bs"], call.output[1], strict=True)
 
 
 def _gathered_product(call: Call) -> int:
-    """Count the products of one process, which multiplies the rows that it gathered from all processes."""
+    """Count the products that one process computes: it multiplies the rows that it gathered from all processes."""
     return sum(2 * output.numel() * right.shape[0] for right, output in _products(call))
 
 
 def _gathered_outputs(call: Call) -> int:
-    """Count the elements of one output for each of several operands, with the rows of all processes."""
+    """Count the elements of all outputs. There is one output for each right operand, with the rows of all processes."""
     return sum(int(output.numel()) for output in call.output[1])
 
 
@@ -71,12 +73,12 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product of one process: all of its rows, although it keeps only its part of the sum over processes."""
+    """Count the product over all rows of one process, although the process keeps only a part of the sum."""
     return 2 * call.tensor("A").numel() * call.tensor("B").shape[-1]
 
 
 def _scattered_outputs(call: Call) -> int:
-    """Count the elements of the product of all rows, of which the operator returns a part."""
+    """Count the elements of the product of all rows. The operator returns only a part of them."""
     return call.tensor("A").shape[:-1].numel() * call.tensor("B").shape[-1]
 
 
@@ -90,7 +92,7 @@ operator(
 
 @other_formula("symm_mem.fused_all_gather_scaled_matmul")
 def _scaled_gathered(call: Call) -> int:
-    """Count for each product the scales of both operands, a bias and a scale of the result."""
+    """Count for each product the scales of both operands, and the bias and the result's scale if they are given."""
     extras = zip(call["biases"], call["result_scales"], strict=True)
     return sum(
         (2 + sum(part is not None for part in extra)) * output.numel()
@@ -100,7 +102,7 @@ def _scaled_gathered(call: Call) -> int:
 
 @other_formula("symm_mem.fused_scaled_matmul_reduce_scatter")
 def _scaled_scattered(call: Call) -> int:
-    """Count the scales, the bias and the result's scale for all rows."""
+    """Count the scales of both operands, the bias and the result's scale, for all rows of this process."""
     left, right = call.tensor("A"), call.tensor("B")
     outputs = left.shape[:-1].numel() * right.shape[-1]
     return (2 + sum(call[name] is not None for name in ("bias", "result_scale"))) * outputs

@@ -1,6 +1,7 @@
-"""Operators that PyTorch's compiler, or code that PyTorch generates for it, substitutes for other operators.
+"""The costs of operators that PyTorch's compiler inserts in place of other operators.
 
-Source of the products: the definition that `products` cites. A sum is one operation for each element.
+Products cost what `products.py` defines; that file names the source of the definition. A sum of two tensors costs one
+operation for each element.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _sum_of_products(call: Call) -> int:
-    """Count a · b + c · d, each (m, k) by (k, n)."""
+    """Count the FLOPs of a · b + c · d. In each product, a matrix (m, k) is multiplied by a matrix (k, n)."""
     columns = call.tensor("b").shape[-1]
     return 2 * columns * (call.tensor("a").numel() + call.tensor("c").numel())
 
@@ -32,12 +33,12 @@ operator("inductor._mm_plus_mm", flops=_sum_of_products, other=_sum, activations
 
 
 def _each_product(call: Call) -> int:
-    """Count a product (m, k) by (k, n) for each pair of the lists."""
+    """Count one product for each pair of matrices (m, k) and (k, n) in the two lists."""
     return sum(2 * left.numel() * right.shape[-1] for left, right in zip(call["self"], call["mat2"], strict=True))
 
 
 def outputs_of_each(call: Call) -> int:
-    """Count the elements (m, n) of the output of each pair of the lists."""
+    """Count the output elements: m·n for each pair of matrices (m, k) and (k, n) in the two lists."""
     return sum(int(left.shape[0] * right.shape[-1]) for left, right in zip(call["self"], call["mat2"], strict=True))
 
 
@@ -46,13 +47,16 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 
 @other_formula("inductor.accumulate_grad")
 def _accumulated(call: Call) -> int:
-    """Count the sum of the new and the present gradient; an overload without a present gradient counts it too."""
+    """Count one sum per element: the new gradient is added to the present gradient.
+
+    One overload has no argument for the present gradient; a call of it is counted in the same way.
+    """
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0
 
 
 @other_formula("flex_lib.zeros_and_scatter")
 def _scattered(call: Call) -> int:
-    """Count one sum for each value, which is added to its element."""
+    """Count one sum for each value, because each value is added to one element of the output."""
     values = call.tensor("vals")
     return values.numel() if is_float(values) else 0

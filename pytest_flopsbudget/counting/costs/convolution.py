@@ -1,9 +1,11 @@
 """Convolutions in any dimension: plain, grouped, depthwise, dilated and transposed; forward and backward.
 
-Source: the definition. Each output position of each output channel sums (in channels / groups) · kernel size products.
-A transposed convolution adds as many products to the output for each *input* position and channel (Dumoulin and Visin,
-"A guide to convolution arithmetic for deep learning", 2016, §4). Products with zeros of the padding are counted, as in
-published figures.
+In a convolution, each output position of each output channel is a sum of (in channels / groups) · kernel size products.
+In a transposed convolution, each *input* position of each input channel is multiplied with (out channels / groups) ·
+kernel size weights. Products with zeros of the padding are counted, as in published figures.
+
+Sources: the definition; for transposed convolutions, Dumoulin and Visin, "A guide to convolution arithmetic for deep
+learning", 2016, §4.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ _FORWARD_NAMES = [f"aten.{name}" for name in _FORWARD.split()]
 
 
 def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
-    """Count each element of ``positions`` times one slice of the weight (out, in/groups, *kernel) or its transpose."""
+    """Count the product of each element of ``positions`` and one slice of the weight along its first dimension.
+
+    The weight is (out, in/groups, *kernel), or (in, out/groups, *kernel) for a transposed convolution.
+    """
     return per_mac(weight) * positions.numel() * math.prod(weight.shape[1:])
 
 
@@ -46,7 +51,7 @@ def _convolution(call: Call) -> int:
 
 @formula("aten.conv_tbc")
 def _conv_tbc(call: Call) -> int:
-    """Count a convolution in time-major layout: weight (kernel, in, out)."""
+    """Count a convolution in time-major layout, whose weight is (kernel, in, out)."""
     kernel, channels, _ = call.tensor("weight").shape
     return per_mac(call.first_output) * call.first_output.numel() * kernel * channels
 
@@ -59,7 +64,7 @@ def _conv_tbc(call: Call) -> int:
     "aten.mps_convolution_transpose_backward",
 )
 def _convolution_backward(call: Call) -> int:
-    """Count the gradients of input and weight: each is a convolution that costs as much as the forward pass.
+    """Count the gradients of input and weight. Each is a convolution that costs as much as the forward pass.
 
     The gradient of the bias is a sum, which `_bias_backward` counts.
     """
@@ -68,9 +73,10 @@ def _convolution_backward(call: Call) -> int:
 
 
 def _requested(call: Call) -> list[bool]:
-    """Return which of the gradients of input, weight and bias are requested; some kernels do not compute the last.
+    """Return which of the gradients of input, weight and bias are requested.
 
-    They are requested by a mask, or by the tensors that the gradients are written to.
+    The caller requests gradients with a mask, or by passing the tensors that they are written to. If the kernel has no
+    gradient of the bias, the mask and the result have only two entries.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]
@@ -79,7 +85,10 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count for each output element the sum with the bias and the fused operations: alpha · z, its sum, ReLU."""
+    """Count the operations per output element besides the products: the bias and the fused operations.
+
+    Adding the bias costs 1 and ReLU costs 1. Adding a second tensor alpha · z costs 1, and 1 more if alpha is not 1.
+    """
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")
@@ -95,7 +104,7 @@ def _bias(call: Call) -> int:
     "aten.mps_convolution_backward",
 )
 def _bias_backward(call: Call) -> int:
-    """Count n - 1 sums per channel: the bias's gradient is the sum of the n gradients of the channel's outputs."""
+    """Count n - 1 sums per channel: the gradient of the bias is the sum of the n output gradients of its channel."""
     gradient = call.tensor("grad_output")
     parts = 2 if gradient.is_complex() else 1
     channels = gradient.shape[1] if gradient.ndim > 1 else 1

@@ -1,8 +1,8 @@
-"""Distances, cross products and histograms, from their definitions.
+"""Distances, cross products and histograms, counted from their definitions.
 
-The p-norm of a difference of n components takes n subtractions, the term of each component, n - 1 additions and a root.
-The count is that of the definition also where PyTorch computes the distance in another way: for many points it expands
-the square into a matrix product.
+The p-norm of a difference of n components needs n subtractions, one term for each component, n - 1 additions and one
+root. This definition is counted even if PyTorch computes the distance in another way. (For many points, PyTorch expands
+the square into a matrix product.)
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from pytest_flopsbudget.counting.costs.registry import other_formula
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: p → operations on each component x: for p = 0 the test x ≠ 0, for 1 and ±∞ |x|, for 2 x².
+#: p → number of operations on each component x. For p = 0, this is the test x ≠ 0; for 1 and ±∞, |x|; for 2, x².
 _TERMS = {0.0: 1, 1.0: 1, 2.0: 1, math.inf: 1, -math.inf: 1}
-#: Other p: |x| and its power.
+#: Number of operations on each component for any other p: |x|, and its power.
 _OTHER_TERMS = 2
 _WITHOUT_ROOT = frozenset({0.0, 1.0, math.inf, -math.inf})
 
-#: p → (operations per component, operations per pair) of the gradient of a distance, for d = x - y and the gradient
-#: g of the distance. The sums are over pairs.
-#: p = 1, per component: d, its sign, times g, sum.
-#: p = 2, per component: d, times (g/distance), sum; per pair: the quotient g/distance.
-#: p = ∞, per component: d, |d|, the test whether |d| is the largest, the sign of d, times g, sum.
+#: p → (operations per component, operations per pair) for the gradient of a distance. Here d = x - y, g is the gradient
+#: of the distance, and each sum is over pairs of points.
+#:
+#: - p = 1: per component, compute d, its sign, the product with g, and the sum.
+#: - p = 2: per component, compute d, the product with g/distance, and the sum; per pair, the quotient g/distance.
+#: - p = ∞: per component, compute d, |d|, the test whether |d| is the largest, the sign of d, the product with g, and
+#:   the sum.
 _GRADIENTS = {0.0: (0, 0), 1.0: (4, 0), 2.0: (3, 1), math.inf: (6, 0)}
-#: Other p, per component: d, |d|, its power p - 1, sign of d, their product, times (g/distance^(p-1)), sum; per pair:
-#: the power of the distance and the quotient.
+#: Any other p: per component, compute d, |d|, the power p - 1 of |d|, the sign of d, the product of power and sign, the
+#: product with g/distance^(p-1), and the sum; per pair, the power of the distance and the quotient.
 _OTHER_GRADIENTS = (7, 2)
 
 
 def norm_terms(p: float) -> int:
-    """Return the number of operations on each component, before the p-norm adds up the terms."""
+    """Return the number of operations that compute the term of one component, before the p-norm sums the terms."""
     return _TERMS.get(p, _OTHER_TERMS)
 
 
 def p_norm(p: float, components: int) -> int:
-    """Return the number of operations of a vector's p-norm: terms, n - 1 additions or maxima, and a root if any."""
+    """Return the operations of a p-norm of one vector: the terms, n - 1 additions or maxima, and the root if any."""
     if components == 0:
         return 0
     return (norm_terms(p) + 1) * components - (p in _WITHOUT_ROOT)
@@ -53,7 +55,10 @@ def _distance(p: float, components: int) -> int:
 
 @other_formula("aten._cdist_forward", "aten._euclidean_dist", "aten._pdist_forward")
 def _distances(call: Call) -> int:
-    """Count the distance of each pair: of p·r pairs of rows (…, p, m) and (…, r, m), of n(n - 1)/2 pairs of n rows."""
+    """Count the distance of each pair of points.
+
+    `cdist` of (…, p, m) and (…, r, m) has p·r pairs of rows. `pdist` of n rows has n(n - 1)/2 pairs.
+    """
     inputs = call.tensor("x1", "self")
     p = float(call["p"]) if "p" in call.names else 2.0
     return real_parts(inputs) * call.first_output.numel() * _distance(p, inputs.shape[-1])
@@ -61,7 +66,7 @@ def _distances(call: Call) -> int:
 
 @other_formula("aten._cdist_backward")
 def _distances_backward(call: Call) -> int:
-    """Count the gradients of the first points, each of which is summed over all second points."""
+    """Count the gradients of the first points. Each gradient is a sum over all second points."""
     inputs = call.tensor("x1")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     return real_parts(inputs) * call.tensor("cdist").numel() * (per_component * inputs.shape[-1] + per_pair)
@@ -69,7 +74,7 @@ def _distances_backward(call: Call) -> int:
 
 @other_formula("aten._pdist_backward")
 def _pairwise_distances_backward(call: Call) -> int:
-    """Count the gradients of all points; each pair adds to the gradients of both of its points."""
+    """Count the gradients of all points. Each pair contributes to the gradients of both of its points."""
     inputs = call.tensor("self")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     both = per_component + bool(per_component)
@@ -78,7 +83,7 @@ def _pairwise_distances_backward(call: Call) -> int:
 
 @other_formula("aten.dist")
 def _dist(call: Call) -> int:
-    """Count the norm of the difference of two tensors, which are broadcast."""
+    """Count the norm of the difference of two tensors, after broadcasting."""
     left, right = call.tensor("self"), call.tensor("other")
     parts = max(real_parts(left), real_parts(right))
     return parts * _distance(float(call["p"]), torch.broadcast_shapes(left.shape, right.shape).numel())
@@ -86,33 +91,40 @@ def _dist(call: Call) -> int:
 
 @other_formula("aten.linalg_cross")
 def _cross(call: Call) -> int:
-    """Count two products and their difference for each component."""
+    """Count two products and their difference for each component of the cross product."""
     return 3 * real_numbers(call.first_output)
 
 
-#: Operations that find the bin of a value x: two comparisons with the range, then (x - min) / width and its floor.
+#: Operations that find the bin of a value x: two comparisons with the ends of the range, (x - min) / width, and its
+#: floor.
 _EQUAL_BINS = 5
 
 
 def _value_range(values: int) -> int:
-    """Count the comparisons that find the smallest and the largest value, which are the range if none is given."""
+    """Count the comparisons that find the smallest and the largest value. They are needed if no range is given."""
     return 2 * max(values - 1, 0)
 
 
 def _search(edges: int) -> int:
-    """Count the comparisons of a binary search among sorted edges."""
+    """Count the comparisons of a binary search among ``edges`` sorted edges."""
     return edges.bit_length()
 
 
 def _density(bins: list[int]) -> int:
-    """Count what makes a density of counts: their sum, the bins' widths, the quotients by the sum and by each width."""
+    """Count the operations that turn counts into a density: their sum, the widths of the bins, and the divisions.
+
+    Each cell is divided by the sum, and by the width of its bin in each dimension.
+    """
     cells = math.prod(bins)
     return max(cells - 1, 0) + sum(bins) + cells * (1 + len(bins))
 
 
 @other_formula("aten.histc")
 def _histc(call: Call) -> int:
-    """Count for each value the search of its bin and 1 addition; if ``min`` equals ``max``, the values' range first."""
+    """Count for each value the search for its bin, and one addition.
+
+    If ``min`` equals ``max``, the range of the values is computed first.
+    """
     inputs = call.tensor("self")
     if not is_float(inputs):
         return 0
@@ -136,7 +148,7 @@ def _histogram(call: Call) -> int:
 
 @other_formula("aten._histogramdd_bin_edges")
 def _bin_edges(call: Call) -> int:
-    """Count for points (…, dimensions) the range of each coordinate; making equally spaced edges from it is free."""
+    """Count finding the range of each coordinate of points (…, dimensions). Spacing the edges evenly is free."""
     inputs = call.tensor("self")
     dimensions = inputs.shape[-1]
     return dimensions * _value_range(inputs.shape[:-1].numel()) if call["range"] is None else 0
@@ -144,7 +156,7 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Count for each of the points (…, dimensions) a bin of equal width in each dimension, and one addition."""
+    """Count for each point one addition, and the search for its bin in each dimension. All bins have equal width."""
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -154,7 +166,7 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Count for each of the points (…, dimensions) a search among the edges of each dimension, and one addition."""
+    """Count for each point a search among the edges of each dimension, and one addition."""
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)
@@ -162,12 +174,12 @@ def _histogram_by_edges(call: Call) -> int:
 
 
 def _points(call: Call) -> tuple[int, int]:
-    """Return the number of points and their number of dimensions."""
+    """Return the number of points, and the number of dimensions of each point."""
     *points, dimensions = call.tensor("self").shape
     return math.prod(points), dimensions
 
 
 @other_formula("aten.bincount")
 def _bincount(call: Call) -> int:
-    """Count one addition for each weight; without weights the additions are integers, which are free."""
+    """Count one addition for each weight. Without weights, the additions are on integers, which are free."""
     return call.tensor("self").numel() if is_float(call.first_output) else 0

@@ -1,8 +1,9 @@
-"""One FLOP per elementary operation on floating-point numbers: the base of all formulas for `other_flops`.
+"""One FLOP per elementary operation on floating-point numbers: all formulas for `other_flops` build on this rule.
 
-An addition, a multiplication, a comparison, a maximum, a square root, an exponential and an error function are 1 each,
-as in XLA's `HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). An operator that reads and writes only
-integers and booleans is free. The integers in a quantized tensor represent floating-point numbers and count as such.
+Each of these is one operation: an addition, a multiplication, a comparison, a maximum, a square root, an exponential,
+an error function. XLA's `HloCostAnalysis` uses the same rule (openxla/xla, `xla/service/hlo_cost_analysis.cc`). An
+operator that reads and writes only integers and booleans is free. The integers in a quantized tensor represent
+floating-point numbers, so operations on them are counted.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def is_float(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor holds real or complex floating-point numbers, quantized ones included."""
+    """Return whether the tensor holds real, complex or quantized floating-point numbers."""
     return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
 
 
 def real_parts(tensor: torch.Tensor) -> int:
-    """Return how many real floating-point numbers one element holds: 2 if complex, 0 if an integer or a boolean."""
+    """Return how many real numbers one element holds: 2 if complex, 1 if real, 0 if it is an integer or a boolean."""
     return 2 if tensor.is_complex() else int(is_float(tensor))
 
 
 def real_numbers(tensor: torch.Tensor) -> int:
-    """Return how many real floating-point numbers the tensor holds; a complex number is two."""
+    """Return how many real floating-point numbers the tensor holds. A complex number counts as two."""
     return real_parts(tensor) * tensor.numel()
 
 
@@ -47,25 +48,28 @@ def is_complex(call: Call) -> bool:
 
 
 def elements(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the number of elements of those tensors that hold floating-point numbers; a complex number is one."""
+    """Return the number of elements in all tensors of floating-point numbers.
+
+    A complex number counts as one element.
+    """
     return sum(tensor.numel() for tensor in tensors if is_float(tensor))
 
 
 def elementary(call: Call) -> int:
-    """Count one operation for each element of the output, or two for a complex element."""
+    """Count one operation for each real element of the output, or two for each complex element."""
     if not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * call.first_output.numel()
 
 
 def reduction(call: Call) -> int:
-    """Count n - 1 operations for each element of the output, which is reduced from n values."""
+    """Count n - 1 operations for each output element that is reduced from n values."""
     inputs = next(tensors_in(call.args))
     return real_parts(inputs) * max(inputs.numel() - call.first_output.numel(), 0)
 
 
 def stored_elements(tensor: torch.Tensor) -> int:
-    """Return how many elements are in memory: all of a dense tensor, the stored ones of a sparse tensor."""
+    """Return how many elements are in memory: all of a dense tensor, or the stored ones of a sparse tensor."""
     if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return tensor.numel()
     values = values_of(tensor) if tensor.layout is torch.sparse_coo else tensor.values()

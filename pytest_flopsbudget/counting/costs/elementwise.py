@@ -1,11 +1,14 @@
-"""Elementwise operators: the elementary operations in the definition of each, per element.
+"""Elementwise operators: the number of elementary operations per element, from the definition of each operator.
 
-Source: the definitions in PyTorch's documentation, with each elementary operation counted 1 as in `elementary`. If a
-definition has branches, the comparison and the most expensive branch count. Comparisons that only keep numbers in range
-do not count. A factor of 1 (`alpha`, `beta`, `value`) is no operation. A derivative is computed from the tensor that
-autograd saved and passes to the operator: the input or the output.
+Each elementary operation counts 1, as in `elementary.py`. If a definition has branches, the comparison and the most
+expensive branch are counted. Comparisons that only keep numbers in range are not counted. A factor of 1 (`alpha`,
+`beta`, `value`) costs no operation. A derivative is computed from the tensor that autograd saved and passes to the
+operator: the input or the output.
 
-A complex number is two real ones and costs twice as much; `_COMPLEX` lists the exceptions.
+A complex number consists of two real numbers, so an operation on it costs twice as much. `_COMPLEX` lists the
+exceptions.
+
+Source: the definitions in PyTorch's documentation.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operations per output element of operators whose count depends on no argument. Other names count 1.
+#: Operations per output element, for operators whose cost depends on no argument. Each comment gives the definition
+#: whose operations are counted. An operator without entry costs 1.
 _OPERATIONS: Mapping[str, int] = {
     "abs": 1,
     "copysign": 1,
@@ -31,7 +35,7 @@ _OPERATIONS: Mapping[str, int] = {
     "frac": 2,  # x - trunc(x)
     "ge": 1,
     "glu": 5,  # a · sigmoid(b)
-    "glu_backward": 4,  # 8 for a pair of outputs: s(b), g·s, and (1 - s) · g·s · a
+    "glu_backward": 4,  # 8 for a pair of output elements: s(b), g·s, and (1 - s) · g·s · a
     "gt": 1,
     "hardshrink": 2,  # x > λ, x < -λ
     "hardshrink_backward": 2,
@@ -59,7 +63,7 @@ _OPERATIONS: Mapping[str, int] = {
     "ne": 1,
     "polar": 4,  # r · cos, r · sin
     "_prelu_kernel": 2,
-    "_prelu_kernel_backward": 3,  # x > 0; g · w for the input, g · x for the weight
+    "_prelu_kernel_backward": 3,  # x > 0; g · w for the gradient of the input, g · x for the gradient of the weight
     "rrelu_with_noise": 2,
     "rrelu_with_noise_functional": 2,
     "sigmoid": 4,  # 1 / (1 + exp(-x))
@@ -75,42 +79,46 @@ _OPERATIONS: Mapping[str, int] = {
     "threshold": 1,
     "threshold_backward": 1,
     "xlogy": 2,
-    # Special functions and random samples of them: one elementary operation, like erf.
+    # Special functions and their derivatives: each counts as one elementary operation, like erf.
     "_dirichlet_grad": 1,
     "_standard_gamma_grad": 1,
     "heaviside": 1,
-    # Operators on integers, which are free; PyTorch does not tag all of them as pointwise.
+    # Operators on integers are free. PyTorch does not tag all of them as pointwise, so they are listed here.
     "__ilshift__": 1,
     "__irshift__": 1,
     "gcd": 1,
     "lcm": 1,
-    # Dropout in its unfused form: the mask divided by the probability to keep, and the product with the input. The
-    # gradient takes one product.
+    # Dropout in its unfused form: the mask is divided by the probability to keep, and multiplied with the input. The
+    # gradient needs one product.
     "_fused_dropout": 2,
     "_masked_scale": 1,
     "native_dropout_backward": 1,
     # Quantize: x / scale, rounding, + zero point, a maximum and a minimum. Dequantize: - zero point, · scale.
     "quantize_per_channel": 5,
     "quantize_per_tensor": 5,
-    "quantize_per_tensor_dynamic": 7,  # 2 more, which find the smallest and the largest value
+    "quantize_per_tensor_dynamic": 7,  # 2 more than above, to find the smallest and the largest value
     "dequantize": 2,
     "fake_quantize_per_channel_affine_cachemask": 7,
     "fake_quantize_per_tensor_affine_cachemask": 7,
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": 7,
     "_fake_quantize_learnable_per_channel_affine": 7,
     "_fake_quantize_learnable_per_tensor_affine": 7,
-    # Esser et al., "Learned Step Size Quantization", 2020, §2.1: quantize (5), two comparisons with the ends of the
-    # range, and the gradients of the input (a product), the scale (a difference, a product, a sum) and the zero point
-    # (a product, a sum).
+    # 13 operations: quantize (5), two comparisons with the ends of the range (2), and the gradients of the input (a
+    # product), the scale (a difference, a product, a sum) and the zero point (a product, a sum). Source: Esser et al.,
+    # "Learned Step Size Quantization", 2020, §2.1.
     "_fake_quantize_learnable_per_channel_affine_backward": 13,
     "_fake_quantize_learnable_per_tensor_affine_backward": 13,
     "_fused_moving_avg_obs_fq_helper": 9,
     "_fused_moving_avg_obs_fq_helper_functional": 9,
 }
 
-#: Operations per complex element, where they are not twice those of a real element. (a + bi)(c + di) is 4 products and
-#: 2 sums; a quotient multiplies by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) =
-#: exp(a) · (cos b + i sin b); log(a + bi) = log|a + bi| + i · atan2(b, a); other bases divide both parts.
+#: Operations per complex element, if they are not twice the operations of a real element:
+#:
+#: - (a + bi)(c + di) is 4 products and 2 sums.
+#: - A quotient multiplies with the conjugate and divides by c² + d².
+#: - |a + bi| = sqrt(a² + b²).
+#: - exp(a + bi) = exp(a) · (cos b + i sin b).
+#: - log(a + bi) = log|a + bi| + i · atan2(b, a). Logarithms to other bases divide both parts.
 _COMPLEX: Mapping[str, int] = {
     "_conj_physical": 1,
     "abs": 4,
@@ -128,7 +136,7 @@ _COMPLEX: Mapping[str, int] = {
     "square": 6,
 }
 
-#: A real number divided by a complex one, a / (c + di): a · c, a · d, its sign, c² + d² (3), and two quotients.
+#: A real number divided by a complex number, a / (c + di): a · c, a · d, a change of sign, c² + d² (3), two quotients.
 _REAL_BY_COMPLEX = 8
 
 
@@ -137,12 +145,12 @@ def _name(call: Call) -> str:
 
 
 def _scaled(factor: Any) -> int:
-    """Return the number of operations of a product with this factor: 0 for a factor of 1."""
+    """Return the number of operations for a product with this factor: 0 for a factor of 1, otherwise 1."""
     return 0 if isinstance(factor, (int, float, bool)) and factor == 1 else 1
 
 
 def scaling(factor: Any, *, complex_numbers: bool) -> int:
-    """Return the number of operations that scale one element by a factor of the operator, such as ``alpha``."""
+    """Return the number of operations that scale one element by an argument of the operator, such as ``alpha``."""
     if not isinstance(factor, torch.Tensor) and factor == 1:
         return 0
     if complex_numbers:
@@ -151,7 +159,7 @@ def scaling(factor: Any, *, complex_numbers: bool) -> int:
 
 
 def operations(name: str, *, complex_numbers: bool = False) -> int:
-    """Return the operations per element of an operator such as "sigmoid", whose count depends on no argument."""
+    """Return the operations per element of an operator such as "sigmoid", whose cost depends on no argument."""
     if complex_numbers and name in _COMPLEX:
         return _COMPLEX[name]
     return (2 if complex_numbers else 1) * _OPERATIONS.get(name, 1)
@@ -175,7 +183,7 @@ def _fixed(call: Call) -> int:
 
 
 def product_or_quotient(name: str, left: Any, right: Any) -> int:
-    """Return the operations per element of a product ("mul") or quotient ("div") of two tensors or numbers."""
+    """Return the operations per element of a product ("mul") or a quotient ("div") of two tensors or numbers."""
     complex_numbers = _is_complex(left), _is_complex(right)
     if all(complex_numbers):
         return _COMPLEX[name]
@@ -185,7 +193,10 @@ def product_or_quotient(name: str, left: Any, right: Any) -> int:
 
 
 def power(base: Any, exponent: Any) -> int:
-    """Return the operations per element of a power: 1 if real; if complex, a product for a square or exp(b · log a)."""
+    """Return the operations per element of a power.
+
+    A real power costs 1. A complex square costs one product. Any other complex power is exp(b · log a).
+    """
     if not _is_complex(base) and not _is_complex(exponent):
         return 1
     if not isinstance(exponent, torch.Tensor) and exponent in (1, 2):
@@ -200,7 +211,7 @@ def _is_complex(operand: Any) -> bool:
 
 @other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
 def _product_or_quotient(call: Call) -> int:
-    """Count a · b or a / b, and a rounding if it is requested."""
+    """Count the operations in a · b or in a / b, and a rounding if the call requests one."""
     if not computes_on_floats(call):
         return 0
     name = "mul" if _name(call) == "mul" else "div"
@@ -215,7 +226,7 @@ def _power(call: Call) -> int:
 
 @other_formula("aten.add", "aten.sub", "aten.rsub")
 def _sum(call: Call) -> int:
-    """Count a + alpha · b."""
+    """Count the operations in a + alpha · b."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -230,7 +241,7 @@ def _sum_and_relu(call: Call) -> int:
 
 @other_formula("aten.addr")
 def _sum_with_outer_product(call: Call) -> int:
-    """Count beta · m + alpha · a · b; with a beta of 0 only the product."""
+    """Count the operations in beta · m + alpha · a · b. If beta is 0, count only the product."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -242,7 +253,7 @@ def _sum_with_outer_product(call: Call) -> int:
 
 @other_formula("aten.lerp")
 def _interpolation(call: Call) -> int:
-    """Count a + w · (b - a)."""
+    """Count the operations in a + w · (b - a)."""
     if not is_complex(call):
         return _for_each(call, 3)
     return (4 + (_COMPLEX["mul"] if _is_complex(call["weight"]) else 2)) * call.first_output.numel()
@@ -250,7 +261,7 @@ def _interpolation(call: Call) -> int:
 
 @other_formula("aten.addcmul", "aten.addcdiv")
 def _sum_with_product(call: Call) -> int:
-    """Count a + value · b · c, or a + value · b / c."""
+    """Count the operations in a + value · b · c, or in a + value · b / c."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -261,28 +272,28 @@ def _sum_with_product(call: Call) -> int:
 
 @other_formula("aten.clamp", "aten.clip")
 def _clamp(call: Call) -> int:
-    """Count a minimum, a maximum, or both."""
+    """Count a minimum, a maximum, or both, one operation each."""
     return _for_each(call, (call["min"] is not None) + (call["max"] is not None))
 
 
 @other_formula("aten.round")
 def _round(call: Call) -> int:
-    """Count a rounding; with ``decimals`` also a product before it and a quotient after it."""
+    """Count a rounding. With ``decimals``, also count a product before the rounding and a quotient after it."""
     return _for_each(call, 3 if "decimals" in call.names and call["decimals"] else 1)
 
 
 @other_formula("aten.elu")
 def _elu(call: Call) -> int:
-    """Count x > 0 and scale · alpha · (exp(input_scale · x) - 1)."""
+    """Count the test x > 0, and the operations in scale · alpha · (exp(input_scale · x) - 1)."""
     factors = sum(_scaled(call[name]) for name in ("alpha", "scale", "input_scale"))
     return _for_each(call, 3 + factors)
 
 
 @other_formula("aten.elu_backward")
 def _elu_backward(call: Call) -> int:
-    """Count x > 0 and g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number.
+    """Count the test x > 0, and g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number.
 
-    If the operator takes the output y: g · input_scale · (y + scale · alpha).
+    If the operator receives the output y instead of x, count g · input_scale · (y + scale · alpha).
     """
     scale, input_scale = call["scale"], call["input_scale"]
     inside = _scaled(input_scale)
@@ -293,25 +304,25 @@ def _elu_backward(call: Call) -> int:
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Count g · noise in training, and otherwise the gradient of leaky ReLU."""
+    """Count one operation, g · noise, in training. Otherwise, count the gradient of leaky ReLU."""
     return _for_each(call, 1 if call["training"] else 2)
 
 
 @other_formula("aten.celu")
 def _celu(call: Call) -> int:
-    """Count x > 0 and alpha · (exp(x / alpha) - 1)."""
+    """Count the test x > 0, and the operations in alpha · (exp(x / alpha) - 1)."""
     return _for_each(call, 3 + 2 * _scaled(call["alpha"]))
 
 
 @other_formula("aten.selu")
 def _selu(call: Call) -> int:
-    """Count x > 0 and scale · alpha · (exp(x) - 1)."""
+    """Count the test x > 0, and the operations in scale · alpha · (exp(x) - 1)."""
     return _for_each(call, 5)
 
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Count x · (1 + erf(x / √2)) / 2, or x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
+    """Count the operations in x · (1 + erf(x / √2)) / 2, or in x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
     """
@@ -320,29 +331,29 @@ def _gelu(call: Call) -> int:
 
 @other_formula("aten.gelu_backward")
 def _gelu_backward(call: Call) -> int:
-    """Count g · (Φ(x) + x · φ(x)): Φ takes 4 operations, φ(x) = exp(-x²/2) / √(2π) takes 4, and 3 combine them.
+    """Count g · (Φ(x) + x · φ(x)): Φ costs 4 operations, φ(x) = exp(-x²/2) / √(2π) costs 4, and combining them costs 3.
 
-    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u), u = k · (x + c · x³). It
-    takes 5 operations for u and 1 for t; 2 + 2 + 3 for the three brackets; 3 products; the sum and the product with g.
+    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u) and u = k · (x + c · x³). It
+    costs 5 operations for u, 1 for t, 2 + 2 + 3 for the three brackets, 3 products, one sum, and one product with g.
     """
     return _for_each(call, 18 if call["approximate"] == "tanh" else 11)
 
 
 @other_formula("aten.softplus")
 def _softplus(call: Call) -> int:
-    """Count log(1 + exp(beta · x)) / beta."""
+    """Count the operations in log(1 + exp(beta · x)) / beta."""
     return _for_each(call, 3 + 2 * _scaled(call["beta"]))
 
 
 @other_formula("aten.softplus_backward")
 def _softplus_backward(call: Call) -> int:
-    """Count g · e / (1 + e) with e = exp(beta · x)."""
+    """Count the operations in g · e / (1 + e) with e = exp(beta · x)."""
     return _for_each(call, 4 + _scaled(call["beta"]))
 
 
 @other_formula("aten.mvlgamma")
 def _mvlgamma(call: Call) -> int:
-    """Count the sum of p logarithms of the gamma function, each at a shifted x."""
+    """Count p logarithms of the gamma function, each at a shifted x, and their sum."""
     return _for_each(call, 3 * int(call["p"]))
 
 
@@ -353,19 +364,19 @@ def _native_dropout(call: Call) -> int:
 
 @other_formula("aten._amp_foreach_non_finite_check_and_unscale")
 def _unscale(call: Call) -> int:
-    """Count for each element the test whether it is finite, and the division by the scale."""
+    """Count two operations for each element: the test whether it is finite, and the division by the scale."""
     return 2 * elements(call["self"])
 
 
 @other_formula("aten._amp_update_scale")
 def _update_scale(call: Call) -> int:
-    """Count a comparison and a product for the scale, which is one number."""
+    """Count one comparison and one product for the scale, which is a single number."""
     return 2 * call.tensor("self").numel()
 
 
 @other_formula("aten.equal", "aten.allclose")
 def _same(call: Call) -> int:
-    """Count one comparison for each pair of elements, or |a - b| ≤ atol + rtol · |b| for ``allclose``."""
+    """Count one comparison for each pair of elements. For ``allclose``, count |a - b| ≤ atol + rtol · |b| instead."""
     if not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors_in(call.args)):
         return 0
     parts = 2 if is_complex(call) else 1

@@ -1,6 +1,7 @@
-"""Factorizations and solvers: leading terms of the operation counts of LAPACK's algorithms.
+"""Factorizations and solvers: the leading terms of the operation counts of LAPACK's algorithms.
 
-For a matrix of m rows and n columns (m ≥ n: a wide one is counted as its transpose) and k right-hand sides:
+The matrix has m rows and n columns, with m ≥ n. (A matrix with m < n is counted as its transpose.) k is the number of
+right-hand sides or of reflectors.
 
 =============================  =====================================  =================================
 LU                             m·n² - n³/3                            GVL §3.2; LAWN 41 GETRF
@@ -19,9 +20,9 @@ SVD                            4·m²·n + 8·m·n² + 9·n³ with square U;  GV
 least squares                  by QR, or by SVD 4·m·n² + 8·n³         GVL §5.3, §5.5
 =============================  =====================================  =================================
 
-GVL is Golub and Van Loan, "Matrix Computations", 4th ed.; LAWN 41 is Blackford and Dongarra, "Installation Guide for
-LAPACK", LAPACK Working Note 41, appendix C. Fractions are rounded down, once a matrix. A complex matrix costs 4 times
-as much: a product and a sum are 8 operations in place of 2.
+GVL is Golub and Van Loan, "Matrix Computations", 4th ed. LAWN 41 is Blackford and Dongarra, "Installation Guide for
+LAPACK", LAPACK Working Note 41, appendix C. Fractions are rounded down once for each matrix. A complex matrix costs 4
+times as much, because a product and a sum are 8 real operations instead of 2.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _scalar(tensor: torch.Tensor) -> int:
 
 
 def _matrices(tensor: torch.Tensor) -> int:
-    """Return the number of matrices in a batch (…, m, n), times the cost of one operation on their numbers."""
+    """Return the number of matrices in a batch (…, m, n), times 4 for complex numbers."""
     return _scalar(tensor) * tensor.shape[:-2].numel()
 
 
@@ -81,13 +82,13 @@ def _eigen(n: int, *, vectors: bool) -> int:
 
 @other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
 def _lu_factorization(call: Call) -> int:
-    """Count LU; a determinant takes n products more, which are not a leading term."""
+    """Count an LU factorization. A determinant also needs n products, which are not a leading term."""
     matrix = call.tensor("A")
     return _matrices(matrix) * _lu(*_tall(matrix))
 
 
 def _substitutions(matrix: torch.Tensor, solution: torch.Tensor, count: int) -> int:
-    """Count n²·k for each of ``count`` triangles: each number of a solution sums half a row on average."""
+    """Count n²·k for each of ``count`` triangular matrices: each number of a solution sums half a row on average."""
     return _scalar(solution) * count * matrix.shape[-1] * solution.numel()
 
 
@@ -109,7 +110,7 @@ def _solve_triangular(call: Call) -> int:
 
 @other_formula("aten.triangular_solve")
 def _triangular_solve(call: Call) -> int:
-    """Count one triangle; a sparse one costs 2 per stored element and right-hand side."""
+    """Count one triangular matrix. If it is sparse, count 2 operations per stored element and right-hand side."""
     matrix, solution = call.tensor("A"), call.first_output
     if matrix.layout is not torch.strided:
         return _scalar(solution) * 2 * stored_elements(matrix) * solution.shape[-1]
@@ -118,7 +119,10 @@ def _triangular_solve(call: Call) -> int:
 
 @other_formula("aten._spsolve")
 def _sparse_solve(call: Call) -> int:
-    """Count 2 per stored element and right-hand side: a lower bound, since the size of the sparse factors is data."""
+    """Count 2 operations per stored element and right-hand side.
+
+    This is a lower bound: the size of the sparse factors depends on data.
+    """
     matrix, solution = call.tensor("A"), call.first_output
     sides = solution.numel() // max(matrix.shape[-1], 1)
     return _scalar(solution) * 2 * stored_elements(matrix) * sides
@@ -132,7 +136,10 @@ def _reflectors(call: Call) -> int:
 
 @other_formula("aten.linalg_qr")
 def _qr_factorization(call: Call) -> int:
-    """Count R (mode "r"), or R and Q, which has min(m, n) columns ("reduced") or m ("complete")."""
+    """Count R (mode "r"), or both R and Q.
+
+    Q has min(m, n) columns in mode "reduced", and m columns in mode "complete".
+    """
     matrix = call.tensor("A")
     rows, columns = matrix.shape[-2:]
     rank = min(rows, columns)
@@ -144,7 +151,10 @@ def _qr_factorization(call: Call) -> int:
 
 @other_formula("aten.linalg_householder_product")
 def _householder_product(call: Call) -> int:
-    """Count Q of k reflectors, which are the first k columns of (…, m, n); ``tau`` is (…, k)."""
+    """Count computing Q from k reflectors, which are the first k columns of (…, m, n).
+
+    The argument ``tau`` is (…, k).
+    """
     matrix = call.tensor("input")
     rows, columns = matrix.shape[-2:]
     return _matrices(matrix) * _explicit_q(rows, columns, call.tensor("tau").shape[-1])
@@ -152,7 +162,7 @@ def _householder_product(call: Call) -> int:
 
 @other_formula("aten.ormqr")
 def _apply_reflectors(call: Call) -> int:
-    """Count the product of Q, which k reflectors define, and a matrix (…, m, n), from the left or from the right."""
+    """Count the product of Q, which k reflectors define, and a matrix (…, m, n). Q is the left or the right operand."""
     reflectors, matrix = call.tensor("input2"), call.tensor("input3")
     rows, columns = matrix.shape[-2:]
     k = reflectors.shape[-1]
@@ -168,7 +178,7 @@ def _symmetric_eigen(call: Call) -> int:
 
 @other_formula("aten._linalg_svd", "prims.svd")
 def _singular_values(call: Call) -> int:
-    """Count the singular values, and the vectors if they are requested; the primitive always computes both."""
+    """Count the singular values, and the singular vectors if they are requested. The primitive always computes both."""
     matrix = call.tensor("A")
     vectors = "compute_uv" not in call.names or bool(call["compute_uv"])
     return _matrices(matrix) * _svd(*_tall(matrix), vectors=vectors, square=call["full_matrices"])
@@ -176,7 +186,10 @@ def _singular_values(call: Call) -> int:
 
 @other_formula("aten.linalg_pinv")
 def _pseudoinverse(call: Call) -> int:
-    """Count the thin SVD, or the eigenvectors of a Hermitian matrix, and 2·m·n·min(m, n) for V·diag(1/s)·Uᵀ."""
+    """Count the factorization, and 2·m·n·min(m, n) for the product V·diag(1/s)·Uᵀ.
+
+    The factorization is the thin SVD, or the eigenvectors of a Hermitian matrix.
+    """
     matrix = call.tensor("self")
     m, n = _tall(matrix)
     factors = _eigen(n, vectors=True) if call["hermitian"] else _svd(m, n, vectors=True, square=False)
@@ -189,9 +202,11 @@ _BY_SVD = frozenset({"gelss", "gelsd"})
 
 @other_formula("aten.linalg_lstsq")
 def _least_squares(call: Call) -> int:
-    """Count QR, Qᵀ times k right-hand sides and one triangle; or the SVD and two products with the right-hand sides.
+    """Count a solution by QR or by SVD.
 
-    A wide matrix costs as much: its minimum-norm solution is computed from the QR of its transpose.
+    QR: the factorization, Qᵀ times k right-hand sides, and one triangular solve. SVD: the factorization, and two
+    products with the right-hand sides. A matrix with m < n costs as much as its transpose, because its minimum-norm
+    solution is computed from the QR of the transpose.
     """
     matrix = call.tensor("self")
     m, n = _tall(matrix)
@@ -205,13 +220,14 @@ def _least_squares(call: Call) -> int:
     return _matrices(matrix) * cost
 
 
-#: Matrix products in the Taylor polynomial of degree 18, which PyTorch uses for all but small norms (Bader, Blanes and
-#: Casas, "Computing the matrix exponential with an optimized Taylor polynomial approximation", 2019). How often the
-#: result is squared depends on the norm, which is data, so the squarings are not counted.
+#: Number of matrix products in the Taylor polynomial of degree 18, which PyTorch uses unless the norm is small (Bader,
+#: Blanes and Casas, "Computing the matrix exponential with an optimized Taylor polynomial approximation", 2019).
+#: PyTorch also squares the result. The number of squarings depends on the norm, and so on data, so they are not
+#: counted.
 _EXPONENTIAL_PRODUCTS = 5
 
 
-#: Operators on square matrices (…, n, n) that cost a multiple of n³ → that multiple.
+#: Name of an operator on square matrices (…, n, n) whose cost is a multiple of n³ → this multiple.
 _CUBIC = {
     "aten.cholesky": Fraction(1, 3),
     "aten.linalg_cholesky_ex": Fraction(1, 3),

@@ -1,9 +1,11 @@
-"""Fourier transforms: 5·n·log2 n for n complex points, half that for real ones.
+"""Fourier transforms: 5·n·log2 n operations for n complex points, and half of that for n real points.
 
-Source: the convention by which FFTW reports speed (Frigo and Johnson, "The Design and Implementation of FFTW3", 2005),
-which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is used for every n, rounded to the nearest
-integer if n is not a power of two. A transform in several dimensions has n = n1·n2·… points, since the logarithms add
-up. The factor of a normalization is not counted, because FFTW's convention does not count it.
+This is the convention by which FFTW reports speed. It is the cost of the radix-2 algorithm, and is used for every n. If
+n is not a power of two, the result is rounded to the nearest integer. A transform in several dimensions has n = n1·n2·…
+points, since the logarithms add up. The factor of a normalization is not counted, because FFTW does not count it.
+
+Sources: Frigo and Johnson, "The Design and Implementation of FFTW3", 2005, for the convention; Cooley and Tukey, 1965,
+for the algorithm.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ def _complex_to_complex(call: Call) -> int:
 
 @other_formula("aten._fft_r2c", "prims.fft_r2c")
 def _real_to_complex(call: Call) -> int:
-    """Count the points of the input, since the output may have only half of them."""
+    """Count a transform of real points: those of the input, because the output may have only half of them."""
     return _transforms(call.tensor("self"), call["dim"], _REAL)
 
 
 @other_formula("aten._fft_c2r", "prims.fft_c2r")
 def _complex_to_real(call: Call) -> int:
-    """Count the points of the output, since the input may have only half of them."""
+    """Count a transform of real points: those of the output, because the input may have only half of them."""
     return _transforms(call.first_output, call["dim"], _REAL)

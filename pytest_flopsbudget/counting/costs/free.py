@@ -1,9 +1,9 @@
 """ATen's operators that do no floating-point arithmetic, although their schemas do not show it.
 
-They move, select, cast or store elements, draw random numbers, or answer questions about tensors. Views, factories and
-operators that decompose are recognized by their schemas and not listed here. One name stands for all overloads of an
-operator and for its in-place form. An operator without a formula and without an entry here is unknown. `communication`
-and `packing` list PyTorch's free operators outside of ATen.
+These operators move, select, cast or store elements, draw random numbers, or query tensors. Views, factories and
+operators that decompose are recognized by their schemas, so they are not listed here. One name stands for all overloads
+of an operator and for its in-place form. An operator without a formula and without an entry here is unknown. The files
+`communication.py` and `packing.py` list PyTorch's free operators outside of ATen.
 """
 
 from __future__ import annotations

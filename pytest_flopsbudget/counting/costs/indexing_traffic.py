@@ -1,6 +1,6 @@
 """Memory traffic of operators that do not read every operand in full.
 
-They read or write only a part of a tensor, read only its shape, or overwrite it without reading it.
+Such an operator reads or writes only a part of a tensor, or reads only its shape, or overwrites it without reading it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _written_only(call: Call) -> int:
     return total_bytes((call.output,))
 
 
-# These operators read only the shape of their operand.
+# These operators read only the shape of their operand, so only the output counts.
 operator(
     *_names(
         """
@@ -52,7 +52,7 @@ operator(
 
 
 def _selected(source: str) -> Callable[[Call], int]:
-    """Make the formula for operators that read only those elements of the argument ``source`` that they return."""
+    """Make the traffic formula for operators that read only the elements of ``source`` that they return."""
 
     def traffic(call: Call) -> int:
         return bytes_without(call, source) + 2 * total_bytes((call.output,))
@@ -65,7 +65,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count one row of the weight for each index, and the other arguments and the output in full."""
+    """Count one row of the weight for each index. The other arguments and the output are counted in full."""
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))
@@ -75,7 +75,7 @@ operator(*_names("_embedding_bag _embedding_bag_forward_only"), traffic=_bags)
 
 
 def _overwritten_part(call: Call) -> int:
-    """Count the elements that are written; with ``accumulate`` twice, because they are read first."""
+    """Count the elements that are written. With ``accumulate``, they count twice, because they are also read."""
     accumulates = "accumulate" in call.names and bool(call["accumulate"])
     return _written_part(call, 2 if accumulates else 1)
 
@@ -97,7 +97,7 @@ operator(*_names("index_add_ scatter_add_ scatter_reduce_"), traffic=_added_part
 
 
 def _written_elements(call: Call, target: torch.Tensor) -> int:
-    """Return the number of elements that are written, an element once for each time that an index names it."""
+    """Return the number of elements that are written. An element counts once for each time that an index names it."""
     if "indices" in call.names:
         return indexed_elements(target, call["indices"])
     if "source" in call.names:
@@ -110,12 +110,13 @@ def _written_elements(call: Call, target: torch.Tensor) -> int:
 
 
 def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
-    """Return how many elements of ``target`` the indices of an ``index_put`` name, an element once for each time.
+    """Return how many elements of ``target`` the indices of an ``index_put`` select.
 
-    An index is None (a whole dimension), a tensor of positions in one dimension, or a mask over one or more dimensions.
-    PyTorch replaces a mask by the positions of its T true elements, one tensor of shape (T,) for each dimension, and
-    broadcasts all tensors of positions. T depends on data. Where the other indices determine the size that T is
-    broadcast to, the result is exact; otherwise every element of the mask counts as true.
+    An element counts once for each time that it is selected. Each index is one of three kinds: None (a whole
+    dimension), a tensor of positions in one dimension, or a mask over one or more dimensions. PyTorch replaces a mask
+    with T true elements by the positions of these elements: one tensor of shape (T,) for each dimension. Then it
+    broadcasts all tensors of positions. T depends on data. If the other indices determine the size that T is broadcast
+    to, the result is exact. Otherwise every element of the mask is counted as true, which is an upper bound.
     """
     shapes: list[torch.Size] = []
     mask_elements = covered = 1

@@ -1,10 +1,16 @@
-"""Resizing and sampling of images; the weights of neighbours are not counted, since all channels share them.
+"""Resizing and sampling of images. The weights of neighbours are not counted, since all channels share them.
 
-Per element of the output, a linear interpolation is two products and a sum (3). In two dimensions it is three linear
-interpolations (9), in three dimensions seven (21). A cubic interpolation is four products and three sums (7), and five
-of these in two dimensions (35). The nearest neighbour is a copy (0). Antialiased resizing interpolates along the width,
-then along the height; k neighbours take k products and k - 1 sums. The gradient of the input is the transposed linear
-map, which takes as many operations; the gradient of a copy takes one addition.
+Operations per output element:
+
+- Nearest neighbour: a copy, which costs 0.
+- Linear interpolation: 2 products and 1 sum, together 3.
+- Bilinear: 3 linear interpolations, together 9. Trilinear: 7 linear interpolations, together 21.
+- Cubic interpolation in one dimension: 4 products and 3 sums, together 7.
+- Bicubic: 5 cubic interpolations, together 35.
+- Antialiased: k products and k - 1 sums for k neighbours. It interpolates along the width first, then along the height.
+
+The gradient of the input is the transposed linear map, which costs as much as the forward pass. The gradient of a copy
+costs one addition.
 
 Sources: the definitions; Keys, "Cubic convolution interpolation for digital image processing", 1981, for the cubic
 kernel; Jaderberg et al., "Spatial Transformer Networks", 2015, §3.2 and §3.3, for grids.
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 _LINEAR, BILINEAR, _TRILINEAR, _BICUBIC = 3, 9, 21, 35
-#: Operator without "_backward" → operations per element of the output.
+#: Name of an operator without "_backward" → operations per element of the output.
 _PER_ELEMENT = {
     **{f"aten.{name}{dims}d": 0 for name in ("upsample_nearest", "_upsample_nearest_exact") for dims in (1, 2, 3)},
     "aten.upsample_linear1d": _LINEAR,
@@ -33,7 +39,7 @@ _PER_ELEMENT = {
     "aten.upsample_trilinear3d": _TRILINEAR,
     "aten.upsample_bicubic2d": _BICUBIC,
 }
-#: Antialiased operator without "_backward" → how many pixels the kernel reaches to each side.
+#: Name of an antialiased operator without "_backward" → number of pixels that the kernel reaches to each side.
 _RADIUS = {
     "aten._upsample_bilinear2d_aa": 1,
     "aten._upsample_bicubic2d_aa": 2,
@@ -52,11 +58,13 @@ def _resized_backward(call: Call) -> int:
 
 
 def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iterator[int]:
-    """Yield for each output how many inputs contribute to it: those closer than ``radius`` scaled pixels.
+    """Yield for each output pixel the number of input pixels that are closer to it than ``radius`` scaled pixels.
 
-    Source: ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp). If the image shrinks,
-    the kernel is wider by ``scale``; the edges of the image cut it. Fractions make the result exact. PyTorch computes
-    with rounded numbers, so for a pixel exactly on the kernel's edge it may decide otherwise.
+    If the image shrinks, the kernel is wider by the factor ``scale``. The edges of the image cut the kernel. Fractions
+    make the result exact. PyTorch computes with rounded numbers, so it may decide otherwise for a pixel that lies
+    exactly on the kernel's edge.
+
+    Source: ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp).
     """
     support = radius * max(scale, Fraction(1))
     half = Fraction(1, 2)
@@ -75,7 +83,7 @@ def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None)
 
 @other_formula(*(name + backward for name in _RADIUS for backward in ("", "_backward")))
 def _antialiased(call: Call) -> int:
-    """Count for images (…, height, width) the pass along the width of each input row, then that along the height."""
+    """Count two passes over images (…, height, width): along the width of each input row, then along the height."""
     radius = _RADIUS[call.name.removesuffix("_backward")]
     images = call.tensor("self", "grad_output")
     before: Sequence[int] = call["input_size"] if "input_size" in call.names else images.shape
@@ -93,17 +101,22 @@ def _antialiased(call: Call) -> int:
 
 #: Operations that convert a coordinate x in -1 … 1 to pixels: (x + 1)/2 · (size - 1), or ((x + 1)·size - 1)/2.
 _TO_PIXELS = 4
-#: The product of a coordinate's gradient and the number of pixels per unit.
+#: Operations for the gradient of a coordinate: one product with the number of pixels per unit.
 _FROM_PIXELS = 1
-#: Number of dimensions → mode of `torch.nn.functional.grid_sample` → operations per element of the output.
-#: The modes are 0 (linear), 1 (nearest) and 2 (bicubic).
+#: Number of dimensions → mode of `torch.nn.functional.grid_sample` → operations per element of the output. The modes
+#: are 0 (linear), 1 (nearest) and 2 (bicubic).
 _SAMPLES = {2: {0: BILINEAR, 1: 0, 2: _BICUBIC}, 3: {0: _TRILINEAR, 1: 0}}
-#: Operations for both slopes of a bilinear sample: for each, two differences, their interpolation, a product and a sum.
+#: Operations for the two slopes of a bilinear sample. Each slope needs two differences, their interpolation, a product
+#: and a sum.
 BILINEAR_SLOPES = 2 * (2 + _LINEAR + 2)
-#: Operations per element of the output for its slopes along all coordinates, by dimensions and mode as above. Bilinear:
-#: two differences and their interpolation (3). Trilinear: four differences and their interpolation (9). Bicubic: an
-#: interpolation with the kernel's derivative (35). Each slope is multiplied by the output's gradient and summed over
-#: channels (2).
+#: Number of dimensions → mode of `torch.nn.functional.grid_sample` → operations per output element for the slopes along
+#: all coordinates. The cost of one slope:
+#:
+#: - Bilinear: two differences and their interpolation (3).
+#: - Trilinear: four differences and their interpolation (9).
+#: - Bicubic: one interpolation with the kernel's derivative (35).
+#:
+#: Each slope is then multiplied by the output's gradient and summed over the channels (2).
 _SLOPES = {2: {0: BILINEAR_SLOPES, 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 + BILINEAR + 2), 1: 0}}
 
 
@@ -111,7 +124,10 @@ _SLOPES = {2: {0: BILINEAR_SLOPES, 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 +
     "aten.grid_sampler_2d", "aten.grid_sampler_3d", "aten._grid_sampler_2d_cpu_fallback", "aten.cudnn_grid_sampler"
 )
 def _grid_sampler(call: Call) -> int:
-    """Count for the grid (batch, …, dimensions) its pixels, and for the output (batch, channels, …) its samples."""
+    """Count converting the grid to pixels, and computing the samples.
+
+    The grid is (batch, …, dimensions), and the output is (batch, channels, …).
+    """
     grid = call.tensor("grid")
     return _SAMPLES[grid.shape[-1]][_mode(call)] * real_numbers(call.first_output) + _TO_PIXELS * real_numbers(grid)
 
@@ -123,7 +139,10 @@ def _grid_sampler(call: Call) -> int:
     "aten.cudnn_grid_sampler_backward",
 )
 def _grid_sampler_backward(call: Call) -> int:
-    """Count the input's gradient, the transposed forward map, and the grid's gradient, which the slopes give."""
+    """Count the gradients of the input and of the grid.
+
+    The gradient of the input is the transposed forward map. The gradient of the grid is computed from the slopes.
+    """
     grid, grad = call.tensor("grid"), call.tensor("grad_output")
     dimensions, mode = grid.shape[-1], _mode(call)
     for_input, for_grid = call["output_mask"] if "output_mask" in call.names else (True, True)
@@ -136,13 +155,16 @@ def _grid_sampler_backward(call: Call) -> int:
 
 
 def _mode(call: Call) -> int:
-    """Return the number of the mode; cuDNN's operators have no such argument and are always bilinear."""
+    """Return the number of the interpolation mode.
+
+    cuDNN's operators have no such argument and are always bilinear, which is 0.
+    """
     return int(call["interpolation_mode"]) if "interpolation_mode" in call.names else 0
 
 
 @formula("aten.affine_grid_generator")
 def _affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of its sample."""
+    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of the sample that it belongs to."""
     theta = call.tensor("theta")
     positions: Sequence[int] = call["size"][2:]
     return per_mac(theta) * math.prod(positions) * theta.numel()
@@ -150,9 +172,9 @@ def _affine_grid(call: Call) -> int:
 
 @formula("aten.cudnn_affine_grid_generator", "aten.cudnn_affine_grid_generator_backward")
 def _fused_affine_grid(call: Call) -> int:
-    """Count the products of positions and matrices in two dimensions; the backward pass takes as many.
+    """Count the products of positions and matrices in two dimensions. The backward pass costs as much.
 
-    The gradient of a matrix is the product of the gradients of all positions and the positions.
+    In the backward pass, the gradient of a matrix is the product of the gradients of all positions and the positions.
     """
     matrix = 2 * 3
     return 2 * int(call["N"]) * int(call["H"]) * int(call["W"]) * matrix

@@ -1,4 +1,4 @@
-"""Operators that widely used libraries register; each formula follows the library's definition."""
+"""Operators that widely used libraries register. Each formula follows the definition in the library's code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @formula("transformers.grouped_mm_fallback")
 def _grouped_mm(call: Call) -> int:
-    """Count the product of each row of (tokens, k) and one expert's matrix of (experts, k, n).
+    """Count the products of rows and expert matrices: each row of (tokens, k) times one matrix of (experts, k, n).
 
     Source: `transformers/integrations/moe.py`.
     """
@@ -22,5 +22,5 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("transformers.grouped_mm_fallback_backward")
 def _grouped_mm_backward(call: Call) -> int:
-    """Count the gradients of rows and of matrices; each costs as much as the forward product."""
+    """Count the gradients of the rows and of the matrices. Each gradient costs as much as the forward product."""
     return 2 * _grouped_mm(call)

@@ -1,9 +1,13 @@
-"""Operators over lists of tensors, which optimizers run: the sum of the costs for each tensor of the list.
+"""Operators over lists of tensors, which optimizers run.
 
-Sources: a "_foreach_" operator costs for each tensor as much as the operator of that name without "_foreach_". A fused
-optimizer costs the update that PyTorch's documentation of `torch.optim` gives, from Kingma and Ba, "Adam", 2015;
-Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; Duchi et al., "Adaptive Subgradient Methods",
-2011. Bias corrections and learning rate decay are one number for each tensor and are not counted.
+Their cost is the sum of the costs for each tensor in the list.
+
+A "_foreach_" operator costs for each tensor as much as the operator with this name without "_foreach_". A fused
+optimizer costs as much as the update in PyTorch's documentation of `torch.optim`. Bias corrections and learning rate
+decay are one number for each tensor and are not counted.
+
+Sources of the updates: Kingma and Ba, "Adam", 2015; Loshchilov and Hutter, "Decoupled Weight Decay Regularization",
+2019; Duchi et al., "Adaptive Subgradient Methods", 2011.
 """
 
 from __future__ import annotations
@@ -27,18 +31,21 @@ log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt sigmoid 
 
 
 def _one_each(operand: Any, count: int) -> list[Any]:
-    """Return a list of one operand or factor for each of ``count`` tensors; a single one applies to all of them."""
+    """Return a list with one operand for each of ``count`` tensors.
+
+    A single operand is repeated, because all tensors use it.
+    """
     return list(operand) if isinstance(operand, (list, tuple)) else [operand] * count
 
 
 def _first(call: Call, *names: str) -> Any:
-    """Return the first of these arguments that the operator has, or 1 if it has none."""
+    """Return the first of the named arguments that the operator has, or 1 if the operator has none of them."""
     return next((call[name] for name in names if name in call.names), 1)
 
 
 @other_formula(*(f"aten._foreach_{name}" for name in _ELEMENTWISE.split()))
 def _each(call: Call) -> int:
-    """Count for each tensor and its operands as much as the operator without "_foreach_"."""
+    """Count for each tensor and its operands as much as for the operator without "_foreach_"."""
     name = call.name.rstrip("_").removeprefix("aten._foreach_")
     tensors = call.output or call["self"]
     bases = _one_each(call["self"], len(tensors))
@@ -56,7 +63,7 @@ def _each(call: Call) -> int:
 
 
 def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any) -> int:
-    """Return the number of operations for each element of one tensor."""
+    """Return the number of operations for each element of one tensor in the list."""
     complex_numbers = result.is_complex() or (isinstance(base, torch.Tensor) and base.is_complex())
     if name == "pow":
         return power(base, other)
@@ -74,7 +81,10 @@ def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any
 
 @other_formula("aten._foreach_norm", "aten._foreach_powsum", "aten._foreach_max")
 def _each_reduced(call: Call) -> int:
-    """Count a norm over all elements of each tensor, like `reductions`; the maximum takes n - 1 comparisons."""
+    """Count for each tensor a norm over all elements, as in `reductions.py`.
+
+    A maximum costs n - 1 comparisons instead.
+    """
     tensors = [tensor for tensor in call["self"] if is_float(tensor)]
     if call.name == "aten._foreach_max":
         return sum(max(tensor.numel() - 1, 0) for tensor in tensors)
@@ -88,9 +98,14 @@ def _each_reduced(call: Call) -> int:
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")
 def _adam(call: Call) -> int:
-    """Count the moments m + (g - m)(1 - β1), 3, and β2·v + (1 - β2)·g·g, 4; the step p - η·m/(√v/c + ε), 6.
+    """Count the operations per element of the two moments and of the step.
 
-    Weight decay adds 2 (AdamW: 1), the maximum of AMSGrad 1, the change of sign for ``maximize`` 1.
+    - The first moment, m + (g - m)(1 - β1), costs 3.
+    - The second moment, β2·v + (1 - β2)·g·g, costs 4.
+    - The step, p - η·m/(√v/c + ε), costs 6.
+    - Weight decay adds 2, or 1 in AdamW.
+    - AMSGrad adds 1, for a maximum.
+    - ``maximize`` adds 1, for the change of sign.
     """
     decay = (1 if call.name.rstrip("_") == "aten._fused_adamw" else 2) if call["weight_decay"] else 0
     return (13 + decay + bool(call["amsgrad"]) + bool(call["maximize"])) * elements(call["self"])
@@ -98,10 +113,10 @@ def _adam(call: Call) -> int:
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Count the step p - η·g, 2. Weight decay adds 2, the change of sign for ``maximize`` 1.
+    """Count 2 operations per element for the step p - η·g.
 
-    From the second step on, momentum μ·b + (1 - d)·g adds 2, and 1 more if there is a dampening d. Nesterov momentum
-    adds 2 in each step.
+    Weight decay adds 2. ``maximize`` adds 1, for the change of sign. From the second step on, momentum μ·b + (1 - d)·g
+    adds 2, and 1 more if there is a dampening d. Nesterov momentum adds 2 in each step.
     """
     momentum = call["momentum"] and not call["is_first_step"]
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
@@ -111,8 +126,8 @@ def _sgd(call: Call) -> int:
 
 @other_formula("aten._fused_adagrad")
 def _adagrad(call: Call) -> int:
-    """Count the sum s + g·g, 2, and the step p - η·g/(√s + ε), 5.
+    """Count 2 operations per element for the sum s + g·g, and 5 for the step p - η·g/(√s + ε).
 
-    Weight decay adds 2, the change of sign for ``maximize`` 1.
+    Weight decay adds 2. ``maximize`` adds 1, for the change of sign.
     """
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])

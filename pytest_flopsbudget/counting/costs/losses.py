@@ -1,10 +1,10 @@
-"""Losses: the operations of the definition per element, then 1 per element for a mean or a sum.
+"""Losses: the operations per element in the definition, and 1 per element for a mean or a sum.
 
-Work that is done once for all elements is not counted: the division of the mean, the constant factor of a gradient. A
-loss with two cases counts both cases and the comparison that selects one, since the selection depends on data. Ignored
-classes, absent labels and the padding of sequences depend on data too and are counted in full.
+Work that is done once for all elements is not counted: the division of the mean, the constant factor of a gradient. If
+a loss has two cases, both cases are counted, and also the comparison that selects one, since the selection depends on
+data. Ignored classes, absent labels and the padding of sequences also depend on data, so they are counted in full.
 
-Source: the definitions in the documentation of `torch.nn`'s loss functions, from which the gradients follow.
+Source: the definitions in the documentation of `torch.nn`'s loss functions. The gradients follow from the definitions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pytest_flopsbudget.counting.costs.registry import other_formula
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Loss → operations per element, for input x and target y.
+#: Name of a loss → operations per element, for input x and target y. Each comment lists the counted operations.
 _FORWARD = {
     # d = x - y, its square.
     "aten.mse_loss": 2,
@@ -36,10 +36,12 @@ _FORWARD = {
     # difference; minimum, absolute value, sign, exponential, logarithm, difference.
     "aten.binary_cross_entropy_with_logits": 9,
 }
-#: The product of log s(x) and 1 + (p - 1)·y, for the weight p of positive targets: difference, product, sum; product.
+#: Operations for the weight p of positive targets: log s(x) is multiplied with 1 + (p - 1)·y. The factor needs a
+#: difference, a product and a sum; then there is the product with log s(x).
 _POSITIVE_WEIGHT = 4
 
-#: Gradient of a loss → operations per element, for the gradient g of the loss.
+#: Name of the gradient of a loss → operations per element. g is the gradient of the loss. Each comment lists the
+#: operations that are counted.
 _BACKWARD = {
     # d = x - y, times 2g.
     "aten.mse_loss_backward": 2,
@@ -55,24 +57,24 @@ _BACKWARD = {
 
 #: Operations for each pair of a label and a class: the sum with the margin, the maximum, the sum over pairs.
 _MARGIN = 3
-#: Operations of the gradient for each such pair: the sum with the margin, the test whether it is positive, the sum into
-#: the gradient of the label.
+#: Operations of the gradient for each pair of a label and a class: the sum with the margin, the test whether it is
+#: positive, the sum into the gradient of the label.
 _MARGIN_BACKWARD = 3
 
-#: CTC, operations per state and step: the logarithm of a sum of three exponentials (two maxima, three differences,
-#: three exponentials, two sums, the logarithm, the sum with the maximum), plus the label's log-probability (Graves et
-#: al., "Connectionist Temporal Classification", 2006, §4.1).
+#: CTC: operations per state and step. The logarithm of a sum of three exponentials needs two maxima, three differences,
+#: three exponentials, two sums, the logarithm, and the sum with the maximum. Then the label's log-probability is added
+#: (Graves et al., "Connectionist Temporal Classification", 2006, §4.1).
 _CTC_STATE = 13
-#: Operations per sequence: the logarithm of the sum of two exponentials at the end, and its sign.
+#: CTC: operations per sequence, for the logarithm of the sum of two exponentials at the end, and its change of sign.
 _CTC_END = 9
-#: Backward, operations per state and step. The product of the forward and the backward variable is a sum of logarithms.
-#: The logarithm of its sum with the other states of the label is a maximum, two differences, two exponentials, a sum,
-#: the logarithm, the sum with the maximum.
+#: CTC, backward: operations per state and step. The product of the forward and the backward variable is a sum of
+#: logarithms (1). The other states of the label are then added, in logarithms: a maximum, two differences, two
+#: exponentials, a sum, the logarithm, the sum with the maximum (8).
 _CTC_STATE_BACKWARD = 9
-#: Backward, operations per class and step: g · (exp(p) - exp(sum + loss - p)) (Graves et al., §4.2).
+#: CTC, backward: operations per class and step, for g · (exp(p) - exp(sum + loss - p)) (Graves et al., §4.2).
 _CTC_CLASS_BACKWARD = 6
 
-#: The numbers of "none" and "mean" in `at::Reduction`.
+#: The numbers of the reductions "none" and "mean" in `at::Reduction`.
 _NO_REDUCTION, _MEAN = 0, 1
 
 
@@ -81,14 +83,14 @@ def _is_reduced(call: Call) -> bool:
 
 
 def _elements(call: Call, *names: str) -> int:
-    """Return how many real numbers these operands have when they are broadcast to one shape."""
+    """Return how many real numbers these operands have after they are broadcast to one shape."""
     operands = [call.tensor(name) for name in names]
     shape: torch.Size = torch.broadcast_shapes(*(operand.shape for operand in operands))
     return max(map(real_parts, operands)) * shape.numel()
 
 
 def _is_given(call: Call, name: str) -> bool:
-    """Return whether the operator has this argument and the call passes something other than None."""
+    """Return whether the operator has this argument and the call passes a value other than None."""
     return name in call.names and call[name] is not None
 
 
@@ -102,7 +104,11 @@ def _loss(call: Call) -> int:
 
 @other_formula(*_BACKWARD)
 def _gradient(call: Call) -> int:
-    """Count the gradient; without a reduction, mean squared error multiplies 2 and g for each element."""
+    """Count the operations of the gradient.
+
+    A mean squared error without a reduction costs one operation more per element: the product of 2 and the gradient of
+    the output. With a reduction, this product is a single number and is not counted.
+    """
     per_element = _BACKWARD[call.name] + _is_given(call, "weight")
     if call.name == "aten.mse_loss_backward":
         per_element += not _is_reduced(call)
@@ -111,9 +117,10 @@ def _gradient(call: Call) -> int:
 
 @other_formula("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 def _nll_loss(call: Call) -> int:
-    """Count for each label -x[label], its product with the class's weight, and the sums of losses and of weights.
+    """Count for each label the loss -x[label], its product with the weight of the class, and the sums.
 
-    The input is (rows, classes, …). Only a weighted mean needs the sum of weights.
+    The sums are over the losses and over the weights; only a weighted mean needs the sum of weights. The input is
+    (rows, classes, …).
     """
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     weighted = call["weight"] is not None
@@ -123,20 +130,26 @@ def _nll_loss(call: Call) -> int:
 
 @other_formula("aten.nll_loss_backward", "aten.nll_loss2d_backward")
 def _nll_loss_backward(call: Call) -> int:
-    """Count for each label -g, which with a reduction is one number for all labels, and the product with the weight."""
+    """Count for each label the change of sign -g, and the product with the weight of the class.
+
+    With a reduction, -g is one number for all labels and is not counted.
+    """
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     return rows * ((not _is_reduced(call)) + (call["weight"] is not None))
 
 
 def _rows_and_classes(call: Call) -> tuple[int, int]:
-    """Return the rows (times the real numbers per element) and classes of an input (rows, classes) or (classes,)."""
+    """Return the number of rows and the number of classes of an input (rows, classes) or (classes,).
+
+    The number of rows is multiplied with the real numbers per element: 2 for complex numbers.
+    """
     inputs = call.tensor("self")
     classes = inputs.shape[-1] if inputs.ndim else 1
     return real_parts(inputs) * inputs.shape[:-1].numel(), classes
 
 
 def _margin_extras(call: Call) -> int:
-    """Return the operations per pair for the square, if p = 2, and for the weight of the label's class."""
+    """Return the operations per pair for the square (if p = 2), and for the weight of the label's class."""
     return int(call["p"] != 1) + int(call["weight"] is not None)
 
 
@@ -149,21 +162,27 @@ def _multi_margin_loss(call: Call) -> int:
 
 @other_formula("aten.multi_margin_loss_backward")
 def _multi_margin_loss_backward(call: Call) -> int:
-    """Count for each pair the products with the weight, with 2z for a margin z if p = 2, and with g."""
+    """Count for each pair the operations of the gradient, and the products with its factors.
+
+    The factors are g, the weight of the class if there is one, and 2z for a margin z if p = 2.
+    """
     rows, classes = _rows_and_classes(call)
     return rows * (classes - 1) * (_MARGIN_BACKWARD + _margin_extras(call) + 1)
 
 
 @other_formula("aten.multilabel_margin_loss_forward")
 def _multilabel_margin_loss(call: Call) -> int:
-    """Count max(0, 1 - x[label] + x[class]) for each pair of classes: at most every class of a row is a label."""
+    """Count max(0, 1 - x[label] + x[class]) for each pair of classes. At most, every class of a row is a label."""
     rows, classes = _rows_and_classes(call)
     return rows * (classes**2 * _MARGIN + _is_reduced(call))
 
 
 @other_formula("aten.multilabel_margin_loss_backward")
 def _multilabel_margin_loss_backward(call: Call) -> int:
-    """Count for each pair the sums into the gradients of label and class; then one product with g for each class."""
+    """Count for each pair the sums into the gradients of label and class.
+
+    Then count one product with g for each class.
+    """
     rows, classes = _rows_and_classes(call)
     return rows * (classes**2 * (_MARGIN_BACKWARD + 1) + classes)
 
@@ -173,7 +192,7 @@ def _ctc_forward(steps: int, sequences: int, states: int) -> int:
 
 
 def _ctc_backward(steps: int, sequences: int, states: int, classes: int) -> int:
-    """Count the recursion backward in time, then the gradients."""
+    """Count the recursion backward in time, and the gradients."""
     way_back = max(steps - 1, 0) * states * _CTC_STATE
     return sequences * (way_back + steps * (states * _CTC_STATE_BACKWARD + classes * _CTC_CLASS_BACKWARD))
 
@@ -186,9 +205,9 @@ def _steps_sequences_classes(log_probs: torch.Tensor) -> tuple[int, int, int]:
 
 @other_formula("aten._ctc_loss")
 def _ctc_loss(call: Call) -> int:
-    """Count the forward variables alpha (sequences, steps, states).
+    """Count computing the forward variables alpha (sequences, steps, states).
 
-    There are 2·(longest target) + 1 states: the labels, and blanks before, between and after them.
+    There are 2·(longest target) + 1 states: the labels, and blanks before, between and after the labels.
     """
     log_probs, alpha = call.tensor("log_probs"), call.output[1]
     steps, sequences, _ = _steps_sequences_classes(log_probs)
@@ -204,7 +223,7 @@ def _ctc_loss_backward(call: Call) -> int:
 
 @other_formula("aten._cudnn_ctc_loss", "aten.miopen_ctc_loss")
 def _fused_ctc_loss(call: Call) -> int:
-    """Count forward and backward pass, since the kernel computes the gradients in the forward pass."""
+    """Count the forward and the backward pass, because the kernel computes the gradients in the forward pass."""
     log_probs = call.tensor("log_probs")
     steps, sequences, classes = _steps_sequences_classes(log_probs)
     states = 2 * _longest_target(call["target_lengths"], call.tensor("targets")) + 1
@@ -213,5 +232,9 @@ def _fused_ctc_loss(call: Call) -> int:
 
 
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
-    """Return the longest length; if the lengths are in a tensor, the padded length of targets (sequences, length)."""
+    """Return the length of the longest target.
+
+    If the lengths are in a tensor, their values may be unknown. Then return the padded length of targets (sequences,
+    length).
+    """
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

@@ -1,11 +1,11 @@
-"""Bytes of the message of each collective operator, which communication benchmarks call the size.
+"""Size in bytes of the message that each collective operator passes.
 
-The message of a call is the larger of two numbers: the bytes that one rank puts in, and the bytes that it gets out. It
-is the whole tensor of an all-reduce, the output of an all-gather, and the input of a reduce-scatter. The algorithm and
-the network do not change it. The bytes that cross a link of a ring are the message times a factor, such as 2(n - 1)/n
-for an all-reduce of n ranks. In a group of one rank, nothing is sent.
+The message of a call is the larger of two numbers: the bytes that one rank sends, and the bytes that this rank
+receives. For an all-reduce, this is the whole tensor; for an all-gather, the output; for a reduce-scatter, the input.
+The message does not depend on the algorithm or on the network. The number of bytes that cross one link of a ring is the
+message times a factor, for example 2(n - 1)/n for an all-reduce of n ranks. In a group of one rank, nothing is sent.
 
-Source: "size" in NVIDIA's nccl-tests, doc/PERFORMANCE.md, where the factors are derived.
+Source: "size" in NVIDIA's nccl-tests, doc/PERFORMANCE.md, which also derives the factors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def _bytes(value: Any) -> int:
 
 
 def _of(*names: str) -> Callable[[Call], int]:
-    """Return a formula: the bytes of the argument that has one of these names; old and new operators differ in it."""
+    """Return a formula: the bytes of the first of these arguments that the operator has.
+
+    Old and new operators differ.
+    """
 
     def message(call: Call) -> int:
         return _bytes(call[next(name for name in names if name in call.names)])
@@ -40,14 +43,14 @@ def _output(call: Call) -> int:
 
 
 def _exchanged(call: Call) -> int:
-    """Return the larger of the bytes sent and the bytes received, which differ for uneven splits."""
+    """Return the bytes sent or the bytes received, whichever is larger. The two differ if the splits are uneven."""
     sent = next(name for name in ("input_tensors", "input") if name in call.names)
     received = next((name for name in ("output_tensors", "output") if name in call.names), None)
     return max(_bytes(call[sent]), _bytes(call.output if received is None else call[received]))
 
 
 def _parts(name: str) -> Callable[[Call], int]:
-    """Return a formula: the bytes of this argument times the ranks, because each rank passes only its own part."""
+    """Return a formula: the bytes of this argument times the number of ranks. Each rank passes only one part."""
 
     def message(call: Call) -> int:
         return _bytes(call[name]) * group_size(call)
@@ -56,12 +59,15 @@ def _parts(name: str) -> Callable[[Call], int]:
 
 
 def _gathered_product(call: Call) -> int:
-    """Return the bytes of the left operand on all ranks; the call may not return the gathered tensor."""
+    """Return the bytes of the left operand on all ranks.
+
+    The call may not return the gathered tensor, so it is not read.
+    """
     return call.tensor("A").nbytes * group_size(call)
 
 
 def _scattered_product(call: Call) -> int:
-    """Return the bytes of the product before the ranks sum it: rows of A by columns of B, in the output's dtype."""
+    """Return the bytes of the product before the ranks sum it: rows of A times columns of B, in the output's dtype."""
     left, right = call.tensor("A"), call.tensor("B")
     return left.shape[:-1].numel() * right.shape[-1] * call.first_output.element_size()
 
@@ -74,12 +80,12 @@ def group_size(call: Call) -> int:
     if "process_group" in names:
         return int(unbox_process_group()(call["process_group"]).size())
     if "group_name" in names:
-        group: Any = call["group_name"]  # the name of a group, or the group
+        group: Any = call["group_name"]  # a group, or the name of a group
         return int((resolve_process_group()(group) if isinstance(group, str) else group).size())
     return _AT_LEAST
 
 
-#: The ranks in the group of an operator that sends to another rank and names no group.
+#: The number of ranks that is assumed for an operator that sends to another rank and has no argument for the group.
 _AT_LEAST = 2
 
 _C10D: Mapping[str, Callable[[Call], int]] = {
@@ -119,7 +125,7 @@ _FUNCTIONAL: Mapping[str, Callable[[Call], int]] = {
     "reduce_scatter_tensor_out": _of("input"),
 }
 
-#: Operators that also compute a matrix product; `communication` has the formulas of their FLOPs.
+#: Operators that also compute a matrix product. The formulas for their FLOPs are in `communication.py`.
 _FUSED_WITH_PRODUCTS: Mapping[str, Callable[[Call], int]] = {
     "fused_all_gather_matmul": _gathered_product,
     "fused_all_gather_scaled_matmul": _gathered_product,

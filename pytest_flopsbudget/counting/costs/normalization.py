@@ -1,9 +1,10 @@
 """Normalizations: operations per element of the input, from the definitions.
 
-A sum over n values counts 1 per element. Work done once per row or channel (a division by n, epsilon, a root, running
-statistics) is not counted. Scaling by a weight and adding a bias count 1 per element each, if the call passes them.
+A sum over n values counts 1 operation per element. Work that is done once per row or channel is not counted: a division
+by n, epsilon, a root, running statistics. Scaling by a weight counts 1 operation per element, and adding a bias counts
+1, if the call passes them.
 
-Forward, before weight and bias:
+The table shows the forward pass, without weight and bias:
 
 ========================  ==========================================================  ===
 layer, group norm         sum, subtract mean, square, sum, multiply by 1/std          5
@@ -13,9 +14,11 @@ RMS norm                  square, sum, multiply by 1/rms                        
 weight norm               square, sum, multiply by g/‖v‖                              3
 ========================  ==========================================================  ===
 
+Each function for a backward pass derives its gradients from these definitions.
+
 Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2; Ba et al., "Layer Normalization", 2016; Wu
 and He, "Group Normalization", 2018; Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; Salimans and
-Kingma, "Weight Normalization", 2016. Each function for a backward pass derives its gradients from these definitions.
+Kingma, "Weight Normalization", 2016.
 """
 
 from __future__ import annotations
@@ -58,12 +61,15 @@ def _elements(tensor: torch.Tensor) -> int:
     "aten.miopen_batch_norm",
 )
 def _batch_norm(call: Call) -> int:
-    """Count per element: 5 in training, and 1 each for weight and bias; 2 in inference."""
+    """Count operations per element: 2 in inference; 5 in training, 1 more for a weight, and 1 more for a bias."""
     return _trained_batch_norm(call) if call["training"] else _inferred_batch_norm(call)
 
 
 def _batch_norm_traffic(call: Call) -> int:
-    """Count every operand and output once; in training, the running statistics twice, because they are written too."""
+    """Count every operand and output once.
+
+    In training, count the running statistics twice, because they are also written.
+    """
     if "out" in call.names:
         return bytes_passed(call)  # the outputs are among the arguments
     statistics = [call[name] for name in ("running_mean", "running_var") if name in call.names]
@@ -90,15 +96,20 @@ def _inferred_batch_norm(call: Call) -> int:
 
 @other_formula("aten.quantized_batch_norm")
 def _quantized_batch_norm(call: Call) -> int:
-    """Count like batch norm in inference: the integers represent floating-point numbers."""
+    """Count the operations of batch norm in inference, because the integers represent floating-point numbers."""
     return _SCALE_AND_SHIFT * call.tensor("input").numel()
 
 
 def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for_bias: bool) -> int:
-    """Return the operations per element, with x̂ = (x - mean)/std, m values in a channel, and the weight w.
+    """Return the operations per element of the gradients of a batch norm.
 
-    Bias, Σg: 1. Weight, Σ g·x̂: 2 for x̂, product, sum. Input in training, w/std · (g - Σg/m - x̂·(Σ g·x̂)/m): both sums,
-    then multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged). In inference, g·w/std: 1.
+    Here x̂ = (x - mean)/std, m is the number of values in a channel, w is the weight, and g is the output's gradient.
+
+    - Bias: the gradient Σg costs 1.
+    - Weight: the gradient Σ g·x̂ costs 4, which are 2 for x̂, a product and a sum.
+    - Input in training: the gradient w/std · (g - Σg/m - x̂·(Σ g·x̂)/m) needs both sums above. Then it costs 4 more:
+      multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged).
+    - Input in inference: the gradient g·w/std costs 1.
     """
     through_statistics = for_input and training
     bias = bool(for_bias or through_statistics)
@@ -109,7 +120,7 @@ def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for
 
 @other_formula("aten.native_batch_norm_backward")
 def _batch_norm_backward(call: Call) -> int:
-    """Count the gradients in the output mask: input, weight, bias."""
+    """Count the gradients that the output mask requests: of input, weight and bias."""
     return _batch_norm_gradients(call["train"], *call["output_mask"]) * _elements(call.tensor("grad_out"))
 
 
@@ -120,16 +131,19 @@ def _updated_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
-    """Count the requested gradients, in training. The kernel computes all; only autograd knows which are requested."""
+    """Count the requested gradients of a batch norm in training.
+
+    The kernel computes all gradients. Only autograd knows which gradients are requested.
+    """
     node: Any = current_autograd_node()
-    # In the order of the forward operator: input, weight, bias.
+    # The order is the order of the forward operator's arguments: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
     return _batch_norm_gradients(True, *asked) * _elements(call.tensor("grad_output"))
 
 
 @other_formula("aten.batch_norm_stats", "aten.batch_norm_update_stats")
 def _statistics(call: Call) -> int:
-    """Count the mean and variance of each channel: the first part of batch norm over several processes."""
+    """Count the mean and variance of each channel: the first part of a batch norm over several processes."""
     return _STATISTICS * _elements(call.tensor("input"))
 
 
@@ -141,13 +155,19 @@ def _gathered_statistics(_call: Call) -> int:
 
 @other_formula("aten.batch_norm_elemt")
 def _normalized_by_statistics(call: Call) -> int:
-    """Count the second part of batch norm over several processes; both parts cost as much as one batch norm."""
+    """Count the second part of a batch norm over several processes.
+
+    Both parts together cost as much as one batch norm.
+    """
     return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Count Σg (1) and Σ g·x̂ (4, with 2 for x̂), each if a requested gradient needs it."""
+    """Count the sums Σg (1 operation per element) and Σ g·x̂ (4, of which 2 are for x̂).
+
+    A sum is counted only if a requested gradient needs it.
+    """
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
     return (bool(of_gradient) + 4 * bool(of_product)) * _elements(call.tensor("grad_out"))
@@ -155,7 +175,7 @@ def _sums_of_gradients(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_elemt")
 def _gradient_by_sums(call: Call) -> int:
-    """Count the gradient of the input, given both sums: multiply, subtract, subtract, multiply."""
+    """Count the gradient of the input from both sums: multiply, subtract, subtract, multiply."""
     return 4 * _elements(call.tensor("grad_out"))
 
 
@@ -166,10 +186,15 @@ def _layer_norm(call: Call) -> int:
 
 @other_formula("aten.native_layer_norm_backward", "aten.native_group_norm_backward")
 def _layer_norm_backward(call: Call) -> int:
-    """Count per element, with x̂ = (x - mean)/std, h = g·weight, and rows (or groups) of n values.
+    """Count the operations per element of the requested gradients.
 
-    x̂, for the gradient of input or weight: 2. Input, 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply,
-    subtract, subtract, multiply = 7, and 1 for h if there is a weight. Weight, Σ g·x̂: 2. Bias, Σg: 1.
+    Here x̂ = (x - mean)/std, h = g·weight, and each row (or group) has n values.
+
+    - Computing x̂ costs 2, if the gradient of the input or of the weight is requested.
+    - Input: the gradient 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n) costs 7: sum, product, sum, multiply, subtract, subtract,
+      multiply. If there is a weight, h costs 1 more.
+    - Weight: the gradient Σ g·x̂ costs 2.
+    - Bias: the gradient Σg costs 1.
     """
     for_input, for_weight, for_bias = map(bool, call["output_mask"])
     per_element = 2 * (for_input or for_weight) + 2 * for_weight + for_bias
@@ -180,7 +205,11 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    """Count the operators of the unfused form: square, mean, product, weight; once per row, epsilon and the root."""
+    """Count the operators of the unfused form.
+
+    Per element, these are the square, the mean, the product, and the weight if there is one. Per row, these are epsilon
+    and the root.
+    """
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
     return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
@@ -190,9 +219,14 @@ def _rms_norm(call: Call) -> int:
 def _rms_norm_backward(call: Call) -> int:
     """Count the operators that autograd runs for the unfused form, for rows of n elements.
 
-    Input, with r = 1/rms and h = g·weight (1 per element): 2 per element for the gradients of the product x·r; n - 1
-    per row for the sum in the gradient of r; 3 per row for the gradient through r, its power included; per element a
-    quotient for the mean, 3 for the square, and 1 for the sum of the two gradients of x. Weight: g·x̂, summed over rows.
+    Gradient of the input, where r = 1/rms and h = g·weight (h costs 1 per element):
+
+    - The gradients of the product x·r cost 2 per element.
+    - The gradient of r is a sum, which costs n - 1 per row.
+    - The gradient through r, including its power, costs 3 per row.
+    - The mean costs a quotient per element, the square costs 3, and adding the two gradients of x costs 1.
+
+    Gradient of the weight: the product g·x̂, summed over the rows.
     """
     for_input, for_weight = map(bool, call["output_mask"])
     count = _elements(call.tensor("grad_out"))
@@ -210,15 +244,18 @@ def _weight_norm(call: Call) -> int:
 
 @other_formula("aten._weight_norm_interface_backward")
 def _weight_norm_backward(call: Call) -> int:
-    """Count, with gradients w' and v': Σ w'·v is product, sum; v' is multiply, subtract, multiply.
+    """Count 5 operations per element: Σ w'·v is product, sum; v' is multiply, subtract, multiply.
 
-    v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), equation 3 of Salimans and Kingma.
+    Here w' and v' are gradients, and v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), which is equation 3 of Salimans and Kingma.
     """
     return _WEIGHT_NORM_BACKWARD * _elements(call.tensor("grad_w"))
 
 
 def _renormalized(norm_type: float) -> int:
-    """Return the operations per element: a term of the norm, the sum, and the scaling, counted for all rows."""
+    """Return the operations per element: a term of the norm, the sum, and the scaling.
+
+    All rows are counted as scaled.
+    """
     return norm_terms(norm_type) + 2
 
 
@@ -229,7 +266,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Count every lookup of a row, also repeated ones: the data decide which rows repeat."""
+    """Count every lookup of a row, even if the row repeats: which rows repeat depends on data."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row

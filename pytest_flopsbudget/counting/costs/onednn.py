@@ -1,10 +1,15 @@
-"""Operators of oneDNN and MKL: a product with a fused activation or second operand, on CPUs.
+"""Operators of oneDNN and MKL for CPUs: a product, fused with an activation or with a second operand.
 
-Source: the definitions in `products` and `convolution`; a fused operation costs as much as the separate operator
-(`elementwise`). Weights are reordered for the kernels: their shapes change, but not their numbers of elements. A
-convolution computes each output element from elements(weight) / output channels products; a transposed convolution
-multiplies each input element with elements(weight) / input channels weights. Converting integers to floating-point
-numbers inside an operator is not counted, as in `quantized`.
+Source: the definitions in `products.py` and `convolution.py`. An operation that is fused into the product costs as much
+as the separate operator in `elementwise.py`.
+
+oneDNN reorders weights for its kernels: the shape of a weight changes, but its number of elements does not. The
+formulas therefore use numbers of elements:
+
+- A convolution needs elements(weight) / output channels products for each output element.
+- A transposed convolution multiplies each input element with elements(weight) / input channels weights.
+
+Converting integers to floating-point numbers inside an operator is not counted. `quantized.py` follows the same rule.
 """
 
 from __future__ import annotations
@@ -36,31 +41,34 @@ _TRANSPOSED = "mkldnn._convolution_transpose_pointwise"
 
 @formula(*_LINEAR)
 def _linear(call: Call) -> int:
-    """Input (…, in), output (…, out)."""
+    """Count a linear layer with the input (…, in) and the output (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X", "qx", "x").shape[-1]
 
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Output (batch, channels, …)."""
+    """Count a convolution with the output (batch, channels, …)."""
     output = call.first_output
     return 2 * output.numel() * (call.tensor("W", "qw").numel() // output.shape[1])
 
 
 @formula(_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Input (batch, channels, …)."""
+    """Count a transposed convolution with the input (batch, channels, …)."""
     inputs = call.tensor("X")
     return 2 * inputs.numel() * (call.tensor("W").numel() // inputs.shape[1])
 
 
-#: Name of an activation in oneDNN → its name in ATen, where they differ.
+#: oneDNN's name of an activation → ATen's name, if the two differ.
 _NAMES = {"swish": "silu"}
 _NOTHING = (None, "", "none")
 
 
 def activation(name: str | None, algorithm: str | None = None) -> int:
-    """Return the operations per element of an activation that oneDNN calls ``name``; ``algorithm`` matters for GELU."""
+    """Return the operations per element of the activation that oneDNN calls ``name``.
+
+    The argument ``algorithm`` selects the formula of GELU.
+    """
     if name in _NOTHING:
         return 0
     if name == "gelu":
@@ -69,7 +77,7 @@ def activation(name: str | None, algorithm: str | None = None) -> int:
 
 
 def _second_operand(name: str | None, factor: Any) -> int:
-    """Return the operations per element to add, subtract, multiply or divide by a tensor, scaled by a factor first."""
+    """Return the operations per element that join the result with a second tensor, which a factor may scale first."""
     if name in _NOTHING:
         return 0
     return 1 + (0 if factor is None else scaling(factor, complex_numbers=False))
@@ -81,7 +89,10 @@ def _argument(call: Call, *names: str) -> Any:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, _TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count bias, second operand, activation. For a linear layer with two operands, ``attr`` says how to join them."""
+    """Count the bias, the second operand and the activation.
+
+    For a linear layer with two operands, the argument ``attr`` names the operation that joins the operands.
+    """
     attribute = _argument(call, "attr", "post_op_name")
     joined = _argument(call, "binary_attr", "binary_post_op")
     if "other" in call.names and joined is None:

@@ -1,4 +1,4 @@
-"""Bytes of the operands of a call, used by the rules for memory traffic."""
+"""Functions that sum the bytes of a call's operands; the rules for memory traffic use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def bytes_touched(tensor: torch.Tensor) -> int:
-    """Return the bytes of the tensor's elements; elements that share their memory count once."""
+    """Return the bytes of the tensor's elements. Elements that share their memory count once."""
     if tensor.is_nested:
         return tensor.numel() * tensor.element_size()
     if tensor.layout is not torch.strided:
@@ -41,11 +41,11 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # the layout of oneDNN is opaque: the caller counts elements, without padding
+    return []  # the layout of oneDNN hides its memory: `bytes_touched` counts elements, without padding
 
 
 def total_bytes(values: Iterable[Any]) -> int:
-    """Return the bytes of all tensors among ``values`` and in lists of them."""
+    """Return the bytes of all tensors in ``values``, including the tensors in nested lists and tuples."""
     total = 0
     for value in values:
         if isinstance(value, torch.Tensor):

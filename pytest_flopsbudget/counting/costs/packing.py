@@ -1,7 +1,7 @@
 """Free operators of PyTorch outside of ATen: they do no floating-point arithmetic that belongs to the model.
 
-They pack, unpack, reorder and cast weights, query tensors, wait for streams, or draw random numbers. Preparing a weight
-before the model runs is not part of the model's work.
+These operators pack, unpack, reorder and cast weights, query tensors, wait for streams, or draw random numbers.
+Preparing a weight before the model runs is not part of the model's work.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """Pooling in one, two or three dimensions, counted from the number of inputs in each window.
 
-Source: the definitions. The maximum of k values is k - 1 comparisons, their average k - 1 additions and a division. A
-window that overlaps the padding counts in full, like the zeros in the padding of a convolution. Adaptive windows differ
-in size: output i of m averages the inputs from floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along one dimension the m
-windows hold n + m - gcd(n, m) inputs: without rounding, the upper ends sum to n more than the lower ends, and rounding
-adds 1 for each of the m - gcd(n, m) values i·n/m that are not integers.
+The maximum of k values costs k - 1 comparisons. The average of k values costs k - 1 additions and one division. A
+window that overlaps the padding is counted in full, because a convolution also counts the zeros in its padding.
+
+Adaptive windows differ in size: output i of m averages the inputs from floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along
+one dimension, the m windows together hold n + m - gcd(n, m) inputs. Derivation: without rounding, the upper ends sum to
+n more than the lower ends. Rounding adds 1 for each of the values i·n/m that is not an integer, and m - gcd(n, m)
+values are not integers.
+
+Source: the definitions.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Number of spatial dimensions → operators that take the maximum of each window.
+#: Number of spatial dimensions → names of the operators that take the maximum of each window.
 _MAXIMA = {
     1: ("aten.quantized_max_pool1d",),
     2: (
@@ -53,13 +57,13 @@ _ADAPTIVE_AVERAGES_BACKWARD = {
 
 
 def _window(call: Call, dimensions: int) -> int:
-    """Return the number of inputs in a window. A kernel size of one number holds for all dimensions."""
+    """Return the number of inputs in a window. If the kernel size is one number, it applies to all dimensions."""
     kernel: Sequence[int] = call["kernel_size"]
     return math.prod(kernel) if len(kernel) == dimensions else kernel[0] ** dimensions
 
 
 def _adaptive_windows(inputs: torch.Tensor, outputs: torch.Tensor, dimensions: int) -> int:
-    """Return the number of inputs in all windows together."""
+    """Return the sum, over all windows, of the number of inputs in a window."""
     sizes = zip(inputs.shape[-dimensions:], outputs.shape[-dimensions:], strict=True)
     return outputs.shape[:-dimensions].numel() * math.prod(n + m - math.gcd(n, m) if m else 0 for n, m in sizes)
 
@@ -86,7 +90,10 @@ def _average_pool(dimensions: int, call: Call) -> int:
 
 
 def _average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count k per gradient, as in the forward pass: it is divided once and added to the inputs of its window."""
+    """Count k operations for each of the output's gradients, as in the forward pass for a window of k inputs.
+
+    The gradient is divided once and is added to the inputs of its window.
+    """
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel() * _window(call, dimensions)
 
@@ -97,7 +104,7 @@ def _adaptive_average_pool(dimensions: int, call: Call) -> int:
 
 
 def _adaptive_average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count one operation per input of each window of the forward pass."""
+    """Count one operation for each input of each window in the forward pass."""
     inputs = call.tensor("self")
     return real_parts(inputs) * _adaptive_windows(inputs, call.tensor("grad_output"), dimensions)
 
@@ -126,12 +133,12 @@ for _operators_by_dimensions, _rule in (
     "aten.mkldnn_max_pool3d_backward",
 )
 def _max_pool_backward(call: Call) -> int:
-    """Count one sum per gradient: it is added to the gradient of the input that was the maximum."""
+    """Count one sum for each of the output's gradients, which is added to the gradient of the largest input."""
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel()
 
 
 @other_formula("aten.max_unpool2d", "aten.max_unpool3d")
 def _unpool(_call: Call) -> int:
-    """Count nothing: the operator copies values back to their places before the pooling."""
+    """Count nothing: the operator copies each value back to the position that it had before the pooling."""
     return 0

@@ -1,6 +1,7 @@
 """Layers whose weight, bias and settings are packed into one object, for oneDNN or XNNPACK.
 
-Source: the definitions in `products` and `convolution`. Activations count as in `onednn`.
+Source: the definitions in `products.py` and `convolution.py`. Fused activation functions cost as much as in
+`onednn.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _PREPACKED = "mkldnn_prepacked.conv2d_run"
 
 
 def _context(call: Call) -> tuple[Any, ...]:
-    """Return the packed values: weight, bias, and settings, in the order in which PyTorch serializes them."""
+    """Return the packed values (weight, bias, settings) in the order in which PyTorch serializes them."""
     state: Any = call["W_prepack"].__getstate__()
     while len(state) and isinstance(state[0], tuple):
-        state = state[0]  # newer versions of PyTorch add the name of the class
+        state = state[0]  # newer versions of PyTorch wrap the values in a tuple with the name of the class
     return tuple(state)
 
 
@@ -36,7 +37,7 @@ def _prepacked_convolution(call: Call) -> int:
 
 @formula("prepacked.conv2d_transpose_clamp_run")
 def _prepacked_transposed_convolution(call: Call) -> int:
-    """Weight (in, out/groups, *kernel)."""
+    """Count a transposed convolution with the weight (in, out/groups, *kernel)."""
     weight: torch.Tensor = _context(call)[0]
     return 2 * call.tensor("X").numel() * math.prod(weight.shape[1:])
 
@@ -48,13 +49,19 @@ def _prepacked_linear(call: Call) -> int:
 
 @other_formula(_PREPACKED)
 def _around_prepacked(call: Call) -> int:
-    """Count the bias, and the activation by its name, the last value; PyTorch 2.13 gives no name, so 0 is counted."""
+    """Count the bias and the activation, whose name is the last packed value.
+
+    PyTorch 2.13 stores no name there; then the activation is counted as 0.
+    """
     _, bias, *_, attribute = _context(call)
     return ((bias is not None) + activation(attribute)) * call.first_output.numel()
 
 
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
-    """Count the bias, and the lower and upper bound of the output, which are the last two packed values."""
+    """Count adding the bias, and one comparison each for the lower and the upper bound of the output.
+
+    The bounds are the last two packed values. A value of None costs nothing.
+    """
     _, bias, *_, minimum, greatest = _context(call)
     return sum(part is not None for part in (bias, minimum, greatest)) * call.first_output.numel()

@@ -1,8 +1,8 @@
-"""PyTorch's primitives, into which it decomposes operators for forward-mode derivatives and for Inductor.
+"""PyTorch's primitives ("prims"), into which it decomposes operators for derivatives and for Inductor.
 
-A primitive costs what the operator of ATen with the same definition costs. PyTorch tags few of them as pointwise, so
-they are listed here; `fourier`, `factorization`, `pooling` and `accumulation` have those of their families. Views are
-recognized by their schemas.
+A primitive costs as much as ATen's operator with the same definition. PyTorch tags only few primitives as pointwise, so
+this file lists the pointwise ones. Those for Fourier transforms, factorizations, pools and writes at indices are in
+`fourier.py`, `factorization.py`, `pooling.py` and `accumulation.py`. Views are recognized by their schemas.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ operator("prims.sum", "prims.amax", "prims.amin", "prims.xor_sum", other=reducti
 
 @other_formula("prims.prod")
 def _product(call: Call) -> int:
-    """Count n - 1 products for n values."""
+    """Count n - 1 products for each output element that is reduced from n values."""
     inputs, output = next(tensors_in(call.args)), call.first_output
     products = max(inputs.numel() - output.numel(), 0)
     return is_float(inputs) * operations("mul", complex_numbers=inputs.is_complex()) * products
@@ -79,9 +79,10 @@ def _product(call: Call) -> int:
 
 @other_formula("prims.var")
 def _variance(call: Call) -> int:
-    """Count the mean (n), the differences (n), their squares (n), and the mean of the squares (n).
+    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares.
 
-    The square of a complex difference takes 2 products and a sum, and its result is real.
+    Each pass costs n operations. For complex numbers, the mean costs 2n and the differences cost 2n. The square of a
+    complex difference needs 2 products and 1 sum (3n). Its result is real, so the last mean costs n.
     """
     inputs = next(tensors_in(call.args))
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)

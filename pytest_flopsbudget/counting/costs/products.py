@@ -1,7 +1,8 @@
-"""Matrix products and related operators: 2 FLOPs per multiply-accumulate; adding a bias counts as `other_flops`.
+"""Matrix products and related operators: 2 FLOPs per multiply-accumulate. Adding a bias counts as `other_flops`.
 
-Source: the definition of the product, (m, k) · (k, n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
-Computations", 4th ed., §1.1.15). PyTorch's `torch.utils.flop_counter` uses the same formula.
+Source: the definition of the matrix product. A matrix (m, k) times a matrix (k, n) needs m·k·n multiply-accumulates
+(Golub and Van Loan, "Matrix Computations", 4th ed., §1.1.15). PyTorch's `torch.utils.flop_counter` uses the same
+formula.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> int:
-    """Return the FLOPs of left (…, m, k) by right (…, k, n) or (…, k); only the stored elements of an operand count."""
+    """Return the FLOPs of left (…, m, k) times right (…, k, n) or (…, k).
+
+    For a sparse operand, only the stored elements are counted.
+    """
     columns = right.shape[-1] if right.ndim > 1 else 1
     if left.layout is not torch.strided:
         return per_mac(left) * stored_elements(left) * columns
@@ -35,16 +39,21 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     "aten._sparse_mm_reduce_impl",
 )
 def _two_operands(call: Call) -> int:
-    """Count the product; in the names of the operands, a ``self`` that is added to the product comes last.
+    """Count the product of the two operands, which have different names in different operators.
 
-    `_sparse_mm_reduce_impl` may take the mean or the maximum of the terms, which costs as much as their sum.
+    If the operator has both ``mat1`` and ``self``, then ``self`` is the tensor that is added to the product.
+    `_sparse_mm_reduce_impl` may take the mean or the maximum of the products instead of their sum; each of the three is
+    counted like the sum.
     """
     return _product(call.tensor("mat1", "batch1", "mat", "self"), call.tensor("mat2", "batch2", "vec", "other"))
 
 
 @formula("aten.matmul")
 def _matmul(call: Call) -> int:
-    """Count `matmul` of nested tensors; for other tensors PyTorch runs the operators above instead."""
+    """Count `matmul` of nested tensors.
+
+    For all other tensors, PyTorch runs the operators above instead of `aten.matmul`.
+    """
     left = call.tensor("self")
     return per_mac(left) * call.first_output.numel() * left.shape[-1]
 
@@ -64,10 +73,15 @@ operator("aten._foreach_mm", flops=_foreach_mm, activations=outputs_of_each)
 
 @formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _grouped_mm(call: Call) -> int:
-    """Count products of groups. Each index of the divided dimension belongs to one group; group sizes do not matter.
+    """Count the products of groups. The sizes of the groups do not change the cost.
 
-    The groups divide the rows (tokens) for 2-D by 3-D, the columns for 3-D by 2-D, and the summed dimension for 2-D by
-    2-D. 3-D by 3-D is a batched product.
+    The operands decide which dimension is divided into groups. Each index of this dimension belongs to exactly one
+    group:
+
+    - 2-D times 3-D: the rows (tokens) are divided.
+    - 3-D times 2-D: the columns are divided.
+    - 2-D times 2-D: the dimension that is summed over is divided.
+    - 3-D times 3-D: nothing is divided; this is a batched product.
     """
     left = call.tensor("self", "mat_a")
     right = call.tensor("mat2", "mat_b")
@@ -78,9 +92,9 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("aten._trilinear")
 def _trilinear(call: Call) -> int:
-    """Count the products of a bilinear form: one per element of the shape to which the three operands broadcast.
+    """Count the products of a bilinear form: one for each element of the shape to which the three operands broadcast.
 
-    `nn.Bilinear` of x1 (b, i), x2 (b, j) and weight (o, i, j): 2·b·o·i·j.
+    Example: `nn.Bilinear` with x1 (b, i), x2 (b, j) and weight (o, i, j) costs 2·b·o·i·j FLOPs.
     """
     operands = [call.tensor(name) for name in ("i1", "i2", "i3")]
     shapes = []
@@ -95,14 +109,17 @@ def _trilinear(call: Call) -> int:
 
 @formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _linear(call: Call) -> int:
-    """Count input (…, in) by weight (out, in); of a 2:4-sparse weight, only the stored half counts."""
+    """Count input (…, in) times weight (out, in). Of a 2:4-sparse weight, only the stored half is counted."""
     inputs, weight = call.tensor("input", "self"), call.tensor("weight")
     return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
 
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """Count a matrix (m, k) by a packed weight. Packing hides the shape of the weight; the output has its n columns."""
+    """Count a matrix (m, k) times a packed weight.
+
+    The packed weight hides its shape, so n is read from the output (m, n).
+    """
     left = call.tensor("self")
     return 2 * call.first_output.numel() * left.shape[-1]
 
@@ -119,7 +136,7 @@ def _semi_structured_mm(call: Call) -> int:
 
 @formula("aten.sparse_sampled_addmm")
 def _sampled_addmm(call: Call) -> int:
-    """Count a sum over k for each stored position of ``self``; the operator computes no other positions."""
+    """Count a sum of k products for each stored position of ``self``. The operator computes no other positions."""
     left = call.tensor("mat1")
     return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 
@@ -133,7 +150,10 @@ def _reduced_mm_backward(call: Call) -> int:
 
 @formula("aten._compute_linear_combination")
 def _linear_combination(call: Call) -> int:
-    """Count m sums of n equally shaped tensors, weighted by coefficients (m, n); the matrix exponential uses them."""
+    """Count m weighted sums of n tensors of equal shape.
+
+    The coefficients are (m, n). The matrix exponential uses this.
+    """
     inputs, coefficients = call.tensor("input"), call.tensor("coefficients")
     return per_mac(inputs) * coefficients.shape[0] * inputs.numel()
 
@@ -152,7 +172,7 @@ def _mkldnn_linear_backward(call: Call) -> int:
 
 @formula("aten.matmul_backward")
 def _matmul_backward(call: Call) -> int:
-    """Count one product per requested gradient, each as expensive as the product in the forward pass."""
+    """Count one product for each requested gradient. Each costs as much as the product in the forward pass."""
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
@@ -161,15 +181,16 @@ def _matmul_backward(call: Call) -> int:
 def _linear_cross_entropy(call: Call) -> int:
     """Count `torch.nn.functional.linear_cross_entropy` in chunks, which computes the gradients in the forward pass.
 
-    It takes one product of input (n, features) and weight (classes, features), and one equally expensive product for
-    each gradient of these two that the call requests. The gradient of the bias is a sum.
+    The forward pass is one product of the input (n, features) and the weight (classes, features). If the call requests
+    the gradient of the input or of the weight, each of these gradients is another product of equal cost. The gradient
+    of the bias is a sum and is not counted here.
     """
     gradients = bool(call["compute_input_grad"]) + bool(call["compute_linear_weight_grad"])
     return (1 + gradients) * _logits(call)
 
 
 def _logits(call: Call) -> int:
-    """Count the product that makes the logits (n, classes)."""
+    """Count the matrix product whose result is the logits (n, classes)."""
     return _product(call.tensor("input"), call.tensor("linear_weight").mT)
 
 
@@ -177,7 +198,7 @@ def _logits(call: Call) -> int:
     "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
 )
 def _added(call: Call) -> int:
-    """Count the sum beta · self + alpha · product; no sum if beta is 0, and no operation for a factor of 1."""
+    """Count the sum beta · self + alpha · product. If beta is 0, there is no sum. A factor of 1 costs nothing."""
     outputs = call.first_output
     parts, complex_numbers = real_parts(outputs), outputs.is_complex()
     if not parts:
@@ -190,13 +211,13 @@ def _added(call: Call) -> int:
 
 @other_formula("aten._addmm_activation")
 def _added_and_activated(call: Call) -> int:
-    """Count the bias, and GELU by tanh (9 per element) or ReLU (1)."""
+    """Count adding the bias, and the activation: GELU with tanh costs 9 operations per element, ReLU costs 1."""
     return _added(call) + (9 if call["use_gelu"] else 1) * call.first_output.numel()
 
 
 @other_formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _bias(call: Call) -> int:
-    """Count 1 per output element for a bias, and 1 for a fused activation."""
+    """Count 1 operation per output element for a bias, and 1 for a fused activation."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
     output = call.first_output
     return real_parts(output) * ((call["bias"] is not None) + activated) * output.numel()
@@ -204,16 +225,16 @@ def _bias(call: Call) -> int:
 
 @other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
 def _bias_backward(call: Call) -> int:
-    """Count the gradient of the bias: the output's gradient summed over all dimensions but the features."""
+    """Count the gradient of the bias: the output's gradient is summed over all dimensions except the features."""
     gradient = call.tensor("grad_output")
     asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
-    features = call.tensor("weight").shape[0]  # a nested gradient has no such size
+    features = call.tensor("weight").shape[0]  # read from the weight, because a nested gradient does not know this size
     return real_parts(gradient) * max(gradient.numel() - features, 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _scaled_back(call: Call) -> int:
-    """Count one multiplication for each operand's scale, and the bias."""
+    """Count one multiplication for the scale of each operand, and the sum with the bias if there is one."""
     return (2 + (call["bias"] is not None)) * call.first_output.numel()
 
 
@@ -231,17 +252,20 @@ def _cross_entropy(call: Call) -> int:
 
 
 def _logits_elements(call: Call) -> int:
-    """Return the number of logits. Gradients computed early belong to the backward pass, so they are left out."""
+    """Return the number of logits, which are the only activations here.
+
+    Gradients that the operator computes early belong to the backward pass, so their elements are not counted.
+    """
     return call.tensor("input").shape[0] * call.tensor("linear_weight").shape[0]
 
 
-operator(  # computes the gradients in the forward pass
+operator(  # this operator computes the gradients in the forward pass
     "torch_nn._linear_cross_entropy_batch_chunked",
     flops=_linear_cross_entropy,
     other=_cross_entropy,
     activations=_logits_elements,
 )
-operator(  # leaves the gradients to products in the backward pass, which are counted there
+operator(  # here, products in the backward pass compute the gradients, and are counted there
     "torch_nn._linear_cross_entropy_batch_chunked_no_reduction",
     flops=_logits,
     other=_cross_entropy,

@@ -1,8 +1,8 @@
 """Quantized layers with weights, counted like floating-point layers.
 
-Source: the definitions in `products`, `convolution` and `recurrent`. Weights are packed for the kernels; unpacking a
-weight gives its shape. Converting activations to integers and back inside an operator is a choice of the kernel and is
-not counted; a separate operator that converts is counted (`elementwise`).
+Source: the definitions in `products.py`, `convolution.py` and `recurrent.py`. Weights are packed for the kernels; the
+formulas unpack a weight to read its shape. If an operator converts activations to integers and back inside itself, this
+is a choice of the kernel and is not counted. A separate operator that converts is counted in `elementwise.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-#: Linear layers with a packed weight. In a sparse weight, the blocks that are not stored count too, like zeros in a
+#: Linear layers with a packed weight. In a sparse weight, blocks that are not stored are counted too, like zeros in a
 #: dense weight, because their number depends on data.
 _LINEAR = (
     "quantized.linear",
@@ -39,7 +39,7 @@ _LINEAR = (
     "sparse.qlinear_dynamic",
     "sparse.qlinear_relu_dynamic",
 )
-#: Linear layers with a weight in a tensor, and always with a bias.
+#: Linear layers whose weight is a tensor. They always have a bias.
 _WRAPPED = (
     "_quantized.wrapped_fbgemm_linear_fp16_weight",
     "_quantized.wrapped_quantized_linear",
@@ -55,12 +55,12 @@ _WITH_BIAS_APART = "quantized.linear_dynamic_fp16_unpacked_weight"
     "aten._weight_int4pack_mm_with_scales_and_zeros",
 )
 def _product(call: Call) -> int:
-    """Count input (…, in) by a weight or a second matrix, with output (…, out)."""
+    """Count the product of the input (…, in) and a weight or second matrix. The output is (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X", "qa", "self").shape[-1]
 
 
 def _packed(call: Call) -> Any:
-    """Return the packed weight; its name differs between overloads."""
+    """Return the packed weight. Overloads use different names for this argument."""
     return next(call[name] for name in ("W_prepack", "packed_weight", "weight") if name in call.names)
 
 
@@ -85,18 +85,21 @@ _TRANSPOSED = (
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Count, with weight (out, in/groups, *kernel): each output element is a sum of products with one slice."""
+    """Count the sum of products with one slice of the weight (out, in/groups, *kernel) for each output element."""
     return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Count, with weight (in, out/groups, *kernel): each input element is multiplied with one slice."""
+    """Count the products with one slice of the weight (in, out/groups, *kernel) for each input element."""
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
 def _has_bias(call: Call) -> bool:
-    """Return whether the packed weight contains a bias; an operator unpacks sparse layers, a method all others."""
+    """Return whether the packed weight contains a bias.
+
+    A sparse layer is unpacked by an operator, and all other layers by a method.
+    """
     packed = _packed(call)
     unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
     return unpacked[1] is not None
@@ -104,7 +107,10 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count 1 each for the bias, a fused sum, ReLU and tanh; 2 for leaky ReLU, a comparison and a product."""
+    """Count 1 operation each for the bias, a fused sum, ReLU and tanh.
+
+    Leaky ReLU costs 2: a comparison and a product.
+    """
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     operations += 2 if "leaky_relu" in name else int("relu" in name)
@@ -121,40 +127,43 @@ def _bias_apart(call: Call) -> int:
     return 0 if call["bias"] is None else call.first_output.numel()
 
 
-#: Operators of one time step → the kind of cell, a key of `CELLS`.
+#: Name of an operator for one time step → the kind of cell, which is a key of `CELLS`.
 _STEPS = {
     "quantized.quantized_rnn_relu_cell_dynamic": 0,
     "quantized.quantized_rnn_tanh_cell_dynamic": 1,
     "quantized.quantized_lstm_cell_dynamic": LSTM,
     "quantized.quantized_gru_cell_dynamic": GRU,
 }
-#: Operators of whole layers → the kind of cell.
+#: Name of an operator for whole layers → the kind of cell.
 _LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
 
 
 def _state(call: Call) -> torch.Tensor:
-    """Return the hidden state, which is the first of the two states of an LSTM."""
+    """Return the hidden state. An LSTM has two states, and the hidden state is the first of them."""
     states = call["hx"]
     first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
     return first
 
 
 def _step(call: Call) -> int:
-    """Count, with input (batch, in): each gate takes one product of the input and one of the hidden state."""
+    """Count the products of one step with the input (batch, in).
+
+    For each gate, one matrix is multiplied with the input, and one with the hidden state.
+    """
     inputs, hidden = call.tensor("input"), _state(call).shape[-1]
     rows = inputs.shape[:-1].numel()
     return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
 
 
 def _around_step(call: Call) -> int:
-    """Count like the floating-point cell; the biases are packed with the weights."""
+    """Count the operations of the floating-point cell. The biases are packed with the weights."""
     cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()
 
 
 def _layers(call: Call) -> int:
-    """Count, with input (steps, batch, in), or packed sequences (all steps, in).
+    """Count the products of all layers. The input is (steps, batch, in), or packed sequences (all steps, in).
 
     Layers after the first read the outputs of all directions.
     """
@@ -167,7 +176,7 @@ def _layers(call: Call) -> int:
 
 
 def _units(call: Call) -> int:
-    """Return steps · layers · directions · hidden units."""
+    """Return the number of steps · layers · directions · hidden units."""
     cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     return call.tensor("input", "data").shape[:-1].numel() * cells * _state(call).shape[-1]
 

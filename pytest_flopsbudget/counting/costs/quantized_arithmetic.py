@@ -1,8 +1,10 @@
-"""Quantized operators without weights: each counts as much as its floating-point counterpart.
+"""Quantized operators without weights: each costs as much as its floating-point counterpart.
 
-Source: the counterparts in ATen, in `elementwise`, `normalization`, `softmax`, `pooling` and `accumulation`. Rescaling
-an output inside an operator is a choice of the kernel and is not counted. Exported graphs contain quantized operators
-on integer tensors in the namespace ``quantized_decomposed``. PyTorch's static runtime has other names for some.
+Source: the counterparts in `elementwise.py`, `normalization.py`, `softmax.py`, `pooling.py` and `accumulation.py`.
+Rescaling an output inside an operator is a choice of the kernel and is not counted.
+
+Exported graphs contain quantized operators on integer tensors, in the namespace ``quantized_decomposed``. PyTorch's
+static runtime has other names for some of the operators.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call, Formula
 
-#: A sum or product of two tensors, or of a tensor and a number.
+#: Sums and products, of two tensors, or of a tensor and a number.
 _ARITHMETIC = [f"{name}{variant}" for name in ("add", "mul") for variant in ("", "_scalar")]
-#: Operator → operations per element of the output.
+#: Name of an operator → operations per element of the output.
 _EACH: Mapping[str, int] = {
     **{f"quantized.{name}{out}": 1 for name in _ARITHMETIC for out in ("", "_out")},
     **{f"quantized.{name}_relu{out}": 2 for name in _ARITHMETIC for out in ("", "_out")},
@@ -36,7 +38,7 @@ _EACH: Mapping[str, int] = {
     "quantized.relu6": operations("hardtanh"),
     "quantized.sigmoid": operations("sigmoid"),
     "quantized.threshold": operations("threshold"),
-    # A scale and a shift, into which the statistics are folded; a fused ReLU counts one more.
+    # Batch norm is one scale and one shift, into which the statistics are folded. A fused ReLU costs one more.
     **{f"quantized.batch_norm{dims}": 2 for dims in ("", "1d", "2d", "3d")},
     **{f"quantized.batch_norm{dims}_relu": 3 for dims in ("", "1d", "2d", "3d")},
     "onednn.qbatch_norm2d": 2,
@@ -55,7 +57,7 @@ def _each(call: Call) -> int:
     return _EACH[call.name] * call.first_output.numel()
 
 
-#: Operator → the operator of ATen with equal work and equal names of arguments.
+#: Name of an operator → name of the ATen operator that does equal work and has equal argument names.
 _FLOAT_COUNTERPARTS: Mapping[str, str] = {
     "quantized.celu": "aten.celu",
     "quantized.clamp": "aten.clamp",
@@ -87,7 +89,7 @@ for _operator, _counterpart in _FLOAT_COUNTERPARTS.items():
 
 @other_formula("quantized.dropout")
 def _dropout(call: Call) -> int:
-    """Count scaling the mask and the product with it; in inference the operator only copies."""
+    """Count scaling the mask, and multiplying the mask with the input. In inference the operator only copies."""
     return 2 * call.first_output.numel() if call["training"] and call["p"] else 0
 
 
@@ -100,9 +102,9 @@ _MEAN = 1
 
 @other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
 def _embedding_bag(call: Call) -> int:
-    """Count the sums of rows into bags, the products with weights, if any, and the division of a mean.
+    """Count the sums of rows into bags, the products with weights if there are any, and the divisions of a mean.
 
-    One byte of a row may hold several values, so the width comes from the output (bags, width).
+    One byte of a row may hold several values, so the width is read from the output (bags, width).
     """
     output = call.first_output
     count = call.tensor("indices").numel() * output.shape[-1]
@@ -114,7 +116,7 @@ def _embedding_bag(call: Call) -> int:
     *(f"quantized_decomposed.dequantize_per_{what}" for what in ("tensor", "channel", "channel_group", "token"))
 )
 def _dequantize(call: Call) -> int:
-    """Count subtracting the zero point, if there is one, and multiplying by the scale."""
+    """Count subtracting the zero point (if there is one) and multiplying with the scale."""
     shifted = "zero_points" not in call.names or call["zero_points"] is not None
     return (1 + shifted) * call.first_output.numel()
 
@@ -126,12 +128,16 @@ def _dequantize(call: Call) -> int:
     )
 )
 def _range(call: Call) -> int:
-    """Count 2 per element: minimum and maximum, or per token the maximum of absolute values. Work per row is free."""
+    """Count 2 operations per element.
+
+    For a whole tensor, these are a minimum and a maximum. Per token, these are an absolute value and a maximum. Work
+    that is done once per row is not counted.
+    """
     return 2 * elements([call.tensor("input")])
 
 
 @other_formula("static_runtime.clamp_nan_to_num")
 def _clamped_numbers(call: Call) -> int:
-    """Count a minimum, a maximum, and the replacement of NaNs."""
+    """Count a minimum, a maximum (if the call requests them), and the replacement of NaNs."""
     bounds = (call["min"] is not None) + (call["max"] is not None)
     return (bounds + operations("nan_to_num")) * call.first_output.numel()

@@ -1,10 +1,14 @@
-"""Recurrent layers that run as one operator: 2 · elements of the weight matrices, per time step and sequence.
+"""Recurrent layers that run as one operator: 2 FLOPs per time step, sequence and element of the weight matrices.
 
-Source: each gate of a cell takes one product of the input and one of the hidden state (the definitions in the
-documentation of `torch.nn.RNN`, `LSTM`, `GRU`; 1, 4 and 3 gates); an LSTM with a projection takes one more product. The
-weight matrices together have gates · hidden · (input + hidden) elements. The backward pass has two products for each
-product of the forward pass: one for the gradient of its weight, and one for the gradient of its input or hidden state.
-Gradients that are not requested, like that of an initial state of zeros, are not counted.
+In each gate of a cell, one matrix is multiplied with the input, and one with the hidden state. A cell of an RNN has 1
+gate, of an LSTM 4, of a GRU 3. The weight matrices of a layer together have gates · hidden · (input + hidden) elements.
+An LSTM with a projection has one more matrix.
+
+The backward pass has two products for each product of the forward pass: one for the gradient of the weight, and one for
+the gradient of the input or of the hidden state. Gradients that are not requested are not counted, for example the
+gradient of an initial state of zeros.
+
+Source: the definitions in the documentation of `torch.nn.RNN`, `LSTM` and `GRU`.
 """
 
 from __future__ import annotations
@@ -32,32 +36,38 @@ def _elements(weights: Sequence[torch.Tensor]) -> int:
 
 
 def _steps(inputs: torch.Tensor) -> int:
-    """Return the steps of all sequences, from inputs (steps, batch, features) or packed ones (all steps, features)."""
+    """Return the number of steps of all sequences together.
+
+    The inputs are (steps, batch, features), or packed sequences (all steps, features).
+    """
     return inputs.shape[:-1].numel()
 
 
 def _mkldnn_layer(call: Call) -> int:
-    """Count one layer in one direction."""
+    """Count the products of one layer in one direction."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
 
 def gradients_asked() -> list[bool]:
-    """Return which gradients are requested from the autograd node that runs now, by inputs of the forward operator.
+    """Return which gradients are requested from the autograd node that runs now.
 
-    The list is empty if autograd runs no node.
+    The list has one entry for each input of the forward operator. It is empty if autograd runs no node.
     """
     node = current_autograd_node()
     return [] if node is None else [function is not None for function, _ in node.next_functions]
 
 
 def _asked() -> list[bool]:
-    """Return which gradients of one oneDNN layer are requested: of input, four weights, two initial states."""
+    """Return which gradients of one oneDNN layer are requested: for the input, four weights and two initial states."""
     return gradients_asked() or [True] * 7
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """Count the requested gradients. The kernel computes all; only autograd knows which are requested."""
+    """Count the gradients that are requested.
+
+    The kernel computes all gradients; only autograd knows which are requested.
+    """
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
     steps = _steps(inputs)
@@ -67,13 +77,16 @@ def _mkldnn_layer_backward(call: Call) -> int:
 
 
 def _stack(call: Call) -> int:
-    """Count all layers and directions; the inputs of every layer have as many steps as those of the first."""
+    """Count the products of all layers and directions.
+
+    The inputs of every layer have as many steps as the inputs of the first layer.
+    """
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 def _stack_backward(call: Call) -> int:
-    """Count the gradients in the output mask: input, two initial states, weights.
+    """Count the gradients that the output mask requests: of the input, of two initial states, and of the weights.
 
     Among the weights of one layer and direction, the weight for the input comes first.
     """
@@ -92,30 +105,31 @@ def _stack_backward(call: Call) -> int:
     return per_mac(inputs) * macs
 
 
-# All arithmetic but the products. It is counted from the operators of a layer that runs step by step, so that a layer
-# costs the same in both forms: see `pytest_flopsbudget.counting.meta.recurrent`.
+# All arithmetic except the products. It is counted from the operators of a layer that runs step by step, so that a
+# layer costs the same in both forms. See `pytest_flopsbudget.counting.meta.recurrent`.
 
 
 class _Cell(NamedTuple):
-    """Operations per step, sequence and hidden unit; each bias adds one per gate."""
+    """Operations for each step, sequence and hidden unit, without biases. Each bias adds one operation per gate."""
 
     gates: int
     forward: int
-    #: Of the backward pass, given the gradient of the output.
+    #: Operations of the backward pass, which starts from the gradient of the output.
     backward: int
-    #: Number of gradients that a state gets from the next step.
+    #: Number of gradients that a state receives from the next step.
     uses: int
 
 
-#: PyTorch's number of the kind of cell → its operations. Forward: a sum per gate, tanh or ReLU 1, sigmoid 4. Backward:
-#: tanh or sigmoid 3, ReLU 1.
+#: PyTorch's number of the kind of cell → its operations. In the forward pass, each gate needs 1 sum, tanh or ReLU costs
+#: 1 and sigmoid costs 4. In the backward pass, tanh or sigmoid costs 3 and ReLU costs 1.
 CELLS = {
     0: _Cell(1, 2, 1, 1),  # RNN with ReLU
     1: _Cell(1, 2, 3, 1),  # RNN with tanh
-    # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2. Backward: h 2, its tanh 3, c' 4, gates 12.
+    # LSTM, forward: 4 sums, 3 sigmoids and 1 tanh; c' = f·c + i·g costs 3; h = o · tanh(c') costs 2. Backward: h costs
+    # 2, its tanh 3, c' 4, and the gates 12.
     2: _Cell(4, 22, 21, 1),
-    # GRU: 3 sums, 2 sigmoid, tanh; r·n: 1; h' = (h - n)·z + n: 3. Backward: h' 2 and a change of sign, the sum of two
-    # gradients of n, tanh 3, r·n 2, sigmoids 6.
+    # GRU, forward: 3 sums, 2 sigmoids and 1 tanh; r·n costs 1; h' = (h - n)·z + n costs 3. Backward: h' costs 2 and a
+    # change of sign, the sum of two gradients of n costs 1, tanh 3, r·n 2, and the sigmoids 6.
     3: _Cell(3, 16, 15, 2),
 }
 LSTM, GRU = 2, 3
@@ -138,7 +152,7 @@ def _layer_backward(  # noqa: PLR0913 -- the sizes of a layer, and the gradients
         call: the call of the operator's backward pass.
         steps: the number of time steps.
         batch: the number of sequences.
-        state_weights: elements of the weight for the hidden state, and of a projection.
+        state_weights: the number of elements in the weight for the hidden state and in a projection.
         has_biases: whether the layer has biases.
         output: whether the outputs have a gradient.
         initial: whether the gradients of the initial states are requested.
@@ -149,17 +163,19 @@ def _layer_backward(  # noqa: PLR0913 -- the sizes of a layer, and the gradients
     states = batch * hidden
     is_lstm = cell is CELLS[LSTM]
     work = cell.backward * steps * states
-    # Sums of the gradients of a state from the outputs and the next step; the cell state of an LSTM always has two.
+    # Sum the gradients that a state receives from the outputs and from the next step. The cell state of an LSTM always
+    # receives two.
     work += (steps - 1) * states * (cell.uses - 1 + output + is_lstm) + states * (output and last)
     if call["grad_cy"] is not None:
-        # Added to the gradient from the last output. Without that one, the last output gate and tanh have none either.
+        # The gradient of the last cell state is added to the gradient from the last output. If the last output has no
+        # gradient, the last output gate and its tanh have no gradient either.
         work += states if output or last else -8 * states
     if is_lstm and not initial:
         work -= states
     if initial and cell.uses > 1:
         work += states
     if weights:
-        # Sums of the weights' gradients over the steps, and of the biases' gradients over all sequences and steps.
+        # Sum the gradients of the weights over the steps, and the gradients of the biases over all sequences and steps.
         work += (steps - 1) * state_weights
         work += 2 * cell.gates * hidden * (steps * batch - 1) * has_biases
     return work
@@ -187,7 +203,7 @@ def _around_mkldnn_layer_backward(call: Call) -> int:
 
 
 def _around_stack(call: Call) -> int:
-    """Count all layers and directions; the biases are the vectors among the weights."""
+    """Count all arithmetic except the products. The biases are the vectors among the weights."""
     cell = CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
@@ -195,7 +211,10 @@ def _around_stack(call: Call) -> int:
 
 
 def _around_stack_backward(call: Call) -> int:
-    """Count all layers and directions, and for two directions that read one input, the sum of its two gradients."""
+    """Count all arithmetic of the backward pass except the products, for all layers and directions.
+
+    If two directions read one input, the sum of the two gradients of this input is counted too.
+    """
     inputs = call.tensor("input")
     steps, batch = inputs.shape[:2] if not call["batch_first"] else inputs.shape[1::-1]
     directions = 2 if call["bidirectional"] else 1
@@ -222,7 +241,7 @@ def _around_stack_backward(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
-    """Count one step without its products, which come as gates (batch, gates · hidden)."""
+    """Count one step without its products. The operator receives their results as gates (batch, gates · hidden)."""
     cell = CELLS[LSTM if "lstm" in call.name else GRU]
     biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
     return (cell.forward + biases) * call.first_output.numel()
@@ -230,7 +249,10 @@ def _around_cell(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell_backward_impl", "aten._thnn_fused_gru_cell_backward")
 def _around_cell_backward(call: Call) -> int:
-    """Count one step, the sum of two gradients of a cell state, and the biases' gradients: sums over the batch."""
+    """Count one step, the sum of two gradients of a cell state, and the gradients of the biases.
+
+    The gradient of a bias is a sum over the batch.
+    """
     is_lstm = "lstm" in call.name
     cell = CELLS[LSTM if is_lstm else GRU]
     state = call.tensor("cx" if is_lstm else "grad_hy")
@@ -241,14 +263,14 @@ def _around_cell_backward(call: Call) -> int:
     return work + (1 if is_lstm else 2) * cell.gates * hidden * (batch - 1) * bool(call["has_bias"])
 
 
-# One call runs a chain of steps: each step needs the result of the step before it, and each layer the outputs of the
-# layer below it. Both directions of a layer may run at the same time.
+# One call runs a chain of steps: each step needs the result of the step before it, and each layer needs the outputs of
+# the layer below it. The two directions of a layer may run at the same time.
 
 
 def chain_of(call: Call) -> int:
     """Return the length of the longest chain in a call: steps times layers."""
     if call.name.startswith("aten.mkldnn"):
-        return int(call.tensor("input").shape[0])  # steps come first, whatever `batch_first` was
+        return int(call.tensor("input").shape[0])  # the steps are the first dimension, even with `batch_first`
     sizes = call["batch_sizes"] if "batch_sizes" in call.names else ()
     if len(sizes):  # packed sequences
         return len(sizes) * int(call["num_layers"])
@@ -256,7 +278,7 @@ def chain_of(call: Call) -> int:
     return int(steps) * int(call["num_layers"])
 
 
-# Elements of the outputs of products: the gates from the input, and the gates from the hidden state.
+# The number of elements in the outputs of products: the gates from the input, and the gates from the hidden state.
 
 
 def _mkldnn_outputs(call: Call) -> int:
@@ -265,13 +287,13 @@ def _mkldnn_outputs(call: Call) -> int:
 
 
 def _stack_outputs(call: Call) -> int:
-    """Count one element per step and row of each weight matrix: gates, and projections."""
+    """Count one output element per step for each row of each weight matrix: the gates, and the projections."""
     rows: int = sum(weight.shape[0] for weight in _matrices(call["weight"]))
     return _steps(call.tensor("input")) * rows
 
 
-# A layer of oneDNN keeps a workspace for the backward pass. Its size depends on oneDNN's version and on the machine, so
-# the minimum that the backward pass needs is counted: four gates and the cell state of each step.
+# A layer of oneDNN keeps a workspace for the backward pass. Its size depends on oneDNN's version and on the machine.
+# The minimum that the backward pass needs is counted instead: four gates and the cell state of each step.
 
 
 def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
@@ -279,7 +301,7 @@ def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
 
 
 def _mkldnn_traffic(call: Call) -> int:
-    """Count every operand and output once, and for the workspace the bytes that the backward pass needs."""
+    """Count every operand and output once. For the workspace, count only the bytes that the backward pass needs."""
     workspace: torch.Tensor | None = call["workspace"] if "workspace" in call.names else call.output[-1]
     size = total_bytes(call[name] for name in call.names) + total_bytes((call.output,))
     if workspace is None or not workspace.nbytes:
@@ -292,7 +314,7 @@ def _on_meta(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _mkldnn_output(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return (steps, batch, hidden), the last states, and the workspace where gradients are enabled."""
+    """Return the output (steps, batch, hidden), the last states, and a workspace if gradients are enabled."""
     inputs, hidden, cell = args[0], args[5], args[6]
     workspace = _on_meta((_workspace_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
     shape = (*inputs.shape[:-1], hidden.shape[-1])
@@ -301,7 +323,7 @@ def _mkldnn_output(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
 
 
 def _mkldnn_gradients(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the gradients of input, two weights, two biases and two states: all of them, in float32."""
+    """Return all gradients, in float32: of the input, two weights, two biases and two states."""
     inputs, of_input, of_hidden, _, _, hidden, cell = args[:7]
     biases = of_input.shape[:1]
     shapes = (inputs.shape, of_input.shape, of_hidden.shape, biases, biases, hidden.shape, cell.shape)

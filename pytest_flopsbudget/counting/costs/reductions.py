@@ -1,8 +1,10 @@
-"""Sums, means, extremes, sorting: reducing n values to one takes n - 1 operations, and more where the definition does.
+"""Sums, means, extremes and sorting. Reducing n values to one value costs n - 1 operations, or more by the definition.
 
-Sources: the definitions. Sorting n values takes n · log2 n comparisons, as in XLA's `HloCostAnalysis::HandleSort`;
-finding the k largest takes n · log2 k by a heap of k (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3).
-Picking out a value without comparisons, and every reduction of integers or booleans, is free.
+Sorting n values costs n · log2 n comparisons, as in XLA's `HloCostAnalysis::HandleSort`. Finding the k largest of n
+values costs n · log2 k, with a heap of k values (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3). Two things
+are free: selecting a value without comparisons, and every reduction of integers or booleans.
+
+Sources: the definitions of the operators, and the two sources named above.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def _inputs(call: Call) -> torch.Tensor:
 
 
 def _folds(call: Call) -> int:
-    """Return the operations that fold the inputs: n - 1 for each element of the output."""
+    """Return the number of operations of a reduction: n - 1 for each output element that is reduced from n values."""
     return max(_inputs(call).numel() - call.first_output.numel(), 0)
 
 
@@ -46,7 +48,7 @@ def _folds(call: Call) -> int:
     )
 )
 def _one_pass(call: Call) -> int:
-    """Count n - 1 per output element; `max` and `min` of two tensors compare element by element."""
+    """Count n - 1 operations per output element. `max` and `min` of two tensors compare element by element instead."""
     if "other" in call.names:
         return real_parts(_inputs(call)) * call.first_output.numel()
     if call.name == "aten.trace":
@@ -56,39 +58,39 @@ def _one_pass(call: Call) -> int:
 
 @other_formula("aten.sum")
 def _total(call: Call) -> int:
-    """Count n - 1 sums in the dtype of the output, because ``dtype=`` casts first."""
+    """Count n - 1 sums per output element, in the dtype of the output, because ``dtype=`` casts before the sum."""
     return real_parts(call.first_output) * _folds(call)
 
 
 @other_formula("aten.prod", "aten._sparse_csr_prod")
 def _product(call: Call) -> int:
-    """Count n - 1 products in the dtype of the output."""
+    """Count n - 1 products per output element, in the dtype of the output."""
     output = call.first_output
     return is_float(output) * operations("mul", complex_numbers=output.is_complex()) * _folds(call)
 
 
 @other_formula("aten.nansum")
 def _sum_of_numbers(call: Call) -> int:
-    """Count one test for NaN per value, and n - 1 sums."""
+    """Count one test for NaN per value, and n - 1 sums per output element."""
     return real_parts(call.first_output) * (_inputs(call).numel() + _folds(call))
 
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Count one comparison with 0 per value; the remaining work is on booleans and integers."""
+    """Count one comparison with 0 per value. The remaining work is on booleans and integers, and is free."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 
 
 @other_formula("aten.segment_reduce")
 def _segments(call: Call) -> int:
-    """Count n - 1 per segment, and the division of a mean."""
+    """Count n - 1 operations per segment of n values. If the reduction is a mean, add one division per segment."""
     return reduction(call) + (elements([call.first_output]) if call["reduce"] == "mean" else 0)
 
 
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
-    """Count n - 1 sums and a division, in the dtype of the output."""
+    """Count n - 1 sums and one division per output element, in the dtype of the output."""
     return real_parts(call.first_output) * (_folds(call) + call.first_output.numel())
 
 
@@ -99,9 +101,10 @@ def _extremes(call: Call) -> int:
 
 @other_formula("aten.var", "aten.var_mean")
 def _variance(call: Call) -> int:
-    """Count the mean (n), the differences (n), their squares (n), and the mean of the squares (n).
+    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares.
 
-    The square of a complex difference takes 2 products and a sum, and its result is real.
+    Each pass costs n operations. For complex numbers, the mean costs 2n and the differences cost 2n. The square of a
+    complex difference needs 2 products and 1 sum (3n). Its result is real, so the last mean costs n.
     """
     inputs = _inputs(call)
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
@@ -109,16 +112,21 @@ def _variance(call: Call) -> int:
 
 @other_formula("aten.std", "aten.std_mean")
 def _deviation(call: Call) -> int:
-    """Count the variance and its root."""
+    """Count the variance and its square root."""
     return _variance(call) + call.first_output.numel()
 
 
 def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bool = False, root: bool = True) -> int:
-    """Return the operations of ``outputs`` norms over ``count`` values.
+    """Return the operations of ``outputs`` norms over ``count`` values in total.
 
-    A norm is the root of the sum of powers of absolute values. p = 2: squares, sums, a root; p = 1, ±∞: absolute values
-    and sums or extremes; p = 0: comparisons and sums. For a complex z, |z|² takes 2 products and a sum, and |z| also
-    takes a root.
+    A norm is the root of a sum of powers of absolute values. The ``order`` p decides which operations are needed:
+
+    - p = 2: squares, sums, one root.
+    - p = 1, ∞ or -∞: absolute values, then sums (p = 1) or extremes.
+    - p = 0: comparisons with 0, and sums.
+    - Any other p: absolute values, powers, sums, one root.
+
+    For a complex z, |z|² needs 2 products and 1 sum, and |z| needs a root in addition.
     """
     sums = max(count - outputs, 0)
     if order == 0:
@@ -133,7 +141,7 @@ def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bo
 
 @other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
-    """Count the norm; `linalg__powsum` leaves out the root."""
+    """Count the norm. `linalg__powsum` computes no root."""
     inputs = _inputs(call)
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
     return norm_operations(
@@ -147,7 +155,10 @@ def _norm(call: Call) -> int:
 
 @other_formula("aten.logsumexp")
 def _logsumexp(call: Call) -> int:
-    """Count the maximum, differences, exponentials and their sum; per output a logarithm and adding the maximum."""
+    """Count the maximum, the differences, the exponentials and their sum.
+
+    Each output also needs a logarithm and a sum.
+    """
     inputs = _inputs(call)
     outputs = call.first_output.numel()
     return real_parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
@@ -155,7 +166,7 @@ def _logsumexp(call: Call) -> int:
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
-    """Count log(exp(a) + exp(b)) for every step."""
+    """Count 4 operations for every step, which computes log(exp(a) + exp(b))."""
     return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
@@ -166,7 +177,7 @@ def _running(call: Call) -> int:
 
 @other_formula("aten.cumsum")
 def _running_sum(call: Call) -> int:
-    """Count one sum per step, in the dtype of the output, because ``dtype=`` casts first."""
+    """Count one sum per step, in the dtype of the output, because ``dtype=`` casts before the sum."""
     return real_parts(call.first_output) * _steps(call)
 
 
@@ -177,19 +188,19 @@ def _running_product(call: Call) -> int:
 
 
 def _steps(call: Call) -> int:
-    """Return the number of operations: n - 1 along a dimension of size n."""
+    """Return the number of steps: n - 1 along a dimension of size n, for each position in the other dimensions."""
     inputs = call.tensor("self")
     return _neighbours(inputs, inputs.shape[call["dim"]] if inputs.ndim else 1)
 
 
 def _comparisons(count: int) -> int:
-    """Return the comparisons per value to sort ``count`` values, or to search among them: log2, rounded up."""
+    """Return the comparisons per value for sorting ``count`` values, or for a search in them: log2, rounded up."""
     return (count - 1).bit_length() if count > 0 else 0
 
 
 @other_formula("aten.sort", "aten.median", "aten.nanmedian", "aten.mode", "aten.kthvalue")
 def _sort(call: Call) -> int:
-    """Count a sort along the dimension, or of all values if the call gives no dimension."""
+    """Count a sort along the given dimension, or a sort of all values if the call gives no dimension."""
     inputs = call.tensor("self")
     along_one = "dim" in call.names and inputs.ndim
     size = inputs.shape[call["dim"]] if along_one else inputs.numel()
@@ -198,7 +209,7 @@ def _sort(call: Call) -> int:
 
 @other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
 def _unique(call: Call) -> int:
-    """Count a sort, then a comparison of each value, or each slice along the dimension, with the one before it."""
+    """Count a sort, and a comparison of each value (or of each slice along the dimension) with the one before it."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if "dim" in call.names else inputs.numel()
     return is_float(inputs) * (inputs.numel() * _comparisons(size) + _neighbours(inputs, size))
@@ -206,20 +217,23 @@ def _unique(call: Call) -> int:
 
 @other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
 def _unique_consecutive(call: Call) -> int:
-    """Count a comparison of each value, or each slice along the dimension, with the one before it."""
+    """Count a comparison of each value (or of each slice along the dimension) with the one before it."""
     inputs = call.tensor("self")
     dim = call["dim"]
     return is_float(inputs) * _neighbours(inputs, inputs.numel() if dim is None else inputs.shape[dim])
 
 
 def _neighbours(inputs: torch.Tensor, size: int) -> int:
-    """Return the pairs of values that are next to each other along a dimension of this size."""
+    """Return the number of pairs of values that are next to each other along a dimension of size ``size``."""
     return inputs.numel() - inputs.numel() // size if size else 0
 
 
 @other_formula("aten.topk")
 def _topk(call: Call) -> int:
-    """Count a heap of k values, or one comparison per value for k = 1; nothing for k = 0."""
+    """Count n · log2 k comparisons, which a heap of k values needs.
+
+    For k = 1, count one comparison per value; for k = 0, nothing.
+    """
     inputs = call.tensor("self")
     count = call["k"]
     return is_float(inputs) * inputs.numel() * (max(_comparisons(count), 1) if count else 0)
@@ -227,7 +241,7 @@ def _topk(call: Call) -> int:
 
 @other_formula("aten.searchsorted", "aten.bucketize")
 def _search(call: Call) -> int:
-    """Count log2 n comparisons per value."""
+    """Count a binary search per value: log2 n comparisons, for n boundaries."""
     boundaries = call.tensor("sorted_sequence", "boundaries")
     values = call["self"]
     count = values.numel() if hasattr(values, "numel") else 1
@@ -236,7 +250,7 @@ def _search(call: Call) -> int:
 
 @other_formula("aten.isin")
 def _is_in(call: Call) -> int:
-    """Count sorting the n test values, then log2 n comparisons per value."""
+    """Count sorting the n test values, and then log2 n comparisons for each value that is looked up."""
     values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1
@@ -249,5 +263,5 @@ _OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_ele
 
 @other_formula("aten._segment_reduce_backward")
 def _segment_reduce_backward(call: Call) -> int:
-    """Count one product or quotient per value: the gradient of its segment times or divided by a factor."""
+    """Count one operation per value: the gradient of its segment, multiplied with a factor or divided by a factor."""
     return elements([call.first_output])

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Deciding = Callable[["Call"], Iterable[torch.Tensor]]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
-    #: Takes the arguments, with tensors on the meta device, and returns the output; None if the rule does not apply.
+    #: A function that receives a call's arguments, with tensors on the meta device, and returns the output. It returns
+    #: None if the rule does not apply.
     ShapeRule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
 
@@ -37,7 +38,7 @@ class Cost(NamedTuple):
 FREE = Cost(0, 0)
 
 
-@cache  # of PyTorch's operators, so nothing ever has to reset it
+@cache  # PyTorch's schemas never change, so this cache is never cleared
 def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, Any]]:
     """Return the operator's name, the names of its arguments, and the default values by name."""
     schema = schema_of(operator)
@@ -47,10 +48,10 @@ def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, An
 
 
 class Call:
-    """One call of an operator: its arguments by the names in its schema, and its output.
+    """One call of an operator: the arguments, under their names in the operator's schema, and the output.
 
-    Formulas read metadata only (shape, dtype, layout), so that they also work on the meta device. The arguments whose
-    values a formula may read are registered as its ``values``.
+    Formulas read metadata only (shape, dtype, layout), so they also work on the meta device. If a formula must read the
+    values of an argument, the operator registers this argument under ``values`` (see `Facets`).
     """
 
     __slots__ = ("_arguments", "args", "kwargs", "name", "output")
@@ -69,7 +70,7 @@ class Call:
 
     @classmethod
     def by_names(cls, name: str, arguments: Mapping[str, Any]) -> Call:
-        """Make the call of a kernel, which has no schema and returns nothing."""
+        """Make the `Call` of a GPU kernel, which has no schema and no output."""
         call = cls.__new__(cls)
         call.name, call.args, call.kwargs, call.output = name, (), arguments, None
         call._arguments = dict(arguments)
@@ -85,7 +86,9 @@ class Call:
         return self._arguments[name]
 
     def tensor(self, *names: str) -> torch.Tensor:
-        """Return the first tensor among the arguments with these names; related operators use different names.
+        """Return the first of the named arguments that is a tensor.
+
+        Related operators name the same argument differently.
 
         Raises:
             KeyError: none of these arguments is a tensor.
@@ -98,7 +101,7 @@ class Call:
 
     @property
     def first_output(self) -> torch.Tensor:
-        """The output, or the first of several."""
+        """The output of the call, or its first output if it has several."""
         output = self.output[0] if isinstance(self.output, (tuple, list)) else self.output
         if not isinstance(output, torch.Tensor):
             raise TypeError(f"expected a tensor, got {type(output).__name__}")
@@ -106,45 +109,46 @@ class Call:
 
 
 class Facets(NamedTuple):
-    """Everything that is registered for one operator. Each formula takes a `Call`."""
+    """Everything that is registered for one operator. Each formula receives a `Call`."""
 
     #: FLOPs of sums of products, 2 per multiply-accumulate.
     flops: Formula | None = None
     #: FLOPs of all other arithmetic.
     other: Formula | None = None
-    #: Elements of the outputs of its products; by default the elements of its first output.
+    #: Number of elements in the outputs of the operator's products. By default, all elements of its first output count.
     activations: Formula | None = None
-    #: Bytes that one call reads and writes; by default every operand and every output once.
+    #: Bytes that one call reads and writes. By default, every operand and every output counts once.
     traffic: Formula | None = None
-    #: The output, where PyTorch's meta kernel is right but slow.
+    #: Makes the output. For operators whose meta kernel in PyTorch is right but slow.
     shape: ShapeRule | None = None
-    #: The output, where PyTorch has no meta kernel, or one that differs from the CPU's kernel.
+    #: Makes the output. For operators without a meta kernel, or with a meta kernel that disagrees with the CPU's
+    #: kernel.
     corrected_shape: ShapeRule | None = None
     #: Bytes of the message that one call passes between processes.
     message: Formula | None = None
-    #: Number of steps that run one after another within one call, as in a recurrent layer.
+    #: Number of steps that run one after another within one call, for example in a recurrent layer.
     chain: Formula | None = None
-    #: Returns the arguments whose values decide the cost of a call, not only their shapes: offsets of packed sequences.
-    #: Where a run does not know the values, the formula gets these arguments without data and returns an upper bound.
+    #: Returns the arguments whose values change the cost of a call, for example the offsets of packed sequences. If a
+    #: run does not know these values, the formula gets the arguments without data and returns an upper bound.
     values: Deciding | None = None
-    #: Whether the size of its output depends on values, where PyTorch's tags do not say so.
+    #: Whether the size of the output depends on the values of the inputs, although PyTorch's tags do not say so.
     needs_data: bool = False
-    #: Whether its cost or its output depends on which gradients are requested.
+    #: Whether the operator's cost or output depends on which gradients are requested.
     by_gradients: bool = False
-    #: Whether it communicates with other processes, so that its output depends on their number.
+    #: Whether the operator communicates with other processes. Its output then depends on the number of processes.
     collective: bool = False
-    #: Whether it does no floating-point arithmetic.
+    #: Whether the operator does no floating-point arithmetic.
     free: bool = False
 
 
 _NO_FACETS = Facets()
-#: Facets that "aten.add_" shares with "aten.add". An in-place form reads, writes and returns other tensors, so the
-#: rules for bytes and shapes are registered for each form.
+#: Facets that an in-place form such as "aten.add_" shares with its base form "aten.add". The two forms read, write and
+#: return different tensors, so the rules for bytes and shapes are registered for each form.
 _SHARED_BY_IN_PLACE_FORMS = ("flops", "other", "message", "collective", "free")
 
 
 class Registry:
-    """Facets of operators by name, and the formulas that users registered, which replace the built-in ones.
+    """The facets of each operator, and the formulas of users, which replace the built-in formulas.
 
     Operators are named without overload: "aten.mm".
     """
@@ -152,7 +156,8 @@ class Registry:
     def __init__(self) -> None:
         self._facets: dict[str, Facets] = {}
         self._users: dict[str, CostFormula] = {}
-        #: Changes with every registration, so that caches of the registry's contents know when to renew them.
+        #: Grows with every registration. A cache of the registry's contents compares this number to see if it is
+        #: outdated.
         self.version = 0
 
     def add(self, names: Iterable[str], facets: Facets) -> None:
@@ -171,7 +176,10 @@ class Registry:
         self.version += 1
 
     def facets(self, name: str) -> Facets:
-        """Return the facets of an operator; "aten.add_" also has some of the facets of "aten.add"."""
+        """Return the facets of an operator.
+
+        An in-place form such as "aten.add_" also has some of the facets of its base form "aten.add".
+        """
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
         if base is facets:
@@ -185,7 +193,7 @@ class Registry:
         return self._facets.items()
 
     def add_user_formula(self, name: str, formula: CostFormula) -> None:
-        """Register a user's formula; it replaces an earlier formula for this operator."""
+        """Register a user's formula. It replaces any earlier formula of a user for this operator."""
         self._users[name] = formula
         self.version += 1
 
@@ -195,7 +203,7 @@ class Registry:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Undo, at the end of the block, the registrations made in it."""
+        """Undo, at the end of the ``with`` block, all registrations that were made inside the block."""
         before = self._facets.copy(), self._users.copy()
         try:
             yield
@@ -224,7 +232,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     collective: bool = False,
     free: bool = False,
 ) -> None:
-    """Register facets for operators; `Facets` describes each keyword.
+    """Register facets for operators. The class `Facets` describes each keyword.
 
     Raises:
         ValueError: an operator has one of the facets already.
@@ -237,7 +245,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the decorated function as the ``flops`` of operators."""
+    """Register the decorated function as the ``flops`` facet of operators."""
 
     def register(function: Formula) -> Formula:
         REGISTRY.add(names, Facets(flops=function))
@@ -247,7 +255,7 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def other_formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the decorated function as the ``other`` of operators: FLOPs that are not in sums of products."""
+    """Register the decorated function as the ``other`` facet of operators: the FLOPs outside of sums of products."""
 
     def register(function: Formula) -> Formula:
         REGISTRY.add(names, Facets(other=function))
@@ -294,7 +302,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _checked(operator: str, function: OutsideFormula) -> CostFormula:
-    """Wrap a user's formula, so that its errors are reported as errors of the formula and not of the model."""
+    """Wrap a user's formula. An error in the formula is then reported as an error of the formula, not of the model."""
     name = getattr(function, "__qualname__", repr(function))
 
     def formula_from_outside(call: Call) -> Cost:
@@ -319,7 +327,7 @@ def _checked(operator: str, function: OutsideFormula) -> CostFormula:
 def per_mac(tensor: torch.Tensor) -> int:
     """Return the FLOPs of one multiply-accumulate in the tensor's dtype.
 
-    2 for real numbers; a complex one is 4 multiplications and 4 additions (Golub and Van Loan, "Matrix
-    Computations", 4th ed., §1.1.15).
+    A multiply-accumulate of real numbers is 2 FLOPs. A multiply-accumulate of complex numbers is 4 real multiplications
+    and 4 real additions, which are 8 FLOPs (Golub and Van Loan, "Matrix Computations", 4th ed., §1.1.15).
     """
     return 8 if tensor.is_complex() else 2

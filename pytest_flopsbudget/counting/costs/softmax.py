@@ -1,13 +1,19 @@
 """Softmax and log-softmax: 5 operations per element in the forward pass, 4 in the backward pass.
 
-Softmax: maximum, subtract, exponential, sum, divide. Log-softmax: maximum, subtract, exponential, sum, subtract the
-logarithm. Sums and maxima count 1 per element; the logarithm of a row's sum is not counted. Applying a mask is free.
-Masked elements count like all others, because the data decide which elements are masked.
+Forward:
 
-Backward, with output y and gradient g: y·(g - Σ g·y) is product, sum, subtract, multiply; g - exp(y)·Σg is sum,
-exponential, multiply, subtract.
+- Softmax: maximum, subtract, exponential, sum, divide.
+- Log-softmax: maximum, subtract, exponential, sum, subtract the logarithm.
 
-Source: the definitions; Goodfellow et al., "Deep Learning", 2016, §4.1 and §6.2.2.3, for subtracting the maximum.
+Backward, with output y and gradient g:
+
+- Softmax, y·(g - Σ g·y): product, sum, subtract, multiply.
+- Log-softmax, g - exp(y)·Σg: sum, exponential, multiply, subtract.
+
+Sums and maxima count 1 operation per element. The logarithm of a row's sum is not counted. Applying a mask is free.
+Masked elements are counted like all others, because which elements are masked depends on data.
+
+Sources: the definitions; Goodfellow et al., "Deep Learning", 2016, §4.1 and §6.2.2.3, for subtracting the maximum.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ _FORWARD, _BACKWARD = 5, 4
     "aten._sparse_log_softmax",
 )
 def _softmax(call: Call) -> int:
-    """Count every element, in any dimension; of a sparse tensor, only the stored elements."""
+    """Count every element, in any dimension. For a sparse tensor, count only the stored elements."""
     output = call.first_output
     return _FORWARD * real_parts(output) * stored_elements(output)
 

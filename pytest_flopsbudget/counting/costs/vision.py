@@ -1,20 +1,20 @@
 """The operators that torchvision registers: deformable convolution, pooling of regions, non-maximum suppression.
 
-They are registered by name, and apply when torchvision is loaded.
+They are registered by name, so this file does not import torchvision.
 
-A deformable convolution multiplies like a dense convolution, but its inputs are interpolated at positions that offsets
-shift (Dai et al., "Deformable Convolutional Networks", 2017, §2.1). Each of these inputs takes one bilinear
-interpolation (9), and one product with its mask, if there are masks (Zhu et al., "Deformable ConvNets v2", 2019, §3.2).
-Each coordinate takes the sum with its offset.
+Deformable convolution: the products are those of a dense convolution, but offsets shift the positions of its inputs
+(Dai et al., "Deformable Convolutional Networks", 2017, §2.1). Each input costs one bilinear interpolation (9). If there
+are masks, it also costs one product with its mask (Zhu et al., "Deformable ConvNets v2", 2019, §3.2). Each coordinate
+costs one sum with its offset.
 
-`roi_align` (He et al., "Mask R-CNN", 2017, §3) averages bilinear samples in each bin: s samples take 9·s for their
-interpolation and s for the average. `roi_pool` (Girshick, "Fast R-CNN", 2015, §2.1) takes the maximum of the inputs in
-each bin, and `ps_roi_pool` (Dai et al., "R-FCN", 2016, §2) their average. The positions of samples are not counted,
-since all channels share them. How large a bin is depends on the values of the regions. If they are not known, each
-region counts as the whole image.
+Pooling of regions: `roi_align` (He et al., "Mask R-CNN", 2017, §3) averages bilinear samples in each bin. s samples
+cost 9·s for their interpolation and s for the average. `roi_pool` (Girshick, "Fast R-CNN", 2015, §2.1) computes the
+maximum of the inputs in each bin, and `ps_roi_pool` (Dai et al., "R-FCN", 2016, §2) computes their average. The
+positions of samples are not counted, since all channels share them. The size of a bin depends on the values of the
+regions. If these values are not known, each region counts as the whole image.
 
-Non-maximum suppression compares each pair of boxes, whichever boxes are suppressed earlier: this is the most expensive
-case of the greedy algorithm, and the work of the kernels for GPUs.
+Non-maximum suppression: every pair of boxes is compared, even if a box was suppressed earlier. This is the most
+expensive case of the greedy algorithm, and it is the work of the kernels for GPUs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _deformable_around(call: Call) -> int:
 
 
 class _Requested(NamedTuple):
-    """Which gradients one call of the backward pass of a deformable convolution is requested to compute."""
+    """Which gradients one call of the backward pass of a deformable convolution must compute."""
 
     input: bool
     weight: bool
@@ -63,8 +63,11 @@ class _Requested(NamedTuple):
 
 
 def _requested(call: Call) -> _Requested:
-    """Return the requested gradients; all of them in compiled code, where no operand requires a gradient."""
-    found = [call.tensor(name).requires_grad for name in _Requested._fields]
+    """Return the requested gradients.
+
+    In compiled code no operand requires a gradient, so all gradients are requested.
+    """
+    found = [call.tensor(name).requires_grad for name in ("input", "weight", "offset", "mask", "bias")]
     requested = _Requested(*found) if any(found) else _Requested(*(True for _ in found))
     return requested._replace(mask=requested.mask and bool(call["use_mask"]))
 
@@ -82,8 +85,9 @@ def _deformable_backward(call: Call) -> int:
 def _deformable_around_backward(call: Call) -> int:
     """Count for each interpolated input the gradients of the image, of two offsets and of the mask.
 
-    The image's gradient is the transposed interpolation. Those of the offsets are slopes along both coordinates, each
-    multiplied by the gradient and summed over the channels. That of the mask is a product and a sum.
+    The gradient of the image is the transposed interpolation. The gradients of the offsets are the slopes along both
+    coordinates; each slope is multiplied with the gradient and summed over the channels. The gradient of the mask is
+    one product and one sum.
     """
     grad, requested = call.tensor("grad"), _requested(call)
     per_sample = BILINEAR * requested.input + BILINEAR_SLOPES * requested.offset + 2 * requested.mask
@@ -94,12 +98,12 @@ def _deformable_around_backward(call: Call) -> int:
 
 
 def _regions(call: Call) -> torch.Tensor:
-    """Return the regions (image, x1, y1, x2, y2) as rows."""
+    """Return the regions, one row (image, x1, y1, x2, y2) for each."""
     return call.tensor("rois").detach()
 
 
 def _image_size(call: Call) -> tuple[int, int]:
-    """Return height and width of the images; the backward pass gets them as numbers."""
+    """Return the height and width of the images. The backward pass gets the two as numbers, without the images."""
     if "height" in call.names:
         return int(call["height"]), int(call["width"])
     height, width = call.tensor("input").shape[2:]
@@ -116,7 +120,7 @@ def _pooled(call: Call) -> torch.Tensor:
 
 
 def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield where the regions start and end in pixels: first along the height, then along the width."""
+    """Yield the start and the end of each region in pixels: first along the height, then along the width."""
     corners = _regions(call)[:, 1:] * call["spatial_scale"] - (0.5 if half_pixel else 0.0)
     yield corners[:, 1], corners[:, 3]
     yield corners[:, 0], corners[:, 2]
@@ -125,7 +129,8 @@ def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, to
 def _samples_in_bins(call: Call) -> int:
     """Return the number of samples in one bin of each region, summed over the regions.
 
-    By default a bin has one sample for each pixel of its height and of its width.
+    By default, the samples form a grid: a bin has one sample for each pixel of its height, times one for each of its
+    width.
     """
     ratio, regions = int(call["sampling_ratio"]), _regions(call)
     if ratio > 0:
@@ -143,22 +148,24 @@ def _samples_in_bins(call: Call) -> int:
 
 
 def _aligned(call: Call) -> int:
-    """Count the samples, and their average; the gradient is the transposed linear map, which takes as many."""
+    """Count the samples and their average. The gradient is the transposed linear map, which costs as much."""
     pooled = _pooled(call)
     return (BILINEAR + 1) * _samples_in_bins(call) * math.prod(pooled.shape[1:])
 
 
 def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
-    """Return the number of inputs in all bins of all regions, for one channel, and the number of bins with inputs.
+    """Return the number of inputs in all bins of all regions, and the number of bins that have inputs, for one channel.
 
-    A bin reaches from floor(i·n/m) to ceil((i + 1)·n/m) of the region's n rows, and is cut at the image's edge.
+    A region of n rows has m bins along its height. Bin i has the region's rows from floor(i·n/m) to
+    ceil((i + 1)·n/m), without rows outside of the image. The width is treated in the same way. If the regions have no
+    data, both numbers are upper bounds.
 
     Args:
-        call: the call.
-        extra: 1 if the region's last row belongs to it, else 0.
+        call: the call of the operator.
+        extra: 1 if the region's last row belongs to the region, else 0.
     """
     regions, bins = _regions(call), _bins(call)
-    if not has_data(regions):  # n rows in m bins are at most n + m - 1, since bins overlap by at most one row
+    if not has_data(regions):  # bins overlap by at most one row, so n rows in m bins are at most n + m - 1
         sizes = zip(_image_size(call), bins, strict=True)
         return regions.shape[0] * math.prod(n + m - 1 for n, m in sizes), regions.shape[0] * math.prod(bins)
     along: list[torch.Tensor] = []
@@ -175,7 +182,7 @@ def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """Round halves away from zero, as C does; `torch.round` rounds them to even numbers."""
+    """Round halves away from zero, as C does; `torch.round` rounds halves to even numbers."""
     return values.sign() * (values.abs() + 0.5).floor()
 
 
@@ -186,7 +193,7 @@ def _maxima(call: Call) -> int:
 
 
 def _averages(call: Call) -> int:
-    """Count the average of the inputs in each bin, k for k inputs; the gradient takes as many.
+    """Count the average of the inputs in each bin: k operations for k inputs. The gradient costs as much.
 
     Each bin of an output channel reads another channel of the input.
     """
@@ -203,13 +210,14 @@ def _pooled_by_values(call: Call) -> Iterator[torch.Tensor]:
     yield _regions(call)
 
 
-#: The overlap of two boxes: two maxima and two minima of corners, width and height (2) and their maximum with 0 (2),
-#: the intersection (1), the union (2), their quotient (1), and its comparison with the threshold (1).
+#: Operations for the overlap of two boxes: two maxima and two minima of corners (4), width and height (2) and their
+#: maximum with 0 (2), the intersection (1), the union (2), their quotient (1), and its comparison with the threshold
+#: (1).
 _OVERLAP = 13
 
 
 def _suppression(call: Call) -> int:
-    """Count the areas (3 for each box), sorting the scores, and the overlap of each pair of boxes."""
+    """Count the areas (3 operations for each box), sorting the scores, and the overlap of each pair of boxes."""
     count = call.tensor("scores").numel()
     comparisons = math.ceil(math.log2(count)) if count > 1 else 0
     return count * (3 + comparisons) + _OVERLAP * (count * (count - 1) // 2)

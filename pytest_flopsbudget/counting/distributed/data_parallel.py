@@ -1,6 +1,7 @@
-"""Data-parallel modules, which run on many processes, each with another batch: FSDP2 and DDP.
+"""Data-parallel modules (FSDP2 and DDP), which run on many processes, each with another batch.
 
-Both keep state outside of the model. The clones get new state, so that the state of the user's model does not change.
+Both FSDP2 and DDP keep state outside of the model. The clones get new state, so that the state of the user's model does
+not change.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ _FSDP = "torch.distributed.fsdp"
 
 @contextmanager
 def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    """Prepare the clones of data-parallel modules, and credit the communication of FSDP to its modules.
+    """Prepare the clones of data-parallel modules, and credit the communication of FSDP to the modules that need it.
 
     Args:
         clones: the clones of all modules.
-        tracer: the tracer that counts their work.
-        on_meta: whether their tensors are on the meta device, which FSDP would refuse.
+        tracer: the tracer that counts the work of the clones.
+        on_meta: whether the clones' tensors are on the meta device, which FSDP would refuse.
 
     Raises:
         UsageError: a module is of a class that cannot be cloned, or no process group is initialized.
@@ -77,25 +78,26 @@ def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta
 
 
 def reshard(clones: Iterable[torch.nn.Module]) -> None:
-    """Free the parameters that FSDP gathered, so that the modules hold this rank's shards again."""
+    """Free the parameters that FSDP gathered, so that the modules hold only this rank's shards again."""
     for module in _find_fsdp_modules(clones):
         module.reshard()
 
 
 def _find_fsdp_modules(clones: Iterable[torch.nn.Module]) -> list[Any]:
-    """Return the modules that ``fully_shard`` was called on, without importing FSDP."""
+    """Return the modules that ``fully_shard`` was called on. This function does not import FSDP."""
     fsdp = sys.modules.get(_FSDP)
     return [] if fsdp is None else [module for module in clones if isinstance(module, fsdp.FSDPModule)]
 
 
-#: The methods by which FSDP communicates for a group of parameters.
+#: Names of the methods with which FSDP communicates for a group of parameters.
 _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
 def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Callable[..., Any]:
-    """Credit a call of FSDP to the module of its group.
+    """Wrap a method of FSDP's group of parameters, so that its work is credited to the group's module.
 
-    FSDP gathers parameters ahead, while another module runs, and reduces gradients at the end of the backward pass.
+    Without this, another module would get the credit: FSDP gathers parameters early, while another module runs, and
+    reduces gradients at the end of the backward pass.
     """
 
     def credited(group: Any, *args: Any, **kwargs: Any) -> Any:
@@ -122,10 +124,10 @@ def _fsdp_credited(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
 
 
 def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
-    """Let the clone reduce its gradients by hooks in Python, because the reducer in C++ belongs to the user's model.
+    """Let the clone reduce its gradients with hooks in Python, because the reducer in C++ belongs to the user's model.
 
-    PyTorch does the same under its compiler. There is one collective for each parameter instead of one for each bucket
-    of parameters; the bytes are the same.
+    PyTorch does the same under its compiler. There is one collective for each parameter, instead of one for each bucket
+    of parameters. The bytes are the same.
     """
     if communication_hooks(clone):
         tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
@@ -140,9 +142,9 @@ def _synchronize_buffers(clone: Any, *args: Any, **kwargs: Any) -> tuple[Any, An
 
 
 def _register_fsdp_states(sharded: Iterable[Any]) -> None:
-    """Register the clones' states with FSDP, which looks a state up by its module.
+    """Register the clones' states with FSDP, which finds the state of a module by the module.
 
-    It refers to modules weakly, so that the entries end with the clones.
+    FSDP refers to modules weakly, so the entries disappear together with the clones.
     """
     states, insert = module_states(), set_module_state()
     for module in sharded:
@@ -154,7 +156,7 @@ def _register_fsdp_states(sharded: Iterable[Any]) -> None:
 
 
 def _share_memory(sharded: Iterable[Any]) -> None:
-    """Let the flat tensor from which FSDP sends a shard share memory with the shard, as in the user's model."""
+    """Make FSDP's flat tensor share its memory with the shard, as in the user's model. FSDP sends the flat tensor."""
     for module in sharded:
         for parameter in (parameter for group in fsdp_groups(_state_of(module)) for parameter in group.fsdp_params):
             part, flat = parameter.sharded_param.to_local(), fsdp_flat_data(parameter)

@@ -1,8 +1,8 @@
-"""DTensors, which are sharded over processes: the part of one rank, and the work of one rank.
+"""DTensors, which are sharded over processes: the tensor part and the work of one rank.
 
-A DTensor runs an operator as the same operator on its local tensor, and collectives. Before, it computes the sharding
-of the output by running the operator on whole tensors without data. That is not work of the model, so it is hidden
-from the tracer.
+A DTensor runs an operator in two steps. First, it computes the sharding of the output: for this it runs the operator on
+whole tensors without data. Second, it runs the operator on its local tensor, and collectives. The first step is not
+work of the model, so it is hidden from the tracer.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ _TENSORS = "torch.distributed.tensor"
 
 
 def is_sharded(value: Any) -> bool:
-    """Return whether a value is a DTensor. If PyTorch's module of DTensors was never imported, there is none."""
+    """Return whether a value is a DTensor.
+
+    If PyTorch's module for DTensors was never imported, no value is a DTensor.
+    """
     module = sys.modules.get(_TENSORS)
     return module is not None and isinstance(value, module.DTensor)
 
 
 def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """Return this rank's part of a DTensor; any other tensor itself. `DTensor.to_local` would run an operator."""
+    """Return this rank's part of a DTensor, or any other tensor itself; `DTensor.to_local` would run an operator."""
     if not is_sharded(tensor):
         return tensor
     part: torch.Tensor = tensor_of_rank(tensor)
@@ -51,13 +54,13 @@ def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def clone_dtensor(tensor: Any, clone: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Return a DTensor with the same mesh and placements over the clone of its local tensor.
+    """Return a DTensor over the clone of the local tensor, with the same mesh and placements.
 
     Raises:
         UsageError: no process group is initialized, so that the ranks are not known.
     """
     require_process_group("a DTensor")
-    part = clone(tensor_of_rank(tensor)).detach()  # the local tensor of a new DTensor takes no gradients either
+    part = clone(tensor_of_rank(tensor)).detach()  # like the local tensor of a new DTensor, the clone gets no gradients
     whole: torch.Tensor = type(tensor)(part, dtensor_spec(tensor), requires_grad=False)
     return whole
 
@@ -72,17 +75,17 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 @contextmanager
 def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    """Hide all but this rank's work from the tracer, and prepare the clones of data-parallel modules.
+    """Hide the work of all other ranks from the tracer, and prepare the clones of data-parallel modules.
 
     Args:
         clones: the clones of all modules.
-        tracer: the tracer that counts their work.
-        on_meta: whether their tensors are on the meta device, which FSDP would refuse.
+        tracer: the tracer that counts the work of the clones.
+        on_meta: whether the clones' tensors are on the meta device, which FSDP would refuse.
     """
     with ExitStack() as stack:
         stack.enter_context(data_parallel(clones, tracer, on_meta=on_meta))
         stack.enter_context(propagation_hidden())
-        if _TENSORS in sys.modules and (on_meta or is_fake_group()):  # real ranks on CPUs lack these collectives
+        if _TENSORS in sys.modules and (on_meta or is_fake_group()):  # real CPU backends lack these collectives
             from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
             stack.enter_context(patched((placement_types, name, rule) for name, rule in _PLACED.items()))
@@ -90,14 +93,17 @@ def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_
 
 
 def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
-    """Run the collective that every device but the CPU runs: the CPU's backends do not have it."""
+    """Run the all-to-all collective that every device except the CPU runs. The CPU's backends do not have it."""
     group = mesh.get_group(mesh_dim).group_name
     output: torch.Tensor = shard_dim_alltoall()(tensor, gather_dim, shard_dim, group)
     return output
 
 
 def _scatter(output: torch.Tensor, parts: list[torch.Tensor], mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
-    """Run the collective that runs with data: PyTorch omits it on meta tensors, as it does with a broadcast."""
+    """Run the scatter collective that PyTorch runs with data.
+
+    On meta tensors, PyTorch omits scatters and broadcasts.
+    """
     group, root = mesh.get_group(mesh_dim), of.get("group_src", 0)
     torch.distributed.scatter(output, parts if group.rank() == root else None, group=group, group_src=root)
 
@@ -106,7 +112,7 @@ def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) ->
     torch.distributed.broadcast(tensor, group=mesh.get_group(mesh_dim), group_src=of.get("group_src", 0))
 
 
-#: Functions that distribute tensors, where PyTorch does something else on the CPU or on meta than on a cluster.
+#: Functions that distribute tensors, for which PyTorch's CPU and meta versions differ from the version on a cluster.
 _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
 
 

@@ -1,4 +1,4 @@
-"""Let one process stand for one rank of many, without the other ranks."""
+"""Let one process act as one rank of many, without starting the other ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def has_process_group() -> bool:
-    """Return whether a process group is initialized, a fake one included."""
+    """Return whether a process group is initialized. A fake process group counts too."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -43,17 +43,19 @@ def require_process_group(what: str) -> None:
 
 @contextmanager
 def world(size: int, rank: int = 0) -> Iterator[None]:
-    """Let this process stand for rank ``rank`` of ``size``, by PyTorch's fake process group.
+    """Let this process act as rank ``rank`` of ``size`` ranks, using PyTorch's fake process group.
 
-    Within it, device meshes, DTensors, FSDP and tensor parallelism can be set up as on a cluster, on ``"cpu"``.
-    Collectives return at once and transfer nothing. So the outputs of a model have no meaning: use it for measuring.
+    Inside the ``with`` block, device meshes, DTensors, FSDP and tensor parallelism can be set up on ``"cpu"``, in the
+    same way as on a cluster. Collectives return at once and transfer nothing. So the outputs of a model have no
+    meaning: use this function for measuring only.
 
     Args:
         size: the number of ranks.
         rank: the rank of this process, from 0.
 
     Raises:
-        UsageError: there is no such rank, a process group is initialized already, or this PyTorch has none.
+        UsageError: there is no such rank, a process group is initialized already, or this PyTorch is built without
+            torch.distributed.
     """
     _check(size, rank)
     store = fake_store()
@@ -84,18 +86,21 @@ def _check(size: object, rank: object) -> None:
 
 
 def _forget_ranks() -> None:
-    """Empty the caches of DTensors, whose entries depend on the rank."""
+    """Clear the caches of DTensors, because their entries depend on the rank."""
     if "torch.distributed.tensor" in sys.modules:
         clear_dtensor_caches()
 
 
 def is_in_place(name: str) -> bool:
-    """Return whether an operator, named like "c10d.allreduce_", writes in place; PyTorch has no meta kernel for it."""
+    """Return whether an operator such as "c10d.allreduce_" writes in place.
+
+    PyTorch has no meta kernels for these operators.
+    """
     return name.startswith("c10d.") and name != "c10d.check_for_nan"
 
 
 def answer_in_place(operator: OpOverload, args: Sequence[Any]) -> Any:
-    """Return what such an operator returns: the tensors that it writes to, if any, and a finished `Work`."""
+    """Return the output of an in-place collective: the tensors that it writes to (if any) and a finished `Work`."""
     returns = len(schema_of(operator).returns)
     if not returns:
         return None

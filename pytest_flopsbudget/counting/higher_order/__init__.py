@@ -1,1 +1,1 @@
-"""Operators that take functions: control flow, flex attention, kernels in Triton."""
+"""Operators that call functions: control flow, flex attention, and kernels in Triton."""

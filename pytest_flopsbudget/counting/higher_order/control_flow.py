@@ -1,4 +1,4 @@
-"""Operators that take functions (branches, loops, flex attention), and the plain PyTorch that each of them runs."""
+"""Operators that call functions (branches, loops, flex attention), and the plain PyTorch code that they run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
-    """Return the Python function that the operator runs; the operator itself if it runs none.
+    """Return the Python function that the operator runs, or the operator itself if it runs none.
 
     Raises:
-        UsageError: it is a branch or a loop, and this PyTorch has no names by which `higher_order_decomposed` finds it.
+        UsageError: the operator is a branch or a loop, and this PyTorch lacks the private names that find its function.
     """
     if higher_order_operators is None and operator.name() in EAGER_BODIES:
         raise missing("Counting branches and loops", "torch._ops._higher_order_ops")
     return python_body(operator) or operator
 
 
-#: Operators whose work is more than the plain PyTorch that they run.
+#: Operators that need a rule: their work is not the work of the plain PyTorch code that they run.
 RULES: Mapping[str, Callable[..., Any]] = {
     "flex_attention": flex_attention.attention,
     "flex_attention_backward": flex_attention.attention_backward,
@@ -41,13 +41,13 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 @contextmanager
 def higher_order_decomposed(tracer: Counter) -> Iterator[None]:
-    """Run branches and loops as plain PyTorch where the model calls them, above autograd.
+    """Inside the ``with`` block, branches and loops run as plain PyTorch code, above autograd.
 
-    Autograd would compile them, and compute the forward pass once more in the backward pass.
+    Otherwise autograd would compile them, and would compute the forward pass once more in the backward pass.
     """
 
     def cond(_predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:
-        # Without data the predicate is unknown, and an upper bound keeps the count deterministic.
+        # Without data, the value of the predicate is unknown. An upper bound keeps the count deterministic.
         return tracer.run_most_expensive([lambda: if_true(*operands), lambda: if_false(*operands)])
 
     bodies: Mapping[str, Callable[..., Any]] = {
@@ -81,7 +81,7 @@ def _while_loop(
 def _scan(
     combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], additional_inputs: Sequence[Any] = ()
 ) -> list[Any]:
-    """Return the carried values, then the stacked outputs of all steps; each step takes one slice of ``xs``."""
+    """Return the carried values and the stacked outputs of all steps. Each step processes one slice of ``xs``."""
     carried: Sequence[Any] = init
     outputs = []
     for slices in zip(*xs, strict=True):
@@ -100,7 +100,7 @@ def _taken(predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] 
     return (if_true if predicate else if_false)(*operands)
 
 
-#: Bodies for a watched run, which has data. PyTorch's own bodies refuse to run under a dispatch mode.
+#: Python functions for a watched run, which has data. PyTorch's own functions refuse to run under a dispatch mode.
 EAGER_BODIES: Mapping[str, Callable[..., Any]] = {
     "cond": _taken,
     "while_loop": _while_loop,

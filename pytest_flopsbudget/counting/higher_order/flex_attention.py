@@ -1,9 +1,10 @@
 """Count flex attention by its definition, for the blocks that its mask keeps.
 
-In eager mode PyTorch runs the operator as plain attention over all scores, and computes them again in the backward
-pass. The outputs come from that code; the work is counted by running the definition of attention. A block mask says
-which blocks of queries and keys are computed. If it is known, only those are counted. If not, all blocks are, and a
-note says so.
+In eager mode, PyTorch runs the operator as plain attention over all scores, and computes the scores again in the
+backward pass. The outputs come from that code. The work is counted by running the definition of attention instead.
+
+A block mask says which blocks of queries and keys are computed. If the mask's values are known, only these blocks are
+counted. Otherwise all blocks are counted, and a note says so.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 _MODULE = "torch.nn.attention.flex_attention"
 
-#: The operator gets a block mask as a tuple. Positions in it: the lengths of queries and keys; for each block of
-#: queries, the numbers of partial and of full blocks of keys; the sizes of a block.
+#: The operator receives a block mask as a tuple. These are the positions in the tuple: the lengths of queries and keys;
+#: for each block of queries, the number of partial and of full blocks of keys; the sizes of a block.
 _LENGTHS, _PARTIAL, _FULL, _BLOCK = slice(0, 2), 2, 4, slice(-3, -1)
 
 
@@ -77,7 +78,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
     key, value = _of_every_head(query, key, value)
     with tracer.counting(_share(tracer, block_mask)):
         scores = _modified(query @ key.transpose(-2, -1) * scale, score_mod, score_buffers)
-        safe_softmax(scores, dim=-1).to(query.dtype) @ value  # PyTorch's code for flex attention calls it
+        safe_softmax(scores, dim=-1).to(query.dtype) @ value  # the same softmax that PyTorch's flex attention calls
     return outputs
 
 
@@ -99,7 +100,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 ) -> Any:
     """Run the backward pass of flex attention, and count its four products, softmax, scale and ``score_mod``.
 
-    The kernel computes the scores and their softmax again. That is a choice of the kernel, and is not counted.
+    The kernel also computes the scores and their softmax again. This is a choice of the kernel, and is not counted.
     """
     outputs = _dense(operator)(
         query, key, value, out, logsumexp, grad_out, grad_logsumexp, score_mod, score_mod_backward, block_mask, scale,
@@ -126,10 +127,10 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Let `flex_attention` run under a tracer, and on meta tensors, which it refuses though it could run on them.
+    """Inside the ``with`` block, `flex_attention` runs under a tracer and on meta tensors.
 
-    With gradients it traces ``score_mod`` on one number, under dispatch modes. That is not the model's work, so it is
-    hidden from the tracer.
+    PyTorch refuses meta tensors, although the code could run on them. With gradients, PyTorch traces ``score_mod`` on
+    one number, under dispatch modes. This trace is not work of the model, so it is hidden from the tracer.
     """
     patches: list[tuple[Any, str, Any]] = []
     module, operators = sys.modules.get(_MODULE), sys.modules.get(FLEX_OPERATORS)
@@ -153,7 +154,10 @@ def _hidden(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def block_counts(block_mask: Any) -> list[torch.Tensor]:
-    """Return the tensors of a `BlockMask` that hold the numbers of kept blocks; an empty list for any other object."""
+    """Return the tensors of a `BlockMask` that hold the numbers of kept blocks.
+
+    Return an empty list for other objects.
+    """
     if type(block_mask).__name__ != "BlockMask" or type(block_mask).__module__ != _MODULE:
         return []
     counts = (block_mask.kv_num_blocks, block_mask.full_kv_num_blocks)
@@ -169,7 +173,7 @@ def _dense(operator: HigherOrderOperator) -> Callable[..., Any]:
 
 
 def _of_every_head(query: torch.Tensor, *shared: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return keys or values repeated for the query heads and batches that share them."""
+    """Return keys or values, repeated for all query heads and batches that share them."""
     batches, heads = query.shape[:2]
     return tuple(
         item.expand(batches, *item.shape[1:]).repeat_interleave(heads // item.shape[1], dim=1) for item in shared
@@ -202,7 +206,7 @@ def _modified_backward(
 
 
 def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the traced derivative without those nodes of the forward pass that it does not need."""
+    """Return the traced derivative, without the nodes of the forward pass that the derivative does not need."""
     if not isinstance(backward, torch.fx.GraphModule):
         return backward
     needed = copy.deepcopy(backward)
@@ -212,12 +216,12 @@ def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
-    """Return the part of all blocks that the mask keeps; 1 if it is not known."""
+    """Return the fraction of all blocks that the mask keeps, or 1 if this fraction is not known."""
     partial, full = block_mask[_PARTIAL], block_mask[_FULL]
     (queries, keys), (query_block, key_block) = block_mask[_LENGTHS], block_mask[_BLOCK]
     rows, columns = -(-queries // query_block), -(-keys // key_block)
     if rows * columns == 1:
-        return Fraction(1)  # no mask, or a mask of one block
+        return Fraction(1)  # there is no mask, or the mask has one block only
     known = [tracer.known_value(counts) for counts in (partial, full) if counts is not None]
     if any(counts is None for counts in known):
         tracer.notes.add("flex_attention is counted dense: which blocks its mask keeps is not known without data")

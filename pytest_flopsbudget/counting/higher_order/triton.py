@@ -1,8 +1,8 @@
-"""Count kernels written in Triton by a formula that a user registered; without a formula they are unknown.
+"""Count kernels written in Triton with a formula that a user registered. Without a formula, a kernel is unknown.
 
-A kernel is named "triton.<its function>" in results. `flops_formula` takes "triton::<its function>", and its formula
-finds the kernel's arguments by their names. A formula that was registered with PyTorch's FlopCounterMode is called with
-the arguments that FlopCounterMode passes.
+In results, a kernel is named "triton.NAME", where NAME is the name of its function. `flops_formula` expects
+"triton::NAME", and the formula reads the kernel's arguments by their names. If a formula was registered with PyTorch's
+FlopCounterMode, it is called with the arguments that FlopCounterMode passes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
 
     Args:
         tracer: the tracer that counts.
-        operator: the wrapper, which writes to the kernel's arguments or to clones of them.
+        operator: the wrapper operator, which writes to the kernel's arguments or to clones of them.
         call: the wrapper's arguments.
     """
     kernels = triton_kernels()
@@ -58,7 +58,7 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
 
 
 def _without_tuning(launched: Any) -> Any:
-    """Return the kernel inside the autotuners that choose its parameters."""
+    """Return the kernel itself, without the autotuners around it that choose its parameters."""
     while hasattr(launched, "fn") and not isinstance(launched.fn, types.FunctionType):
         launched = launched.fn
     return launched
@@ -78,5 +78,5 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """Return the wrapper's output when there is no data: uninitialized clones, or nothing."""
+    """Return the wrapper's output for a run without data: uninitialized clones, or None."""
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

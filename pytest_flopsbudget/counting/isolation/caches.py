@@ -1,9 +1,9 @@
-"""Restore caches outside of a model: what a run stored in modules, classes, functions, containers and `lru_cache`.
+"""Restore caches outside of a model, where a run stored tensors: modules, classes, functions, containers, `lru_cache`.
 
 Models keep rotary tables, masks and position grids in such places. A run on shapes would leave tensors without data
-there, which fail in the next call of the model; a run on data would leave warm caches, with which the next measurement
-counts less. So the places that the model's code can reach are noted before a run. Afterwards, each place that refers to
-a tensor of the run is put back as it was.
+there, and the next call of the model would fail. A run on data would leave filled caches, and the next measurement
+would count less. So before a run, the places that the model's code can reach are noted. After the run, each place that
+refers to a tensor of the run gets its old content again.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 
 _ABSENT: Any = object()
-#: The variable that `super()` uses, in methods that call it.
+#: The variable that Python adds to the closure of methods that call `super()`.
 _SUPER = "__class__"
 _LRU_CACHE: Any = _lru_cache_wrapper
 
-#: Packages whose modules hold no caches of models, or restore them themselves.
+#: Packages whose modules hold no caches of models, or that restore their caches themselves.
 _LIBRARIES = (
     sys.stdlib_module_names
     | {"torch", "numpy", "sympy", "mpmath", "networkx", "_pytest", "pytest", "pluggy", "hypothesis", "msgspec", "rich"}
     | {__name__.partition(".")[0]}
 ) - {"__main__"}
-#: The number of modules that are looked at, the model's own first, then those that they import from.
+#: The maximum number of modules that are searched: first the model's own modules, then the modules that they import.
 _MAX_MODULES = 64
-#: The number of items up to which a container is searched for further containers and objects.
+#: A container with more items than this is not searched for further containers and objects.
 _MAX_ITEMS = 256
-#: How deep containers and objects are searched.
+#: The maximum depth to which containers and objects are searched.
 _MAX_DEPTH = 3
 
 _DICTS = (dict, OrderedDict, defaultdict)
 _CONTAINERS = frozenset((*_DICTS, list, set, deque))
-#: Values that are no cache and hold none.
+#: Types of values that are no cache and contain no cache.
 _PLAIN = frozenset(
     (
         str, bytes, int, float, complex, bool, type(None), types.ModuleType, types.BuiltinFunctionType, property,
@@ -58,14 +58,14 @@ _PLAIN = frozenset(
 
 
 class _Namespace:
-    """The attributes of a module, a class or an object, or the content of a dict."""
+    """A place that may hold tensors: the attributes of a module, a class or an object, or the items of a dict."""
 
     __slots__ = ("before", "mapping", "owner")
 
     def __init__(self, owner: Any, mapping: Mapping[str, Any]) -> None:
         self.owner = owner
         self.mapping = mapping
-        # Methods of a subclass of dict may do more.
+        # A subclass of dict may have methods that do more than those of dict.
         self.before = dict.copy(mapping) if isinstance(mapping, dict) else dict(mapping)
 
     def changed(self) -> Iterator[Any]:
@@ -86,7 +86,7 @@ class _Namespace:
 
 
 class _Items:
-    """The items of a list, a deque or a set."""
+    """A place that may hold tensors: the items of a list, a deque or a set."""
 
     __slots__ = ("before", "items")
 
@@ -104,7 +104,7 @@ class _Items:
 
 
 class _Cell:
-    """A variable that functions share."""
+    """A place that may hold a tensor: a variable that functions share."""
 
     __slots__ = ("before", "cell")
 
@@ -124,7 +124,7 @@ class _Cell:
 
 
 class _LruCache:
-    """A function with `functools.lru_cache`. Its entries cannot be removed one by one."""
+    """A place that may hold tensors: a function with `functools.lru_cache`. Its entries are removed all at once."""
 
     __slots__ = ("cache", "misses")
 
@@ -135,7 +135,7 @@ class _LruCache:
     def changed(self) -> Iterator[Any]:
         if self.cache.cache_info().misses == self.misses:
             return iter(())
-        # Without a maximum size, the entries are in a dict of their own.
+        # If the cache has no maximum size, the entries are in a dict inside of the cache.
         held = get_referents(self.cache)
         return chain(held, *(part.values() for part in held if type(part) is dict and part is not vars(self.cache)))
 
@@ -144,17 +144,18 @@ class _LruCache:
 
 
 class OutsideCaches:
-    """The places outside of a model in which its code may keep tensors, as they were before a run."""
+    """The places outside of a model in which its code may keep tensors, with their content before a run."""
 
     def __init__(
         self, kinds: Iterable[type], functions: Iterable[types.FunctionType], cloned: Container[int] = ()
     ) -> None:
-        """Note the places.
+        """Note the places and their present content.
 
         Args:
             kinds: the classes of the model's modules and objects.
             functions: the functions that the model consists of.
-            cloned: the ids of all objects that were cloned. The run sees their clones, so that it cannot change them.
+            cloned: the ids of all objects that were cloned. A run cannot change these objects, because it uses their
+                clones.
         """
         self._places: list[_Namespace | _Items | _Cell | _LruCache] = []
         self._seen: set[int] = set()
@@ -171,7 +172,7 @@ class OutsideCaches:
         self._cloned = ()
 
     def restore(self, is_from_run: IsFromRun) -> bool:
-        """Put back each place that refers to a tensor of the run; return whether one did."""
+        """Restore each place that refers to a tensor of the run. Return whether there was such a place."""
         found = [place for place in self._places if any(_holds(value, is_from_run) for value in place.changed())]
         for place in found:
             place.restore()
@@ -234,7 +235,7 @@ class OutsideCaches:
                 self._add_items(vars(kind).values(), 0)
 
     def _add_module(self, module: types.ModuleType, *, deep: bool) -> None:
-        """Note the names of a module and what they refer to, ``deep`` for one that defines a part of the model."""
+        """Note the names of a module and their values. ``deep`` means that the module defines a part of the model."""
         names = vars(module)
         self._places.append(_Namespace(module, names))
         for name in _contents_of(module).stateful:
@@ -246,13 +247,13 @@ class OutsideCaches:
 
 
 class _Contents(NamedTuple):
-    """What a module contains. It holds names only, so that it keeps nothing alive."""
+    """The names in a module that may hold caches. Only names are kept, so that no object is kept alive."""
 
-    #: The number of names in the module. With another number, the module is looked at anew.
+    #: The number of names in the module. If the number changes, the module is searched again.
     size: int
     #: The names of classes, functions and values that may hold a cache.
     stateful: tuple[str, ...]
-    #: The modules that its functions, classes and modules come from.
+    #: The modules that define the module's functions and classes, and the modules that it imports.
     imported: tuple[str, ...]
 
 
@@ -283,9 +284,9 @@ def _contents_of(module: types.ModuleType) -> _Contents:
 
 
 def _may_hold_state(kind: type) -> bool:
-    """Return whether a class has attributes other than methods, properties and plain values."""
+    """Return whether a class has attributes that may keep values, other than methods, properties and plain values."""
     if "__dataclass_fields__" in vars(kind) or issubclass(kind, Enum):
-        return False  # what they have are defaults and members
+        return False  # attributes of a dataclass are defaults, and attributes of an enum are its members
     return any(
         value is None
         or (type(value) not in _METHOD_TYPES and type(value) not in _PLAIN)
@@ -299,7 +300,7 @@ _METHOD_TYPES = (types.FunctionType, staticmethod, classmethod, type)
 
 
 def _has_state(function: types.FunctionType) -> bool:
-    """Return whether a function may keep values from one call to the next in an object of its own."""
+    """Return whether a function may keep values from one call to the next: in its attributes, closure or defaults."""
     if function.__dict__:
         return True
     if function.__closure__ and function.__code__.co_freevars != (_SUPER,):
@@ -316,7 +317,7 @@ def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # its variable has no value yet
+    except ValueError:  # the variable has no value yet
         return _ABSENT
 
 
@@ -325,7 +326,7 @@ def _is_users(module: Any) -> bool:
 
 
 def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:
-    """Return the modules with these names, and then those that they import from, up to `_MAX_MODULES`."""
+    """Return the modules with these names, then the modules that they import from; at most `_MAX_MODULES` in all."""
     own = [module for name in sorted(names) if type(module := sys.modules.get(name)) is types.ModuleType]
     imported = dict.fromkeys(name for module in own for name in _contents_of(module).imported if name not in names)
     found = (*own, *(module for name in imported if type(module := sys.modules.get(name)) is types.ModuleType))

@@ -1,8 +1,9 @@
-"""Import PyTorch's compiler as it is imported without a measurement.
+"""Import PyTorch's compiler in the same way as without a measurement.
 
-PyTorch imports its compiler on first use, which may be the first step of an optimizer. While it is imported, it runs
-operators, which are no work of the model, and keeps functions of PyTorch in tables, by which it recognizes them later.
-It has to find the functions themselves, and not those that replace them while a measurement or a watch lasts.
+PyTorch imports its compiler on first use, for example in the first step of an optimizer. During the import, the
+compiler runs operators that are no work of the model. It also stores functions of PyTorch in tables, to recognize these
+functions later. The tables must hold PyTorch's functions, not the replacements that a measurement or a watch puts in
+their place.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Finder:
-    """Finds the compiler as Python does, and imports it undisturbed."""
+    """An import finder that finds PyTorch's compiler and makes its import run without our modes and patches."""
 
     def __init__(self) -> None:
         self._finds = True
@@ -33,7 +34,7 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != COMPILER or not self._finds:
             return None
-        self._finds = False  # for the question to the other finders
+        self._finds = False  # this finder must not answer when `importlib` asks all finders
         try:
             spec = importlib.util.find_spec(name)
         finally:
@@ -56,7 +57,7 @@ def _import_undisturbed(loader: Any) -> None:
 
 @contextmanager
 def compiler_imported_undisturbed() -> Iterator[None]:
-    """Import the compiler undisturbed, if it is imported while the context lasts."""
+    """If PyTorch's compiler is imported while the context lasts, import it without our modes and patches."""
     if compiler_is_loaded():
         yield
         return

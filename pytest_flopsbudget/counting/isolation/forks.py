@@ -1,7 +1,7 @@
-"""Make a forked process usable while another thread of its parent measured.
+"""Keep a forked process usable if another thread of its parent was measuring at the time of the fork.
 
-That thread does not exist in the new process, so that its measurement never ends there. All that it changed in the
-process is undone as soon as the new process begins.
+The thread that measured does not exist in the new process, so its measurement never ends there. As soon as the new
+process begins, it undoes all changes that this measurement made to the process.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class MeasuringLock:
-    """A lock that one thread holds while it measures, and that is free in a forked process, unless that thread forked.
+    """A lock that a thread holds while it measures. A forked process gets it free, unless the measuring thread forked.
 
-    It can be taken several times by one thread.
+    One thread can take the lock several times.
     """
 
     def __init__(self) -> None:
@@ -28,24 +28,24 @@ class MeasuringLock:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Wait until no other thread holds the lock, and hold it."""
-        with self._lock:  # the one of the process that began to wait
+        with self._lock:  # a fork may replace `self._lock`, but this thread releases the lock that it took
             yield
 
     def renew(self) -> None:
-        """Forget the threads of the parent process. A holder of the old lock releases that one."""
+        """Replace the lock, because threads of the parent process may hold it. They do not exist in this process."""
         self._lock = threading.RLock()
 
 
 _LOCKS: list[MeasuringLock] = []
-#: What measurements under way changed in the process: (thread, function that undoes it), in the order of the changes.
+#: (thread, undo) for each change that a running measurement made to the process, in the order of the changes.
 _CHANGES: list[tuple[int, Callable[[], object]]] = []
 
 
 def note_change(undo: Callable[[], object]) -> tuple[int, Callable[[], object]]:
-    """Note that this thread changed the process: a process that another thread forks calls ``undo`` as it begins.
+    """Note that this thread changed the process. If another thread forks, the new process calls ``undo`` at its start.
 
     Returns:
-        What `forget_change` takes when the change is undone.
+        The change, for `forget_change`. Call `forget_change` when the change is undone.
     """
     change = threading.get_ident(), undo
     _CHANGES.append(change)
@@ -53,15 +53,16 @@ def note_change(undo: Callable[[], object]) -> tuple[int, Callable[[], object]]:
 
 
 def forget_change(change: tuple[int, Callable[[], object]]) -> None:
-    """Note that a change is undone."""
+    """Note that a change was undone."""
     _CHANGES.remove(change)
 
 
 @contextmanager
 def process_changes() -> Iterator[ExitStack]:
-    """Return a stack for contexts and callbacks that change the process, and not only this thread.
+    """Yield a stack for contexts and callbacks that change the whole process, and not only this thread.
 
-    It is closed at the end; in a process that another thread forks, at the beginning of that process.
+    The stack is closed at the end of this context. If another thread forks, the new process closes its copy of the
+    stack when it begins.
     """
     with ExitStack() as stack:
         change = note_change(stack.close)
@@ -81,5 +82,5 @@ def _begin_forked_process() -> None:
     _CHANGES[:] = [change for change in _CHANGES if change[0] == this]
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_begin_forked_process)

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Warnings about the way in which a measurement runs a model. A user may have turned warnings into errors.
+#: Warnings that our way of running a model causes. They are ignored, because users may turn warnings into errors.
 _OWN_WARNINGS = (
-    "flex_attention called without torch.compile",  # it runs uncompiled, so that its operators are seen
+    "flex_attention called without torch.compile",  # a measurement runs flex attention uncompiled, to see its operators
     "DTensor random operators may not have complete support on cpu",  # one process represents one rank of many
-    "`torch.jit.script.*` is deprecated",  # raised by PyTorch's code, which some meta kernels load
+    "`torch.jit.script.*` is deprecated",  # PyTorch's own code raises this warning when it loads some meta kernels
 )
 
 
 class _Measurements(threading.local):
-    """The number of measurements under way on this thread, one inside the other."""
+    """The number of measurements that are running on this thread. Measurements can be nested."""
 
     depth = 0
 
@@ -45,13 +45,13 @@ _MEASUREMENTS = _Measurements()
 
 
 def measurement_depth() -> int:
-    """Return the number of measurements under way on this thread, one inside the other."""
+    """Return the number of measurements that are running on this thread. Measurements can be nested."""
     return _MEASUREMENTS.depth
 
 
 @contextmanager
 def state_restored() -> Iterator[None]:
-    """Restore modes, settings and random states at the end, and disable dispatch modes that are active around."""
+    """Restore modes, settings and random states at the end. Disable the dispatch modes of the caller meanwhile."""
     require_attributes()
     with process_changes() as changes, compiler_imported_undisturbed(), ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
@@ -63,7 +63,7 @@ def state_restored() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(mode=False))
             torch.set_grad_enabled(grad)
-        # A fake tensor mode around the measurement would make our own tensors fake.
+        # If a fake tensor mode is active around the measurement, the measurement's own tensors would be fake.
         if count_dispatch_modes():
             stack.enter_context(disable_current_modes())
         yield
@@ -71,14 +71,19 @@ def state_restored() -> Iterator[None]:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Make PyTorch run the same operators in every mode; restore modes, settings and random states at the end."""
+    """Make PyTorch run the same operators in all modes and settings that the caller may have.
+
+    Nothing is compiled, TorchScript is not optimized, and attention is not fused. Modes, settings and random states are
+    restored at the end.
+    """
     with state_restored(), process_changes() as stack:
         if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        # TorchScript's optimizer would store our tensors in functions that it caches, compare constants by operators
-        # that would be counted, and fuse operators so that they cannot be seen.
+        # TorchScript's optimizer would store our tensors in functions that it caches, and compare constants by
+        # operators that would be counted. It would also fuse operators, and a fused operator cannot be seen.
         stack.enter_context(optimized_execution(should_optimize=False))
-        # The fused inference paths of attention modules do the same work in other operators.
+        # The fused inference paths of attention modules do the same work with other operators, so they are switched
+        # off.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
         stack.enter_context(warnings.catch_warnings())
@@ -89,11 +94,11 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector.
+    """Pause the garbage collector while the context lasts.
 
-    A collection looks at everything that PyTorch's libraries made when they were imported, and takes many times as
-    long as counting a model on shapes. That leaves little garbage: nearly all that it makes is freed when it returns,
-    before the end of this context, so that no collection is due then either.
+    A collection looks at all objects that PyTorch's libraries made when they were imported. It takes many times as long
+    as counting a model on shapes. Counting leaves little garbage: nearly all its objects are freed when it returns,
+    before this context ends. So no collection is due at that time either.
     """
     with process_changes() as changes:
         if gc.isenabled():

@@ -1,4 +1,4 @@
-"""Take dispatch modes of this package off PyTorch's stack for a while, and leave those of others on it."""
+"""Take this package's dispatch modes off PyTorch's stack for a while. The modes of other packages stay on the stack."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def observers_aside() -> Iterator[None]:
-    """Let no mode that only observes see the operators of this thread: neither a watch nor a listener on a thread."""
+    """While the context lasts, hide this thread's operators from our modes that only observe (watches, listeners)."""
     with _without(lambda mode: isinstance(mode, DispatchMode) and mode.only_observes):
         yield
 
 
 @contextmanager
 def our_modes_aside() -> Iterator[None]:
-    """Let no mode of this package see the operators of this thread."""
+    """While the context lasts, hide the operators of this thread from all modes of this package."""
     with _without(lambda mode: isinstance(mode, DispatchMode)):
         yield
 
@@ -45,7 +45,7 @@ def _without(is_taken: Any) -> Iterator[None]:
 
 
 def _key(mode: Any) -> Any:
-    """Return the key of the stack that the mode is on; None for the usual one."""
+    """Return the key of PyTorch's stack of modes that holds the mode; None for the usual stack."""
     keys = vars(mode)
     found = keys.get("_dispatch_key")
     return keys.get("_mode_key") if found is None else found

@@ -1,4 +1,4 @@
-"""Replace attributes of PyTorch's modules and classes for the time of a context."""
+"""Replace attributes of PyTorch's modules and classes while a context lasts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Patch = tuple[Any, str, Any]
 _ABSENT = object()
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
-#: (thread, what its patches restore) for all contexts that last, the innermost last.
+#: (thread, old values that the patches of the thread replaced) for each active context; the innermost context is last.
 _ACTIVE: list[tuple[int, list[_Patch]]] = []
 
 
@@ -41,9 +41,9 @@ def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
 
 
 def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]:
-    """Return a decorator for a replacement of ``original``: PyTorch tells functions apart by their names.
+    """Return a decorator that gives a replacement the name of ``original``, because PyTorch reads such names.
 
-    It does less than `functools.wraps`, since replacements are made for every measurement.
+    The decorator does less than `functools.wraps`, since every measurement makes replacements.
     """
 
     def name(replacement: _Function) -> _Function:
@@ -54,16 +54,17 @@ def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]
 
 
 class SharedPatches:
-    """Patches that several threads may need at once: in place from the first context to the end of the last one.
+    """Patches that several threads may need at once. They last from the first context to the end of the last context.
 
-    With patches of its own, a thread that ends in the middle of another's would put back what the other replaced.
+    If each thread had separate patches, a thread that ends early would restore values while another thread still needs
+    its patches.
     """
 
     def __init__(self, patches: Callable[[], Iterable[tuple[Any, str, Any]]]) -> None:
         """Patch nothing yet.
 
         Args:
-            patches: returns each (owner, attribute, value); called for the first context.
+            patches: returns each (owner, attribute, value). It is called when the first context begins.
         """
         self._patches = patches
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class SharedPatches:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Have the patches in place while the context lasts."""
+        """Keep the patches in place while the context lasts."""
         with self._lock:
             if not self._uses:
                 self._patching = patched(tuple(self._patches()))
@@ -89,7 +90,7 @@ class SharedPatches:
 
 @contextmanager
 def unpatched() -> Iterator[None]:
-    """Restore all that this thread has set by `patched`, and set it again at the end."""
+    """Undo all active patches that this thread made with `patched`, and make them again when the context ends."""
     this = threading.get_ident()
     patches = [patch for thread, before in _ACTIVE if thread == this for patch in before]
     again = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in patches]

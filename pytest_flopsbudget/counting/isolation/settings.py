@@ -1,4 +1,4 @@
-"""Settings of PyTorch that belong to the process and that a model may change while it runs."""
+"""Restore settings of PyTorch that belong to the process and that a model may change while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _set_anomaly_detection(modes: tuple[bool, bool]) -> None:
     torch.set_anomaly_enabled(*modes)
 
 
-#: (returns a setting, sets it).
+#: (function that returns a setting, function that sets it).
 _FUNCTIONS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
@@ -53,7 +53,7 @@ _ATTRIBUTES: tuple[tuple[Any, str], ...] = (
 
 
 def restore_settings(stack: ExitStack) -> None:
-    """Let ``stack`` set all settings to their present values again, those of them that are different by then."""
+    """Make ``stack`` restore all settings to their present values. It sets only settings that changed."""
     before = [get() for get, _ in _FUNCTIONS], [getattr(owner, name) for owner, name in _ATTRIBUTES]
     stack.callback(_restore, *before)
 

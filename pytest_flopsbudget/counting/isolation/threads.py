@@ -26,5 +26,5 @@ _LOCAL = threading.local()
 
 
 def serves_a_measurement() -> bool:
-    """Return whether a model that is being measured started this thread; the measurement may wait for it."""
+    """Return whether a model started this thread during a measurement. The measurement may wait for such a thread."""
     return bool(getattr(_LOCAL, "works", False))

@@ -1,1 +1,1 @@
-"""Measured time: the benchmark, the copy that it runs, and the machine that it runs on."""
+"""Measured time: the benchmark, the clone that it runs, and the machine."""

@@ -19,7 +19,8 @@ from pytest_flopsbudget.counting.latency.machine import describe_hardware, devic
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
 from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
-from pytest_flopsbudget.counting.run import find_tensor_without_data, run_backward
+from pytest_flopsbudget.counting.original_values import find_tensor_without_data
+from pytest_flopsbudget.counting.run import run_backward
 from pytest_flopsbudget.counting.torch_private import COMPILER_ERRORS
 from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.inputs import Inputs
 
 
-#: Minimum of seconds for which a model is run again and again.
+#: The minimum number of seconds for which a model is run again and again.
 RUN_TIME = 1.0
-#: Minimum of blocks of runs: quartiles of fewer mean little.
+#: The minimum number of blocks of runs. Quartiles of fewer blocks mean little.
 _MIN_BLOCKS = 5
-#: Runs before the first timed one: compilers and allocators need two or three until the time is stable.
+#: The number of runs before the first timed run. Compilers and allocators need two or three runs until times are
+#: stable.
 _WARM_UP = 3
-#: Minimum of these runs, if they take long.
+#: The minimum number of runs before the first timed run, if runs take long.
 _MIN_WARM_UP = 2
 _NANOSECONDS = 10**9
 
@@ -50,11 +52,11 @@ class TimedModel(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The measured times. Each block is several runs that are timed together."""
+    """The measured times. Each block consists of several runs that are timed together."""
 
-    #: Average seconds of a run, for each block.
+    #: The average seconds of a run, for each block.
     seconds: list[float]
-    #: Runs in each block.
+    #: The number of runs in each block.
     size: int
 
 
@@ -67,24 +69,25 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
     run_time: float = RUN_TIME,
     machine: str | None = None,
 ) -> TimedModel:
-    """Run ``model(*args, **kwargs)`` for real, again and again, and return how long it takes.
+    """Run ``model(*args, **kwargs)`` for real, again and again, and return how long one run takes.
 
-    A clone with copied tensors runs, compiled if the model is; the model, the arguments and the random state stay
-    unchanged. A forward pass runs without gradients. State that the clone keeps after one run (a cache, a step of an
-    optimizer) is there in the next one; only gradients of ``backward`` are removed after each run.
+    A clone with copied tensors runs. It is compiled if the model is compiled. The model, the arguments and the random
+    state stay unchanged. A forward pass runs without gradients. If a run changes the state of the clone (a cache, a
+    step of an optimizer), the next run starts with this state. Only the gradients of ``backward`` are removed after
+    each run.
 
     Args:
-        model: a module, a method of one, or a function that calls modules.
-        args: the positional arguments; a single tensor means a tuple of it.
+        model: a module, a method of a module, or a function that calls modules.
+        args: the positional arguments. A single tensor is the only argument.
         kwargs: the keyword arguments.
-        backward: time the backward pass of the summed outputs too.
-        run_time: minimum of seconds for which runs are timed; a model that takes longer is run a few times.
-        machine: the name of the machine; None for the name of the first accelerator that holds one of the model's
-            tensors or, without any, of the processor with the number of threads.
+        backward: whether the backward pass of the summed outputs is timed too.
+        run_time: the minimum number of seconds for which runs are timed. A model that takes longer is run a few times.
+        machine: the name of the machine. None means the name of the first accelerator that holds one of the model's
+            tensors. If there is none, it means the name of the processor with the number of threads.
 
     Raises:
         UsageError: a tensor holds no data, the model cannot be compiled here, this is one of several processes of a
-            group, or the model changes a tensor that it neither holds nor was given.
+            group, or the model changes a tensor that is neither part of the model nor an argument.
         Exception: any exception that the model raises.
     """
     inputs = find_inputs(model, args, kwargs)
@@ -99,7 +102,7 @@ def time_inputs(
     run_time: float = RUN_TIME,
     machine: str | None = None,
 ) -> TimedModel:
-    """Time like `time_model`, with inputs that were looked up before.
+    """Time like `time_model`, with inputs that were found before.
 
     Raises:
         UsageError: see `time_model`.
@@ -121,12 +124,12 @@ def time_inputs(
             _refuse_uncompilable(error, name)
             if gradients or not torch.is_grad_enabled():
                 raise
-        # The model computes gradients in its forward pass.
+        # The first try failed. The model may compute gradients in its forward pass.
         return _timed(_TimedRun(model, inputs.args, inputs.kwargs, name, backward, True), run_time, machine)
 
 
 class _TimedRun:
-    """The clone of a model with its arguments, to be run again and again."""
+    """The clone of a model with its arguments. The clone is run again and again."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- all that a run needs
         self,
@@ -151,14 +154,14 @@ class _TimedRun:
         self.gradients = gradients or (torch.is_grad_enabled() and bool(find_optimizers(cloner)))
         self._backward = backward
         tensors = [clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor)]
-        # Tensors of scripted modules are cloned with their module, not one by one.
+        # The tensors of a scripted module are cloned together with the module, so they are listed here.
         held = (tensor for module in cloner.modules for tensor in (*module.parameters(), *module.buffers()))
         self._owned = [*tensors, *held]
         self._leaves = [tensor for tensor in tensors if tensor.is_leaf and tensor.requires_grad]
         self.device = device_of(tensors)
 
     def run_guarded(self) -> None:
-        """Run once under a `WriteGuard`, to make sure that the run changes only its own tensors.
+        """Run once under a `WriteGuard`, to check that the run changes only its own tensors.
 
         Raises:
             UsageError: the run would change a tensor that was not cloned.
@@ -173,8 +176,8 @@ class _TimedRun:
                 self.run()
         except ForeignTensorError:
             raise UsageError(
-                f"{self._name} cannot be timed: it changes a model or a tensor that it neither holds nor was handed, "
-                "such as one in another file's global names; hand that over as an argument"
+                f"{self._name} cannot be timed: it changes a model or a tensor that is neither a part of it nor an "
+                "argument, such as a global name of another file; pass it as an argument"
             ) from None
 
     def run(self) -> None:
@@ -182,7 +185,7 @@ class _TimedRun:
         if self._backward:
             run_backward(output)
             for leaf in self._leaves:
-                # Every run begins without gradients, because adding to existing ones would be more work.
+                # Every run begins without gradients, because adding to existing gradients would be more work.
                 leaf.grad = None
 
 
@@ -191,7 +194,7 @@ def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
     run.run_guarded()
     with torch.set_grad_enabled(run.gradients):
         blocks = run_in_blocks(run.run, choose_clock(run.device), threads, run_time)
-    # Autocast caches casts of weights, those of the clone too.
+    # Autocast caches casts of weights. Drop the casts of the clone's weights.
     torch.clear_autocast_cache()
     quartiles = torch.tensor(blocks.seconds, dtype=torch.float64).quantile(
         torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
@@ -209,7 +212,7 @@ def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
 
 
 def choose_clock(device: torch.device) -> Callable[[], float]:
-    """Return a clock, in seconds, that first waits until ``device`` has finished its work."""
+    """Return a clock, in seconds. Before it reads the time, the clock waits until ``device`` has finished its work."""
     if device.type == "cpu":
         return timeit.default_timer
 
@@ -221,7 +224,7 @@ def choose_clock(device: torch.device) -> Callable[[], float]:
 
 
 def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: int, run_time: float) -> Blocks:
-    """Warm up, then time blocks of runs for at least ``run_time`` seconds, and at least five blocks."""
+    """Warm up, then time at least five blocks of runs for at least ``run_time`` seconds."""
     from torch.utils.benchmark import Timer  # noqa: PLC0415 -- only who times pays for it
 
     shortest = _warm_up(run, clock, run_time)
@@ -234,9 +237,9 @@ def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: 
 
 
 def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
-    """Run a few times without timing; return the seconds of the shortest run."""
+    """Run the model a few times before the timed runs. Return the seconds of the shortest run."""
     times: list[float] = []
-    # The first run may compile the model, so that its time says nothing about the rest.
+    # The first run may compile the model, so its time says nothing about later runs.
     while len(times) < _WARM_UP and (len(times) < _MIN_WARM_UP or sum(times) < run_time):
         start = clock()
         run()
@@ -245,19 +248,19 @@ def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: floa
 
 
 def _refuse_uncompilable(error: Exception, name: str) -> None:
-    """Replace an error of PyTorch's compiler by a short message.
+    """If the error comes from PyTorch's compiler, replace it by a short message.
 
     Raises:
-        UsageError: ``error`` comes from the compiler.
+        UsageError: ``error`` comes from PyTorch's compiler.
     """
     homes = {kind.__module__ for cause in _causes(error) for kind in type(cause).__mro__}
     if not homes & COMPILER_ERRORS & sys.modules.keys():
         return
-    # PyTorch names the backend that failed on the first line, and the reason on the second.
+    # The first line of the message names the backend that failed, and the second line gives the reason.
     reason = " ".join(str(error).split("\n", 2)[:2]).strip()
     raise UsageError(
-        f"{name} cannot be timed: it is compiled, and compiling its double failed: {reason}; on the CPU PyTorch needs "
-        "a C++ compiler for it; install one, or time the model before it is compiled"
+        f"{name} cannot be timed: it is compiled, and compiling its copy failed: {reason}; on the CPU, PyTorch needs "
+        "a C++ compiler for this; install one, or time the model before it is compiled"
     ) from error
 
 

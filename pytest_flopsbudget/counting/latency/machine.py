@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-#: Files in which Linux names the processors, and a board such as the Raspberry Pi.
+#: Files in which Linux names the processors, and the board (for example of a Raspberry Pi).
 _PROCESSORS = Path("/proc/cpuinfo")
 _BOARD = Path("/proc/device-tree/model")
-#: The field that names a processor; on boards like the Raspberry Pi, the board.
+#: The fields with the name: ``model name`` of a processor, ``Model`` of a board such as the Raspberry Pi.
 _NAME = re.compile(r"^(?:model name|Model)\s*:\s*(.*\S)", re.MULTILINE)
 
 
 def device_of(tensors: Iterable[torch.Tensor]) -> torch.device:
-    """Return the first accelerator that holds one of the tensors; the CPU if there is none."""
+    """Return the first accelerator that holds one of the tensors; the CPU if no accelerator holds one."""
     devices = (tensor.device for tensor in tensors)
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
@@ -32,7 +32,7 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def machine_name(device: torch.device, threads: int) -> str:
-    """Return a name that is equal for machines of equal speed: the hardware; for a CPU, with the number of threads.
+    """Return the hardware's name, for a CPU with the number of threads. Machines of equal speed have equal names.
 
     The name is used as the bracketed part of a key, so it contains no square brackets.
     """
@@ -57,7 +57,7 @@ def _read(file: Path) -> str:
 
 
 def _accelerator(device: torch.device) -> str:
-    # Backends have one of two functions for their name, or none.
+    # A backend has one of two functions that return its name, or none.
     backend = getattr(torch, device.type, None)
     ask = getattr(backend, "get_device_name", None)
     if callable(ask):

@@ -1,4 +1,4 @@
-"""A call of a model that was measured, and that can be timed afterwards."""
+"""A call of a model that was measured and that can be timed afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCall:
-    """The complexity of one call of a model, and what is needed to time the same call."""
+    """The complexity of one call of a model, and the data that is needed to time the same call."""
 
     complexity: Complexity
     _model: Callable[..., Any]
@@ -30,18 +30,18 @@ class MeasuredCall:
     _work: Mapping[tuple[Node, Work, WorkPhase], int]
 
     def time(self, run_time: float, machine: str | None, find_profile: Callable[[str], Device | None]) -> Latency:
-        """Return how long the call takes on this machine, and how much of the machine's best performance it reaches.
+        """Return the latency of the call on this machine, with its utilization of the machine.
 
         Args:
             run_time: the minimum number of seconds for which the model is run again and again.
             machine: the name of the machine; None for the name of its hardware.
-            find_profile: returns the profile of the hardware with this name; if it returns None, utilization is not
+            find_profile: returns the profile of the hardware with this name. If it returns None, utilization is not
                 computed.
 
         Raises:
             UsageError: the model cannot be timed here.
         """
-        # Imported here because most measurements are not timed.
+        # These modules are imported here, because most measurements are not timed.
         from pytest_flopsbudget.counting.latency.benchmark import time_inputs  # noqa: PLC0415
         from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
 
@@ -61,7 +61,7 @@ def measure_inputs(  # noqa: PLR0913 -- the options of `measure`
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> MeasuredCall:
-    """Measure like `measure`, with inputs that were looked up before; the returned call can be timed too.
+    """Measure like `measure`, with inputs that were found before. The returned call can be timed too.
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.

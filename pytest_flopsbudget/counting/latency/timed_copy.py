@@ -1,4 +1,4 @@
-"""The clone of a model that is timed: its tensors have copied data, and it is compiled if the model is."""
+"""The clone of a model for timing: its tensors have copied data, and it is compiled if the model is compiled."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _COMPILED_CALL = "_compiled_call_impl"
 
 
 class TimedCopy(Cloner):
-    """Makes clones that compute what the originals do, equally fast, and share no memory with them.
+    """Makes clones that compute the same as the originals at equal speed, and share no memory with them.
 
-    A model from `torch.compile` is compiled again with its settings; without, its latency would be different.
+    The clone of a model from `torch.compile` is compiled with the settings of the original. Otherwise, its latency
+    would be different.
     """
 
     def __init__(self, *, gradients: bool) -> None:
         super().__init__(_TensorCopier(), gradients=gradients)
-        #: Functions that compile a clone again. They run when all clones are complete.
+        #: Functions that compile a clone. They are called when all clones are complete.
         self._to_compile: list[Callable[[], object]] = []
         self._compiled: dict[int, Any] = {}
 
@@ -38,7 +39,7 @@ class TimedCopy(Cloner):
         """Return the clone of a model, a callable, or a structure of arguments.
 
         Raises:
-            UsageError: the settings with which a part of it was compiled cannot be found.
+            UsageError: a part of the value is compiled, and the settings of this compilation cannot be found.
         """
         clone = super().clone(value)
         while self._to_compile:
@@ -46,7 +47,10 @@ class TimedCopy(Cloner):
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """Return what compiles ``clone`` with the settings of ``compiled``, once the clone is complete."""
+        """Return a callable or module that becomes a compiled ``clone`` with the settings of ``compiled``.
+
+        It is compiled when all clones are complete.
+        """
         known = self._compiled.get(id(compiled))
         if known is not None:
             return known
@@ -63,7 +67,8 @@ class TimedCopy(Cloner):
         return again
 
     def _clone_own_container(self, value: Any) -> Any:
-        # Each run continues from the last one: a hook that a lazy module removes in one has to be gone in the next.
+        # Each run continues from the last run. If a lazy module removes a hook in one run, the next run must not have
+        # it.
         known = self._clones.get(id(value))
         return self._register(value, super()._clone_own_container(value)) if known is None else known
 
@@ -84,7 +89,8 @@ class TimedCopy(Cloner):
 
     def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
         if hides_kernels(module):
-            # A frozen, optimized module is a graph of constants: it cannot be saved, and no run changes it.
+            # A frozen, optimized module is a graph of constants. It cannot be saved, and no run changes it, so it is
+            # not cloned.
             for part in module.modules():
                 self._register(part, part)
             self.modules.append(module)
@@ -93,7 +99,7 @@ class TimedCopy(Cloner):
 
 
 class _DeferredCall:
-    """Takes the place of a compiled function, which is compiled only when all clones that it uses are complete."""
+    """A callable in place of a compiled function, which is compiled when all clones that it uses are complete."""
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None
@@ -108,15 +114,15 @@ class _DeferredCall:
 
 
 class _TensorCopier:
-    """Copies tensors; the copies of tensors that share memory share memory too."""
+    """Copies tensors. If tensors share memory, their copies share memory too."""
 
     def __init__(self) -> None:
-        #: Identity of a storage → the storage, kept alive so that its identity stays unique, and its copy.
+        #: Identity of a storage → (the storage, its copy). The storage is kept alive, so its identity stays unique.
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         if not has_data(tensor):
-            return tensor.detach()  # nothing to copy; the benchmark refuses the model later
+            return tensor.detach()  # there is no data to copy; the benchmark refuses the model later
         plain = tensor.layout is torch.strided and has_no_dispatcher(type(tensor))
         if not plain or tensor.is_quantized or tensor.is_nested:
             return tensor.detach().clone()
@@ -141,12 +147,13 @@ def _settings_of(compiled: Any) -> Callable[[Any], Any]:
         function = getattr(compiled, "__func__", compiled)
         names = getattr(getattr(function, "__code__", None), "co_freevars", ())
         if "self" in names:
-            # `torch.compile` of a function returns a closure, and only its variable ``self`` holds the settings.
+            # `torch.compile` of a function returns a closure. Only the variable ``self`` of the closure holds the
+            # settings.
             settings = function.__closure__[names.index("self")].cell_contents
     if not callable(settings):
         name = getattr(unwrap_compiled(compiled), "__name__", type(compiled).__name__)
         raise UsageError(
-            f"{name} cannot be timed: it is compiled, and this version of PyTorch does not tell by which settings; "
+            f"{name} cannot be timed: it is compiled, and this version of PyTorch does not show with which settings; "
             "time it before it is compiled"
         )
     return functools.partial(settings)

@@ -1,4 +1,4 @@
-"""Utilization: how close a measured latency comes to the roofline, and the model FLOPs utilization (MFU)."""
+"""Utilization: the share of the roofline that a measured latency reaches, and the model FLOPs utilization (MFU)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_utilization(latency: Latency, counted: Mapping[tuple[Node, Work, WorkPha
     """Return ``latency`` with its share of the roofline of ``device`` and its model FLOPs utilization.
 
     The model FLOPs utilization divides the FLOPs of matrix products per second by the device's rate of products in the
-    dtype with most of these FLOPs: A. Chowdhery et al., "PaLM", 2022, appendix B. It leaves out recomputed products.
+    dtype with most of these FLOPs: A. Chowdhery et al., "PaLM", 2022, appendix B. Recomputed products are left out.
 
     Args:
         latency: the latency that was measured on the device.

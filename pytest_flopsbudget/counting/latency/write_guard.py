@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-#: Operators by which tensors that Python makes from numbers reach the dispatcher.
+#: Operators that PyTorch calls when Python code makes a tensor from numbers.
 _COMES_IN = frozenset((torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default))
 
 
 class ForeignTensorError(Exception):
-    """A run is about to change a tensor that it neither owns nor made."""
+    """A run is about to change a tensor that does not belong to the run."""
 
 
 class WriteGuard(DispatchMode):
-    """Runs operators, but refuses to write to tensors that the run does not own, or to give them gradients."""
+    """Runs operators, but refuses those that write to a tensor that the run does not own, or give it a gradient."""
 
     def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
         """Allow writes to ``owned``, and to tensors that the run makes.
 
         Args:
             owned: the tensors that belong to the run.
-            gradients: whether a backward pass may run, which writes gradients to all leaves that require them.
+            gradients: whether a backward pass may run. It writes gradients to all leaves that require gradients.
         """
         super().__init__()
         self._known = {identity for tensor in owned for identity in _storages(tensor)}
@@ -43,11 +43,11 @@ class WriteGuard(DispatchMode):
         """Run one operator.
 
         Raises:
-            ForeignTensorError: it would change a tensor that the run does not own.
+            ForeignTensorError: the operator would change a tensor that the run does not own.
         """
         kwargs = kwargs or {}
         if not all(kind in PLAIN_TYPES or has_no_dispatcher(kind) for kind in types):
-            return NotImplemented  # the operators on the inner tensors arrive here again
+            return NotImplemented  # this guard sees the operators on the inner tensors in later calls
         if not isinstance(func, OpOverload):
             with self:
                 return func(*args, **kwargs)
@@ -73,7 +73,7 @@ class WriteGuard(DispatchMode):
 
 
 def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether the call is a batch norm in evaluation, which does not write to its statistics."""
+    """Return whether the call is a batch norm in evaluation, which only reads its running statistics."""
     if "batch_norm" not in func.name():
         return False
     names = [argument.name for argument in schema_of(func).arguments]
@@ -81,7 +81,7 @@ def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mappin
 
 
 def _storages(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Return the identity of the tensor's storage; nothing if it has none."""
+    """Return the identity of the tensor's storage; an empty result if the tensor has no storage."""
     if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         return ()
     if tensor.layout is not torch.strided or not has_no_dispatcher(type(tensor)) or tensor.is_nested:

@@ -1,1 +1,1 @@
-"""Output metadata of operators without data, equal to what the CPU would return."""
+"""Shape, strides, dtype and device of operators' outputs, found without data and equal to the results on the CPU."""

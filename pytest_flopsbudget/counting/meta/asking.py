@@ -1,4 +1,8 @@
-"""Tell code of the model that reads a tensor from PyTorch's code that answers an operator."""
+"""Distinguish two kinds of code that read a tensor in a run on shapes: the model's code, and PyTorch's own code.
+
+PyTorch's own code must see the meta device. The model's code must see the device and the values that the tensor would
+have outside of a run on shapes.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +23,25 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """What the tracer of a run on shapes answers past the dispatcher."""
+    """What the tracer of a run on shapes answers to the model's code, for questions that reach no operator."""
 
     known_values: KnownValues
     devices: Devices
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the tensor's values; None if they are not known."""
+        """Return the tensor's values, or None if they are not known."""
 
     def require_data(self, name: str) -> Any:
-        """Note that ``name`` needs data, and raise NeedsDataError."""
+        """Record that ``name`` needs data, and raise NeedsDataError."""
 
 
 class _Asking(threading.local):
-    """The tracer of the run on shapes that is under way on this thread, and whether the model's code runs now."""
+    """The tracer of the run on shapes on this thread, and whether the code that runs now must see the meta device."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tracer: Asked | None = None
-        #: The number of functions under way that have to see the meta device.
+        #: The number of running functions that must see the meta device.
         self.seeing_meta = 0
 
 
@@ -45,23 +49,23 @@ _ASKING = _Asking()
 
 
 def asked_tracer(tensor: torch.Tensor | None = None) -> Asked | None:
-    """Return the tracer if the model's code reads ``tensor`` on this thread, and the tensor is without data; else None.
+    """Return the tracer if the model's code reads ``tensor``, which has no data, on this thread. Otherwise return None.
 
     Args:
-        tensor: the tensor that is read; None for a storage without data.
+        tensor: the tensor that is read, or None if a storage without data is read.
     """
     tracer = _ASKING.tracer
-    # Inside the answer to an operator the tracer, which is a dispatch mode, is off.
+    # The tracer is a dispatch mode. PyTorch switches it off while the tracer itself handles an operator.
     if tracer is None or _ASKING.seeing_meta or not count_dispatch_modes():
         return None
     return tracer if tensor is None or is_really_on_meta(tensor) else None
 
 
 def is_really_on_meta(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor is on the meta device, whatever the model's code sees.
+    """Return whether the tensor is on the meta device, although the model's code sees another device.
 
-    Outside of operators `is_on_meta` does not know: while a `TorchFunctionMode` is on, PyTorch asks for the attribute
-    by its name, and gets the answer for the model's code.
+    Outside of operators, `is_on_meta` cannot answer this alone. While a `TorchFunctionMode` is active, PyTorch reads
+    the tensor's attribute by name, and gets the device that the model's code sees.
     """
     _ASKING.seeing_meta += 1
     try:
@@ -72,7 +76,7 @@ def is_really_on_meta(tensor: torch.Tensor) -> bool:
 
 @contextmanager
 def asking(tracer: Asked) -> Iterator[None]:
-    """Let code on this thread ask ``tracer`` while the context lasts."""
+    """Inside the ``with`` block, code on this thread gets its answers about tensors from ``tracer``."""
     before = _ASKING.tracer
     _ASKING.tracer = tracer
     try:
@@ -83,7 +87,7 @@ def asking(tracer: Asked) -> Iterator[None]:
 
 @contextmanager
 def seeing_meta() -> Iterator[None]:
-    """Let code on this thread see that tensors are on the meta device."""
+    """Inside the ``with`` block, code on this thread sees that tensors are on the meta device."""
     _ASKING.seeing_meta += 1
     try:
         yield

@@ -1,8 +1,8 @@
 """Run `scaled_dot_product_attention` on shapes as the CPU runs it: fused, if the CPU has a fused kernel for the call.
 
-PyTorch chooses the kernel above autograd, by the device, and never chooses the fused one on meta. The choice does not
-change FLOPs, but it changes the operators, their memory traffic, and the memory that they keep for the backward pass.
-So during a run on shapes, attention on meta tensors asks PyTorch which kernel it would choose on the CPU.
+PyTorch chooses the kernel above autograd, by the device, and never chooses the fused kernel on meta. The choice does
+not change FLOPs. But it changes the operators, their memory traffic, and the memory that they keep for the backward
+pass. Therefore attention on meta tensors asks PyTorch which kernel it would choose on the CPU.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-#: Settings that hold for every device, although they are in the module for CUDA.
+#: These settings apply to every device, although they are in PyTorch's module for CUDA.
 _math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled
 _fused_is_allowed: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
 
-#: Fused kernels take (batch, heads, length, width) only.
+#: Fused kernels accept only tensors (batch, heads, length, width).
 _DIMENSIONS = 4
 
 
@@ -43,20 +43,21 @@ def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Run `scaled_dot_product_attention` of meta tensors by the operators that the CPU runs for it."""
+    """Run `scaled_dot_product_attention` of meta tensors with the operators that the CPU would run."""
     options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     operands = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
     if not (
         query.ndim == _DIMENSIONS
         and _fused_is_allowed()
         and all(type(operand) in PLAIN_TYPES or has_no_dispatcher(type(operand)) for operand in operands)
-        # For masks of other dtypes, the composite operator raises an error, on shapes and with data.
+        # For masks of other dtypes, the composite operator raises an error, both on shapes and with data.
         and (attn_mask is None or attn_mask.dtype in (torch.bool, query.dtype, torch.float32))
         and _chooses_fused(operands, dropout_p, is_causal, options)
     ):
         return ATTENTION.decompose(query, key, value, attn_mask, dropout_p, is_causal, **options)
     if attn_mask is not None and attn_mask.dtype is torch.bool:
-        # No variable keeps the scalar alive, because C++ does not: it would count as memory.
+        # The scalar gets no variable: a variable would keep it alive, and so count its memory. C++ does not keep it
+        # alive.
         attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device))
     return fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
@@ -64,7 +65,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
 def _chooses_fused(
     operands: tuple[torch.Tensor, ...], dropout_p: float, is_causal: bool, options: dict[str, Any]
 ) -> bool:
-    """Ask PyTorch whether it would choose the fused kernel for such tensors on the CPU."""
+    """Ask PyTorch whether it would choose the fused kernel for tensors like these on the CPU."""
     with no_dispatch():
         query, key, value, *mask = map(_on_cpu, operands)
         arguments = (query, key, value, *(mask or (None,)), dropout_p, is_causal)
@@ -81,7 +82,7 @@ def _chooses_fused(
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a CPU tensor for which PyTorch chooses the same kernel, with memory for one row at most."""
+    """Return a CPU tensor for which PyTorch chooses the same kernel. It uses the memory of one row at most."""
     in_order = tensor.ndim > 0 and tensor.stride(-1) == 1
     row = torch.empty(tensor.shape[-1] if in_order else 1, dtype=tensor.dtype, device="cpu")
     stride = (*(0,) * (tensor.ndim - 1), int(in_order)) if tensor.ndim else ()
@@ -89,7 +90,7 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Threads:
-    """The threads with a run on shapes, and the kernel, which is registered while there is such a thread."""
+    """The threads that have a run on shapes. The kernel for meta tensors is registered while there is such a thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -127,10 +128,11 @@ def _on_meta(*args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def cpu_attention_on_meta() -> Iterator[None]:
-    """Let attention of meta tensors run on this thread as it runs on the CPU.
+    """Let attention of meta tensors run on this thread with the operators that it would run on the CPU.
 
-    A kernel in the dispatcher does this, not a patched function, because scripted modules and exported graphs call the
-    operator too. Under inference mode the dispatcher skips autograd's kernels, and the tracer gets the operator itself.
+    This function registers a kernel in the dispatcher instead of patching a Python function, because scripted modules
+    and exported graphs also call the operator. Under inference mode, the dispatcher skips autograd's kernels, and the
+    tracer receives the operator itself.
     """
     _THREADS.enter()
     try:

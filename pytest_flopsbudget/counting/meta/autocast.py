@@ -1,8 +1,8 @@
 """Apply autocast to meta tensors, which PyTorch's autocast ignores because of their device.
 
-FLOPs do not depend on the dtype, but a model may read the dtype, or combine tensors that autocast casts to one dtype.
-So the arguments of functions are cast here. Autocast casts the functions for which the dispatcher has a kernel of
-autocast.
+FLOPs do not depend on the dtype. But a model may read the dtype, or may combine tensors that autocast casts to one
+dtype. So this file casts the arguments of functions. It casts for the functions for which autocast has a kernel in the
+dispatcher.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-#: Device type → the dispatcher's key for its autocast.
+#: Device type → the dispatch key of autocast for this device type.
 _KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 #: Operators that autocast runs in lower precision. Source: "Autocast Op Reference" in PyTorch's documentation.
@@ -34,15 +34,16 @@ addbmm addmm addmv addr baddbmm bmm chain_matmul conv1d conv2d conv3d conv_tbc c
 conv_transpose3d convolution gru_cell linalg_multi_dot linalg_vecdot linear lstm_cell matmul mm mv prelu rnn_relu_cell
 rnn_tanh_cell scaled_dot_product_attention
 """
-#: Operators that autocast runs in the widest dtype among their inputs. Source: the same page.
+#: Operators that autocast runs in the widest dtype among their inputs. Source: "Autocast Op Reference" in PyTorch's
+#: documentation.
 _WIDEST_NAMES = """
 addcdiv addcmul atan2 bilinear cat cross dot grid_sampler index_copy index_put scatter_add stack tensordot vdot
 """
 _PLAIN = frozenset((*PLAIN_TYPES, type(None)))
-#: The function by which `torch.nn.functional` finds out whether a mode or a tensor overrides a function.
+#: The function with which `torch.nn.functional` checks whether a mode or a tensor overrides a function.
 _OVERRIDE_CHECK = "has_torch_function"
 _LOWER, _WIDEST = frozenset(_LOWER_NAMES.split()), frozenset(_WIDEST_NAMES.split())
-#: Function in Python → the operator that decides the dtype of its output.
+#: Name of a Python function → name of the operator that decides the dtype of its output.
 _MADE_OF = {
     "mkldnn_rnn_layer": "linear",
     "__matmul__": "matmul",
@@ -57,13 +58,13 @@ _MADE_OF = {
 
 @cache
 def _cast_by_autocast(device: str) -> frozenset[str]:
-    """Return the names of the operators for which the dispatcher has kernels of autocast."""
+    """Return the names of the operators for which autocast has a kernel in the dispatcher."""
     return frozenset(name.removeprefix("aten::").partition(".")[0] for name in kernels_of_key(_KEYS[device]))
 
 
 @cache
 def _precision(name: str, device: str) -> Literal["lower", "single", "widest"] | None:
-    """Return the precision in which autocast runs a function; None if autocast does not change the function."""
+    """Return the precision in which autocast runs a function, or None if autocast does not change the function."""
     name = _MADE_OF.get(name, name)
     if name not in _cast_by_autocast(device):
         return None
@@ -78,7 +79,7 @@ def _name_of(function: Any) -> str:
 
 
 class _Casting(TorchFunctionMode):
-    """Cast the arguments of functions as autocast would."""
+    """Cast the arguments of functions in the way that autocast would."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class _Casting(TorchFunctionMode):
         super().__init__()
         self._devices = devices
         self._device_of = device_of
-        #: `id` of a weight → the weight and its cast. Autocast casts each weight once.
+        #: `id` of a weight → the weight and its cast. Autocast casts each weight once and keeps the result.
         self._kept = kept
 
     def __torch_function__(
@@ -114,7 +115,7 @@ class _Casting(TorchFunctionMode):
         return None
 
     def _is_used(self, device: str, values: Sequence[Any]) -> bool:
-        """Return whether one of the tensors would be on a device of this type."""
+        """Return whether one of the tensors would be on a device of this type outside of the run on shapes."""
         return any(
             is_really_on_meta(tensor) and self._device_of(tensor).type == device
             for value in values
@@ -122,7 +123,7 @@ class _Casting(TorchFunctionMode):
         )
 
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
-        """Return ``value`` with its tensors cast to this dtype."""
+        """Return ``value`` with all its tensors cast to this dtype."""
         if isinstance(value, torch.Tensor):
             casts = is_really_on_meta(value) and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
             if not casts:
@@ -131,7 +132,7 @@ class _Casting(TorchFunctionMode):
                 return value.to(dtype)
             key = id(value)
             if key not in self._kept:
-                with torch.enable_grad():  # autocast does so too: a later call may need the gradient of the cast
+                with torch.enable_grad():  # like autocast: a later call may need the gradient of the cast
                     self._kept[key] = value, value.to(dtype)
             return self._kept[key][1]
         if type(value) in (list, tuple):
@@ -140,7 +141,7 @@ class _Casting(TorchFunctionMode):
 
 
 def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether autocast keeps the cast of this tensor until it ends (`cached_cast`), as it does for weights."""
+    """Return whether autocast keeps the cast of this tensor until it ends, as it does for weights (`cached_cast`)."""
     return (
         dtype is not torch.float32
         and tensor.dtype is torch.float32
@@ -152,7 +153,10 @@ def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def _is_overridden(values: Sequence[Any]) -> bool:
-    """Like `torch.overrides.has_torch_function`, but ignore modes, so that a mode sees the parts of a function."""
+    """Return whether a tensor's class overrides functions. Unlike `torch.overrides.has_torch_function`, ignore modes.
+
+    Then a mode sees the functions that a function consists of.
+    """
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 
 
@@ -160,12 +164,15 @@ def _is_overridden(values: Sequence[Any]) -> bool:
 def autocast_on_meta(
     tensors: Callable[[], Iterable[torch.Tensor]], device_of: Callable[[torch.Tensor], torch.device]
 ) -> Iterator[None]:
-    """Let autocast, entered before the run or in it, treat meta tensors like those of the user's model.
+    """Inside the ``with`` block, autocast also casts meta tensors, as it would cast the tensors of the user's model.
+
+    This holds for autocast that is entered before the run, and for autocast that is entered in it.
 
     Args:
-        tensors: returns the user's tensors, of model and inputs; their devices decide which autocast applies. If one
-            of them is on meta, autocast of every device applies.
-        device_of: returns the device on which a meta tensor of the run would be; its autocast applies to it too.
+        tensors: returns the user's tensors, of model and inputs. Their devices decide which autocast applies. If one of
+            them is on meta, the autocast of every device applies.
+        device_of: returns the device on which a meta tensor of the run would be. The autocast of this device applies to
+            the tensor too.
     """
     kind = torch.amp.autocast_mode.autocast
     enter, leave = kind.__enter__, kind.__exit__

@@ -1,7 +1,7 @@
-"""Rules for outputs whose layout or size differs between PyTorch's CPU kernels and meta kernels.
+"""Rules for outputs whose layout or size differs between PyTorch's CPU kernels and its meta kernels.
 
-We found the differences by comparing the kernels. They do not change the count of the operator, but they change later
-operators (a contiguous tensor is viewed, another one is copied) and the bytes that are alive.
+We found the differences by comparing the kernels. They do not change the count of the operator itself. They change
+later operators (a contiguous tensor is viewed, another tensor is copied) and the bytes that are alive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Convolve images; the output is channels last if input or weight is (`mkldnn_conv_use_channels_last`)."""
+    """Convolve images. The output is channels last if input or weight is (`mkldnn_conv_use_channels_last` in C++)."""
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
@@ -54,7 +54,10 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Convolve contiguous (N, C, *spatial) by (out, C / groups, *kernel), neither of which may be channels last."""
+    """Convolve a contiguous (N, C, *spatial) with a contiguous (out, C / groups, *kernel).
+
+    Neither may be channels last.
+    """
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
     dims = inputs.ndim - 2
     if (
@@ -80,7 +83,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, contiguous like input and weight."""
+    """Return the requested gradients of input, weight and bias, which are contiguous if input and weight are."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
     plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
     if kwargs or not plain or gradient.dtype not in FLOATS:
@@ -103,7 +106,8 @@ operator("aten.convolution_backward", shape=_convolution_backward)
 def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | None]) -> torch.dtype | None:
     """Return the dtype of parameters and running statistics, or the dtype of the input if there are none.
 
-    With an input in half precision, they may be float32. Return None if PyTorch has no kernel for this mix of dtypes.
+    If the input has half precision, parameters and statistics may be float32. Return None if PyTorch has no kernel for
+    this mix of dtypes.
     """
     dtypes = {item.dtype for item in others if item is not None} or {inputs.dtype}
     dtype = dtypes.pop()
@@ -112,7 +116,7 @@ def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | N
 
 
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output and the batch's mean and 1/std for the backward pass, which are empty in inference."""
+    """Return the output, and the batch's mean and 1/std for the backward pass. Both are empty in inference."""
     inputs = args[0]
     others = [item for item in args[1:] if isinstance(item, torch.Tensor)]
     dtype = _dtype_of_statistics(inputs, others)
@@ -150,7 +154,7 @@ def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, in half precision."""
+    """Return the requested gradients of input, weight and bias, if the input has half precision."""
     if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
@@ -177,7 +181,7 @@ def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, each contiguous."""
+    """Return the requested gradients of input, weight and bias. Each gradient is contiguous."""
     if len(args) != 8 or kwargs:
         return None
     gradient, inputs, normalized, _, _, weight, bias, mask = args
@@ -220,7 +224,7 @@ def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _plain_float32(*tensors: torch.Tensor | None) -> bool:
-    """Return whether all tensors but None are float32, contiguous, and cannot be channels last."""
+    """Return whether all tensors (except None) are float32, contiguous, and cannot be channels last."""
     return all(item is None or (item.dtype is torch.float32 and is_plain(item)) for item in tensors)
 
 
@@ -233,7 +237,7 @@ operator("aten.native_layer_norm_backward", corrected_shape=_layer_norm_backward
 
 
 def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return a contiguous gradient."""
+    """Return the gradient, which is contiguous."""
     gradient, output, _, dtype = args
     if kwargs or gradient.shape != output.shape or gradient.dtype is not dtype or output.dtype is not dtype:
         return None
@@ -241,7 +245,10 @@ def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
 
 
 def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the sum or mean of the losses of (input, target, …), in a storage with room for one loss per element."""
+    """Return the sum or mean of the losses of (input, target, …).
+
+    On the CPU, the storage of this output has room for one loss per element.
+    """
     inputs, target, *others = args
     reduction = next((item for item in others if isinstance(item, int)), 1)
     weighted = [item for item in others if isinstance(item, torch.Tensor)]
@@ -253,7 +260,7 @@ def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _loss_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the gradient of the input, contiguous, from (gradient, input, target, …)."""
+    """Return the contiguous gradient of the input, from the arguments (gradient, input, target, …)."""
     tensors = args[:3]
     if kwargs or tensors[1].shape != tensors[2].shape or tensors[1].dtype not in FLOATS:
         return None
@@ -277,16 +284,17 @@ operator(
 
 
 def _with_room(elements: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Return a contiguous output in a storage that has room for more elements than the output has."""
+    """Return a contiguous output, in a storage that has room for more elements than the output has."""
     count = math.prod(shape)
     return empty((max(elements, count),), dtype)[:count].view(*shape)
 
 
-# The kernels of unfolding and folding allocate an output as large as the input, and resize it. A storage never shrinks.
+# The CPU kernels of unfolding and folding allocate an output as large as the input, and then resize the output. A
+# storage never shrinks.
 
 
 def _unfolded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the columns (N, C · kernel size, positions) of images (N, C, height, width); N may be absent."""
+    """Return the columns (N, C · kernel size, positions) of images (N, C, height, width). N may be absent."""
     images, *options = args
     kernel, dilation, padding, stride = options
     if kwargs or any(len(option) != 2 for option in options):
@@ -300,7 +308,7 @@ def _unfolded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _folded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the images (N, C, height, width) of columns (N, C · kernel size, positions); N may be absent."""
+    """Return the images (N, C, height, width) of columns (N, C · kernel size, positions). N may be absent."""
     columns, size, kernel = args[:3]
     if kwargs or len(size) != 2 or len(kernel) != 2 or not columns.numel() or columns.shape[-2] % math.prod(kernel):
         return None
@@ -312,15 +320,16 @@ operator("aten.im2col", corrected_shape=_unfolded)
 operator("aten.col2im", corrected_shape=_folded)
 
 
-#: PyTorch's numbers of the ways in which a bag combines its embeddings; a mean is 1.
+#: PyTorch's numbers of the ways in which a bag combines its embeddings. (The number of a mean is 1.)
 _SUM, _MAXIMUM = 0, 2
 
 
 def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima.
 
-    Sums by the fast kernel leave the first of these three empty. Otherwise its storage has room for one more. That of
-    the bag sizes has room for all offsets, of which the last one may only mark the end.
+    The fast kernel for sums leaves the bag of each index empty. Otherwise, the storage of this tensor has room for one
+    more element. The storage of the bag sizes has room for all offsets. (The last offset may only mark the end of the
+    last bag.)
     """
     weight, indices, offsets = args[:3]
     defaults = (False, _SUM, False, None, False, -1)
@@ -345,7 +354,10 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the outputs of `_bags`; for sums, bag sizes and maxima are as large as the offsets."""
+    """Return the outputs of `_bags`.
+
+    If the mode is a sum, the tensors of bag sizes and of maxima have the shape of the offsets.
+    """
     output = _bags(args, kwargs)
     mode = args[4] if len(args) > 4 else _SUM
     if output is None or mode != _SUM:

@@ -1,4 +1,4 @@
-"""Remember on which devices the tensors of a run on shapes would be, although all of them are on the meta device."""
+"""Record on which devices the tensors of a run on shapes would be, although all of them are on the meta device."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ _CPU, _META = torch.device("cpu"), torch.device("meta")
 
 
 class Devices:
-    """The device of each tensor of a run: one device for nearly all, and a list of the tensors on other devices."""
+    """The device of each tensor of a run: one usual device, and a list of the tensors on other devices."""
 
     def __init__(self, usual: torch.device = _CPU) -> None:
-        #: The device of every tensor that is not listed.
+        #: The device of every tensor that is not in ``others``.
         self.usual = usual
-        #: `_cdata` of a storage → its device. The weak reference keeps another storage from getting the same `_cdata`.
+        #: `_cdata` of a storage → its device. The weak reference keeps other storages from getting this `_cdata`.
         self.others: dict[int, tuple[torch.device, StorageWeakRef]] = {}
         self._sweep_at = 256
 
     @classmethod
     def of_clones(cls, originals: Iterable[Any], clone_of: Callable[[Any], Any]) -> Devices:
-        """Return the devices of the originals, noted for their clones.
+        """Return the devices of the original tensors, recorded for their clones.
 
-        An original on the meta device is taken to be where the others are; if all are on meta, on the CPU.
+        An original on the meta device counts as being on the device of the other originals. If all originals are on the
+        meta device, they count as being on the CPU.
 
         Args:
             originals: tensors, and any other objects.
@@ -52,14 +53,14 @@ class Devices:
         return self.of_meta(tensor) if is_on_meta(tensor) else true_device(tensor)
 
     def of_meta(self, tensor: torch.Tensor) -> torch.device:
-        """Return the device on which a tensor would be that is on meta in a run on shapes."""
+        """Like `of`, for a tensor that is on the meta device in a run on shapes."""
         if not self.others or tensor.layout is not torch.strided:
             return self.usual
         known = self.others.get(tensor.untyped_storage()._cdata)
         return self.usual if known is None else known[0]
 
     def note(self, tensor: torch.Tensor, device: torch.device) -> None:
-        """Note that the tensor, and each view of it, would be on ``device``."""
+        """Record that the tensor and all views of it would be on ``device``."""
         if tensor.layout is not torch.strided:
             return
         storage = tensor.untyped_storage()
@@ -72,7 +73,10 @@ class Devices:
             self._sweep_at = max(256, 2 * len(self.others))
 
     def inherit(self, inputs: Iterable[Any], output: Any) -> None:
-        """Note that an operator's output is on the device of its inputs, of which numbers on the CPU do not count."""
+        """Record that an operator's output is on the device of its inputs.
+
+        A tensor without dimensions decides only if no input has dimensions.
+        """
         devices = [self.of(tensor) for value in inputs for tensor in tensors_in(value) if tensor.ndim]
         devices += [self.of(tensor) for value in inputs for tensor in tensors_in(value) if not tensor.ndim]
         if devices:
@@ -81,5 +85,5 @@ class Devices:
 
 
 def is_same_device(one: torch.device, other: torch.device) -> bool:
-    """Return whether both name one device; a device without an index is the first of its kind."""
+    """Return whether both objects name one device. A device without an index is the first device of its type."""
     return one.type == other.type and (one.index or 0) == (other.index or 0)

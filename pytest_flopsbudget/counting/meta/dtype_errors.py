@@ -1,7 +1,7 @@
-"""Raise the errors that PyTorch raises for operands of different dtypes, which its meta kernels do not check.
+"""Raise PyTorch's errors for operands of different dtypes, because the meta kernels do not check dtypes.
 
-A layer whose weights are float32 cannot take a float64 input. On the meta device such a call succeeds, so that a model
-which cannot run would be counted.
+For example, a layer whose weights are float32 cannot process a float64 input. On the meta device such a call succeeds.
+Without this check, a model that cannot run would be counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _with_ones(positions: slice) -> Callable[[Sequence[Any]], list[Any]]:
-    """Return a function that replaces the sizes among the arguments by 1."""
+    """Return a function that replaces the sizes at these positions of the arguments by 1."""
 
     def replace(args: Sequence[Any]) -> list[Any]:
         small = list(args)
@@ -36,7 +36,8 @@ def _small_convolution(args: Sequence[Any]) -> list[Any]:
     return [*operands, ones, zeros, ones, transposed, zeros, 1]
 
 
-#: Operators whose operands have to be of one dtype → what makes their other arguments fit operands of one element.
+#: Operators whose operands must have one dtype → the function that fits their other arguments to operands of one
+#: element.
 _CHECKED: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
     **dict.fromkeys(
         (f"aten.{name}" for name in ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot")), list
@@ -50,7 +51,7 @@ _CHECKED: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
 
 
 def check_dtypes(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Call the operator on the CPU with operands of one element each, if their dtypes differ.
+    """If the operands differ in dtype, call the operator on the CPU, with operands of one element each.
 
     Raises:
         RuntimeError: PyTorch's error for operands of these dtypes.

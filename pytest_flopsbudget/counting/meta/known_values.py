@@ -1,7 +1,7 @@
 """Keep the values of small tensors that are known in a run on shapes, because they are computed from Python numbers.
 
 Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. The values do not depend on the model's
-data. By computing them, a run on shapes can continue at a line of the model that reads them.
+data. This file computes them, so that a run on shapes can continue where the model reads them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 
-#: The number of elements up to which values are kept. Computing larger tensors would cost the time that shapes save.
+#: Values are kept for tensors with at most this many elements. Computing larger tensors would cost the time that a run
+#: on shapes saves.
 MAX_ELEMENTS = 4096
-#: The number of elements up to which values are kept in a run that needs the values of integer inputs to continue.
+#: Like MAX_ELEMENTS, for a run that needs the values of integer inputs to continue.
 MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")
@@ -30,22 +31,26 @@ _CPU = torch.device("cpu")
 
 _Values = dict[int, tuple["torch.Tensor | Callable[[], torch.Tensor]", StorageWeakRef]]
 
-#: Values that were known when `shape_only` ended, for models on meta that are measured later; see `KnownValues.carry`.
+#: Values that were known when `shape_only` ended. A model on meta may need them when it is measured later; see
+#: `KnownValues.carry`.
 _CARRIED: _Values = {}
 
 
 class KnownValues:
-    """The values of tensors on the meta device, by storage, so that views and in-place writes stay consistent."""
+    """The values of tensors on the meta device.
+
+    Each storage has one entry, so views and in-place writes stay consistent.
+    """
 
     def __init__(self) -> None:
-        #: The number of elements up to which values are kept.
+        #: Values are kept for tensors with at most this many elements.
         self.max_elements = MAX_ELEMENTS
-        #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
-        #: keeps another storage from getting the same `_cdata`.
+        #: `_cdata` of a storage → its values, or a function that computes them, because only few values are ever read.
+        #: The weak reference keeps other storages from getting this `_cdata`.
         self._values: _Values = {}
         self._sweep_at = 256
-        #: `_cdata` of the storages on the CPU that hold values, and that the model may read. A reference to the tensor
-        #: would keep its memory alive, and so change the peak.
+        #: `_cdata` of each storage on the CPU that holds values and that the model may read. A reference to the tensor
+        #: would keep its memory alive, and so would change the peak memory.
         self._on_cpu: dict[int, StorageWeakRef] = {}
 
     def __len__(self) -> int:
@@ -55,7 +60,7 @@ class KnownValues:
         return bool(self._values or self._on_cpu)
 
     def carry(self) -> None:
-        """Keep the values of all tensors that are alive, for `remember_original`."""
+        """Keep the values of all tensors that are alive, so that `remember_original` finds them later."""
         for known in (_CARRIED, self._values):
             alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
             if known is _CARRIED:
@@ -63,9 +68,9 @@ class KnownValues:
             _CARRIED.update(alive)
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
-        """Note that ``clone`` has the values of ``original``, if these are there, and if they are not too many.
+        """Record that ``clone`` has the values of ``original``, if ``original`` has values and not too many elements.
 
-        A tensor that was made under `shape_only` has the values that it had when that ended.
+        A tensor that was made under `shape_only` has the values that were known when `shape_only` ended.
         """
         if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
             return
@@ -81,7 +86,7 @@ class KnownValues:
                 self.remember(clone, value)
 
     def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
-        """Note that ``meta_clone`` would hold ``value``."""
+        """Record that ``meta_clone`` would hold ``value``."""
         if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return  # an expanded tensor cannot be written element by element
         self._keep(meta_clone, _with_layout(meta_clone.shape, meta_clone.stride(), value))
@@ -89,7 +94,7 @@ class KnownValues:
     def remember_computed(
         self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any
     ) -> None:
-        """Note that ``meta_clone`` would hold the output of an operator whose arguments are all Python numbers."""
+        """Record that ``meta_clone`` would hold the output of an operator whose arguments are all Python numbers."""
         if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return
         size, stride, keywords = meta_clone.shape, meta_clone.stride(), dict(kwargs)
@@ -98,15 +103,15 @@ class KnownValues:
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
     def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
-        """Note that ``source`` was copied to the whole of ``meta_clone``, whose values were not known."""
+        """Record that ``source`` was copied to the whole of ``meta_clone``, whose values were not known before."""
         value = self.value(source) if self._may_be_known(source) and fills_storage(meta_clone) else None
         if value is not None and meta_clone.numel() <= self.max_elements:
             self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
 
     def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
-        """Note that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if its number is known.
+        """Record that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if the filling number is known.
 
-        A tensor that is a part of its storage is not noted: the other parts may hold anything.
+        A tensor that is only a part of its storage is skipped, because the values of the other parts are not known.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
         if not fills_storage(meta_clone):
@@ -116,7 +121,7 @@ class KnownValues:
             value = self.value(number) if self._may_be_known(number) else None
             number = None if value is None else value.item()
         if number is not None:
-            # No argument is kept: a tensor among them would count as alive.
+            # The function keeps no argument: a tensor among the arguments would count as alive.
             self._keep(
                 meta_clone, lambda: _with_layout(size, stride, torch.full(size, number, dtype=dtype, device=_CPU))
             )
@@ -127,14 +132,14 @@ class KnownValues:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Forget values whose storages ended, if there may be many."""
+        """Forget the values of storages that no longer exist, if there are many entries."""
         if len(self) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._on_cpu = {key: storage for key, storage in self._on_cpu.items() if not storage.expired()}
             self._sweep_at = max(256, 2 * len(self))
 
     def track_on_cpu(self, output: Any) -> Any:
-        """Note that ``output`` is on the CPU with real values, which operators may go on to use; return it."""
+        """Record that ``output`` is on the CPU with real values, which later operators may use. Return ``output``."""
         if isinstance(output, torch.Tensor):
             storage = output.untyped_storage()
             self._on_cpu[storage._cdata] = StorageWeakRef(storage)
@@ -145,7 +150,7 @@ class KnownValues:
         return output
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return a tensor with the values of ``tensor``; None if they are not known."""
+        """Return a tensor with the values of ``tensor``, or None if they are not known."""
         if tensor.layout is not torch.strided:
             return None
         identity = tensor.untyped_storage()._cdata
@@ -160,7 +165,7 @@ class KnownValues:
             self._values[identity] = value, storage
         if value.dtype is tensor.dtype:
             value = value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
-        else:  # a view of the same bytes in another dtype
+        else:  # the tensor is a view of the storage's bytes in another dtype
             value = torch.empty(0, dtype=tensor.dtype, device=_CPU).set_(
                 value.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
             )
@@ -169,7 +174,7 @@ class KnownValues:
         return neg_view(value) if tensor.is_neg() else value
 
     def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
-        """Return a storage with the values of ``storage``, which is on meta; None if they are not known."""
+        """Return a storage with the values of ``storage``, which is on meta, or None if they are not known."""
         known = self._values.get(storage._cdata)
         if known is None:
             return None
@@ -178,12 +183,15 @@ class KnownValues:
         return value.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Note that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
+        """Record that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
         if tensor.layout is torch.strided:
             self._values.pop(tensor.untyped_storage()._cdata, None)
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Return the values of these tensors by their ids; None unless all are known."""
+        """Return the values of these tensors, by `id` of the tensor.
+
+        Return None if the values of one tensor are not known.
+        """
         if not all(map(self._may_be_known, tensors)):
             return None
         known = {}
@@ -195,14 +203,17 @@ class KnownValues:
         return known
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
-        """Return whether the values of a tensor may be known, without computing any."""
+        """Return whether the values of a tensor may be known. This check computes no values."""
         if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
         identity = tensor.untyped_storage()._cdata
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
-        """Return whether the output of a pointwise operator is small enough; true for other operators."""
+        """Return whether the output of a pointwise operator is small enough to be kept.
+
+        Return True for other operators.
+        """
         if not info.is_pointwise or info.behaviour != "functional":
             return True
         elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
@@ -219,9 +230,9 @@ class KnownValues:
         return info.operator(*(_valued(value, known) for value in args), **keywords)
 
     def with_meta_clones(self, output: Any) -> Any:
-        """Return ``output`` with meta clones in place of its tensors, whose values are kept."""
+        """Return ``output`` with a meta clone in place of each tensor, and keep the values of the tensors."""
         if isinstance(output, torch.Tensor):
-            # An operator may shrink its output in place, and its storage stays as large as it was.
+            # An operator may shrink its output in place. The storage of the output then stays as large as it was.
             meta_clone = restore_output(spec_of(output))
             self.remember(meta_clone, output)
             return meta_clone
@@ -233,7 +244,8 @@ class KnownValues:
 def _valued(argument: Any, known: Mapping[int, torch.Tensor]) -> Any:
     """Return ``argument`` with the known value in place of each tensor.
 
-    A nested function that calls itself would be a cycle, and keep the values alive until the garbage collector runs.
+    This function is not nested in `compute`, because a nested function that calls itself is a reference cycle. The
+    cycle would keep the values alive until the garbage collector runs.
     """
     if isinstance(argument, torch.Tensor):
         return known[id(argument)]
@@ -247,14 +259,17 @@ def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor
 
 
 def fills_storage(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor has each element of its storage, and each of them once."""
+    """Return whether the tensor contains each element of its storage exactly once."""
     if 0 in tensor.stride() and tensor.numel() > 1:
         return False
     return is_on_meta(tensor) and tensor.nbytes == tensor.untyped_storage().nbytes()
 
 
 def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Return the number, or the tensor with one, that an operator fills a tensor with; None if it is not there."""
+    """Return the number that an operator fills a tensor with, or None if the call does not pass it.
+
+    The number may be passed as a tensor.
+    """
     if name in ("aten.fill_", "aten.full_like", "aten.new_full"):
         position, keyword = {"aten.fill_": (1, "value"), "aten.full_like": (1, "fill_value")}.get(
             name, (2, "fill_value")

@@ -16,7 +16,7 @@ HALVES = frozenset({torch.float16, torch.bfloat16})
 FLOATS = frozenset({torch.float32, torch.float64}) | HALVES
 
 _IMAGES, _VOLUMES = 4, 5
-#: Number of dimensions → memory format with the channels last.
+#: Number of dimensions → the memory format in which the channels are last.
 _FORMATS = {_IMAGES: torch.channels_last, _VOLUMES: torch.channels_last_3d}
 
 
@@ -26,7 +26,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def empty_in_format_of(inputs: torch.Tensor) -> torch.Tensor:
-    """Make a tensor of the same shape without gaps: channels last where the input is, else contiguous."""
+    """Make a tensor of the same shape without gaps. It is channels last if the input is, otherwise contiguous."""
     format_ = _FORMATS.get(inputs.ndim)
     if format_ is not None and inputs.is_contiguous(memory_format=format_) and not inputs.is_contiguous():
         return torch.empty(inputs.shape, dtype=inputs.dtype, device="meta", memory_format=format_)
@@ -34,34 +34,37 @@ def empty_in_format_of(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def float32_like(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Make a tensor with the shape and strides of a float32 tensor without gaps; None for all others."""
+    """Make a tensor with the shape and strides of a float32 tensor without gaps. For any other tensor, return None."""
     if tensor.dtype is torch.float32 and (tensor.is_contiguous() or may_be_channels_last(tensor)):
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return None
 
 
 def may_be_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether the strides fit channels last, though they may fit the order of dimensions as well."""
+    """Return whether the strides fit channels last. They may fit the usual order of dimensions as well."""
     return tensor.ndim == _IMAGES and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def is_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether PyTorch treats the tensor as channels last; false for strides that fit both orders."""
+    """Return whether PyTorch treats the tensor as channels last.
+
+    The result is false for strides that fit both orders.
+    """
     return suggest_memory_format(tensor) is torch.channels_last
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor is contiguous, and its strides fit no other order of dimensions."""
+    """Return whether the tensor is contiguous and its strides fit no other order of dimensions."""
     return tensor.is_contiguous() and not may_be_channels_last(tensor)
 
 
 def requests_no_format(tensor: torch.Tensor) -> bool:
-    """Return whether an operator that follows its inputs' memory format returns a contiguous output for this one."""
+    """Return whether an operator that keeps its input's memory format returns a contiguous output for this tensor."""
     if tensor.is_contiguous():
         return not may_be_channels_last(tensor) and tensor.ndim < _VOLUMES
     if tensor.ndim < _IMAGES:
         return True
-    # In channels last, elements along the last dimension lie apart.
+    # in channels last, neighbours along the last dimension are not adjacent in memory
     return tensor.ndim == _IMAGES and tensor.stride(-1) == 1 and tensor.shape[1] > 1
 
 
@@ -82,13 +85,13 @@ def broadcasts_to(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 
 def elementwise_output(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
-    """Return the output of an operator that works element by element; None where its layout is unclear."""
+    """Return the output of an elementwise operator, or None if the layout of the output is unclear."""
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     if all(tensor.is_contiguous() for tensor in tensors):
         return empty(shape, dtype)
-    # Tensors without dimensions have no layout.
+    # Tensors without dimensions have no layout, so they are ignored here.
     layouts = {tensor.stride() if tensor.shape == shape else None for tensor in tensors if tensor.ndim}
     stride: Sequence[int] | None = layouts.pop() if len(layouts) == 1 else None
     if stride is None or not is_dense(shape, stride):
@@ -101,15 +104,16 @@ def elementwise_output(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> t
 def _common_stride(tensors: Sequence[torch.Tensor], shape: Sequence[int]) -> Sequence[int]:
     """Return the strides of an elementwise output whose inputs have different orders of dimensions.
 
-    Dimensions are sorted by their strides in the first tensor where these differ (TensorIterator's
-    ``reorder_dimensions``, `torch._prims_common.compute_elementwise_output_logical_to_physical_perm`).
+    Dimensions are sorted by their strides in the first tensor in which these strides differ. This follows
+    TensorIterator's ``reorder_dimensions`` and
+    `torch._prims_common.compute_elementwise_output_logical_to_physical_perm`.
     """
     count = len(shape)
     if all(tensor.shape == shape and may_be_channels_last(tensor) for tensor in tensors):
         order = [0, 2, 3, 1]
     else:
         strides = [_spread_stride(tensor, shape) for tensor in tensors]
-        inwards = list(reversed(range(count)))  # the innermost first
+        inwards = list(reversed(range(count)))  # the innermost dimension is the first
         for index in range(1, count):
             at = index
             for before in reversed(range(index)):
@@ -128,7 +132,7 @@ def _common_stride(tensors: Sequence[torch.Tensor], shape: Sequence[int]) -> Seq
 
 
 def _spread_stride(tensor: torch.Tensor, shape: Sequence[int]) -> Sequence[int]:
-    """Return the strides of the tensor after broadcasting."""
+    """Return the strides of the tensor after it is broadcast to ``shape``."""
     if tensor.shape == shape:
         return tensor.stride()
     new = len(shape) - tensor.ndim
@@ -137,7 +141,7 @@ def _spread_stride(tensor: torch.Tensor, shape: Sequence[int]) -> Sequence[int]:
 
 
 def _order(strides: Sequence[Sequence[int]], shape: Sequence[int], inner: int, outer: int) -> int:
-    """Return -1 if the two dimensions are in the right order, 1 if not, 0 if no tensor decides."""
+    """Return -1 if the two dimensions are in the right order, 1 if they must be swapped, and 0 if no tensor decides."""
     for stride in strides:
         a, b = stride[inner], stride[outer]
         if not a or not b:

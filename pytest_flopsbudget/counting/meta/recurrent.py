@@ -1,10 +1,10 @@
-"""Run recurrent layers on shapes by the operators that the CPU runs for them.
+"""Run recurrent layers on shapes with the operators that the CPU would run.
 
-PyTorch runs these layers in C++, step by step. On meta tensors it computes one product for the inputs of each step; on
-the CPU it computes one product for the inputs of all steps. The products cost the same, but the sums of their gradients
-do not. So during a run on shapes, the code below runs the layers. It follows `aten/src/ATen/native/RNN.cpp` operator by
-operator. A layer that is one operator of oneDNN on the CPU is one operator here. Intermediate tensors live as long as
-they do in C++, so that the peak memory is equal.
+PyTorch runs these layers in C++, step by step. On meta tensors, it computes one product for the inputs of each step; on
+the CPU, it computes one product for the inputs of all steps. The products cost the same, but the sums of their
+gradients do not. So in a run on shapes, the Python code below runs the layers. It follows
+`aten/src/ATen/native/RNN.cpp` operator by operator. If the CPU would run a layer as one operator of oneDNN, the code
+runs that operator. Intermediate tensors live as long as they do in C++, so that the peak memory is equal.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 
 _layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
-#: The value of this operator's argument ``mode`` for an LSTM.
+#: The value of the argument ``mode`` with which oneDNN's operator runs an LSTM.
 _LSTM = 2
-#: From this number of steps on, three of them are run: the first, one that is counted for all between, and the last.
+#: With this number of steps or more, only three steps run: the first, one that is counted for all steps between, and
+#: the last.
 _MIN_STEPS = 4
 
 
@@ -83,7 +84,7 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
     """Run one layer in one direction.
 
     Returns:
-        A list of the outputs of all steps; these outputs stacked, in the order of the inputs; the last states.
+        A list of the outputs of all steps; the stacked outputs, in the order of the inputs; the last states.
     """
     outputs: list[torch.Tensor] = []
     count = len(steps)
@@ -92,13 +93,14 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
             states = cell(gates, states, parameters)
             outputs.append(states[0])
         return outputs, torch.stack(outputs[::-1] if back else outputs), states
-    # All steps have equal shapes, so one of them is run and counted for all. The first and the last step are run too:
-    # the depth of the operator graph differs there; in the first, the gates may be ready later than the states.
+    # All steps have equal shapes, so one step runs and is counted for all others. The first and the last step also run,
+    # because the depth of the operator graph differs there: in the first step, the gates may be ready later than the
+    # states.
     states = cell(steps[0], states, parameters)
     outputs.append(states[0])
     with tracer.repeating(count - 2):
         states = cell(steps[1], states, parameters)
-    # C++ keeps the outputs of all steps until the last one.
+    # C++ keeps the outputs of all steps until the last step ends.
     outputs += [states[0], *states[0].new_empty(count - 3, *states[0].shape).unbind(0)]
     states = cell(steps[-1], states, parameters)
     outputs.append(states[0])
@@ -112,10 +114,10 @@ def _layer(
     parameters: Sequence[Sequence[torch.Tensor]],
     tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """Run one layer over inputs (steps, batch, features), with states and parameters by direction.
+    """Run one layer over inputs (steps, batch, features). There is one list of states and of parameters per direction.
 
     Returns:
-        The outputs of all steps, with the outputs of two directions concatenated; the last states by direction.
+        The outputs of all steps, in which the outputs of two directions are concatenated; the last states by direction.
     """
     of_input, others = _split(parameters[0])
     steps = functional.linear(inputs, *of_input).unbind(0)
@@ -126,7 +128,7 @@ def _layer(
     steps = functional.linear(inputs, *of_input).unbind(0)[::-1]
     back, backwards, first = _stepwise(cell, steps, states[1], others, tracer, back=True)
     output = torch.cat((forwards, backwards), -1)
-    del there, back  # C++ keeps the single outputs until here
+    del there, back  # C++ keeps the outputs of single steps until here
     return output, [last, first]
 
 
@@ -150,7 +152,10 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Run all layers in all directions, with the arguments and outputs of `torch.lstm`, `torch.gru` and the like."""
+    """Run all layers in all directions.
+
+    Arguments and outputs are those of `torch.lstm`, `torch.gru` and similar functions.
+    """
     if cell is _lstm and not isinstance(states, torch.Tensor) and _is_onednn(inputs, states, weights):
         return _layers_of_onednn(
             inputs, states, weights, has_biases, layers, dropout, train, bidirectional, batch_first
@@ -174,7 +179,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
 
 
 def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
-    """Return whether a CPU runs an LSTM by oneDNN (`use_mkldnn` in C++). The CPU of this machine does not matter."""
+    """Return whether a CPU runs this LSTM with oneDNN (`use_mkldnn` in C++). This machine's own CPU does not matter."""
     hidden, cell = states
     return (
         bool(torch.backends.mkldnn.enabled)
@@ -204,7 +209,7 @@ def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Run one operator for each layer and direction (`aten/src/ATen/native/mkldnn/RNN.cpp`)."""
+    """Run one operator for each layer and direction, like `aten/src/ATen/native/mkldnn/RNN.cpp`."""
     directions = 2 if bidirectional else 1
     count = len(weights) // (layers * directions)
     inputs = (inputs.transpose(0, 1) if batch_first else inputs).contiguous()
@@ -251,10 +256,10 @@ _CELLS: dict[str, Cell] = {
 
 @contextmanager
 def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
-    """Let recurrent modules run by the code above.
+    """Inside the ``with`` block, recurrent modules run with the code of this file.
 
     Args:
-        tracer: the tracer that counts one step for several; None if every step must be run.
+        tracer: the tracer that counts one step for several steps, or None if every step must run.
     """
     functions = recurrent_functions
     if functions is None:
@@ -272,7 +277,8 @@ def _refuse(*_args: Any, **_kwargs: Any) -> Any:
 
 def _replacement(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        # With a packed sequence, the fourth argument is the weights; without, it is whether there are biases.
+        # If the call has a packed sequence, its fourth argument is the weights. Otherwise, it is whether there are
+        # biases.
         return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)
 
     return on_this_thread(run, original)

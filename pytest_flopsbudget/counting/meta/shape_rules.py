@@ -1,9 +1,9 @@
-"""Rules that compute the outputs of common operators, faster than PyTorch's meta kernels, which are written in Python.
+"""Rules that compute the outputs of common operators faster than PyTorch's meta kernels, which are written in Python.
 
-The first call of such a meta kernel also imports PyTorch's compiler. The import takes a second or more, which would be
-most of the time of a process's first measurement. Each rule holds for simple cases only (one floating-point dtype, no
-gaps in memory); in all other cases the meta kernel runs, if there is one. A test compares rules and meta kernels on
-PyTorch's operator database.
+The first call of such a meta kernel also imports PyTorch's compiler. The import needs a second or more, which would be
+most of the time of a process's first measurement. Each rule applies to simple cases only: one floating-point dtype, no
+gaps in memory. In all other cases the meta kernel runs, if there is one. A test compares the rules with the meta
+kernels on PyTorch's operator database.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ logical_xor frexp where real imag angle view_as_real _to_copy special_zeta bitwi
 bitwise_xor heaviside nextafter complex polar masked_fill quantize_per_tensor dequantize native_dropout_backward
 softplus_backward copy fill mvlgamma
 """
-#: Pointwise operators whose output differs from their inputs in dtype or layout, or that have several outputs.
+#: Pointwise operators whose output has another dtype or layout than their inputs, or that have several outputs.
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
-#: Operators that work element by element although PyTorch does not tag them as pointwise.
+#: Operators that work element by element, although PyTorch does not tag them as pointwise.
 _ELEMENTWISE_NAMES = """
 clone elu_backward gelu hardsigmoid_backward hardswish hardswish_backward hardtanh_backward mish
 """
@@ -47,14 +47,14 @@ _ELEMENTWISE = frozenset(f"aten.{name}" for name in _ELEMENTWISE_NAMES.split())
 
 #: Pointwise operators that compare two values.
 _COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))
-#: Pointwise operators that return integers for integers.
+#: Pointwise operators that return integers if all their arguments are integers.
 _OF_INTEGERS = frozenset(
     f"aten.{name}" for name in ("add", "sub", "mul", "neg", "minimum", "maximum", "floor_divide", "remainder")
 )
 
 
 def infer_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of an operator on the meta device; None where no rule applies, as for views."""
+    """Return the output of an operator on the meta device, or None if no rule applies (for example, for views)."""
     if info.behaviour != "functional":
         return _in_place(info, args, kwargs) if info.behaviour == "inplace" and info.is_pointwise else None
     rule = info.facets.shape or info.facets.corrected_shape
@@ -68,7 +68,7 @@ def infer_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def infer_corrected_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of an operator for which PyTorch has no meta kernel, or a wrong one; None for all others."""
+    """Return the output of an operator whose meta kernel in PyTorch is missing or wrong. Return None for all others."""
     rule = info.facets.corrected_shape
     return None if rule is None else rule(args, kwargs)
 
@@ -83,7 +83,7 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
         elif not isinstance(argument, (int, float, str, type(None))):
             return None
     if info.name == "aten.threshold_backward":
-        tensors.reverse()  # the layout of the output follows the input before its gradient
+        tensors.reverse()  # the layout of the output follows the layout of the input, not of the gradient
     dtype = tensors[0].dtype
     if any(tensor.dtype is not dtype for tensor in tensors):
         return None
@@ -103,7 +103,7 @@ def _compared(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the tensor that is written to, if dtypes and shapes of the other arguments fit it."""
+    """Return the tensor that is written to, if the dtypes and shapes of the other arguments fit it."""
     written = args[0]
     if info.returned != (0,) or kwargs or written.dtype not in FLOATS:
         return None
@@ -117,7 +117,7 @@ def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def _moved(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return a contiguous tensor with the shape and dtype of the first argument; None if that one is not contiguous."""
+    """Return a contiguous tensor with the shape and dtype of the first argument, or None if that is not contiguous."""
     inputs = args[0]
     if kwargs or not inputs.is_contiguous() or may_be_channels_last(inputs):
         return None
@@ -136,7 +136,7 @@ def _triangle(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _filled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of writing a number to the elements that a mask selects."""
+    """Return the output of an operator that writes a number to the elements that a mask selects."""
     inputs, mask, value = args
     fits = mask.dtype is torch.bool and broadcasts_to(mask.shape, inputs.shape) and mask.is_contiguous()
     return _moved(args, kwargs) if fits and isinstance(value, (int, float)) and inputs.dtype in FLOATS else None
@@ -149,7 +149,7 @@ def _softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Pad a tensor by the sizes (before, after) of each dimension, listed from the last dimension to the first."""
+    """Pad a tensor. The padding lists the sizes (before, after) of each dimension, starting with the last dimension."""
     inputs, padding, *_ = args
     if _moved(args[:1], kwargs) is None or len(padding) % 2 or len(padding) > 2 * inputs.ndim or not any(padding):
         return None
@@ -160,9 +160,9 @@ def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a sum or mean over some dimensions."""
+    """Return the output of a sum or mean over some of the dimensions."""
     if len(args) == 1:
-        return None  # over all dimensions
+        return None  # no rule for a sum over all dimensions
     inputs, dims, *others = args
     keep = bool(others and others[0])
     if kwargs or len(others) > 1 or inputs.dtype not in FLOATS or not inputs.is_contiguous() or not dims:
@@ -178,8 +178,8 @@ def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Concatenate tensors that differ at most in the size of one dimension."""
-    # A tensor of shape (0,) may be joined with tensors of any shape: PyTorch ignores it.
+    """Concatenate tensors whose shapes differ at most in one dimension."""
+    # A tensor of shape (0,) may be concatenated with tensors of any shape: PyTorch ignores it.
     tensors = [tensor for tensor in args[0] if tensor.shape != (0,)]
     dim = args[1] if len(args) > 1 else 0
     first = tensors[0] if tensors else None
@@ -200,7 +200,7 @@ def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Infer the output of an elementwise choice between two tensors."""
+    """Return the output of an elementwise choice between two tensors."""
     if kwargs or len(args) != 3 or not all(isinstance(item, torch.Tensor) for item in args):
         return None
     condition, one, other = args
@@ -240,7 +240,7 @@ def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the product of (…, m, k) by (…, k, n), of two or of three dimensions."""
+    """Return the product of (…, m, k) and (…, k, n). Both operands have two dimensions, or both have three."""
     left, right = args
     fits = left.ndim == right.ndim and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
     if kwargs or not fits or left.dtype not in FLOATS or left.dtype is not right.dtype:
@@ -260,7 +260,7 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the product of groups that divide the rows, the columns or the summed dimension, or of batches.
 
-    The meta kernel takes bfloat16 only; the kernels for devices take other dtypes too.
+    PyTorch's meta kernel accepts bfloat16 only. The kernels for devices also accept other dtypes.
     """
     left, right, *_ = args
     groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
@@ -280,7 +280,7 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
     """Return the outputs of the CPU kernel: one like the query (batch, heads, length, width), and the log-sum-exps.
 
-    The log-sum-exps are (batch, heads, length), in memory (batch, length, heads).
+    The log-sum-exps have the shape (batch, heads, length). In memory, their order is (batch, length, heads).
     """
     query = args[0]
     batch, heads, length, _ = query.shape
@@ -289,7 +289,7 @@ def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
 
 
 def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the gradients of query, key and value, in memory (batch, length, heads, width)."""
+    """Return the gradients of query, key and value. In memory, their order is (batch, length, heads, width)."""
     return tuple(empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
 
 
@@ -312,16 +312,19 @@ operator("aten._softmax", "aten._log_softmax", "aten._safe_softmax", shape=_soft
 operator("aten._softmax_backward_data", shape=_softmax_backward)
 
 
-# PyTorch has no meta kernels for the operators below; the outputs follow from their definitions.
+# PyTorch has no meta kernels for the operators below. Their outputs follow from their definitions.
 
 
 def _like_self(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the gradient of ``self`` from (grad_output, self, …)."""
+    """Return the gradient of ``self``, from the arguments (grad_output, self, …)."""
     return empty(args[1].shape, args[1].dtype)
 
 
 def _geqrf(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return, for (…, m, n), a matrix of this shape stored by columns, as in LAPACK, and min(m, n) factors."""
+    """Return the two outputs for a matrix (…, m, n): a matrix of this shape, and min(m, n) factors.
+
+    As in LAPACK, the matrix is stored by columns.
+    """
     (matrix,) = args
     *batch, rows, columns = matrix.shape
     return empty((*batch, columns, rows), matrix.dtype).mT, empty((*batch, min(rows, columns)), matrix.dtype)

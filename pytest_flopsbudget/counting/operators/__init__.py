@@ -1,1 +1,1 @@
-"""Facts about operators, and the work of one call."""
+"""Facts about operators, and the work of one call of an operator."""

@@ -1,9 +1,9 @@
-"""The cost of one call of an operator: FLOPs, activations, bytes, launches, messages.
+"""The work of one call of an operator: FLOPs, activations, bytes, launches, messages.
 
-Memory traffic is every operand read once and every output written once ("memory access cost", Ma et al., ShuffleNet V2,
-2018, §2.1): the bytes that pass between memory and processor with a perfect cache. An operand that is passed twice is
-read twice. Elements that share their memory, as in an expanded tensor, count once. Operators that touch less register a
-rule for ``traffic``.
+The memory traffic counts every operand as read once and every output as written once ("memory access cost", Ma et al.,
+ShuffleNet V2, 2018, §2.1). These are the bytes that pass between memory and processor if the cache is perfect. An
+operand that is passed twice is read twice. Elements that share their memory, as in an expanded tensor, count once. An
+operator that reads or writes fewer bytes registers a rule for ``traffic``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
-    """Return the work of one call in every metric; `NOTHING` for a call that runs nothing."""
+    """Return the work of one call in every metric, or `NOTHING` for a call that runs nothing."""
     launched = launches(info, args, kwargs, output)
     cost = cost_of(info, args, kwargs, output)
     message = communication(info, args, kwargs, output)
@@ -49,14 +49,17 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
 def deciding_tensors(
     info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterable[torch.Tensor]:
-    """Return the arguments whose values decide the cost of one call; none if a user's formula counts it."""
+    """Return the arguments whose values decide the cost of one call.
+
+    Return none if a user's formula counts the call.
+    """
     if info.facets.values is None or info.registered is not None:
         return ()
     return info.facets.values(Call(info.operator, args, kwargs, output))
 
 
 def cost_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
-    """Return the FLOPs of one call; `FREE` if no formula applies."""
+    """Return the FLOPs of one call, or `FREE` if no formula applies."""
     if _has_components(info, args):
         costs = [_cost_of_plain(info, *part) for part in _components(args, kwargs, output)]
         return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
@@ -79,14 +82,14 @@ def _cost_of_plain(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the elements of the outputs of the products in one call."""
+    """Return the number of elements in the outputs of the products of one call."""
     if _has_components(info, args):
         return sum(products_outputs(Call(info.operator, *part)) for part in _components(args, kwargs, output))
     return products_outputs(Call(info.operator, args, kwargs, output))
 
 
 def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the bytes of the message of one call; 0 in a group of one process."""
+    """Return the bytes of the message of one call. In a group of one process, there is no message, so return 0."""
     if info.facets.message is None:
         return 0
     call = Call(info.operator, args, kwargs, output)
@@ -94,7 +97,10 @@ def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def launches(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return 1 if the call computes or moves data, because eager mode launches a kernel for it; 0 for empty tensors."""
+    """Return 1 if the call computes or moves data, since eager mode then launches a kernel.
+
+    Return 0 for empty tensors.
+    """
     if info.moves_nothing:
         return 0
     results = list(tensors_in(output))
@@ -113,7 +119,7 @@ def memory_traffic(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
         return info.facets.traffic(Call(info.operator, args, kwargs, output))
     read = total_bytes(args) + total_bytes(kwargs.values())
     if info.writes_out:
-        return read  # the results are among the arguments, and are not read
+        return read  # the results are among the arguments, and the operator does not read them
     written = total_bytes(info.writes_to(args, kwargs)) if info.written else 0
     return read + written + (total_bytes((output,)) if info.behaviour == "functional" else 0)
 
@@ -125,7 +131,7 @@ def _has_components(info: OperatorInfo, args: Sequence[Any]) -> bool:
 def _components(
     args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
-    """Yield the call once for each component of its nested tensors, as a batch of one."""
+    """Yield the call once for each component of its nested tensors. Each component is passed as a batch of one."""
     count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
 
     def component(value: Any, index: int) -> Any:

@@ -1,4 +1,4 @@
-"""The protocol through which rules for operators use the tracer, so that rules need not import the tracers."""
+"""The protocol through which rules for operators use the tracer, so that rules need not import the tracer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class ModuleCredits(Protocol):
-    """Decides which module an operator's work is credited to."""
+    """Decides which module gets the credit for an operator's work."""
 
     def credited_to(self, module: torch.nn.Module) -> AbstractContextManager[None]:
-        """Credit all work inside of the block to ``module``."""
+        """Inside the ``with`` block, credit all work to ``module``."""
 
 
 class Counter(Protocol):
-    """Counts operators while it is entered as a dispatch mode; `Tracer` satisfies it."""
+    """Counts operators while it is active as a dispatch mode. The class `Tracer` implements this protocol."""
 
-    #: Whether operators compute; otherwise they return shapes only.
+    #: Whether operators compute data. Otherwise, they return shapes only.
     has_data: bool
-    #: Sentences for the reader of the result.
+    #: Sentences for the user about how the result was counted.
     notes: set[str]
-    #: The phase that work is credited to; None if the tracer finds the phase itself.
+    #: The phase that work is credited to, or None if the tracer finds the phase itself.
     phase: PhaseName | None
 
     def __enter__(self) -> Any:
@@ -46,16 +46,16 @@ class Counter(Protocol):
         """Return the values of the tensor, or None if they are not known without data."""
 
     def counting(self, share: Fraction) -> AbstractContextManager[None]:
-        """Count operators inside of the block, ``share`` of the work of each."""
+        """Inside the ``with`` block, count only the part ``share`` of each operator's work."""
 
     def repeating(self, times: int) -> AbstractContextManager[None]:
-        """Count every operator inside of the block ``times`` times."""
+        """Inside the ``with`` block, count every operator ``times`` times."""
 
     def run_most_expensive(self, branches: Iterable[Callable[[], Any]]) -> Any:
-        """Run every branch, keep the count of the most expensive one, and return its output."""
+        """Run every branch. Keep only the count of the most expensive branch, and return its output."""
 
     def credit(self, work: Work) -> object:
-        """Count one call of an operator."""
+        """Add the work of one call of an operator to the count."""
 
     def note_unknown(self, name: str) -> None:
-        """Name an operator that no formula covers."""
+        """Record the name of an operator that no formula covers."""

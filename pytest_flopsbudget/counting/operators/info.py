@@ -1,4 +1,7 @@
-"""Facts about an operator: how it behaves, and which formulas count it. `accounting` applies these to calls."""
+"""Facts about an operator: how it behaves, and which formulas count it.
+
+The file `accounting.py` counts calls with them.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,20 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Formula
 
 
-#: "functional": returns new tensors, whose metadata follow from the metadata of the arguments; "inplace": returns
-#: arguments that it wrote to, with unchanged metadata; "alias": returns views, resizes, or writes to ``out=``, so that
-#: it has to run.
+#: How an operator treats its arguments:
+#:
+#: - "functional": returns new tensors, whose metadata follow from the metadata of the arguments.
+#: - "inplace": returns arguments that it wrote to, with unchanged metadata.
+#: - "alias": returns views, resizes, or writes to ``out=``. Such an operator must run, even in a run on shapes.
 Behaviour = Literal["functional", "inplace", "alias"]
 
-#: Arguments that batch norms write to, which their schemas do not declare.
+#: Arguments that batch norms write to, although their schemas do not declare the write.
 _STATISTICS = frozenset({"running_mean", "running_var"})
 
-#: Operators that return views, which their schemas do not declare.
+#: Operators that return views, although their schemas do not declare the views.
 _UNDECLARED_VIEWS = frozenset({"aten._unsafe_view", "aten.unsafe_split", "aten.unsafe_split_with_sizes"})
 
-#: Operators whose output sums over the components of nested tensors; their formulas do not read the components' sizes.
+#: Operators whose output sums over the components of nested tensors. Their formulas do not read the components' sizes.
 _ACROSS_COMPONENTS = frozenset({"aten.linear_backward"})
 
 #: Tags that older versions of PyTorch do not have.
@@ -48,8 +53,9 @@ _NO_KERNEL = {f"aten.{name}" for name in _NO_KERNEL_NAMES.split()} | {
 }
 
 
-#: Operators that fill a tensor with one number, which they are given or imply. The memory of "empty" tensors has any
-#: values, and code that reads them before it writes them is wrong everywhere: they count as filled with zeros.
+#: Operators that fill a tensor with one number, which is an argument or follows from the operator's name. The memory of
+#: "empty" tensors may have any values, and code that reads these values before it writes them is wrong on every device.
+#: So "empty" tensors count as filled with zeros.
 _FILLING_NAMES = """
 empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full zeros_like ones_like full_like
 fill_ zero_
@@ -57,12 +63,12 @@ fill_ zero_
 _FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
 
 
-#: Packs sequences of known lengths. The lengths are always on the CPU.
+#: The operator that packs sequences of known lengths. The lengths are always on the CPU.
 PACKS = "aten._pack_padded_sequence"
 
 
 class OperatorInfo:
-    """Facts about one operator overload. They are looked up once per process."""
+    """Facts about one operator overload. They are computed once per process."""
 
     __slots__ = (
         "across_components",
@@ -104,26 +110,26 @@ class OperatorInfo:
         self.operator = operator
         #: The name without overload: "aten.mm".
         self.name = str(operator).rpartition(".")[0]
-        #: The registry's version when these facts were looked up.
+        #: The registry's version when these facts were computed.
         self.version = REGISTRY.version
         self.facets = REGISTRY.facets(self.name)
         self._read_schema(schema, arguments, tags)
         self.behaviour, self.returned = self._behaviour(schema, tags)
-        #: The user's formula for the operator, which takes precedence over ours.
+        #: The user's formula for the operator. It takes precedence over ours.
         self.registered = REGISTRY.user_formula(self.name)
         #: Our formula for sums of products.
         self.formula: Formula | None = self.facets.flops or _flop_counter_formula(operator)
         #: Our formula for all other arithmetic.
         self.other_formula: Formula | None = self.facets.other or self._rule_by_tags(tags)
-        #: Whether a formula counts the operator.
+        #: Whether any formula counts the operator.
         self.computes = bool(self.registered or self.formula or self.other_formula)
         is_free = self._is_free(schema, tags)
         self.known = self.computes or is_free
-        #: For nested tensors, whether one cost applies to the whole call instead of one per component.
+        #: For nested tensors: whether one cost applies to the whole call, instead of one cost for each component.
         self.across_components = self.name in _ACROSS_COMPONENTS
-        #: Whether the operator communicates with other processes, so that its output depends on their number.
+        #: Whether the operator communicates with other processes. Its output then depends on the number of processes.
         self.is_collective = self.facets.collective
-        #: Whether the metadata of its output follow from the metadata of its arguments, on every device.
+        #: Whether, on every device, the metadata of the output follow from the metadata of the arguments.
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
@@ -144,28 +150,29 @@ class OperatorInfo:
             self.is_view
             or self.name in _NO_KERNEL
             or self.name.startswith(("prim.", "profiler."))
-            or torch.Tag.inplace_view in tags  # such as ``transpose_``
+            or torch.Tag.inplace_view in tags  # for example, ``transpose_``
             or (self.known and self.behaviour == "alias" and not (self.written or self.computes))
         )
 
     def _read_schema(self, schema: torch.FunctionSchema, arguments: Sequence[Any], tags: set[torch.Tag]) -> None:
-        #: Whether the operator consists of other operators, which are counted instead. Such an operator reaches
-        #: the tracer undecomposed only under inference mode.
+        #: Whether the operator consists of other operators, which are counted instead. The tracer receives such an
+        #: operator undecomposed only under inference mode.
         self.decomposes = has_kernel(self.operator.name(), "CompositeImplicitAutograd")
         self.has_nested_kernel = self.decomposes and has_kernel(self.operator.name(), "NestedTensorCPU")
-        #: Whether the sizes or values of its outputs depend on data.
+        #: Whether the sizes or values of the operator's outputs depend on data.
         self.needs_data = self.facets.needs_data or bool(
             {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags
         )
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.is_pointwise = torch.Tag.pointwise in tags
-        #: Whether it is a convolution, or the backward pass of one, which may be a part of one of complex numbers.
+        #: Whether the operator is a convolution or the backward pass of one. (It may be a part of a convolution of
+        #: complex numbers.)
         self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
-        #: Whether its values follow from arguments that are no tensors: true for ``arange`` and ``zeros``, false for
-        #: ``rand`` and ``empty``.
+        #: Whether the output's values follow from arguments that are no tensors. This is true for ``arange`` and
+        #: ``zeros``, and false for ``rand`` and ``empty``.
         self.is_constant = (
             bool(schema.returns)
             and self.name.startswith("aten.")
@@ -174,17 +181,17 @@ class OperatorInfo:
             and "empty" not in self.name
             and is_tensor_type(schema.returns[0].type)
         )
-        #: Whether it fills a tensor with one number.
+        #: Whether the operator fills a tensor with one number.
         self.fills = self.name in _FILLING
-        #: Positions of the arguments that it writes to.
+        #: Positions of the arguments that the operator writes to.
         self.written = tuple(
             index
             for index, argument in enumerate(arguments)
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
         if self.name.startswith("c10d.") and self.name.endswith("_"):
-            self.written = (0,)  # their schemas do not declare this write
-        #: Whether the operator writes its results to arguments.
+            self.written = (0,)  # the schemas of these operators do not declare this write
+        #: Whether the operator has ``out=`` arguments, to which it writes its results.
         self.writes_out = any(argument.is_out for argument in arguments)
         #: Whether the operator writes to no argument, and its outputs are on the device of its arguments.
         self.creates_only = not (self.has_device or self.written)
@@ -194,7 +201,8 @@ class OperatorInfo:
             return "alias", ()
         aliased = [result.alias_info for result in schema.returns]
         if not any(aliased):
-            # A functional operator may write statistics to arguments (batch norm); their metadata do not change.
+            # A functional operator may write statistics to arguments, as batch norm does. The metadata of these
+            # arguments do not change.
             return ("inplace" if not schema.returns else "functional"), ()
         if torch.Tag.inplace_view in tags or any(argument.is_out for argument in schema.arguments):
             return "alias", ()
@@ -212,7 +220,7 @@ class OperatorInfo:
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
     def _rule_by_tags(self, tags: set[torch.Tag]) -> Formula | None:
-        """Return the rule that follows from an operator's tags; only tags of PyTorch's operators are trusted."""
+        """Return the formula that follows from an operator's tags. Only tags of PyTorch's own operators are trusted."""
         if not self.name.startswith("aten.") or self.facets.free:
             return None
         if torch.Tag.pointwise in tags:
@@ -225,14 +233,14 @@ class OperatorInfo:
         if self.facets.free:
             return True
         if self.name.startswith("aten.") and (_VIEW_COPY in tags or not _reads_tensors(schema)):
-            return True  # ``eye`` and the like read no tensor, but may have one to write to: ``out=``
-        # Of all others, only operators that return views are surely free.
+            return True  # ``eye`` and similar operators read no tensor; their only tensor may be ``out=``
+        # Among all other operators, only those that return views are certainly free.
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
 
     def writes_to(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
-        """Yield the tensors, among the arguments of one call, that the operator writes to."""
+        """Yield the arguments of one call that the operator writes to."""
         for position in self.written:
             if position < len(args):
                 yield from tensors_in(args[position])
@@ -240,7 +248,7 @@ class OperatorInfo:
                 yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
-        """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
+        """Return whether a nested argument makes the operator run whole, although it decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
 
 
@@ -251,7 +259,7 @@ def _reads_tensors(schema: torch.FunctionSchema) -> bool:
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:
     """Return the formula that a library registered with `torch.utils.flop_counter.register_flop_formula`, if any.
 
-    The module is not imported for this: a library that registered a formula has imported it.
+    This function does not import that module: a library that registered a formula has already imported it.
     """
     counter = sys.modules.get("torch.utils.flop_counter")
     registered: Callable[..., int] | None = (
@@ -266,7 +274,10 @@ _INFOS: dict[OpOverload, OperatorInfo] = {}
 
 
 def operator_info(operator: OpOverload) -> OperatorInfo:
-    """Return the facts about ``operator``, looked up again only after another formula was registered for it."""
+    """Return the facts about ``operator``.
+
+    They are computed again only if a formula for it was registered since then.
+    """
     info = _INFOS.get(operator)
     if info is None or not info.known or info.version != REGISTRY.version:
         info = _INFOS[operator] = _renewed(info, operator)
@@ -274,7 +285,10 @@ def operator_info(operator: OpOverload) -> OperatorInfo:
 
 
 def _renewed(info: OperatorInfo | None, operator: OpOverload) -> OperatorInfo:
-    """Return ``info`` if the registry still has the same formulas for the operator: remembered answers refer to it."""
+    """Return ``info`` if the registry still has the same formulas for the operator. Otherwise return new facts.
+
+    The same object is returned if possible, because the remembered outputs of operators refer to it.
+    """
     if (
         info is None
         or not info.known

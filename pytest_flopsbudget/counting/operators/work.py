@@ -1,4 +1,4 @@
-"""The work of one call of an operator: arithmetic, bytes, a launch."""
+"""The work of one call of an operator: arithmetic, bytes, launches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 
-#: The real dtype in which arithmetic runs: that of a complex number's parts, or of a quantized number's integers.
+#: dtype of the elements → the real dtype in which arithmetic runs: of the parts of a complex number, or of the integers
+#: of a quantized number.
 _REAL = {
     torch.complex32: torch.float16,
     torch.complex64: torch.float32,
@@ -26,7 +27,7 @@ _REAL = {
 
 
 class Work:
-    """The work of one call of an operator, or of several equal calls. It is compared by identity, for speed."""
+    """The work of one call of an operator, or of several equal calls. Objects are compared by identity, for speed."""
 
     __slots__ = (
         "activations",
@@ -59,19 +60,20 @@ class Work:
         self.other_flops = other_flops
         #: Bytes of the messages between processes.
         self.communication = communication
-        #: Elements of the outputs of convolutions and matrix products.
+        #: Number of elements in the outputs of convolutions and matrix products.
         self.activations = activations
         #: Bytes that the operator reads and writes.
         self.memory_traffic = memory_traffic
         #: 1 if the operator computes or moves data, otherwise 0.
         self.launches = launches
-        #: How much the operator adds to the depth: equal to ``launches``, except for fused layers of many steps.
+        #: How much the operator adds to the depth. This is equal to ``launches``, except for fused layers of many
+        #: steps.
         self.steps = launches if steps is None else steps
-        #: The dtype that the operator computes in: "float32"; empty if it has no tensor.
+        #: The dtype that the operator computes in, such as "float32". It is empty if the operator has no tensor.
         self.dtype = dtype
 
     def part(self, share: Fraction) -> Work:
-        """Return the part ``share`` of this work. It still has the same number of launches."""
+        """Return the part ``share`` of this work. The number of launches and of steps stays the same."""
         return Work(
             self.name,
             flops=int(self.flops * share),
@@ -89,19 +91,26 @@ class Work:
 NOTHING = Work("")
 
 
-#: For operators with these names, PyTorch computes float32 products in TF32 on devices that have it, by default.
+#: Beginnings of names of operators whose float32 products PyTorch computes in TF32 by default, on devices that have
+#: TF32.
 _IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
 
 
 def precision_of(name: str, dtype: str) -> str:
-    """Return the dtype of the multiplications: TF32 for float32 in convolutions and in recurrent layers of cuDNN."""
+    """Return the dtype of the multiplications.
+
+    It is TF32 for float32 in convolutions and in cuDNN's recurrent layers.
+    """
     if dtype == "float32" and name.removeprefix("aten.").startswith(_IN_TF32):
         return "tfloat32"
     return dtype
 
 
 def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
-    """Return the dtype that an operator computes in: that of its first non-integer operand, else of its first."""
+    """Return the dtype that an operator computes in.
+
+    It is the dtype of the first operand that holds no integers or booleans, or else the dtype of the first operand.
+    """
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
         for value in values:

@@ -1,4 +1,4 @@
-"""Metadata of tensors: keys of calls, meta clones, and outputs that are made again from remembered metadata."""
+"""Metadata of tensors: keys of calls, meta clones, and outputs that are made from remembered metadata."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 _META = torch.device("meta")
 
-#: Whether a tensor is on the meta device, and the device that a tensor is on. A run on shapes replaces these attributes
-#: of `torch.Tensor` (see `device_answers.py`); these two functions always answer as PyTorch does.
+#: Functions that return whether a tensor is on the meta device, and the device of a tensor. A run on shapes replaces
+#: these attributes of `torch.Tensor` (see `device_answers.py`). The functions here always return PyTorch's values.
 is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
 true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
 
 _INTEGERS = frozenset((int,))
 
-#: What `torch.Tensor` has as ``__torch_dispatch__``: the sign that a class leaves it to the dispatcher.
+#: The ``__torch_dispatch__`` of `torch.Tensor`. A class with this value leaves operators to the dispatcher.
 _NOT_OVERRIDDEN = torch.Tensor.__torch_dispatch__
 
 #: The classes of nearly all tensors.
@@ -33,13 +33,13 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def has_no_dispatcher(kind: type) -> bool:
-    """Return whether the class has no ``__torch_dispatch__``, so that its tensors are dispatched like plain ones."""
+    """Return whether the class has no ``__torch_dispatch__``. Its tensors are dispatched like plain tensors."""
     rule = getattr(kind, "__torch_dispatch__", None)
     return rule is _NOT_OVERRIDDEN
 
 
 def is_fake(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor is one of PyTorch's fake tensors, which claim to be on a device and hold no data."""
+    """Return whether the tensor is one of PyTorch's fake tensors. They report a device, but hold no data."""
     return isinstance(tensor, FakeTensor)
 
 
@@ -49,32 +49,32 @@ def has_data(tensor: torch.Tensor) -> bool:
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor wraps other tensors that can be taken out, like quantized weights of torchao."""
+    """Return whether the tensor wraps other tensors that PyTorch can unwrap, as in quantized weights of torchao."""
     return type(tensor) not in PLAIN_TYPES and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
 
 
 def wrapped_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return attribute → tensor for the tensors that a wrapper (`is_wrapper`) consists of."""
+    """Return attribute → tensor for the tensors inside of a wrapper tensor (`is_wrapper`)."""
     wrapper: Any = tensor
     return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
 
 
 def stored_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of the tensor; for a wrapper, the sum over the tensors that it wraps."""
+    """Return the bytes of the tensor; for a wrapper tensor, the sum over its inner tensors."""
     if type(tensor) in PLAIN_TYPES or not is_wrapper(tensor):
         return tensor.nbytes
     return sum(map(stored_bytes, wrapped_tensors(tensor).values()))
 
 
 class NoMetaCloneError(Exception):
-    """A tensor has no meta clone: it is sparse, nested, quantized, or of a subclass with its own rules."""
+    """A tensor has no meta clone: it is sparse, nested or quantized, or its subclass has separate rules."""
 
 
 def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of the same shape, strides and dtype that holds no data.
+    """Return a tensor of equal shape, strides and dtype that holds no data.
 
     Raises:
-        NoMetaCloneError: the tensor is more than shape, strides and dtype.
+        NoMetaCloneError: the tensor cannot be described by shape, strides and dtype alone.
     """
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         raise NoMetaCloneError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
@@ -82,7 +82,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def to_meta(value: Any) -> Any:
-    """Return ``value`` with a meta clone in place of each tensor, in lists and tuples too; plain meta tensors stay."""
+    """Replace each tensor in ``value``, also in lists and tuples, by a meta clone. Plain meta tensors are kept."""
     if isinstance(value, torch.Tensor):
         return value if is_on_meta(value) and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
@@ -91,7 +91,7 @@ def to_meta(value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors of an operator's argument or output, in lists and tuples too."""
+    """Yield the tensors in an argument or output of an operator, also those in lists and tuples."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -100,7 +100,7 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
-    """Append to ``parts`` everything about these arguments that the metadata of the output depends on.
+    """Append to ``parts`` all properties of these arguments that may change the metadata of the output.
 
     1, 1.0 and True are equal in Python but not for an operator, so the types of scalars belong to the key.
     """
@@ -122,24 +122,24 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
 
 
 def spec_of(output: Any) -> Any:
-    """Return what `restore_output` needs to make ``output`` again: a spec for each tensor, other values unchanged."""
+    """Return the data from which `restore_output` makes ``output`` again: specs of tensors, and other values."""
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoMetaCloneError(f"an output of layout {output.layout}")
         spec = (output.shape, output.stride(), output.dtype)
         room = output.untyped_storage().nbytes()
-        # The sum of a loss may be stored in the memory that its elements had, which is larger.
+        # A loss summed in place keeps the storage of its elements, which is larger than the sum.
         return _RoomySpec((*spec, room)) if room > output.nbytes and output.is_contiguous() else _Spec(spec)
     if isinstance(output, (list, tuple)):
         return type(output)(map(spec_of, output))
     return output
 
 
-class _Spec(tuple[Any, ...]):  # a class of its own, so that no tuple of outputs can be mistaken for a spec
+class _Spec(tuple[Any, ...]):  # a separate class, because outputs may be plain tuples
     __slots__ = ()
 
 
-class _RoomySpec(tuple[Any, ...]):  # a `_Spec` and the bytes of a storage that is larger than necessary
+class _RoomySpec(tuple[Any, ...]):  # a `_Spec`, and the bytes of a storage that is larger than necessary
     __slots__ = ()
 
 

@@ -1,4 +1,4 @@
-"""Run operators within a dispatch mode, where PyTorch passes some tensors as numbers."""
+"""Run operators within a dispatch mode. There, PyTorch passes some tensors as Python numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.torch_private import OpOverload
 
 
-#: The dtypes of tensors that PyTorch makes of numbers.
+#: The dtypes of tensors that PyTorch makes from Python numbers.
 _DTYPES = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 
 
 def run_operator(operator: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run an operator with the arguments that a dispatch mode received.
 
-    A tensor that PyTorch made of a number (the sizes in a traced model, for example) is received as that number. Only
-    arithmetic accepts it. For all other operators it is made a tensor again.
+    If PyTorch made a tensor from a number (for example from a size in a traced model), the mode receives the number.
+    Only arithmetic operators accept a number. For all other operators, the number is converted to a tensor again.
     """
     try:
         return operator(*args, **kwargs)
@@ -34,7 +34,7 @@ def run_operator(operator: OpOverload, args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def with_tensors(operator: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Return ``args`` with a tensor for each number that the operator takes as a tensor; None if there is none."""
+    """Convert each number to a tensor where the operator takes a tensor. Return None if there is no such number."""
     found = {
         index: torch.scalar_tensor(value, dtype=_DTYPES[type(value)])
         for index, (value, argument) in enumerate(zip(args, schema_of(operator).arguments, strict=False))

@@ -1,4 +1,4 @@
-"""Which Python objects can be cloned, and access to everything that an object holds."""
+"""Decide which Python objects can be cloned, and read all values that an object holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-#: Parts of PyTorch whose objects hold a model's tensors. Others (graphs, process groups, hook handles) are not cloned.
+#: Modules of PyTorch whose objects hold a model's tensors. Other objects (graphs, process groups) are not cloned.
 _TORCH_STATE = (
     "torch.amp.grad_scaler.",
     "torch.distributed.fsdp._fully_shard.",
@@ -18,10 +18,11 @@ _TORCH_STATE = (
     "torch.optim.",
 )
 
-#: Packages that run the tests. Their objects hold no models, and have to see changes, such as a patch to undo.
+#: Packages that run the tests. Their objects hold no models, and must see all changes, such as a patch to undo.
 _RUNNERS = frozenset(("_pytest", "pluggy"))
 
-#: Built-in containers, whose ``__new__`` has to make instances of their subclasses; subclasses before base classes.
+#: Built-in containers. The ``__new__`` of a container makes instances of its subclasses. Subclasses come before base
+#: classes.
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
 
 
@@ -30,7 +31,7 @@ def is_cloneable(kind: type) -> bool:
     if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum, types.ModuleType)):
         return False
     if hasattr(kind, "__deepcopy__") or hasattr(kind, "__del__"):
-        return False  # the class defines how it is copied, or what happens at its end
+        return False  # the class defines how it is copied, or what happens when an instance ends
     home = kind.__module__
     package = home.partition(".")[0]
     if package == "torch":
@@ -38,12 +39,12 @@ def is_cloneable(kind: type) -> bool:
     return package == "__main__" or (package not in sys.stdlib_module_names and package not in _RUNNERS)
 
 
-#: CPython's Py_TPFLAGS_HEAPTYPE: the class was made by a ``class`` statement.
+#: CPython's flag Py_TPFLAGS_HEAPTYPE. It is set for classes that a ``class`` statement made.
 _HEAP_TYPE = 1 << 9
 
 
 def container_of(kind: type) -> type | None:
-    """Return the built-in container that ``kind`` derives from, if any."""
+    """Return the built-in container that ``kind`` derives from; None if there is none."""
     return _container_of(kind)
 
 
@@ -53,7 +54,7 @@ def _container_of(kind: type) -> type | None:
 
 
 def create_blank(kind: type) -> Any:
-    """Return an instance without attributes and items; ``__init__`` does not run.
+    """Return an instance without attributes and items. Its ``__init__`` is not called.
 
     Raises:
         TypeError: the class derives from a built-in class that is not a container.
@@ -63,7 +64,7 @@ def create_blank(kind: type) -> Any:
 
 
 def attributes_of(instance: Any) -> dict[str, Any]:
-    """Return the ``__dict__`` of the instance, past any ``__getattr__`` of its class; empty if it has none."""
+    """Return the ``__dict__`` of the instance, or an empty dict. A ``__getattr__`` of the class is not called."""
     try:
         attributes: dict[str, Any] = object.__getattribute__(instance, "__dict__")
     except AttributeError:
@@ -72,7 +73,7 @@ def attributes_of(instance: Any) -> dict[str, Any]:
 
 
 def slots_of(instance: Any) -> list[tuple[types.MemberDescriptorType, Any]]:
-    """Return the slots that hold a value, each with its value."""
+    """Return (slot, value) for each slot that holds a value."""
     held = []
     for slot in _slots(type(instance)):  # type: ignore[arg-type] # mypy takes a class for unhashable
         try:

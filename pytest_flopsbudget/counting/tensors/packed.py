@@ -1,4 +1,4 @@
-"""Packed weights: PyTorch keeps the weights of its quantized layers in C++ objects, where they are no parameters."""
+"""Packed weights: PyTorch keeps the weights of its quantized layers in C++ objects. They are not parameters."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-#: The classes of such objects begin with one of these.
+#: The class names of such objects begin with one of these texts.
 _CLASSES = tuple(f"__torch__.torch.classes.{name}." for name in ("quantized", "rnn", "sparse", "xnnpack", "mkldnn"))
-#: The class for linear layers. It unpacks half-precision weights as single-precision ones.
+#: The class for linear layers. When it unpacks half-precision weights, it returns single-precision weights.
 _LINEAR = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
 
 
 class PackedSize(NamedTuple):
-    """How much a packed weight holds: weights and biases, without scales and padding."""
+    """The size of a packed weight: weights and biases, without scales and padding."""
 
     elements: int
-    #: Bytes of the elements in the dtypes in which they are packed.
+    #: The bytes of the elements in their packed dtypes.
     stored: int
 
 
 def packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
-    """Yield the packed weights among the values, and in lists, tuples and dicts that are among them."""
+    """Yield the packed weights among the values, and inside lists, tuples and dicts among the values."""
     for value in values:
         kind = type(value)
         if kind is torch.ScriptObject:
@@ -45,7 +45,7 @@ def is_packed_weight(value: torch.ScriptObject) -> bool:
 
 
 def packed_size(weight: torch.ScriptObject) -> PackedSize:
-    """Return how much a packed weight holds."""
+    """Return the size of a packed weight."""
     elements = stored = 0
     seen = set[tuple[int, torch.Size]]()  # a recurrent layer holds its biases twice
     for tensor, itemsize in _tensors(weight):
@@ -58,9 +58,9 @@ def packed_size(weight: torch.ScriptObject) -> PackedSize:
 
 
 def _tensors(weight: torch.ScriptObject) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the tensors that a packed weight consists of, each with the bytes of one of its elements when packed."""
+    """Yield (tensor, bytes of one of its elements when packed) for each tensor that a packed weight consists of."""
     waiting: list[Any] = [weight]
-    kept = []  # the addresses of tensors are unique while all of them are alive
+    kept = []  # the addresses of tensors are unique only while all the tensors are alive
     while waiting:
         value: Any = waiting.pop()
         if type(value) is torch.ScriptObject:

@@ -1,4 +1,4 @@
-"""Find the tensors in what a model takes and returns: lists, dicts, named tuples, dataclasses, other objects."""
+"""Find the tensors in a model's arguments and outputs: in lists, dicts, named tuples, dataclasses, other objects."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def iterate_tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Yield every tensor in ``value``, in order; a tensor that occurs twice, twice."""
-    # Without recursion, since lists and objects may be nested deeply: (id of a container, its remaining parts).
+    """Yield every tensor in ``value``, in order. A tensor that occurs twice is yielded twice."""
+    # A stack of (id of a container, its remaining parts). There is no recursion, because objects may be deeply nested.
     waiting: list[tuple[int, Iterator[Any]]] = [(0, iter((value,)))]
     within: set[int] = set()
     while waiting:

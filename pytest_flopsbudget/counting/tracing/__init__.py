@@ -1,1 +1,1 @@
-"""Tracers see every operator once, and credit its work to a module and a phase."""
+"""Tracers: they see every operator once, and credit its work to a module and a phase."""

@@ -1,8 +1,9 @@
-"""Let a run on shapes name devices that the machine does not have: nothing is allocated on them.
+"""Let the model of a run on shapes use devices that the machine does not have. Nothing is allocated on these devices.
 
 `torch.Tensor.to` and `torch.Tensor.cuda` work in every run on shapes (see `device_answers.py`). Functions that make
-tensors, as ``torch.zeros(3, device="cuda")``, and functions of `torch.cuda` look for the device before the dispatcher
-sees the call. To follow them costs time in every call of PyTorch, so that it is done only after a run failed there.
+tensors, such as ``torch.zeros(3, device="cuda")``, and functions of `torch.cuda` check the device before the dispatcher
+sees the call. The replacements for these functions make every call of PyTorch slower. So they are used only if a first
+run failed because of an absent device.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 _PRESENT = ("cpu", "meta")
 
-#: What PyTorch says where a device is not there, or where it was built without support for it.
+#: Parts of PyTorch's messages if a device is absent, or if PyTorch was built without support for the device.
 _REFUSALS = re.compile(
     r"not compiled with \w+ enabled|no NVIDIA driver|No \w+ GPUs are available|not linked with support for \w+ devices"
     r"|from the '\w+' backend"
@@ -63,22 +64,23 @@ def _do_nothing(*_args: Any, **_kwargs: Any) -> Any:
 
 
 class _IdleContext(_Idle):
-    """The context in which work goes to a device or to a stream."""
+    """A context manager in place of those that select a CUDA device or a stream."""
 
 
-#: Functions of `torch.cuda` → what they are where nothing runs.
+#: Name of a function of `torch.cuda` → its replacement on a machine without CUDA.
 _IDLE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("synchronize", "set_device", "set_stream", "reset_peak_memory_stats"), _do_nothing),
     **dict.fromkeys(("current_stream", "default_stream"), _Idle),
     "stream": _IdleContext,
     "current_device": lambda: 0,
 }
-#: Classes of `torch.cuda` → what they are where nothing runs. They stay classes, since annotations name them.
+#: Name of a class of `torch.cuda` → the class that replaces it on a machine without CUDA. The replacements are classes,
+#: because annotations use the names.
 _IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "device_of": _IdleContext}
 
 
 class _Placing(TorchFunctionMode):
-    """Make tensors without their device, and note on which device they would be."""
+    """Makes tensors without allocating on the device that the code names, and notes that device for each tensor."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ def absent_devices_named(devices: Devices) -> Iterator[None]:
 
 @contextmanager
 def absent_cuda_idle() -> Iterator[None]:
-    """Let code wait for streams and events of CUDA, on a machine without CUDA, while the context lasts."""
+    """While the context lasts, let code wait for streams and events of CUDA on a machine without CUDA."""
     patches: list[tuple[Any, str, Any]] = []
     if not torch.cuda.is_available():
         patches += [(torch.cuda, name, kind) for name, kind in _IDLE_CLASSES.items()]
@@ -121,7 +123,7 @@ def absent_cuda_idle() -> Iterator[None]:
 
 @contextmanager
 def autocast_of_absent_devices() -> Iterator[None]:
-    """Let code on this thread enable autocast for CUDA on a machine without CUDA, which otherwise ignores that."""
+    """Let code on this thread enable autocast for CUDA on a machine without CUDA, where PyTorch would ignore it."""
     with patched(
         (owner, name, on_this_thread(answer, getattr(owner, name))) for owner, name, answer in autocast_checks()
     ):

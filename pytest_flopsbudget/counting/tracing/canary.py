@@ -1,6 +1,6 @@
 """Check once per process that PyTorch still calls modules and recurrent layers in the ways that counting relies on.
 
-A release of PyTorch that changed one of them would otherwise be noticed by wrong counts only.
+If a release of PyTorch changes one of these ways, counts become wrong. Without this check, nothing else would show it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pytest_flopsbudget.counting.torch_private import recurrent_functions
 
 @lru_cache(maxsize=1)
 def canary_notes() -> tuple[str, ...]:
-    """Return a note for each way that this version of PyTorch has left. The first call takes a quarter millisecond."""
+    """Return a note for each way of calling that this version of PyTorch does not use any more.
+
+    The first call takes a quarter of a millisecond.
+    """
     notes = []
     report = f"PyTorch {torch.__version__} is newer than this version of pytest-flopsbudget knows, please report it: "
     if not calls_go_through_the_slot():
-        # The clones' method `forward` follows them too.
+        # If the check of the call fails, the attribute `forward` of the clones still follows modules.
         notes.append(report + "modules are called in a new way, and the work of hooks counts for the calling module")
     if recurrent_functions is not None and not recurrent_layers_go_through_functions():
         notes.append(report + "recurrent layers are called in a new way, and their bytes and launches may be wrong")
@@ -29,7 +32,7 @@ def canary_notes() -> tuple[str, ...]:
 
 
 def calls_go_through_the_slot() -> bool:
-    """Return whether a call of a module calls the attribute in which `torch.nn.Module.compile` keeps a function."""
+    """Return whether a call of a module uses the attribute in which `torch.nn.Module.compile` stores a function."""
     parent, seen = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity()), list[None]()
     for child in parent.children():
         child.__dict__["_compiled_call_impl"] = seen.append
@@ -38,7 +41,7 @@ def calls_go_through_the_slot() -> bool:
 
 
 class _SeenError(Exception):
-    """The function of a recurrent layer was called."""
+    """Raised to show that a recurrent layer called the function."""
 
 
 def recurrent_layers_go_through_functions() -> bool:

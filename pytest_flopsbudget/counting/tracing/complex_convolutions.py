@@ -1,13 +1,15 @@
 """Recognize convolutions of complex numbers, which PyTorch runs as three convolutions of real numbers.
 
-With the trick of Gauss, PyTorch computes (a + bi)(c + di) from ac, bd and (a + b)(c + d): 3 real products instead of 4.
-The trick is PyTorch's own choice, and a complex MAC counts 8 FLOPs by definition, as in all other products: 2 each for
-ac and bd, and 4 for ad + bc, which the third product stands for. So the third convolution counts twice, forward and
-backward. Its output is the output of the complex convolution; the outputs of the other two are no activations.
+PyTorch uses Gauss's trick: it computes (a + bi)(c + di) from ac, bd and (a + b)(c + d), with 3 real products instead of
+4. The trick is PyTorch's own choice. By definition a complex MAC counts 8 FLOPs, as in all other products: 2 each for
+ac and bd, and 4 for ad + bc. The third product gives ad + bc, so the third convolution counts twice, in the forward and
+in the backward pass. The output of the third convolution counts as the output of the complex convolution. The outputs
+of the other two are no activations.
 
-PyTorch runs the three below autograd's composite operators, where no dispatch mode sees the complex convolution. They
-are recognized by their operands: first the real parts of two tensors, right afterwards the imaginary parts of the same
-two, and then, after the sums of these parts, two new tensors of the same shapes.
+PyTorch runs the three real convolutions below autograd's composite operators, where no dispatch mode sees the complex
+convolution. So they are recognized by their operands: the first convolution takes the real parts of two tensors, and
+the second takes the imaginary parts of the same tensors. The third takes two new tensors of the same shapes: the sums
+of these parts.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
-#: The most operators from one of the three convolutions to the next: sums of the parts of input, weight and bias, and
-#: the composite operators that are seen under inference mode.
+#: The maximum number of operators from one of the three convolutions to the next. Between them run the sums of the
+#: parts of input, weight and bias, and composite operators that are seen under inference mode.
 _NEAR = 8
 
 
 class _Operand(NamedTuple):
-    """What tells an operand from others; it holds no tensor, which would be kept alive."""
+    """Identifies an operand of a convolution. It holds no tensor, because that would keep the tensor alive."""
 
     storage: int
     offset: int
@@ -42,12 +44,12 @@ class _Operand(NamedTuple):
         return cls(tensor.untyped_storage()._cdata, int(tensor.storage_offset()), tensor.shape, tensor.stride())
 
     def is_followed_by(self, other: _Operand) -> bool:
-        """Return whether the two are the real and the imaginary part of one tensor."""
+        """Return whether this operand is the real part and ``other`` the imaginary part of one tensor."""
         return other == self._replace(offset=self.offset + 1) and not any(step % 2 for step in self.stride)
 
 
 def _may_be_part(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor may be the real or the imaginary part of another one, whose steps are twice as long."""
+    """Return whether the tensor may be the real or imaginary part of a complex tensor: its strides are then even."""
     return tensor.layout is torch.strided and tensor.stride(-1) % 2 == 0
 
 
@@ -55,11 +57,11 @@ class ComplexConvolutions:
     """Follows the convolutions of one run, and counts the third one of each complex convolution twice."""
 
     def __init__(self) -> None:
-        #: The number of the latest convolution's operator, its input and weight, and whether it had imaginary parts.
+        #: (number of the latest convolution's operator, its input, its weight, whether both were imaginary parts).
         self._latest: tuple[int, _Operand, _Operand, bool] | None = None
-        #: `_cdata` of the inputs of third convolutions. The weak reference keeps the `_cdata` from being used again.
+        #: `_cdata` of the inputs of third convolutions → a weak reference, which prevents another use of the `_cdata`.
         self._third: dict[int, StorageWeakRef] = {}
-        #: Work of a third convolution → work that counts.
+        #: Work of a third convolution → the work that counts for it.
         self._doubled: dict[Work, Work] = {}
 
     def counted(self, info: OperatorInfo, args: Sequence[Any], work: Work, number: int) -> Work:
@@ -67,9 +69,9 @@ class ComplexConvolutions:
 
         Args:
             info: the operator.
-            args: its arguments.
-            work: its work as a convolution of real numbers.
-            number: the number of operators that were seen, with this one.
+            args: the arguments of the operator.
+            work: the work of the operator as a convolution of real numbers.
+            number: the number of operators seen so far, including this one.
         """
         if info.name == "aten.convolution_backward":
             if not self._third or args[1].layout is not torch.strided:
@@ -77,7 +79,7 @@ class ComplexConvolutions:
             known = self._third.get(args[1].untyped_storage()._cdata)
             return work if known is None or known.expired() else self._twice(work)
         before = self._latest
-        if not (before and before[-1]) and not _may_be_part(args[0]):  # as for nearly all convolutions of real numbers
+        if not (before and before[-1]) and not _may_be_part(args[0]):  # nearly all convolutions of real numbers
             self._latest = None
             return work
         if any(operand.layout is not torch.strided for operand in args[:2]):

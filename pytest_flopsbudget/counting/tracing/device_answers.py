@@ -1,13 +1,14 @@
-"""Let tensors of a run on shapes answer with the device on which they would be outside of it.
+"""In a run on shapes, let tensors report the device that they would be on in a real run.
 
 Models ask where a tensor is (``x.device.type == "cpu"``, ``x.is_cuda``), and take another branch for another device. In
 a run on shapes every tensor is on the meta device. So while the model runs, the attributes and methods of
-`torch.Tensor` that tell or change the device are replaced. Code that runs inside the answer to an operator, such as
-PyTorch's meta kernels, sees the meta device.
+`torch.Tensor` that report or change the device are replaced. While PyTorch computes the output of an operator, for
+example in a meta kernel, its code sees the meta device.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
+from pytest_flopsbudget.counting.torch_private import META_KERNELS
 from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
 if TYPE_CHECKING:
@@ -29,14 +31,14 @@ _CPU, _META = torch.device("cpu"), torch.device("meta")
 
 #: Attributes that say whether a tensor is on a device of one type.
 _TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
-#: Methods that copy or store a tensor, in ways that depend on where its memory is.
+#: Methods that copy or store a tensor. How they do this depends on the device of the tensor.
 _OF_MEMORY = ("__deepcopy__", "__reduce_ex__")
-#: Functions that return a tensor which is on the wanted device already.
+#: Functions that return a tensor which is already on the requested device.
 _CONVERTERS = ("as_tensor", "asarray")
 
 
 def device_patches() -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, attribute, replacement) for all that tells or changes the device of a tensor."""
+    """Yield (owner, attribute, replacement) for each attribute that reports or changes the device of a tensor."""
     kind = torch.Tensor
     yield kind, "device", property(_device)
     yield kind, "is_meta", property(_is_meta)
@@ -59,20 +61,29 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         yield torch, name, _converter(getattr(torch, name))
 
 
-def _device(tensor: torch.Tensor) -> torch.device:
+def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
+    """Return the tracer if the code that reads an attribute belongs to the model, and not to a meta kernel."""
     tracer = asked_tracer(tensor)
+    if tracer is None:
+        return None
+    caller = str(sys._getframe(2).f_globals.get("__name__"))
+    return None if caller.startswith(META_KERNELS) else tracer
+
+
+def _device(tensor: torch.Tensor) -> torch.device:
+    tracer = _asked_by_model(tensor)
     return true_device(tensor) if tracer is None else tracer.devices.of_meta(tensor)
 
 
 def _is_meta(tensor: torch.Tensor) -> bool:
-    return is_on_meta(tensor) and asked_tracer(tensor) is None
+    return is_on_meta(tensor) and _asked_by_model(tensor) is None
 
 
 def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:
     original = getattr(torch.Tensor, name).__get__
 
     def has_type(tensor: torch.Tensor) -> bool:
-        tracer = asked_tracer(tensor)
+        tracer = _asked_by_model(tensor)
         return bool(original(tensor) if tracer is None else tracer.devices.of_meta(tensor).type == kind)
 
     return has_type
@@ -142,7 +153,7 @@ def _pin_memory(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
 
     @named_like(original)
     def pin_memory(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        # Only memory of the CPU can be pinned, and only beside a device.
+        # Only memory of the CPU can be pinned, and only on a machine with another device.
         return original(tensor, *args, **kwargs) if asked_tracer(tensor) is None else to(tensor, _META, copy=True)
 
     return pin_memory
@@ -157,7 +168,7 @@ def _type(original: Callable[..., Any]) -> Callable[..., Any]:
         if dtype is None:
             here = tracer.devices.of_meta(tensor).type
             return original(tensor).replace("meta.", "" if here == "cpu" else f"{here}.")
-        # Such as "torch.cuda.FloatTensor", or the class of that name.
+        # The argument is a name such as "torch.cuda.FloatTensor", or the class with that name.
         _, *device, kind = (dtype if isinstance(dtype, str) else f"{dtype.__module__}.{dtype.__name__}").split(".")
         return tensor.to(device[0] if device else "cpu", vars(torch)[kind].dtype, non_blocking)
 
@@ -171,7 +182,7 @@ def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
         data = with_values(data) if type(data) in LISTS else data
         if tracer is None or type(tensor) not in PLAIN_TYPES or kwargs.get("device") is not None:
             return original(tensor, data, **kwargs)
-        # The dispatcher sees the values of a new tensor only on the CPU.
+        # The dispatcher sees the values of a new tensor only if the tensor is on the CPU.
         made = original(tensor, data, **{**kwargs, "device": _CPU})
         tracer.devices.note(made, tracer.devices.of_meta(tensor))
         return made
@@ -229,14 +240,16 @@ def _without_device(
 
 
 def _as_device(device: Any) -> torch.device:
-    """Return the device: if it is one, the same object, by which `_moved` recognizes the answer to a question."""
+    """Convert ``device`` to a `torch.device`. A `torch.device` is returned itself, since `_moved` compares objects."""
     return device if isinstance(device, torch.device) else torch.device(device)
 
 
 def _moved(
     tracer: Asked, tensor: torch.Tensor, target: torch.device, move: Callable[..., torch.Tensor]
 ) -> torch.Tensor:
-    """Return the tensor on the device ``target``: the tensor itself if it is there, or a copy, which is counted.
+    """Return the tensor on the device ``target``: the tensor itself if it is there already, else a copy.
+
+    The copy is counted.
 
     Args:
         tracer: the tracer of the run.
@@ -252,7 +265,8 @@ def _moved(
         tracer.devices.note(moved, target)
         return moved
     if target.type == "cpu" and target is not here:
-        # The model says "cpu" itself, as for functions that read numbers there. It does not say `x.device`.
+        # The model's code names the CPU itself, for example to read numbers there. The device is not a copy of
+        # `x.device`.
         value = tracer.read_known(tensor)
         if value is not None:
             return move(tracer.known_values.track_on_cpu(value), _CPU)
@@ -260,5 +274,5 @@ def _moved(
 
 
 def _is_overridden(tensor: torch.Tensor) -> bool:
-    """Return whether a subclass answers the call itself. It compares functions with those it knows."""
+    """Return whether the class of the tensor handles calls itself. Such a class must get PyTorch's own functions."""
     return type(tensor) not in PLAIN_TYPES and has_torch_function((tensor,))

@@ -1,4 +1,4 @@
-"""Describe models, modules and inputs in words, in ASCII and without anything that differs between runs."""
+"""Describe models, modules and inputs in ASCII text. Equal runs give equal texts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _by(sizes: Sequence[int]) -> str:
 def shape_of(module: torch.nn.Module) -> str:
     """Return the sizes that decide a module's cost: "64->128, 3x3, stride 2x2", "4096->1000".
 
-    A module of an unknown class is described by the shapes of its parameters. A sharded module is described by the
-    shapes of this rank's shards too: "4096->1000, local weight 250x4096".
+    A module of an unknown class is described by the shapes of its parameters. For a sharded module, the shapes of this
+    rank's shards are added: "4096->1000, local weight 250x4096".
     """
     shape, parts = _whole_shape_of(module), _local_parts(module)
     return ", local ".join(filter(None, (shape, parts)))
@@ -58,7 +58,7 @@ def _whole_shape_of(module: torch.nn.Module) -> str:
     return _parameters(tuple(shapes))
 
 
-@lru_cache(maxsize=1024)  # deep models repeat few different shapes
+@lru_cache(maxsize=1024)  # deep models repeat a small number of shapes
 def _parameters(shapes: tuple[tuple[str, torch.Size], ...]) -> str:
     return ", ".join(f"{name} {_by(shape) or 'scalar'}" for name, shape in shapes)
 
@@ -77,10 +77,10 @@ def _convolution(  # noqa: PLR0913, PLR0917 -- a convolution's settings
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return one entry for each tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
+    """Return one text for each tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
 
-    A nested tensor is given with the number of its elements: "float32[2, *, 8] of 64". A DTensor is given with the
-    shape of this rank's shard and its whole shape: "float32[2, 8] of [8, 8]".
+    The text of a nested tensor ends with the number of its elements: "float32[2, *, 8] of 64". The text of a DTensor
+    gives the shape of this rank's shard and the shape of the whole tensor: "float32[2, 8] of [8, 8]".
     """
     entries = [_entry(tensor) for tensor in iterate_tensors(args)]
     for name, value in kwargs.items():
@@ -99,7 +99,7 @@ def _entry(tensor: torch.Tensor) -> str:
 
 
 def _size(nested: torch.Tensor, dim: int) -> str:
-    """Return the size of a dimension, or "*" if the components differ in it."""
+    """Return the size of a dimension of a nested tensor, or "*" if its components have different sizes."""
     try:
         size = nested.size(dim)
     except RuntimeError:
@@ -111,7 +111,7 @@ def name_of(model: Any) -> str:
     """Return the class of a module, the name of a function, or the class and name of a method."""
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
-    target = getattr(model, "func", model)  # a functools.partial has the attribute ``func``
+    target = getattr(model, "func", model)  # a `functools.partial` has its function in the attribute ``func``
     owner = getattr(target, "__self__", None)
     name = getattr(target, "__name__", type(target).__name__)
     return f"{type(owner).__name__}.{name}" if isinstance(owner, torch.nn.Module) else str(name)

@@ -1,8 +1,9 @@
-"""Peak memory and depth of the operator graph. Both follow storages, not tensors.
+"""Measure peak memory, and the depth of the operator graph. Both follow storages, not tensors.
 
 A storage lives as long as anything refers to it: a view, an attribute, a local variable, or autograd for the backward
-pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The same
-code holds tensors in a measured run as in a usual eager run, so a storage is freed at the same moment.
+pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The code
+that holds tensors is the same in a measured run and in a usual eager run, so a storage is freed at the same moment in
+both.
 """
 
 from __future__ import annotations
@@ -26,37 +27,38 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
 
 
-#: The attribute of a storage that holds its token.
+#: The attribute of a storage that holds the token of the storage.
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
 _Tensor = torch.Tensor
 _SEQUENCES = (list, tuple)
-#: Wraps the output of a collective in a tensor that waits for it. The two share memory, though not a storage.
+#: An operator that wraps the output of a collective in a tensor that waits for the collective. The wrapper has the same
+#: memory as the output, but another storage.
 _WRAPS = "_c10d_functional._wrap_tensor_autograd"
 #: The errors that a tensor without a storage raises.
 _WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
 
 class Allocation(msgspec.Struct, eq=False, gc=False):
-    """The memory behind one storage. Nearly every operator makes one, so that creating it has to be fast."""
+    """The memory of one storage. Nearly every operator makes an `Allocation`, so its constructor has to be fast."""
 
-    #: Bytes.
+    #: The size in bytes.
     size: int
-    #: The number of the operator that allocated it; 0 if it existed before the run.
+    #: The number of the operator that allocated the memory; 0 if the memory existed before the run.
     created_at: int
-    #: The kind of its content, one of `MEMORY_KINDS`; empty if it is not known.
+    #: The kind of the content, one of `MEMORY_KINDS`; empty if the kind is not known.
     kind: str
-    #: The phase in which it was allocated.
+    #: The phase in which the memory was allocated.
     phase: PhaseName
-    #: The number of operators in the longest chain that produced its content.
+    #: The number of operators in the longest chain that produced the content.
     depth: int
 
 
 class _Token(msgspec.Struct, eq=False, gc=False):
-    """An attribute of a storage. Python frees it with the storage, and it reports that."""
+    """An attribute of a storage. Python frees the token together with the storage, and the token then reports this."""
 
     allocation: Allocation
     memory: Memory
-    #: The token of an outer watch, which sees the storage too.
+    #: The token of an outer watch that follows the storage too.
     other: _Token | None
 
     def __del__(self) -> None:
@@ -69,56 +71,58 @@ class Peak:
     __slots__ = ("clock", "module", "node", "operator", "size")
 
     def __init__(self) -> None:
-        #: `Memory.current` at the peak; the number of the operator that reached it, 0 for the start of the run.
+        #: `size` is `Memory.current` at the peak. `clock` is the number of the operator at the peak; 0 is the start
+        #: of the run.
         self.size = self.clock = 0
-        #: The name of that operator, and the node of the module in which it ran; the node only until `Memory.close`.
+        #: The name of that operator, and the node of the module in which it ran. `Memory.close` removes the node.
         self.operator = ""
         self.node: Node | None = None
-        #: The path of that module, from `Memory.close` on.
+        #: The path of that module. `Memory.close` sets it.
         self.module = ""
 
 
 class Memory:
-    """Track which storages are alive while operators run, and how operators depend on each other.
+    """Tracks which storages are alive while operators run, and how operators depend on each other.
 
     Args:
-        discovers_inputs: whether a tensor that an operator reads, and that nothing announced, is noted as one that
-            existed before the run. Without it, `assign_kind` has to announce every such tensor.
+        discovers_inputs: whether a tensor that an operator reads, and that was not announced, counts as a tensor that
+            existed before the run. If false, `assign_kind` has to announce every such tensor.
     """
 
     def __init__(self, *, discovers_inputs: bool = False) -> None:
-        #: Bytes allocated during the run and alive now, less what existed before the run and has been freed since.
+        #: The bytes that the run allocated and that are alive now, less the bytes from before the run that were freed.
         self.current = 0
-        #: The maximum of `current` since the innermost running module was called. The module tracker saves it before
-        #: a call and restores it afterwards.
+        #: The maximum of `current` since the innermost running module was called. The module tracker saves this value
+        #: before a call and restores it afterwards.
         self.max_since_call = 0
         #: The number of operators in the longest chain so far.
         self.depth = 0
         self.peak = Peak()
-        #: Bytes alive at the peak, by kind; known once this object is closed.
+        #: The bytes alive at the peak, by kind. They are known after `close`.
         self.at_peak: dict[str, int] = {}
         self._discovers_inputs = discovers_inputs
         self._clock = 0
         #: All memory that is alive and that an `Allocation` describes.
         self._alive: dict[Allocation, None] = {}
-        #: Allocations that were alive at the peak and have been freed since.
+        #: Allocations that were alive at the peak and were freed later.
         self._freed_since_peak: list[Allocation] = []
         self.is_closed = False
-        #: `_cdata` of a storage → its allocation and a reference, for memory that existed before the run and was
-        #: written to, discovered or announced. It belongs to the caller and gets no token. It counts as alive from the
-        #: start of the run until it is freed.
+        #: `_cdata` of a storage → its allocation and a reference. The memory existed before the run, and was written
+        #: to, discovered or announced. It belongs to the caller and gets no token. It counts as alive from the start of
+        #: the run until it is freed.
         self._existing_by_storage: dict[int, tuple[Allocation, Any]] = {}
-        #: Bytes, by kind, of other memory that existed before the run, and the `_cdata` of its storages.
+        #: The bytes, by kind, of other memory that existed before the run, and the `_cdata` of the storages of this
+        #: memory.
         self._resident_bytes: dict[str, int] = {}
         self._resident_storages: set[int] = set()
 
     def assign_kind(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
-        """Set the kind of the memory behind these tensors. A kind that was set before is kept.
+        """Set the kind of the memory of these tensors. If a kind was set before, it is kept.
 
         Args:
             kind: one of `MEMORY_KINDS`.
-            tensors: tensors that existed before the run, or were made in it. They must stay alive until the last call
-                of this method, because storages are told apart by their addresses.
+            tensors: tensors that existed before the run, or were made during the run. They must stay alive until the
+                last call of this method, because storages are identified by their addresses.
         """
         known, size = self._resident_storages, 0
         for tensor in tensors:
@@ -132,16 +136,16 @@ class Memory:
         self.add_resident(kind, size)
 
     def add_resident(self, kind: str, size: int) -> None:
-        """Count ``size`` bytes of this kind that existed before the run, and that no tensor shows."""
+        """Count ``size`` bytes of this kind that existed before the run and that belong to no tensor."""
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
 
     def record_gradients(self, gradients: Iterable[torch.Tensor], *, share_memory: bool = False) -> None:
-        """Note gradients, which count as alive until they are freed, as ``zero_grad`` does.
+        """Record gradients. They count as alive until they are freed, for example by ``zero_grad``.
 
         Args:
-            gradients: gradients that existed before the run, or were made in it.
-            share_memory: whether they are clones that share memory with the gradients of the caller, so that they end
-                before their memory.
+            gradients: gradients that existed before the run, or were made during the run.
+            share_memory: whether the gradients are clones that share memory with the caller's gradients. The memory
+                then outlives the clones.
         """
         for gradient in gradients:
             holder = _holder(gradient)
@@ -160,16 +164,16 @@ class Memory:
         phase: PhaseName,
         steps: int,
     ) -> None:
-        """Note the memory that a call of an operator allocated, and the calls that it depends on.
+        """Record the memory that a call of an operator allocated, and the earlier calls that this call depends on.
 
         Args:
             info: the operator.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-            output: its return value.
-            node: the module in which it ran.
-            phase: the phase in which it ran.
-            steps: the number of operators that it adds to a chain; 0 if it neither computes nor moves anything.
+            args: the positional arguments of the call.
+            kwargs: the keyword arguments of the call.
+            output: the return value of the call.
+            node: the module in which the operator ran.
+            phase: the phase in which the operator ran.
+            steps: the number of operators that the call adds to a chain; 0 if it neither computes nor moves data.
         """
         self._clock += 1
         depth = steps + self._max_depth(args, 0)
@@ -192,7 +196,7 @@ class Memory:
             self._update_peak(info, node)
 
     def _update_peak(self, info: OperatorInfo, node: Node) -> None:
-        """Note a new maximum since the running module was called. It may be the peak of the whole run too."""
+        """Record a new maximum since the running module was called. It may also be the peak of the run."""
         current = self.max_since_call = self.current
         peak = self.peak
         if current > peak.size:
@@ -200,7 +204,7 @@ class Memory:
             self._freed_since_peak.clear()
 
     def _max_depth(self, values: Iterable[Any], depth: int) -> int:
-        """Return the length of the longest chain that produced one of the tensors, and at least ``depth``."""
+        """Return the maximum of ``depth`` and the length of the longest chain that produced one of the tensors."""
         for value in values:
             if isinstance(value, _Tensor):
                 try:
@@ -224,14 +228,14 @@ class Memory:
 
     @staticmethod
     def _share_token(info: OperatorInfo, args: Sequence[Any], output: Any) -> None:
-        """Let the output of a wrapping operator share the token of the argument whose memory it shares."""
+        """Give the output of a wrapping operator the token of the argument whose memory the output shares."""
         if info.name == _WRAPS:
             token: _Token | None = getattr(_holder(args[0]), _TOKEN, None)
             if token is not None:
                 setattr(_holder(output), _TOKEN, token)
 
     def _record_output(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
-        """Note a tensor that an operator returned. Its memory is new, or belongs to an older storage."""
+        """Record a tensor that an operator returned. Its memory is new, or is the memory of an older storage."""
         holder = _holder(tensor)
         token: _Token | None = getattr(holder, _TOKEN, None)
         if token is not None or self._existing_by_storage:
@@ -248,7 +252,7 @@ class Memory:
         setattr(holder, _TOKEN, _Token(allocation, self, token))
 
     def _record_write(self, tensor: torch.Tensor, depth: int, *, resized: bool) -> None:
-        """Note a tensor that an operator wrote to."""
+        """Record a tensor that an operator wrote to."""
         holder = _holder(tensor)
         allocation = self._find_allocation(holder) or self._record_existing(holder, tensor)
         allocation.depth = max(allocation.depth, depth)
@@ -256,7 +260,7 @@ class Memory:
             self._record_resize(holder)
 
     def _record_resize(self, storage: torch.UntypedStorage) -> None:
-        """Note that a storage may have been resized. With another size, it counts as a new allocation."""
+        """Record that a storage may have been resized. If its size changed, it counts as a new allocation."""
         token: _Token | None = getattr(storage, _TOKEN, None)
         while token is not None and token.memory is not self:
             token = token.other
@@ -270,7 +274,7 @@ class Memory:
 
     @contextmanager
     def following_resizes(self) -> Iterator[None]:
-        """Notice calls of `torch.UntypedStorage.resize_`, by which FSDP frees gathered parameters."""
+        """Follow the calls of `torch.UntypedStorage.resize_`. FSDP frees gathered parameters by such calls."""
         resize = torch.UntypedStorage.resize_
 
         def resized(storage: torch.UntypedStorage, size: int) -> Any:
@@ -282,7 +286,7 @@ class Memory:
             yield
 
     def _find_allocation(self, holder: Any) -> Allocation | None:
-        """Return the allocation of a storage; None if it is not known yet."""
+        """Return the allocation of a storage; None if the storage has no allocation yet."""
         token: _Token | None = getattr(holder, _TOKEN, None)
         while token is not None:
             if token.memory is self:
@@ -292,20 +296,20 @@ class Memory:
         return None if known is None else known[0]
 
     def _record_existing(self, holder: Any, tensor: torch.Tensor, freed_with: Any = None) -> Allocation:
-        """Note memory that existed before the run.
+        """Record memory that existed before the run.
 
         Args:
-            holder: the storage, or what is in its place.
+            holder: the storage, or the tensor itself if it has no storage.
             tensor: the tensor by which the memory was found.
-            freed_with: the object whose end frees the memory. Without it, the memory stays until the run ends, unless
-                this is a watched run.
+            freed_with: the object whose end frees the memory. If it is None, the memory counts until the run ends,
+                unless this is a watched run.
         """
         allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
         identity = holder._cdata
         if freed_with is None and self._discovers_inputs:
             freed_with = holder
-        # No other storage gets this `_cdata` while the storage is referred to. Where it may be freed, only a weak
-        # reference is kept, so that counting does not change when.
+        # While something refers to the storage, no other storage gets its `_cdata`. If the run may free the storage, we
+        # keep only a weak reference, because counting must not delay the end of the storage.
         kept = holder
         if freed_with is not None:
 
@@ -319,7 +323,7 @@ class Memory:
         return allocation
 
     def record_free(self, allocation: Allocation) -> None:
-        """Note that an allocation was freed."""
+        """Record that an allocation was freed."""
         self._alive.pop(allocation, None)
         if not self.is_closed:
             self.current -= allocation.size
@@ -327,10 +331,11 @@ class Memory:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Compute `at_peak`, stop tracking, and release everything. The paths of all modules must be final.
+        """Compute `at_peak`, stop tracking, and drop all references. The paths of all modules must be final.
 
-        Tokens refer to this object as long as their storages live. If it referred to a module, the module's gradients
-        would keep it, and itself, alive for ever: the garbage collector cannot look into tokens.
+        Tokens refer to this object as long as their storages live, and the garbage collector cannot look into tokens.
+        If this object referred to a module, the module's gradients would keep this object and so themselves alive for
+        ever.
         """
         self.at_peak = self._kinds_at_peak()
         node, self.peak.node = self.peak.node, None
@@ -372,7 +377,7 @@ def _default_kind(allocation: Allocation) -> str:
 
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
-    """Return the bytes of the caller's tensor: a view of a larger storage counts only what it covers."""
+    """Return the bytes of the caller's tensor. A view of a larger storage counts only the bytes that it covers."""
     if holder is tensor:
         return bytes_touched(tensor)
     covered: int = tensor.nbytes
@@ -381,7 +386,7 @@ def _size_of(tensor: torch.Tensor, holder: Any) -> int:
 
 
 def _holder(tensor: torch.Tensor) -> Any:
-    """Return the object that lives as long as the tensor's data: its storage, or itself if it has none."""
+    """Return the object that lives as long as the tensor's data: the storage, or the tensor if it has no storage."""
     try:
         return tensor.untyped_storage()
     except _WITHOUT_STORAGE:  # a sparse tensor consists of other tensors

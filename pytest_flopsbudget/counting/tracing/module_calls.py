@@ -1,4 +1,7 @@
-"""The method that calls modules while a watch lasts, which looks like PyTorch's own to Python and to the compiler."""
+"""Create the method that replaces `torch.nn.Module.__call__` while a watch lasts.
+
+It adds no Python frame. Warnings, tracebacks and the compiler treat it as PyTorch's own method.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ if TYPE_CHECKING:
     from types import CodeType, FunctionType
     from typing import TypeAlias
 
-    #: (module, positional arguments, keyword arguments) → what is passed to the function that is called at the end.
+    #: (module, positional arguments, keyword arguments) → the value that is passed to `Leave` after the call.
     Enter: TypeAlias = Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Any]
     Leave: TypeAlias = Callable[[Any], None]
 
 
-#: The methods that `following_call` returned and that are still in use, with the functions that they call.
+#: Method that `following_call` returned → the functions that the method calls, for all methods that are in use.
 _FOLLOWING: MutableMapping[Callable[..., Any], tuple[Enter, Leave]] = weakref.WeakKeyDictionary()
-#: The method that calls a module while no watch is active.
+#: PyTorch's method that calls a module. It is in place while no watch is active.
 CALL = torch.nn.Module.__call__
 
-# A call of a module has as many frames of Python as without a watch: a model that is nested as deeply as Python allows
-# runs, and the ``stacklevel`` of a warning leads to the same frame. PyTorch's compiler follows a call of a module in
-# Python code. `is_compiling` is true for it, so that it sees what it sees without a watch.
+# The method below adds no Python frame to the call of a module. So a model that is nested as deeply as Python allows
+# still runs, and the ``stacklevel`` of a warning leads to the same frame. When PyTorch's compiler traces the method,
+# `is_compiling` is true, and the compiler sees the same call as without a watch.
 _SOURCE = """
 def bind(enter, leave, run_compiled, is_compiling, call):
     def {name}(self, *args, **kwargs):
@@ -45,28 +48,29 @@ def bind(enter, leave, run_compiled, is_compiling, call):
 """
 
 
-#: Frames of Python that counting one operator or one call of a module takes at most.
+#: The maximum number of Python frames that counting one operator or one call of a module takes.
 _ROOM = 100
 
 
 @contextmanager
 def room_for_counting() -> Iterator[None]:
-    """Raise Python's limit of recursion by the frames that counting takes, so that deeply nested models still run."""
+    """Raise Python's limit of recursion by the frames that counting takes. Deeply nested models then still run."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(before + _ROOM)
     try:
         yield
     finally:
-        if sys.getrecursionlimit() == before + _ROOM:  # else the test set it meanwhile
+        if sys.getrecursionlimit() == before + _ROOM:  # the test may have changed the limit meanwhile
             sys.setrecursionlimit(before)
 
 
 @cache
 def _compiled(call: str) -> Callable[..., FunctionType]:
-    """Return the function ``bind`` of the source, in which the expression ``call`` calls a module.
+    """Compile `_SOURCE` and return its function ``bind``. The expression ``call`` in the source calls the module.
 
-    Its file, lines and globals are those of PyTorch's method, because warnings and tracebacks show them. All its lines
-    are the one in which PyTorch calls a module that is not compiled, the last one of the method.
+    Warnings and tracebacks show the file, the lines and the globals of a method. So the compiled method has the file
+    and globals of PyTorch's method. Each of its lines has the number of that line of PyTorch's method which calls a
+    module that is not compiled: the last line.
     """
     original: CodeType = CALL.__code__
     line = max(line for _, _, line in original.co_lines() if line is not None)
@@ -89,9 +93,10 @@ def following_call(
     """Return a method to set as `torch.nn.Module.__call__`.
 
     Args:
-        before: the method that it replaces. If another watch made it, its functions are called too, since a call of
-            the method would be one more frame. If another library made it, it is called in place of ``_call_impl``.
-        enter: called before a module is called; its return value goes to ``leave``.
+        before: the method that the new method replaces. If another watch made it, the new method calls the functions of
+            that watch, since a call of ``before`` would add a frame. If another library made it, the new method calls
+            it in place of ``_call_impl``.
+        enter: called before a module is called. Its return value is passed to ``leave``.
         leave: called after a module returned or raised.
         run_compiled: called in place of a module that `torch.compile` or `torch.nn.Module.compile` compiled.
     """
@@ -106,7 +111,7 @@ def following_call(
 
 
 def _both(outer_enter: Enter, outer_leave: Leave, inner_enter: Enter, inner_leave: Leave) -> tuple[Enter, Leave]:
-    """Return the functions of two watches, one within the other, as one pair."""
+    """Join the pairs of functions of two watches into one pair. The inner watch runs within the outer watch."""
 
     def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return outer_enter(module, args, kwargs), inner_enter(module, args, kwargs)

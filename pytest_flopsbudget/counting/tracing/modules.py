@@ -1,4 +1,4 @@
-"""Find the module that an operator belongs to, in the forward pass, in the backward pass and while recomputing."""
+"""Find the module that an operator belongs to: in the forward pass, in the backward pass and in recomputed regions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tensors.packed import PackedSize
 
 
-#: The attribute in which `torch.nn.Module.compile` keeps a compiled call.
+#: The attribute of a module in which `torch.nn.Module.compile` stores the compiled call.
 _SLOT = "_compiled_call_impl"
 
 _CHECKPOINTS = "torch.utils.checkpoint"
 
-#: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
+#: The sequence number of autograd nodes that no operator made, such as the nodes that accumulate gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
@@ -39,45 +39,47 @@ def _makes_graph(frame: FrameType | None) -> bool:
 
 
 class _GeneratorEnd(Exception):  # noqa: N818 -- no error
-    """The end of a generator, which Python shows as an exception that another generator must not raise."""
+    """The end of a generator. It replaces `StopIteration`, which Python does not let another generator raise."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
-        #: What the generator returns.
+        #: The value that the generator returned.
         self.value = value
 
 
 class ModuleTracker:
-    """Follow the calls of modules by the attribute in which `torch.nn.Module.compile` keeps a compiled call.
+    """Follows the calls of modules by the attribute in which `torch.nn.Module.compile` stores a compiled call.
 
-    A call of a module looks for that attribute first, which makes this cheap. It is set on clones only, so that the
-    user's model never has it. A module that is created during the run is not part of the model: its work is credited to
-    the module that calls it.
+    A call of a module reads that attribute first, so following a call is cheap. The attribute is set on clones only, so
+    the user's model never has it. A module that is created during the run is not part of the model: its work is
+    credited to the module that calls it.
 
     Some models call ``part.forward(x)`` in place of ``part(x)``. So the clones have an attribute ``forward`` too, which
-    follows such a call, and does nothing else within a call of the module itself.
+    follows such a call. If the module itself was called, this attribute does nothing else than call the original
+    ``forward``.
 
-    A shared module has several paths. It is credited under the path that begins with the calling module's path, or
-    else under its first path.
+    A shared module has several paths. Its work is credited to the path that begins with the path of the calling module.
+    If there is no such path, its work is credited to its first path.
 
     The backward pass needs no hooks. Autograd numbers its nodes in the order in which the forward pass makes them. This
-    class notes the next number wherever a call of a module begins or ends, and so knows which module made a node.
+    class notes the next number when a call of a module begins or ends, and so knows which module made a node.
     """
 
     def __init__(self, root: torch.nn.Module | None, type_name: str, *, discovers_inputs: bool = False) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
-        #: Paths of modules that were called on threads of the model, or that gave work to such threads. Nothing is
-        #: counted on those threads.
+        #: Paths of modules that were called on other threads of the model, or that passed work to such threads. Nothing
+        #: is counted on these threads.
         self.uncounted_modules: set[str] = set()
         #: The nodes of modules under their first paths, by `id`. A node keeps its module alive, so an `id` stays valid.
         self._first: dict[int, Node] = {}
-        #: All paths of the modules that have several, by `id`.
+        #: `id` of a module with several paths → all its paths.
         self._paths: dict[int, list[str]] = {}
-        #: The running modules, the innermost last, each with whether autograd was running a node when it was called.
+        #: (running module, whether autograd was running a node when the module was called); the innermost module is
+        #: last.
         self._stack: list[tuple[Node, bool]] = [(self.root, False)]
-        #: Sequence numbers of autograd, ascending. The module at the same index of `_makers` made the nodes from this
-        #: number up to the next one.
+        #: Sequence numbers of autograd, ascending. The module at an index of `_makers` made the nodes from the number
+        #: at this index up to the next number.
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
@@ -89,7 +91,7 @@ class ModuleTracker:
             self._register(root, "")
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
-        """Add nodes for ``module`` and for all modules in it, under ``prefix``."""
+        """Add nodes under ``prefix`` for ``module`` and for all modules that it contains."""
         nodes, first = self.nodes, self._first
         waiting: list[tuple[str, torch.nn.Module, Node | None]] = [(prefix, module, None)]
         while waiting:
@@ -103,7 +105,7 @@ class ModuleTracker:
                 first[identity] = node
             else:
                 self._paths.setdefault(identity, [node.path]).append(path)
-                node = None  # nodes for its submodules under this path are made when they are called
+                node = None  # the nodes of its submodules under this path are made when the submodules are called
             parts = submodule._modules
             if parts:
                 below = f"{path}." if path else ""
@@ -131,7 +133,7 @@ class ModuleTracker:
         return node
 
     def _note_sequence_number(self, node: Node) -> None:
-        """Note that ``node`` makes autograd's nodes from now on."""
+        """Note that from now on ``node`` makes autograd's nodes."""
         number = next_sequence_number()
         numbers = self._numbers
         if numbers and numbers[-1] == number:
@@ -141,7 +143,7 @@ class ModuleTracker:
             self._makers.append(node)
 
     def _call(self, module: torch.nn.Module, function: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Any:
-        """Credit to ``module`` what runs in ``function``, which is its usual call if it is None."""
+        """Call ``function``, or the module's usual call if it is None, and credit its operators to ``module``."""
         run: Any = module._call_impl if function is None else function
         if threading.get_ident() != self._thread:
             return self._call_on_other_thread(module, run, *args, **kwargs)
@@ -169,12 +171,12 @@ class ModuleTracker:
                 memory.max_since_call = highest
 
     def _followed(self, generator: Generator[Any, Any, Any], node: Node) -> Generator[Any, Any, Any]:
-        """Do what the generator does, which a module returned, and credit its steps to the node of the module."""
+        """Run a generator that a module returned, and credit its steps to the node of the module."""
         sent: Any = None
         raised: BaseException | None = None
         while True:
             try:
-                # In a list, from which it is taken: what was yielded must not stay alive because of this frame.
+                # The value is in a list and is taken from it, because this frame must not keep a yielded value alive.
                 items = [self._step(generator, node, sent, raised)]
             except _GeneratorEnd as end:
                 return end.value
@@ -205,11 +207,11 @@ class ModuleTracker:
                 memory.max_since_call = max(memory.max_since_call, highest)
 
     def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what takes the place of ``original``, the method ``forward`` of a class."""
+        """Return the replacement for ``original``, the method ``forward`` of a class."""
 
         @wraps(original)  # models read the signature of their ``forward``
         def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-            # A copy that the run makes of a module takes this method along, and is not followed.
+            # If the run copies a module, the copy gets this method too. The copy is not followed.
             if self._stack[-1][0].module is module or module.__dict__.get(_SLOT) is None:
                 return original(module, *args, **kwargs)
             return self._call(module, MethodType(original, module), *args, **kwargs)
@@ -219,8 +221,8 @@ class ModuleTracker:
     def _call_on_other_thread(
         self, module: torch.nn.Module, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        """Call a module on a thread of the model, where nothing is counted."""
-        if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
+        """Call a module on another thread of the model. Nothing is counted on that thread."""
+        if current_autograd_node() is None:  # autograd's own threads run the backward pass
             self.uncounted_modules.update(node.path for node in [self._first.get(id(module))] if node is not None)
         before = self.is_on_followed_thread()
         self._elsewhere.follows = True
@@ -230,12 +232,12 @@ class ModuleTracker:
             self._elsewhere.follows = before
 
     def is_on_followed_thread(self) -> bool:
-        """Return whether this thread, which is not the measuring one, runs a module of the model."""
+        """Return whether this thread runs a module of the model, although it is not the measuring thread."""
         return bool(getattr(self._elsewhere, "follows", False))
 
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
-        """Follow the calls of these modules, which must be clones, on this thread while the context lasts."""
+        """Follow the calls of these modules on this thread while the context lasts. The modules must be clones."""
         self._note_sequence_number(self._stack[-1][0])
         call, forwards = self._call, dict[type, "Callable[..., Any] | None"]()
         for module in modules:
@@ -250,7 +252,7 @@ class ModuleTracker:
         try:
             yield
         finally:
-            # Without this, every module would refer to itself, and only a garbage collection would free it.
+            # Without this line, every module would refer to itself, and only a garbage collection would free it.
             for module in modules:
                 attributes = module.__dict__
                 attributes[_SLOT] = None
@@ -260,7 +262,7 @@ class ModuleTracker:
 
     @contextmanager
     def credited_to(self, module: torch.nn.Module) -> Iterator[None]:
-        """Credit to ``module`` all operators within the context, whichever module runs."""
+        """Credit all operators to ``module`` while the context lasts, even if another module runs."""
         depth = len(self._stack)
         self._stack.append((self._node(module), True))
         try:
@@ -269,7 +271,7 @@ class ModuleTracker:
             del self._stack[depth:]
 
     def release(self) -> None:
-        """Let go of all modules. Call this when the result is built."""
+        """Drop all references to modules. Call this method after the result is built."""
         for node in self.nodes.values():
             node.module = None
         self._first.clear()
@@ -287,10 +289,10 @@ class ModuleTracker:
         return self._makers[index] if index >= 0 else self.root
 
     def is_recomputing(self) -> bool:
-        """Return whether the current operator repeats forward work, as activation checkpointing does.
+        """Return whether the current operator repeats forward work, for example for activation checkpointing.
 
-        It does if PyTorch's checkpointing called it during a backward pass. It does too if it builds an autograd graph
-        during a backward pass that was not called with ``create_graph=True``.
+        This is so if PyTorch's checkpointing called the operator during a backward pass. It is also so if the operator
+        builds an autograd graph during a backward pass that was not called with ``create_graph=True``.
         """
         if current_autograd_node() is None:
             return False
@@ -303,10 +305,10 @@ class ModuleTracker:
         return torch.is_grad_enabled() and (self._stack[-1][1] or not _makes_graph(frame))
 
     def calls(self) -> dict[Node, int]:
-        """Return how often each module was called so far."""
+        """Return how often each module was called until now."""
         return {node: node.calls for node in self.nodes.values()}
 
     def set_calls(self, calls: dict[Node, int]) -> None:
-        """Set the number of calls of each module to what `calls` returned earlier."""
+        """Set the number of calls of each module to an earlier return value of `calls`."""
         for node in self.nodes.values():
             node.calls = calls.get(node, 0)

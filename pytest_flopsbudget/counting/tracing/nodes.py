@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A module under one of its paths, or the function that is measured."""
+    """A module under one of its paths, or the measured function."""
 
     __slots__ = ("calls", "module", "parent", "path", "peak_growth", "type")
 
@@ -17,8 +17,8 @@ class Node:
         self.path = path
         self.type = type_name
         self.module = module
-        #: The node one level up, if it is known already.
+        #: The node of the module that contains this module, if that node is known.
         self.parent = parent
         self.calls = 0
-        #: The maximum of bytes that one call allocated and had alive at once.
+        #: The maximum number of bytes that one call allocated and kept alive at the same time.
         self.peak_growth = 0

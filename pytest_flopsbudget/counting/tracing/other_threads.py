@@ -1,4 +1,4 @@
-"""Notice work on threads that a model or a watched test starts: it is not counted, but named as unknown."""
+"""Name the work on threads that a model or a watched test starts. This work is not counted, but listed as unknown."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 class _OtherThreadMode(DispatchMode):
-    """Note which module started a thread, or gave work to one, if operators with a cost run on that thread."""
+    """If operators with a cost run on a thread, notes the module that started the thread or passed work to it."""
 
     only_observes = True
 
     def __init__(self, tracker: ModuleTracker, started_by: str) -> None:
         super().__init__()
-        # The thread may last longer than the measurement.
+        # This is a weak reference, because the thread may outlive the measurement.
         self._tracker = weakref.ref(tracker)
-        #: The path of that module.
+        #: The path of the module that started the thread or passed work to it.
         self._started_by = started_by
         self._noted = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Let PyTorch compile functions on the thread."""
+        """Return true: PyTorch may compile functions on the thread."""
         return True
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, OpOverload):  # an operator that takes functions, whose own operators arrive here
+        if not isinstance(func, OpOverload):  # it takes functions; their operators arrive here too
             with self:
                 return func(*args, **kwargs)
         output = run_operator(func, args, kwargs)
@@ -59,7 +59,7 @@ class _OtherThreadMode(DispatchMode):
     keep_uncompiled(__torch_dispatch__)
 
 
-#: Thread pools of the standard library: module, function that a worker thread runs, class, methods that take work.
+#: Thread pools of the standard library: (module, function that a worker thread runs, class, methods that take work).
 _POOLS = (
     ("concurrent.futures.thread", "_worker", "ThreadPoolExecutor", ("submit",)),
     ("multiprocessing.pool", "worker", "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered")),
@@ -67,20 +67,23 @@ _POOLS = (
 
 
 class _TrackedThread(threading.local):
-    """What this thread knows about the work that it was given."""
+    """The data of one thread about the work that it runs."""
 
-    #: The path of the module that gave it; None on the thread that counts, and on threads that are not tracked.
+    #: The path of the module that passed the work; None on the counting thread and on threads that are not tracked.
     started_by: str | None = None
 
 
 @contextmanager
 def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> Iterator[None]:
-    """Notice the work of threads that this thread and its threads start, and the work that they give to thread pools.
+    """Notice the work on other threads while the context lasts: on new threads, and in thread pools.
+
+    This includes threads that this thread starts, threads that those threads start, and work that any of them pass to
+    thread pools.
 
     Args:
-        tracker: what notes the modules that start threads.
-        measuring: whether these threads serve a measurement, which may wait for them, so that a measurement of theirs
-            must not wait for it.
+        tracker: records the modules that start threads.
+        measuring: whether these threads serve a measurement. It may wait for such a thread. So a measurement on the
+            thread does not wait for the first measurement.
     """
     here, current = threading.get_ident(), _TrackedThread()
 
@@ -114,12 +117,12 @@ def _patches(
     tracked: Callable[[Callable[..., Any]], Callable[..., Any]],
     on_tracked_threads: Callable[[Callable[..., Any], Callable[..., Any]], Callable[..., Any]],
 ) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, attribute, value) for all that starts threads or gives them work.
+    """Yield (owner, attribute, value) for each attribute that starts threads or passes work to threads.
 
     Args:
-        tracked: returns a function that does the same and has its work noticed.
-        on_tracked_threads: returns a function that calls its first argument on threads that are tracked, and its second
-            on all others.
+        tracked: takes a function, and returns a function that does the same and whose work is noticed.
+        on_tracked_threads: takes two functions, and returns a function. That function calls the first one on tracked
+            threads and the second one on all other threads.
     """
 
     def handing_over(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,13 +139,13 @@ def _patches(
             yield from [(kind, name, handing_over(getattr(kind, name))) for name in methods]
 
     def start_tracked(thread: threading.Thread) -> None:
-        # A worker thread of a pool outlives the measurement. Its work is noticed by `handing_over`.
+        # A worker thread of a pool outlives the measurement. `handing_over` notices the work of such a thread.
         target = getattr(thread, "_target", None)
         if target is None or target not in workers:
             run = tracked(thread.run)
 
             def run_once() -> None:
-                thread.__dict__.pop("run", None)  # the thread is the user's, and stays as it was
+                thread.__dict__.pop("run", None)  # the thread belongs to the user, and is left as it was
                 run()
 
             thread.run = run_once  # type: ignore[method-assign]

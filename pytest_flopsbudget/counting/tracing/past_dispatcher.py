@@ -1,4 +1,4 @@
-"""Answer what a model asks of its tensors past the dispatcher, in a run on shapes: their devices and their values."""
+"""Answer questions of a model in a run on shapes that bypass the dispatcher: the devices and the values of tensors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ _PATCHES = SharedPatches(_patches)
 
 @contextmanager
 def answered_past_dispatcher(tracer: ShapesTracer) -> Iterator[None]:
-    """Answer from ``tracer`` what code on this thread asks of tensors past the dispatcher, while the context lasts."""
+    """Let ``tracer`` answer this thread's questions about tensors that bypass the dispatcher."""
     with _PATCHES.applied(), asking(tracer):
         yield

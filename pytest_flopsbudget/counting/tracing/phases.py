@@ -35,16 +35,16 @@ def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 
 
 def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    """Yield the tensors of the optimizer's state, which it keeps between steps."""
+    """Yield the tensors of the optimizer's state. The optimizer keeps its state between steps."""
     for state in optimizer.state.values():
         yield from iterate_tensors(state)
 
 
 class OptimizerSteps:
-    """The optimizers' steps that are running, the innermost last.
+    """The steps of optimizers that are running. The innermost step is last.
 
-    PyTorch calls hooks before and after a step, but not after a step that raised. So each step is kept with its frame,
-    and a step whose frame is not on the stack any more has ended.
+    PyTorch calls hooks before and after a step, but not after a step that raised. So each step is kept with its frame.
+    A step has ended if its frame is not on the stack any more.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -63,9 +63,9 @@ class OptimizerSteps:
         self._memory.assign_kind("optimizer_state", states_of(optimizer))
 
     def is_running(self) -> bool:
-        """Return whether the current operator is the optimizer's work, not that of a closure passed to its step.
+        """Return whether the current operator is the work of the optimizer, and not of a closure passed to its step.
 
-        A step runs without gradients, unless the optimizer is differentiable; a closure enables them.
+        A step runs without gradients, unless the optimizer is differentiable. A closure enables gradients.
         """
         if not self._running:
             return False
@@ -92,8 +92,8 @@ def phase_of(steps: OptimizerSteps) -> PhaseName:
 def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
-    A step within another measurement, made meanwhile, belongs to that measurement and is ignored here. PyTorch's
-    compiler follows hooks as part of a compiled step: for it they do nothing.
+    A step in a nested measurement belongs to that measurement and is ignored here. PyTorch's compiler compiles hooks
+    together with a step. While it compiles, these hooks do nothing.
     """
     depth = measurement_depth()
 

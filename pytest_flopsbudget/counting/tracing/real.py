@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RealTracer(Tracer):
-    """Run every operator, and back up the caller's memory just before an operator writes to it."""
+    """Runs every operator. Before an operator writes to the caller's memory, the tracer backs up this memory."""
 
     has_data = True
 
@@ -31,7 +31,7 @@ class RealTracer(Tracer):
         self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Compute the output, and return it with the operator's work."""
+        """Run the operator, and return its output and its work."""
         for tensor in info.writes_to(args, kwargs):
             self._back_up(tensor)
         output = info.operator(*args, **kwargs)
@@ -43,7 +43,7 @@ class RealTracer(Tracer):
         return output, work_of_call(info, args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the tensor itself; None if it holds no data."""
+        """Return the tensor itself; None if the tensor holds no data."""
         return tensor if has_data(tensor) else None
 
     def _back_up(self, tensor: torch.Tensor) -> None:

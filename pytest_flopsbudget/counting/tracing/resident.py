@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: bool) -> None:
-    """Note the clones of gradients that existed before the run; it is called when everything is cloned.
+    """Record the clones of gradients that existed before the run. Call this when everything is cloned.
 
     Args:
-        memory: what follows them.
-        cloner: what made the clones, and lets go of them.
+        memory: the account of memory that follows the gradients.
+        cloner: the cloner that made the clones. Its references to the gradients are dropped.
         share_memory: whether a clone shares memory with its original.
     """
     memory.record_gradients(cloner.release_gradients(), share_memory=share_memory)
@@ -33,7 +33,8 @@ def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: b
 def record_resident_tensors(tracker: ModuleTracker, cloner: Cloner) -> None:
     """Set the kinds of all resident tensors, and close the account of memory.
 
-    It is called when the run is over. The clones keep these tensors alive until then, and the run made some of them.
+    Call this when the run is over. The clones keep these tensors alive until then. Some of the tensors were made during
+    the run, for example the state of an optimizer.
     """
     memory = tracker.memory
     record_module_tensors(memory, cloner.modules)
@@ -56,7 +57,7 @@ def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) ->
 
 
 def record_packed_weights(tracker: ModuleTracker, weights: Iterable[torch.ScriptObject]) -> None:
-    """Note the sizes of packed weights, which are parameters in all but their form."""
+    """Record the sizes of packed weights. They count as parameters, though they are no `torch.nn.Parameter`."""
     tracker.packed_weights = {id(weight): packed_size(weight) for weight in weights}
     tracker.memory.add_resident("parameters", sum(size.stored for size in tracker.packed_weights.values()))
 

@@ -1,7 +1,7 @@
 """The tracer of a run on shapes (``execution="shapes"``): no data, no weights in memory, nothing is computed.
 
 The metadata of an operator's outputs depends only on the metadata of its inputs and on its other arguments. So PyTorch
-is asked once per process about each combination, and later calls are answered from a cache.
+computes the metadata for each combination once per process. Later calls get the metadata from a cache.
 """
 
 from __future__ import annotations
@@ -41,56 +41,59 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-#: Call → (metadata of its output, its work). These are facts about PyTorch only, so the cache is never invalid.
+#: Call → (metadata of its output, its work). Both depend only on the call and on PyTorch, so an entry never becomes
+#: wrong.
 _ANSWERS: dict[tuple[Any, ...], tuple[Any, Work]] = {}
-#: The size at which the cache is emptied. A process that meets so many different calls gains nothing from it.
+#: The number of entries at which the cache is emptied. If a process makes so many different calls, the cache does not
+#: help.
 _MAX_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _default_dtype = torch.get_default_dtype
-#: Makes zeros without memory, for forward-mode derivatives. PyTorch treats them unlike other tensors of zeros, so that
-#: its output cannot be made again from metadata.
+#: This operator makes zeros without memory, for forward-mode derivatives. PyTorch treats them unlike other tensors of
+#: zeros, so metadata is not enough to make the output again.
 _EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
 
 
-#: Part of the message of PyTorch's error that a nested tensor cannot be on the meta device.
+#: A part of PyTorch's error message that a nested tensor cannot be on the meta device.
 _NESTED = "NestedTensorImpl storage must be"
 
 
 class NeedsDataError(Exception):
-    """The result of an operator depends on values, and only shapes are known."""
+    """The result of an operator depends on values, but only shapes are known."""
 
 
 class _OnlyNumbersError(Exception):
-    """An operator on tensors was called with Python numbers alone, so that its result is known."""
+    """An operator on tensors was called with Python numbers only, so its result can be computed."""
 
 
 class ShapesTracer(Tracer):
-    """Answer every operator with tensors on the meta device that have the right metadata."""
+    """Returns the output of every operator as tensors on the meta device with the right metadata."""
 
     def __init__(self, tracker: ModuleTracker, *, reuse_answers: bool = True) -> None:
         super().__init__(tracker)
-        #: Whether answers come from the cache and from shape rules, or PyTorch is asked about every call.
+        #: Whether outputs come from the cache and from shape rules. If not, PyTorch computes the metadata for every
+        #: call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
-        #: Where the tensors would be.
+        #: The device that each tensor would be on in a real run.
         self.devices = Devices()
-        #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
-        #: these values asks for data, instead of counting an upper bound.
+        #: Returns whether a later attempt may know the values of a tensor. If so, an operator whose cost depends on
+        #: these values raises `NeedsDataError`, instead of counting an upper bound.
         self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
-        #: exception and then take another path than it takes with data.
+        #: exception, and then take another path than with data.
         self.asked_for_data: tuple[str, str] | None = None
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operators that a composite operator consists of on the CPU."""
+        """Run the operators that the CPU would run in place of a composite operator."""
         if operator is ATTENTION and is_on_meta(args[0]):
             return attention(*args, **kwargs)
         return super().decompose(operator, args, kwargs)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Return the output without data, and the work that the call would be.
+        """Return the output without data, and the work that the call would do.
 
         Raises:
             NeedsDataError: the result depends on values that are not known.
@@ -121,7 +124,7 @@ class ShapesTracer(Tracer):
     def _answer_anything(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
-        """Answer any operator with any arguments, and note where its output would be."""
+        """Return the output and the work for any operator and any arguments, and note the device of the output."""
         try:
             output, work = self._answer(info, args, dict(kwargs))
         except _OnlyNumbersError:
@@ -136,7 +139,7 @@ class ShapesTracer(Tracer):
         return output, work_of(info, args, kwargs, output)
 
     def _note_device(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        """Note on which device the output would be: the one asked for, or that of the inputs."""
+        """Note which device the output would be on: the device in the arguments, or else that of the inputs."""
         if info.behaviour == "inplace":
             return
         wanted = kwargs.get("device") if info.has_device else None
@@ -147,18 +150,18 @@ class ShapesTracer(Tracer):
                 self.devices.note(tensor, wanted)
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Answer any operator with any arguments; `answer` has a faster path for the common ones."""
+        """Return the output and the work of any call. `answer` is a faster way for common operators."""
         if info.is_collective or info.name == PACKS:
             special = self._answer_collective if info.is_collective else self._answer_packing
             return special(info, args, kwargs)
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
-            return output, work_of(info, args, kwargs, output)  # the operator reads the mask
+            return output, work_of(info, args, kwargs, output)  # the real operator reads the mask
         wants_cpu = info.name == "aten._to_copy" and kwargs.get("device") == _CPU
         if info.has_device:
             self._redirect_to_meta(info, kwargs)
-        parts: list[Any] = [info, _default_dtype()]  # an operator with a new formula has a new info
+        parts: list[Any] = [info, _default_dtype()]  # an operator that gets a new formula gets a new info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:
@@ -177,7 +180,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _answer_packing(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Answer the packing of sequences, whose lengths decide how many steps of a layer run on how many of them."""
+        """Pack sequences. Their lengths decide how many sequences take part in each step of a layer."""
         padded, lengths, *options = args
         known = self.known_value(lengths)
         if known is None:
@@ -189,14 +192,14 @@ class ShapesTracer(Tracer):
     def _remember_constant(
         self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Note the values of an output that follow from Python numbers alone, if it is small."""
+        """If the output is small and its values follow from Python numbers alone, note these values."""
         if not isinstance(output, torch.Tensor) or output.numel() > self.known_values.max_elements:
             return
         remember = self.known_values.remember_filled if info.fills else self.known_values.remember_computed
         remember(output, info, args, kwargs)
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Answer a collective without any communication. Its output depends on the number of ranks: no cache."""
+        """Return a collective's output without communication. Outputs depend on the world size: no cache is used."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(map(is_on_meta, written)):
             self.require_data(info.name)
@@ -213,7 +216,7 @@ class ShapesTracer(Tracer):
     def _answer_without_data(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Work]:
-        if info.facets.values:  # the cost is not remembered by shapes
+        if info.facets.values:  # the cost depends on values, so shapes are not enough for a cache
             output, _ = self._run(info, args, kwargs)
             return output, self.work_by_values(info, args, kwargs, output)
         if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
@@ -226,25 +229,26 @@ class ShapesTracer(Tracer):
             return True
         if info.formula is not None:
             return False
-        # The output is known only if all arguments are, and no large tensor is.
+        # The output's values are known only if the values of all arguments are known. Values of large tensors never
+        # are.
         first = args[0] if args else None
         if isinstance(first, (list, tuple)) and first:
             first = first[0]
         return not isinstance(first, torch.Tensor) or first.numel() <= self.known_values.max_elements
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the tensor's values if they are known; else None."""
+        """Return the tensor's values; None if they are not known."""
         return self.known_values.value(tensor) if is_on_meta(tensor) else tensor
 
     def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
-        """Answer a call from the cache if possible. The output of an in-place operator is None here."""
+        """Return the output from the cache if possible. For an in-place operator, the returned output is None."""
         if info.facets.by_gradients:
             key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
             known = _ANSWERS.get(key)
-        except (TypeError, NotImplementedError):  # an argument that cannot be hashed or compared
+        except (TypeError, NotImplementedError):  # an argument cannot be hashed or compared
             return self._run(info, args, kwargs)
         if known is not None:
             spec, work = known
@@ -256,7 +260,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _replace_known_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
-        """Return the indices with each known mask replaced by its positions; None if no mask is known."""
+        """Return the indices. Each known mask is replaced by its positions. Return None if no mask is known."""
         found: list[torch.Tensor | None] = []
         knows = False
         for index in indices:
@@ -272,13 +276,13 @@ class ShapesTracer(Tracer):
 
     @staticmethod
     def _redirect_to_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
-        """Change the arguments so that the operator makes its output on the meta device."""
+        """Change the keyword arguments to make the operator return its output on the meta device."""
         if kwargs.get("device") is not None or not info.takes_tensors:
             kwargs["device"] = _META
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
         if kwargs.get("generator") is not None:
-            kwargs["generator"] = None  # a generator works only on its device, which is not meta
+            kwargs["generator"] = None  # a generator works only on the device of the generator, which is not meta
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Get the output from a shape rule, or else from PyTorch's meta kernel.
@@ -300,14 +304,14 @@ class ShapesTracer(Tracer):
             try:
                 output = to_meta(info.operator(*args, **kwargs))
             except (NotImplementedError, RuntimeError) as error:
-                if isinstance(error, NotImplementedError) or _NESTED in str(error):  # there is no meta kernel
+                if isinstance(error, NotImplementedError) or _NESTED in str(error):  # no meta kernel exists
                     self.require_data(info.name)
                 raise
         return output, work_of(info, args, kwargs, output)
 
     @staticmethod
     def _written_arguments(info: OperatorInfo, args: Sequence[Any]) -> Any:
-        """Return what an in-place operator returns: the arguments that it wrote to."""
+        """Return the output of an in-place operator: the arguments that it wrote to."""
         if not info.returned:
             return None
         returned = [args[position] for position in info.returned]
@@ -321,7 +325,7 @@ class ShapesTracer(Tracer):
         tensors: Sequence[torch.Tensor],
         wants_cpu: bool,
     ) -> tuple[bool, Any]:
-        """Return whether the output follows from known values, and the output."""
+        """Return (true, output) if the output follows from known values, else (false, None)."""
         value = args[0] if info.name == "aten.lift_fresh" else None
         if value is not None and not is_on_meta(value):
             follow = value.numel() <= self.known_values.max_elements
@@ -337,12 +341,12 @@ class ShapesTracer(Tracer):
                 self.known_values.remember_copied(args[0], args[1])
             return False, None
         if info.behaviour == "alias" and not info.needs_data and is_on_meta(tensors[0]):
-            return False, None  # a view on meta shares the storage, and values are known by storage
+            return False, None  # a view on meta shares its storage, and known values belong to a storage
         output = self.known_values.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
             return True, self._written_arguments(info, args)
         if info.behaviour == "alias":
-            return True, output  # a view of real values
+            return True, output  # the output is a view of real values
         if wants_cpu or not all(map(is_on_meta, tensors)):
             return True, self.known_values.track_on_cpu(output)
         return True, self.known_values.with_meta_clones(output)
@@ -354,24 +358,24 @@ class ShapesTracer(Tracer):
             deciding = deciding_tensors(info, args, kwargs, None)
             refused = any(self.known_value(item) is None and self.may_be_known_later(item) for item in deciding)
         else:
-            # Nothing is computed, so that a real tensor would not hold what is written to it.
+            # The write would not happen, so a tensor with data would keep wrong values.
             refused = bool(info.written) and not all(map(is_on_meta, info.writes_to(args, kwargs)))
         if refused:
             self.require_data(info.name)
 
     def release(self) -> None:
-        """Let go of all modules and tensors, and of all known values."""
+        """Drop the known values, and all references to modules and tensors. Call this after the result is built."""
         super().release()
         self.may_be_known_later = _never
         self.known_values = KnownValues()
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the tensor's values, for code that runs while this tracer is on; None if they are not known."""
+        """Return the tensor's values, for code that runs while this tracer is active; None if they are not known."""
         with disable_current_modes():
             return self.known_values.value(tensor)
 
     def require_data(self, name: str) -> None:
-        """Note which operator needs data, and refuse it.
+        """Record which operator needs data, and raise an error.
 
         Raises:
             NeedsDataError: always.
@@ -399,7 +403,7 @@ def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether the size of this call's output depends on values, for an operator of which it may."""
+    """Return whether the size of this call's output depends on values. Some calls of these operators give the size."""
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])
-    return kwargs.get("output_size") is None  # this argument of ``repeat_interleave`` gives the size
+    return kwargs.get("output_size") is None  # the argument ``output_size`` of ``repeat_interleave`` gives the size

@@ -1,7 +1,7 @@
-"""Leave tracers and compilers alone while a watch lasts.
+"""Keep a watch from disturbing tracers and compilers.
 
-`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does, and would record a dispatch mode too. What runs
-while they record is no work of the test: the model that they make is counted when it runs.
+`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does, and would record the watch's dispatch mode too.
+The operators that run while they record are no work of the test. The model that they make is counted when it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tracers_undisturbed() -> Iterator[None]:
-    """Step aside, while the context lasts, for all functions of PyTorch that record what a model does."""
+    """While the context lasts, take the watch off PyTorch's stack in each function that records what a model does."""
     with patched((owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()):
         yield
 

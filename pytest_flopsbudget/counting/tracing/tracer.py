@@ -1,4 +1,4 @@
-"""The base of the tracers: a dispatch mode that sees each operator once and credits its work to a module."""
+"""The base class of the tracers: a dispatch mode that sees each operator once and credits its work to a module."""
 
 from __future__ import annotations
 
@@ -34,69 +34,69 @@ if TYPE_CHECKING:
 
 
 _ALL = Fraction(1)
-#: The classes of the parameters and buffers of lazy modules that have not run.
-UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
-#: The note about an operator whose cost depends on values that are not known.
+#: A note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
+#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
+UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
 
 def counts_by_metadata(kind: type) -> bool:
-    """Return whether the metadata of a tensor of this class is all that counting needs, as for a plain tensor."""
+    """Return whether counting needs only the metadata of tensors of this class, as with plain tensors."""
     return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
 class UnknownCalls:
-    """The calls of an operator that no formula covers."""
+    """The calls of one operator that no formula covers."""
 
     __slots__ = ("calls", "paths")
 
     def __init__(self) -> None:
         self.calls = 0
-        #: Paths of the modules that called it.
+        #: The paths of the modules that called the operator.
         self.paths: set[str] = set()
 
 
 class Tracer(DispatchMode):
-    """Count the operators that pass the dispatcher. Subclasses decide how an operator is answered."""
+    """Counts the operators that reach the dispatcher. Each subclass decides how it gets the output of an operator."""
 
-    #: Whether operators compute, or only shapes are known.
+    #: Whether operators compute on data. If not, only shapes are known.
     has_data = False
 
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()
         self.tracker = tracker
-        #: The number of operators seen so far.
+        #: The number of operators that were seen so far.
         self.operators_seen = 0
-        #: (module, work, phase) → the number of such calls. They are summed up when the run is over.
+        #: (module, work, phase) → the number of equal calls. The work is summed up when the run is over.
         self.credits: _Credits = {}
         self.unknown_calls: dict[str, UnknownCalls] = {}
         self.memory = tracker.memory
-        #: The phase of the current work, where autograd and the optimizers' steps do not show it.
+        #: The phase of the current work, if autograd and the optimizers' steps do not show it.
         self.phase: PhaseName | None = None
-        #: The optimizers' steps that are running.
+        #: The steps of optimizers that are running.
         self.steps = OptimizerSteps(self.memory)
         self._complex_convolutions = ComplexConvolutions()
-        #: Notes for the reader of the result.
+        #: Notes for the user about the measurement.
         self.notes: set[str] = set()
-        #: The part of each operator's work that counts: less than 1 where a mask leaves blocks out.
+        #: The share of each operator's work that counts. It is less than 1 if a mask excludes blocks.
         self._share = _ALL
-        #: How often each operator counts: more than once where one step of a loop is run for many.
+        #: The number of times that each operator counts. It is more than 1 if one step of a loop represents many steps.
         self._times = 1
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Answer one operator and count it."""
+        """Return the output of one operator, and count the operator."""
         if types and not (_PLAIN.issuperset(types) or all(map(counts_by_metadata, types))):
-            # A subclass with `__torch_dispatch__` (nested, distributed, quantized tensors) runs the operator as others
-            # on its inner tensors, and those arrive here again.
+            # A tensor subclass with `__torch_dispatch__` (nested, distributed, quantized tensors) replaces the operator
+            # with other operators on its inner tensors. This tracer sees these operators in later calls.
             return NotImplemented
         if kwargs is None:
             kwargs = {}
         self.operators_seen += 1
         if args and type(args[0]) in UNINITIALIZED:
-            return func(*args, **kwargs)  # a lazy module asks on which device its parameter will be
+            return func(*args, **kwargs)  # a lazy module reads the device of its uninitialized parameter
         if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
             return self._run_higher_order(func, args, kwargs)
         info = operator_info(func)
@@ -113,7 +113,7 @@ class Tracer(DispatchMode):
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
-        """Count a call, and note the memory that it allocated."""
+        """Count a call, and record the memory that the call allocated."""
         if not info.known:
             self.note_unknown(info.name)
         if info.is_convolution and info.registered is None:
@@ -122,7 +122,7 @@ class Tracer(DispatchMode):
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
     def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator that takes functions as plain PyTorch, whose operators are counted."""
+        """Run an operator that takes functions. The functions run as plain PyTorch, and their operators are counted."""
         before = self.operators_seen
         rule = RULES.get(operator.name())
         body = body_of(operator)
@@ -138,23 +138,23 @@ class Tracer(DispatchMode):
         return output
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operators that a composite operator consists of."""
+        """Run the operators that the composite operator consists of, in place of the composite operator."""
         return operator.decompose(*args, **kwargs)
 
     def require_data(self, name: str) -> None:
-        """Note that the operator ``name`` is about to read data.
+        """Record that the operator ``name`` is about to read data.
 
         Raises:
-            NeedsDataError: this run is on shapes.
+            NeedsDataError: this run is on shapes, so there is no data.
         """
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return a tensor with the values of ``tensor``; None if they are not known."""
+        """Return a tensor with the values of ``tensor``; None if the values are not known."""
         raise NotImplementedError
 
     @contextmanager
     def counting(self, share: Fraction) -> Iterator[None]:
-        """Count operators that run within the answer to another operator; ``share`` of their work counts."""
+        """Count the operators that run while this tracer replaces another operator; ``share`` of their work counts."""
         before = self._share
         self._share = before * share
         try:
@@ -165,7 +165,7 @@ class Tracer(DispatchMode):
 
     @contextmanager
     def repeating(self, times: int) -> Iterator[None]:
-        """Count every operator within the context ``times`` times."""
+        """Count every operator ``times`` times while the context lasts."""
         before = self._times
         self._times = before * times
         try:
@@ -174,9 +174,10 @@ class Tracer(DispatchMode):
             self._times = before
 
     def run_most_expensive(self, branches: Iterable[Callable[[], Any]]) -> Any:
-        """Run every branch, keep the count of the most expensive one, and drop the counts of the others.
+        """Run every branch, keep the count of the most expensive branch, and drop the counts of the other branches.
 
-        Unknown operators of all branches stay named, because they may decide which branch is the most expensive.
+        The unknown operators of all branches are kept, because an unknown operator may make any branch the most
+        expensive one.
 
         Returns:
             The output of the most expensive branch.
@@ -206,7 +207,7 @@ class Tracer(DispatchMode):
     def work_by_values(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
         """Return the work of a call whose formula reads the values of arguments (`Facets.values`).
 
-        If the values of one of them are not known, the formula returns an upper bound, and a note says so.
+        If one of these values is not known, the formula returns an upper bound, and a note says so.
         """
         values = {id(tensor): self.known_value(tensor) for tensor in deciding_tensors(info, args, kwargs, output)}
         if any(value is None for value in values.values()):
@@ -220,7 +221,7 @@ class Tracer(DispatchMode):
         return work_of(info, tuple(map(valued, args)), keywords, output)
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
-        """Credit a call to the current module and phase, and return these two."""
+        """Credit a call to the current module and phase, and return this module and phase."""
         node = self.tracker.current()
         phase = self.phase or phase_of(self.steps)
         if work is not NOTHING:
@@ -235,11 +236,11 @@ class Tracer(DispatchMode):
         return node, phase
 
     def release(self) -> None:
-        """Let go of all modules and tensors. Call this when the result is built."""
+        """Drop all references to modules and tensors. Call this method after the result is built."""
         self.tracker.release()
 
     def note_unknown(self, name: str) -> None:
-        """Note a call of an operator that no formula covers, and the module that it ran in."""
+        """Record a call of an operator that no formula covers, and the module that called the operator."""
         unknown = self.unknown_calls.setdefault(name, UnknownCalls())
         unknown.calls += self._times
         unknown.paths.add(self.tracker.current().path)

@@ -1,7 +1,7 @@
-"""Work that bypasses the dispatcher: old functions for quantized models, which compute in C++, and compiled kernels.
+"""Name work that bypasses the dispatcher: old functions for quantized models (in C++), and compiled kernels.
 
-No tracer sees this work, so each call is noted as an unknown operator. The functions need data: a run on shapes refuses
-them.
+No tracer sees this work, so each call is noted as an unknown operator. The old functions need data, so a run on shapes
+refuses them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def undispatched_noted(tracer: Tracer) -> Iterator[None]:
 
 
 def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    # PyTorch's compiler keeps all functions of `torch` in tables, and so this one, if it is used meanwhile.
+    # PyTorch's compiler keeps all functions of `torch` in tables. If it is used now, the tables hold this function too.
     running = weakref.ref(tracer)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
@@ -57,15 +57,15 @@ def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Ca
 
 @contextmanager
 def compiled_kernels_noted(tracer: WatchTracer) -> Iterator[None]:
-    """Note the kernels that PyTorch's default backend made of compiled functions, while the context lasts.
+    """While the context lasts, name as unknown the kernels that PyTorch's default compiler backend generates.
 
-    Its products are operators, and are counted; its other kernels are not. The class that runs them is loaded when the
-    first graph is compiled, which may be within the context.
+    Matrix products in compiled code are operators, and are counted. The generated kernels are not counted. The class
+    that runs compiled graphs is loaded when the first graph is compiled, perhaps while this context lasts.
     """
     with ExitStack() as stack:
 
         def note_graphs() -> bool:
-            """Note the graphs that run from now on; return false if the class that runs them is not loaded yet."""
+            """Note each compiled graph that runs from now on. Return false if the class that runs it is not loaded."""
             graphs: Any = getattr(sys.modules.get(INDUCTOR_GRAPHS), "CompiledFxGraph", None)
             if graphs is None:
                 return False

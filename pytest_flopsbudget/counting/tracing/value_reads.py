@@ -1,8 +1,8 @@
-"""Answer code that reads values past the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
+"""Handle code that reads values without the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
 
-The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch's, and others return
-values that mean nothing. So while a model runs on shapes, they get the values that are known, and ask for data
-otherwise, like `torch.Tensor.item`.
+The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch, and others return
+values that mean nothing. So while a model runs on shapes, these functions are replaced. If the values are known, a
+replacement returns them. If not, it asks for data, like `torch.Tensor.item`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-#: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
+#: Methods of tensors that read values. Other methods (`__str__`, `__format__`, `__array__`) call these methods.
 _OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__")
-#: Methods that compute in Python, and write to the tensor. They would leave a tensor without data as it is.
+#: Methods that compute in Python, and write to the tensor. Without a replacement, they would not change a tensor
+#: without data.
 _IN_PLACE = ("apply_", "map_", "map2_")
-#: Functions that read their second argument: (owner, name). In C++ they refuse tensors that are not on the CPU.
+#: (owner, name) of functions that read the values of their second argument. Their C++ code refuses tensors that are not
+#: on the CPU.
 _OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
-#: Method → the modules of callers that do not compute with what they read.
+#: Method → the modules of callers that do not compute with the value that the method returns.
 _ONLY_LOOK: dict[str, tuple[str, ...]] = {
     "data_ptr": ("torch.",),
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }
-#: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
+#: The name in `ShapesTracer.asked_for_data` if code converts a tensor to text.
 TEXT = "torch.Tensor.__repr__"
 #: Methods that read the values of storages.
 _OF_STORAGES = {
@@ -40,14 +42,14 @@ _OF_STORAGES = {
     torch.TypedStorage: ("data_ptr", "tolist", "__getitem__"),
 }
 LISTS = (list, tuple)
-#: Functions that make tensors of memory without the dispatcher.
+#: Functions that make tensors from memory without the dispatcher.
 _MAKERS = ("from_dlpack", "frombuffer")
 
 
 def value_patches() -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, attribute, replacement) for all that reads values past the dispatcher.
+    """Yield (owner, attribute, replacement) for each function that reads values without the dispatcher.
 
-    The replacements raise NeedsDataError in the model, where it reads a value that is not known.
+    If a value is not known, the replacement raises NeedsDataError in the model's code that reads the value.
     """
     for name in _OF_TENSORS:
         yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
@@ -65,7 +67,7 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
 
 
 def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that reads the known values of its first argument."""
+    """Return the replacement for a function that reads the values of its first argument."""
 
     @named_like(original)
     def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -79,7 +81,7 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
         if value is None:
             return tracer.require_data(f"torch.Tensor.{original.__name__}")
         if tensor.requires_grad:
-            value = value.detach().requires_grad_()  # PyTorch reads such a tensor in fewer ways
+            value = value.detach().requires_grad_()  # PyTorch refuses some ways of reading it
         with disable_current_modes():
             return original(value, *args, **kwargs)
 
@@ -87,7 +89,7 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_place(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Return a method that writes known values to its tensor."""
+    """Return the replacement for a method that changes the values of its tensor."""
 
     @named_like(original)
     def write(tensor: torch.Tensor, *others: Any) -> torch.Tensor:
@@ -105,7 +107,7 @@ def _in_place(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
 
 
 def _of_numbers(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that reads the known values of its second argument."""
+    """Return the replacement for a function that reads the values of its second argument."""
 
     def read(tensor: torch.Tensor, numbers: Any, *args: Any, **kwargs: Any) -> Any:
         tracer = asked_tracer(numbers) if isinstance(numbers, torch.Tensor) else None
@@ -119,7 +121,7 @@ def _of_numbers(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method that reads the known values of a storage of this class."""
+    """Return the replacement for a method that reads the values of a storage of this class."""
 
     @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
@@ -137,7 +139,7 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Return a function that makes a tensor of a list, in which tensors may have known values."""
+    """Return the replacement for a function that makes a tensor from a list. The list may contain tensors."""
 
     @named_like(original)
     def make(data: Any, **kwargs: Any) -> torch.Tensor:
@@ -147,9 +149,9 @@ def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tenso
 
 
 def with_values(value: Any) -> Any:
-    """Return a list, or what it holds, with known values in place of tensors without data; other values unchanged.
+    """Replace tensors without data, in a list or alone, by tensors with known values. Return other values unchanged.
 
-    PyTorch makes a tensor of a list without the dispatcher, and reads the values of tensors in it.
+    PyTorch makes a tensor from a list without the dispatcher, and reads the values of tensors in the list.
     """
     if isinstance(value, torch.Tensor):
         tracer = asked_tracer(value)
@@ -163,7 +165,7 @@ def with_values(value: Any) -> Any:
 
 
 def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Return a function that makes a tensor of memory, whose values are known."""
+    """Return the replacement for a function that makes a tensor from memory. The values of such a tensor are known."""
 
     @named_like(original)
     def make(*args: Any, **kwargs: Any) -> Any:
@@ -174,10 +176,10 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _only_looks(original: Callable[..., Any]) -> bool:
-    """Return whether the caller of a replacement does not compute with what it reads.
+    """Return whether the caller of a replacement does not compute with the value that it reads.
 
-    PyTorch's Python code compares addresses. Its search for an overload makes texts of arguments, and so do logs and
-    pytest's messages; nobody parses these.
+    PyTorch's Python code compares addresses. PyTorch's search for an overload, logs and pytest's messages convert
+    arguments to text, and no code parses this text.
     """
     callers = _ONLY_LOOK.get(original.__name__)
     return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)

@@ -1,4 +1,4 @@
-"""The tracer of a watched run (``execution="watched"``), which changes nothing about how operators run.
+"""The tracer of a watched run (``execution="watched"``). It does not change how operators run.
 
 `counting.watch` enters this tracer as a dispatch mode.
 """
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 
 
-#: Call → its work. These are facts about PyTorch only, so the cache is never invalid.
+#: Call → its work. The work depends only on the call and on PyTorch, so an entry never becomes wrong.
 _WORK: dict[tuple[Any, ...], Work] = {}
-#: The size at which the cache is emptied.
+#: The number of entries at which the cache is emptied.
 _MAX_WORK = 200_000
 _INTEGERS = frozenset((int,))
 
 
 class WatchTracer(Tracer):
-    """Count operators and run each of them unchanged."""
+    """Counts operators, and runs each operator unchanged."""
 
     has_data = True
     only_observes = True
@@ -49,14 +49,14 @@ class WatchTracer(Tracer):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Let PyTorch compile functions: the mode sees the operators that the compiled code runs."""
+        """Let PyTorch compile functions under this mode: return true. The mode sees operators in compiled code."""
         return True
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
-        #: Operators seen so far. `operator_info` would look for a new formula on each call.
+        #: Operator → its info. The function `operator_info` is slower, because it looks for a new formula on each call.
         self._infos: dict[Any, OperatorInfo] = {}
-        #: Composite operator → whether its parts run, because it has no kernel for a device.
+        #: Composite operator → whether PyTorch runs its parts, because the operator has no kernel for a device.
         self._runs_parts: dict[OperatorInfo, bool] = {}
 
     def __torch_dispatch__(
@@ -66,18 +66,18 @@ class WatchTracer(Tracer):
         if kwargs is None:
             kwargs = {}
         if types and not all(map(has_no_dispatcher, types)):
-            # Fake and functional tensors belong to a model that is being traced or exported: nothing is computed.
+            # Fake and functional tensors belong to a model that is being traced or exported. Nothing is computed there.
             traced = any(issubclass(kind, TRACED_TENSORS) for kind in types)
             return func(*args, **kwargs) if traced else NotImplemented
         if args and type(args[0]) in UNINITIALIZED:
-            return func(*args, **kwargs)  # the parameter of a lazy module has neither shape nor storage
+            return func(*args, **kwargs)  # the parameter of a lazy module has no shape and no storage
         self.operators_seen += 1
         info = self._infos.get(func) or self._info(func)
         if info is None:
             return self._run_higher_order(func, args, kwargs)
         if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
             with tracking_views(), self:
-                return run_parts(func, *args, **kwargs)  # the same C++ code as without a tracer
+                return run_parts(func, *args, **kwargs)  # PyTorch runs the same C++ code without a tracer
         try:
             output = func(*args, **kwargs)
         except RuntimeError:
@@ -93,7 +93,7 @@ class WatchTracer(Tracer):
     keep_uncompiled(__torch_dispatch__)
 
     def _info(self, func: Any) -> OperatorInfo | None:
-        """Return the info of an operator that is seen for the first time; None for one that takes functions."""
+        """Return the info of an operator that is seen for the first time; None for an operator that takes functions."""
         if isinstance(func, HigherOrderOperator):
             return None
         info = operator_info(func)
@@ -109,7 +109,7 @@ class WatchTracer(Tracer):
             return body(*args, **kwargs)
 
     def _decomposes(self, info: OperatorInfo) -> bool:
-        """Return whether a composite operator has no kernel for a device, so that PyTorch runs its parts."""
+        """Return whether a composite operator has no kernel for a device. PyTorch then runs the operator's parts."""
         known = self._runs_parts.get(info)
         if known is None:
             name = info.operator.name()
@@ -117,7 +117,7 @@ class WatchTracer(Tracer):
         return known
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Compute the output, and return it with the operator's work."""
+        """Run the operator, and return its output and its work."""
         output = info.operator(*args, **kwargs)
         return output, self._work(info, args, kwargs, output)
 
@@ -138,7 +138,7 @@ class WatchTracer(Tracer):
         key = tuple(parts)
         try:
             work = _WORK.get(key)
-        except (TypeError, NotImplementedError):  # an argument that cannot be hashed or compared
+        except (TypeError, NotImplementedError):  # an argument cannot be hashed or compared
             return work_of(info, args, kwargs, output)
         if work is None:
             work = work_of(info, args, kwargs, output)
@@ -150,7 +150,7 @@ class WatchTracer(Tracer):
     def take_over(
         self, module: torch.nn.Module, counted: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Credit a call of ``module`` with the counts of another tracer, which measured that call."""
+        """Credit to ``module`` what another tracer counted when it measured this call."""
         top = self.tracker.called(module, args, kwargs)
         top.calls -= 1  # the other tracer counted this call too
         nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}
@@ -168,12 +168,12 @@ class WatchTracer(Tracer):
         self.notes.update(counted.notes)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the tensor itself; None if it holds no data."""
+        """Return the tensor itself; None if the tensor holds no data."""
         return tensor if has_data(tensor) else None
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:
-    """Add to ``parts`` everything that decides the cost of a call. Return false if a tensor is sparse or nested."""
+    """Append to ``parts`` everything that decides the cost of a call. Return false if a tensor is sparse or nested."""
     for value in values:
         kind = type(value)
         if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Find the running module in a watched test, whose models are not known before they are called."""
+"""Find the running module in a watched test, whose models are not known before their first call."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ if TYPE_CHECKING:
 
     import torch
 
-    #: (node, position in the stack of running modules, bytes alive before the call, maximum of the caller so far); on
-    #: another thread, whether a module was running there before the call.
+    #: (node, depth of the stack of running modules, bytes alive before the call, maximum of the caller so far). On
+    #: another thread: whether a module was running on that thread before the call.
     _Entered: TypeAlias = tuple[Node, int, int, int] | bool
 
 
 class WatchedModules(ModuleTracker):
-    """Follow the calls of modules that were not known before the run.
+    """Follows the calls of modules that were not known before the run.
 
-    A module that is called outside of all known modules is added, with its submodules, under the name of its class. At
-    the end, the module that contains all others with parameters becomes the model, and its paths those of
-    `named_modules`.
+    If a module is called outside of all known modules, it is added with its submodules, under the name of its class. At
+    the end, the module that contains all other modules with parameters becomes the model. The paths of the modules are
+    then those of the model's `named_modules`.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(None, "function", discovers_inputs=True)
         self._name = name
-        #: Path → module, for modules that were called outside of all modules, in the order of their first calls.
+        #: Path → module, for modules that were called outside of all other modules, in the order of their first calls.
         self._called: dict[str, torch.nn.Module] = {}
-        #: (path, inputs in words) → the number of such calls.
+        #: (path, description of the inputs) → the number of such calls.
         self._calls: dict[tuple[str, tuple[str, ...]], int] = {}
-        #: (path, types, shapes and dtypes of plain tensors) → the key for `_calls`: putting inputs in words is slow.
+        #: (path, types, shapes and dtypes of plain tensors) → the key for `_calls`. This avoids the slow description of
+        #: inputs.
         self._signatures: dict[Any, tuple[str, tuple[str, ...]]] = {}
-        #: Path during the run → final path.
+        #: Path during the run → path at the end.
         self._renamed: dict[str, str] = {}
 
     def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered:
-        """Note that a module is about to be called; credit operators to it until `leave` is called.
+        """Note that a call of a module begins. Operators are credited to the module until `leave` is called.
 
         Returns:
-            What `leave` takes. On another thread, where nothing is counted, the call's modules are only named.
+            The argument for `leave`. Nothing is counted on other threads; there, only the name of the called module is
+                kept.
         """
         if threading.get_ident() != self._thread:
-            if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
+            if current_autograd_node() is None:  # autograd's own threads run the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
             before_on_thread = self.is_on_followed_thread()
@@ -66,7 +68,7 @@ class WatchedModules(ModuleTracker):
         return node, depth, before, highest
 
     def leave(self, entered: _Entered) -> None:
-        """Note that the call for which `enter` returned ``entered`` has ended."""
+        """Note that a call has ended. ``entered`` is the value that `enter` returned for the call."""
         if isinstance(entered, bool):
             self._elsewhere.follows = entered
             return
@@ -81,10 +83,10 @@ class WatchedModules(ModuleTracker):
         super()._register(module, prefix)
         with without_torch_function():
             gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
-            self.memory.record_gradients(storage_tensors(gradients))  # of earlier steps: this run may free them
+            self.memory.record_gradients(storage_tensors(gradients))  # earlier steps made them; this run may free them
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
-        """Note that a module is about to be called, and return its node."""
+        """Record one call of the module, and return the module's node."""
         identity = id(module)
         stack = self._stack
         if len(stack) > 1:
@@ -101,7 +103,7 @@ class WatchedModules(ModuleTracker):
         return node
 
     def _signature(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        """Return the key for `_calls` of a call of the module with this path."""
+        """Return the key for `_calls` that describes this call of the module with this path."""
         looks: Any = (path, *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN_TYPES))
         if kwargs or len(looks) != len(args) + 1:
             return path, signature_of(args, kwargs)
@@ -111,14 +113,14 @@ class WatchedModules(ModuleTracker):
         return signature
 
     def place(self, above: Node, path: str, type_name: str) -> Node:
-        """Return the node of ``path`` below the node ``above``; it is made if it does not exist."""
+        """Return the node of ``path`` below the node ``above``. If the node does not exist, it is made."""
         if not path:
             return above
         path = f"{above.path}.{path}"
         return self.nodes.get(path) or self.nodes.setdefault(path, Node(path, type_name, None))
 
     def settle(self) -> str:
-        """Give the modules their final paths, and return the name of the model."""
+        """Give the modules the paths that they have at the end, and return the name of the model."""
         model = self._model()
         if model is None:
             self.root.type, self.root.calls = "function", 1
@@ -137,9 +139,9 @@ class WatchedModules(ModuleTracker):
         return self.root.type
 
     def _model(self) -> torch.nn.Module | None:
-        """Return the module that contains all others; None if there is none."""
+        """Return the module that contains all other modules; None if there is no such module."""
         called = {id(module): module for module in self._called.values()}
-        # Losses and activations are called beside models, and have no parameters.
+        # Losses and activations are called outside of models. They have no parameters.
         with_parameters = [module for module in called.values() if next(module.parameters(), None) is not None]
         candidates = with_parameters or list(called.values())
         for module in candidates:
@@ -156,11 +158,11 @@ class WatchedModules(ModuleTracker):
         return ".".join(filter(None, (moved[top], below)))
 
     def settled(self, path: str) -> str:
-        """Return the final path of the module that had this path during the run."""
+        """Return the path at the end of the module that had this path during the run."""
         return self._renamed.get(path, path)
 
     def inputs(self) -> tuple[str, ...]:
-        """Return the inputs of the models in words, equal calls once: "float32[8, 16] x3"."""
+        """Return a description of the models' inputs. Equal calls are listed once: "float32[8, 16] x3"."""
         with_parameters = {path for path, module in self._called.items() if next(module.parameters(), None) is not None}
         models = with_parameters or set(self._called)
         return tuple(

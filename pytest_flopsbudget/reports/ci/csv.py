@@ -33,7 +33,7 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 _PARTS = ("", "_baseline", "_limit")
 _ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
 
-#: Spreadsheets take a text that begins with one of these characters for a formula.
+#: Spreadsheets read a text that begins with one of these characters as a formula.
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -81,7 +81,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """Return the keys of devices and machines that the run measured or limited, including derived keys."""
+    """Return the keys with names of devices and machines that the run measured or limited, also derived keys."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:

@@ -1,4 +1,4 @@
-"""Annotations for GitHub Actions: a broken budget is shown at the test, among the changed files of the pull request.
+"""Annotations for GitHub Actions. GitHub shows a broken budget at the test, in the changed files of a pull request.
 
 The commands, and the characters to escape in them, follow ``actions/toolkit``, ``packages/core/src/command.ts``.
 """
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 Level = Literal["error", "warning", "notice"]
 
-#: GitHub shows at most this many annotations of each kind for a step.
+#: The maximum number of annotations of each kind that GitHub shows for a step.
 MAX_ANNOTATIONS = 10
-#: Maximum number of lines in a message; the whole text is in the log and in the job's summary.
+#: The maximum number of lines in a message. The complete text is in the log and in the job's summary.
 _MAX_LINES = 12
 _LONGEST_LINE = 500
 
 
 def commands(report: Report, folder: str) -> list[str]:
-    """Return the commands, one line each, errors first. If GitHub would not show all, the last one counts the rest.
+    """Return the commands, one line each. Errors come first.
+
+    If GitHub would not show all annotations, the last command gives the number of the others.
 
     Args:
         report: the run.
@@ -60,7 +62,7 @@ def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], fold
 
 
 def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, str]]:
-    """Yield the annotations of a test: level, title and text."""
+    """Yield (level, title, text) for each annotation of a test."""
     name = _visible_lines(test.nodeid)
     if test.fails:
         failing = [measurement for measurement in test.measurements if measurement.fails]
@@ -105,7 +107,7 @@ def _short(text: str, name: str) -> str:
 
 
 def _visible_lines(text: str) -> str:
-    """Return a name, made safe to show. Line breaks are kept, since GitHub's commands have escapes for them."""
+    """Return a name, safe to show. Line breaks are kept, because GitHub's commands have escapes for line breaks."""
     return "".join(part if part in {"\r", "\n"} else visible(part) for part in re.split(r"([\r\n])", text))
 
 

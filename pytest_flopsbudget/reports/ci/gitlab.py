@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 _PREFIX = "flops_budget_"
 
-#: Characters that the format escapes; and "#", from which on GitLab ignores the rest of a line. Escaped as in a URL.
+#: Characters that the format escapes, and "#": GitLab ignores the part of a line after "#". They are escaped as in a
+#: URL.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#": "%23"})
 
 
 def text(report: Report) -> str:
-    """Return the report as OpenMetrics text: for each metric, one value for each measurement that has it."""
+    """Return the report as OpenMetrics text. Each metric has one value for each measurement of it."""
     return "".join(f"{line}\n" for line in (*_lines(report), "# EOF"))
 
 
 def _lines(report: Report) -> Iterator[str]:
-    # A latency that is too uneven to be judged would differ in every merge request.
+    # A latency that is too noisy to be judged would differ in every merge request.
     measured = [(test.nodeid, one.name, _judged(one)) for test in report.tests for one in test.measurements]
     keys = {key for *_, metrics in measured for key in metrics}
     keys |= {key_for("time", device) for device in devices_in(keys)}
@@ -57,5 +58,5 @@ def _judged(measurement: Verdict) -> dict[str, int]:
 
 
 def _escaped(label: str) -> str:
-    # The format has escapes for line breaks, which are kept.
+    # Line breaks are kept, because the format has escapes for them.
     return "\n".join(map(visible, re.split(r"\r\n|\r|\n", label))).translate(_ESCAPES)

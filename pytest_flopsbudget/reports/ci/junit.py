@@ -18,7 +18,7 @@ PREFIX = "flops_budget."
 
 
 def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
-    """Return names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
+    """Return (name, value) of each property: ``flops_budget.flops``, or ``flops_budget.student.flops`` with a name.
 
     The values are each stored metric that was measured, its baseline if it differs, the limits, and the verdict.
     """
@@ -33,7 +33,7 @@ def _properties(verdict: Verdict) -> Iterator[tuple[str, int | str]]:
     told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
     for key in sort_metrics({*told, *before, *verdict.limits}):
         value = value_of(metrics, key)
-        # A derived metric is reported if it has a limit.
+        # A derived metric is included only if it has a limit.
         if value is not None and (key in told or metric_of(key).over):
             yield f"{prefix}{key}", _number(value)
         if key in before:

@@ -23,21 +23,21 @@ _SIGNS: dict[ChangeKind, str] = {
     "removed": "🗑️",
     "renamed": "✏️",
 }
-#: The maximum share of the room that the table may take; the details get the rest.
+#: The maximum share of the available bytes that the table may take. The details get the other bytes.
 _TABLE_SHARE = 0.6
-#: Bytes for the two lines that say how much was left out.
+#: Bytes for the two lines on how much was left out.
 _RESERVE = 400
 
 
 def text(found: Sequence[Change], old: str, new: str, maximum: int = COMMENT) -> str:
-    """Write the changes as Markdown.
+    """Return the changes as Markdown.
 
     Args:
-        found: what `changes` found.
+        found: the changes that `results.changes` found.
         old: the name of the old side.
         new: the name of the new side.
-        maximum: the maximum number of bytes of the text. If that is too little, the last rows and details are left out,
-            and a line states how many.
+        maximum: the maximum number of bytes of the text. If this is too little, the last rows and details are left out,
+            and a line states their number.
     """
     differences = differing(found)
     head = f"### Complexity: {code(old)} → {code(new)}\n\n{summarize(found)}.\n\n"
@@ -65,7 +65,7 @@ def _details(change: Change) -> str:
 
 
 def _fitting(changes: Sequence[Change], written: Callable[[Change], str], room: int, rest: str) -> str:
-    """Return as many of the first changes as fit, and a line that states how many were left out."""
+    """Return as many of the first changes as fit, and a line with the number of changes that were left out."""
     parts: list[str] = []
     for change in changes:
         part = written(change)

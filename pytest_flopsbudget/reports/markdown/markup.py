@@ -1,4 +1,4 @@
-"""Escape text for GitHub's Markdown, and hold the sizes that GitHub accepts."""
+"""Escape text for GitHub's Markdown, and define the maximum sizes that GitHub accepts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-#: Maximum bytes of a comment on GitHub, with a reserve for text around the report. GitHub allows 65,536 characters.
+#: The maximum bytes of a comment on GitHub. GitHub allows 65,536 characters; the rest is for text around the report.
 COMMENT = 65_000
-#: Maximum bytes of the summary of a step.
+#: The maximum bytes of the summary of a step.
 STEP_SUMMARY = 1024 * 1024
-#: Maximum characters of a line; a module's path may be long.
+#: The maximum characters of a line. The path of a module may be long.
 LONGEST_LINE = 300
 
 
 def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
-    """Return lines that GitHub shows only after a click on the title."""
+    """Return lines that GitHub hides until the user clicks on the title."""
     shown = [visible(use_signs(line))[:LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
     yield f"<details><summary><code>{html.escape(visible(title))}</code></summary>"
@@ -35,11 +35,12 @@ def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def code(text: str) -> str:
-    """Return ``text`` as code that is safe in a table cell, whatever Markdown or HTML characters it contains."""
+    """Return ``text`` as code for a table cell. It may contain any characters of Markdown or HTML."""
     text = visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
         return f"`{text}`"
-    # Every character except letters, digits and blanks is written by its number, since Markdown may give it a meaning.
+    # Every character except letters, digits and blanks is written by its number, because Markdown may give it a
+    # meaning.
     return f"<code>{re.sub(r'[^A-Za-z0-9 .:/]', _as_number, text)}</code>"
 
 
@@ -48,5 +49,5 @@ def _as_number(sign: re.Match[str]) -> str:
 
 
 def size(text: str) -> int:
-    """Return the number of bytes of ``text`` in a file."""
+    """Return the number of bytes that ``text`` has in a file."""
     return len(text.encode("utf-8", "backslashreplace"))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: The largest share of the room that the table may take.
+#: The maximum share of the available bytes that the table may take.
 _TABLE_SHARE = 0.6
-#: Bytes that are reserved for the lines that state what was left out.
+#: Bytes that are reserved for lines on how much was left out.
 _RESERVE = 400
 _LONGEST_ID = 200
 _MAX_ERRORS = 5
@@ -49,8 +49,8 @@ def text(report: Report, maximum: int = COMMENT) -> str:
 
     Args:
         report: the run.
-        maximum: the maximum number of bytes of the text. If that is too little, the least important rows and details
-            are left out, and a line states how many.
+        maximum: the maximum number of bytes of the text. If this is too little, the least important rows and details
+            are left out, and a line states their number.
     """
     rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
     head = "".join(f"{line}\n" for line in _head(report, rows))
@@ -64,7 +64,7 @@ def text(report: Report, maximum: int = COMMENT) -> str:
 
 
 def _rank(row: _Row) -> tuple[int, int]:
-    """Sort failing measurements first, then by outcome; equal ones keep the order of the tests."""
+    """Return a sort key: failing measurements come first, then the others by outcome. Equal rows keep their order."""
     _, measurement = row
     return (0 if measurement.fails else 1), get_args(Outcome).index(measurement.outcome)
 
@@ -88,7 +88,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
         yield f"{pluralize(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
     own = sum(test.own_failure for test in report.tests)
     if own:
-        yield f"{pluralize(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
+        yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget."
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
     for error in report.run.errors[:_MAX_ERRORS]:
@@ -97,7 +97,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:
-    """Return the total of the shown metric, or of FLOPs where values of the metric do not add up."""
+    """Return the total of the shown metric. If values of this metric do not add up, return the total of FLOPs."""
     show = report.run.show
     if metric_of(show).aggregation != "sum" or metric_of(show).per:
         show = "flops"
@@ -110,11 +110,12 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
     if hint:
         yield from folded("operators without a formula: how to count them", hint)
-    # A command is shown only if it writes the baseline: an update writes only tests that pass.
+    # A command is shown only if it would write the baseline. An update writes only the baselines of tests that pass.
     waiting = [(test, measurement) for test, measurement in rows if not measurement.accepted and test.would_pass()]
     improved = [measurement for _, measurement in waiting if measurement.outcome == "improved"]
     if improved:
-        # A measurement under other conditions than its baseline, for example with another input, tightens nothing.
+        # A measurement under other conditions than its baseline, for example with another input, does not tighten the
+        # baseline.
         alike = all(tightens(measurement.comparison) for measurement in improved)
         command = update_command(update_mode="improved" if alike else None)
         yield f"{pluralize(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
@@ -157,7 +158,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _head_cell(title: str) -> str:
-    """Return the title of a column; one that names a device of the project may hold any characters."""
+    """Return the title of a column, escaped: the name of a project's device may contain any characters."""
     return title if title.isascii() and title.isprintable() and not re.search(r"[^\w .()/[\]-]", title) else code(title)
 
 
@@ -179,7 +180,7 @@ def _label(test: ReportedTest, measurement: Verdict) -> str:
 
 
 def _end_of(text: str) -> str:
-    """Return ``text``, its beginning cut off if it is too long: tests differ at the end of their ids."""
+    """Shorten ``text`` at its beginning if it is too long. Ids of tests differ at their ends."""
     return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
 
 
@@ -189,7 +190,7 @@ def _left_out(rows: Sequence[_Row]) -> str:
     return f"… and {pluralize(len(rows), 'more measurement')}, left out to keep to GitHub's size: {words}."
 
 
-# The details of each row, which a click opens
+# The details of each row. GitHub shows them after a click.
 
 
 def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
@@ -208,17 +209,17 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
-    """Yield title and lines for each measurement with details, then for tests that no longer measure anything."""
+    """Yield (title, lines) for each measurement with details, then for each test that no longer measures anything."""
     described = set()
     for test, measurement in rows:
         lines = list(_verdict_lines(report, measurement, test))
         if test.nodeid not in described:
             lines += _of_test(report, test)
         described.add(test.nodeid)
-        # The lines on peak memory alone do not justify a fold for every measurement.
+        # Nearly every measurement has lines on peak memory. These lines alone are no reason for a fold.
         more = list(details.detail_lines(measurement.complexity))
         if lines or len(more) > len(list(details.peak_lines(measurement.complexity))):
-            # The explanation of a failure may contain some of these lines.
+            # The explanation of a failure may already contain some of these lines.
             yield _label(test, measurement), lines + [line for line in more if line not in lines]
     for test in report.tests:
         lines = list(_of_test(report, test))
@@ -247,6 +248,6 @@ def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> 
 
 def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
     if test.own_failure:
-        yield "the test failed for a reason of its own, so its numbers may not be the real ones"
+        yield "the test failed for another reason than its budget, so its numbers may be incomplete"
     if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"

@@ -1,4 +1,4 @@
-"""The end of the summary: what the run wrote to baseline files, and what the user should do next."""
+"""The end of the summary: what the run wrote to baseline files, and which steps are left for the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.run_record import Entry, RunRecord
 
 
-#: Maximum number of entries that are named, unless the user asks for more with -v.
+#: The maximum number of entries that are named, unless the user asks for more with -v.
 _MAX_NAMES = 10
 
 
@@ -29,15 +29,16 @@ def baseline_notes(  # noqa: PLR0913 -- what was measured, and how it is shown
     shown_nodeid: Callable[[str], str],
     paths: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield the lines.
+    """Yield the baseline notes.
 
     Args:
-        run_record: what the run measured and wrote.
+        run_record: the record of what the run measured and wrote.
         accepts: which measurements the run accepts: all (True), none (False), or some.
-        verbosity: pytest's: below 0 what is left to do is counted and not named, above 0 all of it is named.
-        shown_path: how a file is shown.
-        shown_nodeid: how a node id is shown, which is how it is typed in the folder where pytest was started.
-        paths: the files and folders on the command line, which commands repeat.
+        verbosity: pytest's verbosity. Below 0, the steps that are left are only counted. Above 0, all of them are
+            named.
+        shown_path: returns the text for a file.
+        shown_nodeid: returns the text for a node id, as the user would type it in the folder where pytest was started.
+        paths: the files and folders on the command line. Suggested commands repeat them.
     """
     for path in run_record.written:
         yield f"baseline written: {shown_path(path)}: {_in_words(run_record.accepted[path])}"
@@ -65,7 +66,7 @@ def baseline_notes(  # noqa: PLR0913 -- what was measured, and how it is shown
 
 
 def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[str], str]) -> Iterator[str]:
-    """Yield the tests that the update left out, because they did not pass."""
+    """Yield a line for each test that the update left out because the test did not pass."""
     if entries:
         yield f"not written, because {'it' if len(entries) == 1 else 'they'} failed: {pluralize(len(entries), 'test')}"
         yield from _named((f"{shown_nodeid(entry.nodeid)}: {_why(entry)}" for entry in entries), verbosity)
@@ -74,7 +75,7 @@ def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[
 def _why(entry: Entry) -> str:
     """Return why a test failed."""
     outcomes = [verdict.outcome for verdict in entry.verdicts if verdict.fails]
-    reasons = ["failed for a reason of its own"] if entry.own_failure or not outcomes else []
+    reasons = ["failed for a reason other than its budget"] if entry.own_failure or not outcomes else []
     return ", ".join(dict.fromkeys([*outcomes, *reasons]))
 
 

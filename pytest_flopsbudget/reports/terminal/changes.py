@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
-#: Maximum number of rows for each kind of change; the rest is counted.
+#: The maximum number of rows for each kind of change. Further changes are counted.
 _MAX_ROWS = 50
 
 HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
@@ -60,7 +60,7 @@ def label(key: Key) -> str:
 
 
 def row(change: Change) -> tuple[str, ...]:
-    """Return the row of a change, without its first column; see `HEADS`."""
+    """Return the row of a change without its first column. The columns are listed in `HEADS`."""
     flops = METRICS["flops"]
     before, after = (
         "" if side is None else format_value(side.value("flops"), flops) if "flops" in side.metrics else "not measured"
@@ -70,7 +70,7 @@ def row(change: Change) -> tuple[str, ...]:
 
 
 def detail_lines(change: Change) -> Iterator[str]:
-    """Yield the modules and operators that changed within a measurement."""
+    """Yield a line for each module and operator that changed within a measurement."""
     if change.old_key is not None:
         yield f"was {label(change.old_key)}"
     comparison = change.comparison
@@ -115,7 +115,7 @@ def _flops_change(change: Change) -> str:
         return ""
     percent = _percent(change, "flops")
     others = {item.metric for item in change.comparison.changes} - {"flops", "params"}
-    # This row's verdict follows from neither of the two shown columns.
+    # The verdict of this row does not follow from the two shown columns.
     return "(other)" if percent == _percent(change, "params") == "=" and others else percent
 
 

@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
-#: The number of rows from the highest value to the lowest, including both.
+#: The number of rows from the highest value to the lowest value; both rows count.
 _HEIGHT = 7
 #: The maximum number of columns for one value.
 _WIDEST_STEP = 8
 
 
 class _Pens(NamedTuple):
-    """The characters that a line is made of."""
+    """The characters with which a line is drawn."""
 
     axis: str
     flat: str
     upright: str
-    #: Corners of the line: from the left it turns up, or down; from below, or from above, it turns to the right.
+    #: Corners of the line. The first two turn from the left upward and downward. The other two come from below and from
+    #: above, and turn to the right.
     left_up: str
     left_down: str
     from_below: str
@@ -39,11 +40,11 @@ _ASCII = _Pens("|", "-", "|", "'", ".", ".", "'", ".:-=+*#@")
 
 
 def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
-    """Draw a line through ``values``, scaled between the lowest and the highest.
+    """Draw a line through ``values``, scaled between the lowest and the highest value.
 
     Args:
-        values: the values, oldest first, at least one. If they do not all fit, the oldest are left out.
-        dates: the date of each value; the first and the last are written below the chart.
+        values: the values, at least one. The oldest value is first. If not all values fit, the oldest are left out.
+        dates: the date of each value. The first and the last date are written below the chart.
         metric: the metric of the values.
         screen: the terminal that will show the lines.
     """
@@ -56,7 +57,7 @@ def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen
         room = max(1, screen.width - margin - 2)
         if len(values) <= room:
             break
-        # The values that were left out may include the lowest or the highest.
+        # The values that were left out may include the lowest or the highest value.
         values = values[-room:]
     columns = _columns(
         [_row(value, low, high, height) for value in values], min(_WIDEST_STEP, room // len(values)), height, pens
@@ -72,7 +73,7 @@ def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen
 
 
 def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
-    """Return the last ``width`` of ``values``, one character each, scaled between the lowest and the highest."""
+    """Return the last ``width`` of ``values``, one character each, scaled between the lowest and highest value."""
     levels = (_UNICODE if screen.unicode else _ASCII).levels
     values = values[-width:]
     low, high = min(values), max(values)
@@ -80,13 +81,13 @@ def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
 
 
 def _row(value: Amount, low: Amount, high: Amount, height: int) -> int:
-    """Return the row of a value, 0 at the top. It uses whole numbers, since a float cannot hold every value."""
+    """Return the row of a value; row 0 is at the top. Whole numbers are used, since floats cannot hold every value."""
     span = high - low
     return int(((high - value) * (height - 1) + span // 2) // span) if span else height - 1
 
 
 def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int, str]:
-    """Return row → its value, for the first, middle and last rows; exact values if the short texts would be equal."""
+    """Return row → text for the first, middle and last row. Texts are exact if the short texts would be equal."""
     middle = (low + high) // 2 if metric.unit != "FLOPs/byte" else Fraction(low + high) / 2
     values: dict[int, Amount] = {height - 1: low} if height == 1 else {0: high, height // 2: middle, height - 1: low}
     short = {row: format_value(value, metric) for row, value in values.items()}
@@ -96,7 +97,7 @@ def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int,
 
 
 def _columns(rows: Sequence[int], step: int, height: int, pens: _Pens) -> list[list[str]]:
-    """Yield the columns of the chart, each from top to bottom."""
+    """Yield the columns of the chart. Each column is read from top to bottom."""
     columns = []
     before = rows[0]
     for row in rows:

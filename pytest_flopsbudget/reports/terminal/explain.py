@@ -1,4 +1,4 @@
-"""One page about one measurement: totals, what bounds it, where its work is done, what is worth changing."""
+"""The page about one measurement: its totals, what bounds it, where its work is done, and advice."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: Maximum number of modules that the page names.
+#: The maximum number of modules that the page names.
 MAX_GROUPS = 10
-#: The dtypes for which the page shows a device's balance, if the device has a rate for them.
+#: The dtypes for which the page shows from which intensity on products are compute-bound, if the device has a rate.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
-#: From this terminal width on, totals are in two columns.
+#: If the terminal is at least this wide, totals are in two columns.
 _WIDE = 72
 _EXECUTIONS = {
     "shapes": "on shapes, without data",
-    "real": "for real, on data on which the count may hang",
+    "real": "for real, on data; the count may depend on that data",
     "watched": "watched, as the test ran it",
 }
 _HOW_TO_ASK = (
@@ -53,12 +53,12 @@ _HOW_TO_ASK = (
 
 
 def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
-    """Yield the lines of the page, none wider than the screen.
+    """Yield the lines of the page. No line is wider than the screen.
 
     Args:
         nodeid: the test, as the user types it.
         verdict: the test's measurement, with modules and operators.
-        devices: the devices for which the time was estimated, the most important one first.
+        devices: the devices for which the time was estimated. The most important device is first.
         screen: the terminal that will show the lines.
     """
     complexity = verdict.complexity
@@ -131,7 +131,7 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
 
 
 def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
-    """Return title and value of each metric of the whole model, without metrics that are 0 for most models."""
+    """Return (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
         shown = value or key in {"flops", "params"}
@@ -140,7 +140,7 @@ def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
 
 
 def _is_shown(complexity: Complexity, key: str) -> bool:
-    """Return whether another total has the same value."""
+    """Return whether the metric equals a total that is shown already, and so need not be shown again."""
     return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
 
@@ -169,7 +169,7 @@ def _parts(complexity: Complexity, device: Device) -> str:
 
 
 def _balance(complexity: Complexity, device: Device) -> str:
-    """Return the intensity from which on products are compute-bound instead of memory-bound."""
+    """Return the arithmetic intensity above which products are compute-bound instead of memory-bound."""
     row = METRICS["arithmetic_intensity"]
     rates = {dtype: device.rate(dtype) for dtype in _BALANCES if dtype != "tfloat32" or dtype in device.rates}
     words = ", ".join(f"{rate / device.bandwidth:.3g} ({NAMES.get(dtype, dtype)})" for dtype, rate in rates.items())
@@ -192,7 +192,7 @@ def _fit(complexity: Complexity, device: Device) -> str:
 def _group_rows(
     complexity: Complexity, root: ModuleGroup, device: Device | None, screen: Screen
 ) -> Iterator[RenderableType]:
-    """Yield the self costs of each module, without its children."""
+    """Yield the self costs of each module: its costs without its child modules."""
     name = device.name if device else None
     for number, group in enumerate(rank_groups(root, complexity.metrics, name, MAX_GROUPS), start=1):
         first, *rest = _broken(_name(group), screen.width - 5)
@@ -206,13 +206,13 @@ def _group_rows(
 
 
 def _name(group: ModuleGroup) -> str:
-    """Return the path of the group, with ", itself" if its child modules do work too."""
+    """Return the path of the group. If its child modules do work too, ", itself" is added."""
     itself = ", itself" if any(any(child.total_metrics.values()) for child in group.children) else ""
     return f"{group.path or '(model)'}{itself}"
 
 
 def _broken(path: str, room: int) -> list[str]:
-    """Return a path as several lines, broken after its dots as far as possible."""
+    """Split a path into several lines. It is split after its dots, as far as possible."""
     lines = [""]
     for part in re.findall(r"[^.]*\.?", path):
         if lines[-1] and len(lines[-1]) + len(part) > room:

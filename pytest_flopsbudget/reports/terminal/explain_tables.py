@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.module_tree import ModuleGroup
 
 
-#: The approximate number of rows in the table of modules, and the maximum in the table of operators.
+#: The approximate number of rows in the table of modules, and the maximum number of rows in the table of operators.
 _MAX_ROWS = 18
-#: Maximum number of rows for the children of one module.
+#: The maximum number of rows for the children of one module.
 _MAX_CHILDREN = 8
-#: A module with less than this share of the total gets no separate row.
+#: A module whose share of the total is smaller than this gets no row.
 _MIN_SHARE = Fraction(1, 100)
-#: Characters that the first column keeps if other columns can be left out.
+#: The number of characters that the first column keeps as long as other columns can be left out.
 _ROOM = 26
 
 
@@ -45,14 +45,15 @@ class _Branch:
     """A module in the table, with its children if the table shows them."""
 
     def __init__(self, group: ModuleGroup, weighs: Fraction, above: str) -> None:
-        # If an only child does all the work of a module, the two are one row.
+        # If an only child does all the work of a module, the two modules share one row.
         while len(group.children) == 1 and not any(group.self_metrics.values()):
             (group,) = group.children
         self.place = group
         self.weighs = weighs
         self.name = group.path[len(above) + 1 :] if above else group.path
         self.below: list[_Branch] = []
-        #: Rows that are no module: this module's self costs, and the sum of children too small for a row.
+        #: Rows that stand for no module: the self costs of this module, and the sum of its children that are too small
+        #: for a row.
         self.besides: list[_Row] = []
 
     def rows(self, depth: int = 0) -> Iterator[_Row]:
@@ -66,14 +67,14 @@ class _Branch:
 
 
 def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
-    """Yield a table with one row for each phase; nothing if there is only one phase."""
+    """Yield a table with one row for each phase. If there is only one phase, yield nothing."""
     if complexity.phases:
         parts = [phase.metrics for phase in complexity.phases.values()]
         yield _table("phase", list(complexity.phases), _shares(parts, complexity, device), screen)
 
 
 def modules(complexity: Complexity, root: ModuleGroup, device: str | None, screen: Screen) -> Table:
-    """Build the rows of the tree, opened where most of the work is.
+    """Build the rows of the module tree. The children of a module are shown if the module does much of the work.
 
     Args:
         complexity: the measurement.
@@ -91,9 +92,9 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
 
 
 def operators(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
-    """Build one row for each operator, the most expensive first; nothing if no operator has costs."""
+    """Yield a table with one row for each operator, the most expensive first; nothing if no operator has costs."""
     total = complexity.metrics
-    # A measurement stores no metric of an operator that is 0.
+    # A measurement does not store a metric of an operator if it is 0.
     found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
     weighed = [(weight(metrics, total, device), name, metrics) for name, (_, metrics) in found.items()]
     weighed = sorted((one for one in weighed if one[0]), key=lambda one: -one[0])
@@ -121,7 +122,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
 
 
 def _opened(root: ModuleGroup, total: Mapping[str, int], device: str | None) -> _Branch:
-    """Return the tree, in which the most expensive branches are opened until there are enough rows."""
+    """Return the tree. The children of the most expensive branches are shown until there are enough rows."""
     top = _Branch(root, Fraction(1), "")
     closed, rows = [top], 1
     while closed and rows < _MAX_ROWS:
@@ -149,7 +150,7 @@ def _open(branch: _Branch, total: Mapping[str, int], device: str | None) -> None
 
 
 def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
-    """Return the sums of ``keys``; 0 if no part has the key."""
+    """Return the sum of each of the ``keys``; 0 if no part has the key."""
     metrics = dict.fromkeys(keys, 0)
     for part in parts:
         for key, value in part.items():
@@ -158,7 +159,7 @@ def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, i
 
 
 def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], drop_order: int) -> Column:
-    """Return a column with the value of a metric for each row; the column's head has the unit."""
+    """Return a column with the metric's value for each row. The head of the column has the unit."""
     cells = [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts]
     return Column(head, cells, overflow="crop", drop_order=drop_order)
 

@@ -33,9 +33,9 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
     Args:
         series: the history of the measurement.
         points: the points of the history to show.
-        key: the metric to show; parameters are shown in addition.
+        key: the metric to show. Parameters are shown in addition.
         screen: the terminal that will show the lines.
-        limit: the maximum number of rows, of which the newest are kept; 0 for all.
+        limit: the maximum number of rows. The newest rows are kept. 0 keeps all rows.
     """
     shown = points[-limit:]
     yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
@@ -53,7 +53,7 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
 
 
 def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
-    """Yield one line for each of many measurements, with a sparkline of its history."""
+    """Yield one line for each measurement, with a sparkline of its history."""
     heads = ("changes", "past", title_of(key), "change", "since")
     rows = []
     for series in chosen:

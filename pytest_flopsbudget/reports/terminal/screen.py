@@ -1,4 +1,4 @@
-"""What a terminal can show: its width, colours and characters."""
+"""The abilities of a terminal: its width, colours and characters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-#: A line that begins with "::", because a word longer than a line was cut there. GitHub Actions would read a command.
+#: Matches a line that begins with "::", because a word that is longer than the line was cut there. GitHub Actions would
+#: read such a line as a command.
 _WORD_CUT = re.compile(r"^( *)::")
-#: From this width on, there is more space between columns.
+#: If the terminal is at least this wide, there is more space between columns.
 _WIDE = 100
 
 
@@ -31,7 +32,7 @@ class Screen:
         self.gap = 1 if width < _WIDE else 2
 
     def lines(self, *parts: RenderableType) -> list[str]:
-        """Lay out the parts and return the lines."""
+        """Lay out the parts, and return the lines."""
         stream = io.StringIO()
         console = Console(
             file=stream,
@@ -48,23 +49,23 @@ class Screen:
         return [_WORD_CUT.sub(_marked, line.rstrip()) for line in stream.getvalue().strip("\n").splitlines()]
 
     def text(self, text: str) -> str:
-        """Return ``text`` on one line, made safe to show, with signs beyond ASCII if the terminal can show them."""
+        """Return ``text`` on one line, safe to show. If the terminal can show them, signs beyond ASCII are used."""
         text = visible(text)
         return use_signs(text) if self.unicode else text
 
     def safe(self, text: str) -> str:
-        """Return ``text`` on one line, made safe to show, in characters that the terminal's encoding has."""
+        """Return ``text`` on one line, safe to show, and only with characters of the terminal's encoding."""
         text = visible(text)
         return use_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _marked(found: re.Match[str]) -> str:
-    """Return the beginning of a line with a backslash before the "::", in place of a blank where there is one."""
+    """Return the beginning of a line with a backslash before the "::". If there is a blank, it is replaced."""
     return f"{found[1][1:]}\\::"
 
 
 def end_of(text: str, room: int, screen: Screen) -> str:
-    """Shorten ``text`` at its beginning if needed: the ends of node ids differ."""
+    """Shorten ``text`` at its beginning if it is too long. Node ids differ at their ends."""
     if len(text) <= room:
         return text
     mark = "\u2026" if screen.unicode else "..."
@@ -72,7 +73,7 @@ def end_of(text: str, room: int, screen: Screen) -> str:
 
 
 def start_of(text: str, room: int, screen: Screen) -> str:
-    """Return ``text``, its end cut off if it is too long."""
+    """Shorten ``text`` at its end if it is too long."""
     if len(text) <= room:
         return text
     mark = "\u2026" if screen.unicode else "..."

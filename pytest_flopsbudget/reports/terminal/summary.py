@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.run_record import Entry
 
 
-#: Columns of times are added only while the paths of modules keep this many characters.
+#: Columns of times are added only if the paths of modules then still have this many characters.
 _ROOM_FOR_PATHS = 20
 _INDENT = "  "
 
-#: Outcome → the colour in which it is written.
+#: Outcome → the colour of the outcome in the table.
 STYLES: dict[Outcome, str] = {
     "over limit": "red",
     "regressed": "red",
@@ -72,11 +72,11 @@ def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what 
     Args:
         entries: the tests that measured something.
         screen: the terminal that will show the lines.
-        settings_of: returns the settings for the tests of a file, which say what notes to leave out.
+        settings_of: returns the settings for the tests of a file. They decide which notes are left out.
         show: the metric to show.
-        verbosity: pytest's verbosity: below 0 no table, above 0 the modules too.
-        accepts: whether this run accepts everything that it measures; then no command is suggested.
-        paths: the files and folders on the command line, which commands repeat.
+        verbosity: pytest's verbosity. Below 0, there is no table. Above 0, modules are shown too.
+        accepts: whether this run accepts everything that it measures. If it does, no command is suggested.
+        paths: the files and folders on the command line. Suggested commands repeat them.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
@@ -128,7 +128,7 @@ def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
 
 
 def _cut_name(name: str, room: int, screen: Screen) -> str:
-    """Return the name, cut to ``room`` characters, its indentation kept."""
+    """Return the name, cut to ``room`` characters. Its indentation is kept."""
     indent = _INDENT if name.startswith(_INDENT) else ""
     return indent + end_of(name.removeprefix(indent), room - len(indent), screen)
 
@@ -169,7 +169,8 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     columns[0] = _cut_classes(columns[0], max(MIN_ROOM, screen.width // 4))
     for column in _time_columns(verdict.complexity, parts):
         if room_beside([*columns, column], screen) < _ROOM_FOR_PATHS:
-            # The beginning of a class name identifies it; the lines below the table describe devices without a column.
+            # The beginning of a class name is enough to identify it. The lines below the table describe devices without
+            # a column.
             shorter = [_cut_classes(columns[0], MIN_ROOM), *columns[1:]]
             if room_beside([*shorter, column], screen) < _ROOM_FOR_PATHS:
                 break
@@ -183,14 +184,14 @@ def _cut_classes(column: Column, width: int) -> Column:
 
 
 def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) -> Iterator[Column]:
-    """Yield a column for each device: the time of each of the ``parts``, and what bounds it."""
+    """Yield one column for each device: the time of each of the ``parts``, and what bounds this time."""
     for device in devices_in(complexity.metrics):
         cells = [details.bounded_time(metrics, device) for metrics in parts]
         yield Column(f"{device} (est.)", cells, overflow="crop")
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
-    """Yield the bytes that this rank exchanged, a line for each collective operator."""
+    """Yield the bytes that this rank exchanged: one line for each collective operator."""
     metric = METRICS["communication"]
     for name, operator in complexity.operators.items():
         message = operator.metrics.get(metric.key, 0)
@@ -199,7 +200,7 @@ def _collectives(complexity: Complexity) -> Iterator[str]:
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:
-    """Return the calls, or "126x1" for a row that represents 126 modules."""
+    """Return the number of calls. For a row that represents 126 modules, the text is "126x1"."""
     modules = len(unfold({path: module}))
     return screen.text(f"{modules}x{module.calls}") if modules > 1 else f"{module.calls:,}"
 
@@ -239,12 +240,12 @@ def _closing(
 def _suggestions(
     entries: Sequence[Entry], settings_of: Callable[[Path], Settings], paths: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the commands that write what the run measured to the baselines."""
+    """Yield the commands that write the run's measurements to the baselines."""
 
     def command(concerned: Sequence[Entry], update_mode: UpdateMode | None = None) -> str:
         return update_command(*([concerned[0].nodeid] if len(concerned) == 1 else paths), update_mode=update_mode)
 
-    # A command is shown only if it writes the baseline: an update writes only tests that pass.
+    # A command is shown only if it would write the baseline. An update writes only the baselines of tests that pass.
     improved = [entry for entry in entries if entry.would_pass() and _has(entry, "improved")]
     tighter = [entry for entry in improved if entry.would_pass("improved") and any(map(_tightens, _waiting(entry)))]
     other = [entry for entry in improved if not any(map(_tightens, _waiting(entry)))]

@@ -1,4 +1,4 @@
-"""Tables in which one column takes the width that the other columns leave."""
+"""Tables in which one elastic column takes the width that the other columns leave."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
-#: The line under the head, in characters that every terminal has.
+#: The line under the head of a table, in a character that every terminal can show.
 _ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
-#: The least width of the elastic column, in characters.
+#: The minimum width of the elastic column, in characters.
 MIN_ROOM = 12
 
 
@@ -32,9 +32,9 @@ class Column(NamedTuple):
     head: str
     cells: Sequence[str | Text]
     justify: JustifyMethod = "right"
-    #: What rich does with a cell if the terminal is too narrow for the table.
+    #: How rich shortens a cell if the terminal is too narrow for the table.
     overflow: OverflowMethod = "ellipsis"
-    #: `drop_columns` drops the columns of the highest number first.
+    #: The order in which `drop_columns` drops columns. The column with the highest number is dropped first.
     drop_order: int = 0
 
     @property
@@ -45,16 +45,16 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class ElasticColumn:
-    """The column that takes the width which the others leave; its cells are cut to that width."""
+    """The column that takes the width which the other columns leave. Its cells are cut to that width."""
 
     head: str
     cells: Sequence[str | Text]
-    #: How a cell is shortened.
+    #: The function that shortens a cell.
     cut: Callable[[str, int, Screen], str]
     overflow: OverflowMethod = "ellipsis"
-    #: Whether the column is no wider than its widest cell, so that the numbers are close to the names.
+    #: Whether the column is not wider than its widest cell. The numbers are then close to the names.
     shrinks: bool = False
-    #: Whether the column is the last one; otherwise it is the first.
+    #: Whether the column is the last one. If not, it is the first one.
     is_last: bool = False
 
     def cut_cell(self, cell: str | Text, room: int, screen: Screen) -> str | Text:
@@ -65,13 +65,13 @@ class ElasticColumn:
 
 
 def room_beside(columns: Iterable[Column], screen: Screen) -> int:
-    """Return how many characters ``columns`` leave for the elastic column, at least `MIN_ROOM`."""
+    """Return the number of characters that ``columns`` leave for the elastic column, but at least `MIN_ROOM`."""
     widths = [column.width for column in columns]
     return max(MIN_ROOM, screen.width - sum(widths) - screen.gap * len(widths))
 
 
 def drop_columns(columns: Sequence[Column], room: int, screen: Screen) -> list[Column]:
-    """Return the columns beside which an elastic column of ``room`` characters fits, and at least one column."""
+    """Drop columns until an elastic column of ``room`` characters fits beside them. At least one column is kept."""
     kept = list(columns)
     while len(kept) > 1 and room_beside(kept, screen) < room:
         kept.remove(max(kept, key=lambda column: column.drop_order))
@@ -80,7 +80,7 @@ def drop_columns(columns: Sequence[Column], room: int, screen: Screen) -> list[C
 
 def build_table(elastic: ElasticColumn, columns: Sequence[Column], screen: Screen) -> Table:
     """Return a table of one elastic column and ``columns``, laid out for ``screen``."""
-    # Cells name tests, modules and devices. They are escaped before their width is known.
+    # Cells name tests, modules and devices. Cells are escaped before their width is computed.
     columns = [column._replace(head=visible(column.head), cells=_safe(column.cells)) for column in columns]
     elastic_head, elastic_cells = visible(elastic.head), _safe(elastic.cells)
     room = room_beside(columns, screen)
@@ -111,7 +111,7 @@ def empty_table(screen: Screen) -> Table:
     return Table(
         box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
         pad_edge=False,
-        # The box itself draws one space between columns.
+        # rich itself draws one space between columns.
         padding=(0, screen.gap - 1, 0, 0),
         show_edge=False,
         header_style="bold",

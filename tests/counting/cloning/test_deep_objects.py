@@ -1,4 +1,4 @@
-"""Chains of objects that are longer than Python's recursion limit, such as the graphs that Keras keeps in layers."""
+"""Models with chains of objects longer than Python's recursion limit, such as the graphs that Keras keeps in layers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DictOf(dict):
 
 
 class Hiding(nn.Module):
-    """Hides a module in a tuple, so that it is no submodule."""
+    """A module that holds another module in a tuple, so that PyTorch does not list it as a submodule."""
 
     def __init__(self, before):
         super().__init__()
@@ -63,7 +63,7 @@ class Pair(NamedTuple):
 
 
 class Named:
-    """Is hashed by an attribute."""
+    """An object whose hash depends on an attribute."""
 
     def __init__(self, before, name):
         self.before, self.name = before, name
@@ -122,7 +122,7 @@ def chain(name):
 
 @pytest.mark.parametrize("name", LINKS)
 def test_chain(name):
-    """The model is counted whether it holds the chain, takes it as an input, or a function reaches it."""
+    """The model is counted if it holds the chain, if the chain is an input, and if a function refers to it."""
     layer, link = nn.Linear(8, 8), chain(name)
 
     class Holder(nn.Module):
@@ -169,7 +169,10 @@ def test_a_circle_of_objects():
 
 
 def test_keys_are_found():
-    """A dict is filled when the clones of its keys are complete, and in its order."""
+    """If the hash of a key depends on its attributes, the clones of dicts and sets still find the key.
+
+    The clone of a dict has the order of the dict.
+    """
     keys = [Named(None, name) for name in "bca"]
 
     class Model(nn.Module):
@@ -191,7 +194,7 @@ def test_keys_are_found():
 
 
 def test_the_model_is_the_end_of_the_chain():
-    """A layer that only a long chain of objects refers to is cloned too: the run leaves its buffers as they were."""
+    """A layer is cloned even if the model reaches it only through a long chain: the run does not change its buffers."""
     norm = nn.BatchNorm1d(8)
 
     class Model(nn.Module):
@@ -215,7 +218,7 @@ def test_the_model_is_the_end_of_the_chain():
 
 @pytest.mark.parametrize("name", ["objects", "lists", "tuples", "dicts", "named tuples", "slots", "frozen dataclasses"])
 def test_tensors_at_the_end(name):
-    """The tensor at the end of a chain is found once; two of them, in their order."""
+    """The tensor at the end of a chain is found once, and several tensors are found in their order."""
     last = chain(name)
     assert [tensor.shape for tensor in iterate_tensors(last)] == [(3,)]
     other = torch.zeros(4)
@@ -223,7 +226,10 @@ def test_tensors_at_the_end(name):
 
 
 def test_tensors_in_a_circle():
-    """A container that holds itself ends the walk, and its tensors are found once for each time that it occurs."""
+    """The search for tensors ends in a list that contains itself.
+
+    If the list is given twice, its tensors are found twice.
+    """
     circle = [torch.zeros(2)]
     circle += [circle, torch.zeros(3)]
     assert [tensor.shape for tensor in iterate_tensors(circle)] == [(2,), (3,)]

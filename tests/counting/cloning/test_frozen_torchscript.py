@@ -1,4 +1,4 @@
-"""TorchScript models that were optimized with oneDNN for inference are counted, although their kernels are hidden."""
+"""TorchScript models that oneDNN optimized for inference are counted, although their operators hide the kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 class Net(nn.Module):
-    """A model whose operators between the convolutions all have their own form in oneDNN's graph."""
+    """A model whose operators between the convolutions all get a oneDNN version in the optimized graph."""
 
     def __init__(self):
         super().__init__()
@@ -36,12 +36,12 @@ class Net(nn.Module):
         return self.third(torch.clamp(self.layer_norm(features), 0.0, 2.0))
 
 
-#: Number of elements in the features of 2 images of 8 · 8.
+#: Number of elements in a feature map: 2 images, 8 channels, 8 · 8 positions.
 FEATURES = 2 * 8 * 64
 FLOPS = 2 * FEATURES * (3 * 9 + 3 * 8)
-#: For each feature: two biases; hardswish 5, a product, two bounds, a sum, hardsigmoid 4, layer norm 7, two bounds.
+#: Per element: 2 biases, hardswish 5, product 1, relu6 2, sum 1, hardsigmoid 4, layer norm 7, clamp 2.
 OTHER_FLOPS = FEATURES * (2 + 5 + 1 + 2 + 1 + 4 + 7 + 2)
-#: FLOPs of the batch norm if it is not folded into a convolution.
+#: FLOPs of the batch norm, if no convolution contains it.
 NORM = 2 * FEATURES
 
 
@@ -66,7 +66,7 @@ def test_float_twin(net, image):
 
 
 def test_optimized(optimized, image):
-    """The batch norm is folded into a convolution, which then has its bias; no operator is unknown."""
+    """The batch norm becomes part of a convolution and costs only this convolution's bias. No operator is unknown."""
     assert hides_kernels(optimized)
     result = measure(optimized, image)
     assert not result.unknown_operators
@@ -74,7 +74,7 @@ def test_optimized(optimized, image):
 
 
 def test_optimized_parts(optimized, image):
-    """An optimized child of a model is counted under the name of the child."""
+    """If a child of a model is an optimized model, its work is credited to this child."""
     result = measure(nn.Sequential(optimized, nn.ReLU()), image)
     assert result.modules["0"].metrics["flops"] == FLOPS
     assert result.other_flops == OTHER_FLOPS + FEATURES
@@ -88,12 +88,12 @@ def test_it_stays_as_it_was(optimized, image):
 
 
 def test_the_same_values(optimized, image):
-    """The model with exposed kernels, which is what we count, computes the same values as the optimized model."""
+    """The copy with exposed kernels, which is counted, computes the same values as the optimized model."""
     torch.testing.assert_close(expose_kernels(optimized)(image), optimized(image))
 
 
 def test_branches(image):
-    """Kernels are exposed in both branches of a condition."""
+    """An optimized model with a condition has the right count in both branches."""
 
     class Branches(Net):
         def forward(self, image, twice: bool):
@@ -103,7 +103,7 @@ def test_branches(image):
             return self.third(features)
 
     optimized = torch.jit.optimize_for_inference(torch.jit.script(Branches().eval()))
-    # Without `twice`: one bias. With `twice`: two biases and a hardswish.
+    # Without `twice`, the model adds one bias; with `twice`, it adds two biases and computes a hardswish.
     assert measure(optimized, (image, False)).other_flops == FEATURES
     result = measure(optimized, (image, True))
     assert (result.flops, result.other_flops) == (FLOPS - 2 * FEATURES * 8, FEATURES * (2 + 5))
@@ -115,7 +115,7 @@ def test_plain_scripts_are_seen(net):
 
 
 def test_what_cannot_be_counted(image):
-    """An optimized model with attributes that are not frozen is refused: these attributes are not in its graph."""
+    """An optimized model with attributes that are not frozen is refused, because its graph does not contain them."""
 
     class Scaled(Net):
         def forward(self, image):

@@ -1,4 +1,4 @@
-"""Lightning modules: their steps, with and without a Trainer, and the example inputs that they carry."""
+"""Lightning modules: their training steps, with and without a Trainer, and their example inputs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 import pytorch_lightning
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
 
 X, LABELS = torch.randn(3, 4), torch.tensor([0, 1, 2])
 BATCH = (X, LABELS)
-#: FLOPs of two layers 4→6→5 on 3 rows, and of a training step: the input of the first layer needs no gradient.
+#: FLOPs of two linear layers 4→6→5 on 3 rows, and of a training step. The first layer's input needs no gradient.
 FIRST, SECOND = 2 * 3 * 4 * 6, 2 * 3 * 6 * 5
 STEP = 3 * (FIRST + SECOND) - FIRST
 #: FLOPs of one step of gradient descent: 2 for each weight and bias.
@@ -44,7 +44,7 @@ class Classifier(pytorch_lightning.LightningModule):
 
 
 class Manual(Classifier):
-    """A classifier whose training step calls its optimizer itself."""
+    """A classifier whose training step calls the optimizer itself."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ def check_as_before(model, before):
 
 
 def test_training_step():
-    """A training step is measured with and without backward, although the module logs values and has no Trainer."""
+    """A training step is counted with and without backward, although the module logs values and has no Trainer."""
     model = Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
@@ -93,7 +93,7 @@ def test_training_step():
 
 
 def test_whole_step():
-    """A whole step runs the optimizer that the module configures."""
+    """A training loop with the optimizer that the module configures also counts the update of the weights."""
     model = Classifier()
     optimizer = model.configure_optimizers()
 
@@ -107,9 +107,9 @@ def test_whole_step():
     assert (counted.flops, counted.other_flops) == (STEP, loop.other_flops + UPDATE)
 
 
-@pytest.mark.filterwarnings("ignore")  # warnings of the Trainer
+@pytest.mark.filterwarnings("ignore")  # raised by the Trainer
 def test_after_a_fit():
-    """After a fit the module still has its Trainer, but no training loop runs that would receive the logged values."""
+    """After a fit, a training step that logs values can be counted, although no training loop receives the values."""
     model = fitted(Classifier())
     model.zero_grad()
     before = seen(model)
@@ -119,7 +119,7 @@ def test_after_a_fit():
 
 @pytest.mark.filterwarnings("ignore")
 def test_manual_optimization():
-    """The training step takes its optimizer from the Trainer; the measurement changes neither of them."""
+    """A training step that takes its optimizer from the Trainer is counted, and module and Trainer stay unchanged."""
     model = fitted(Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)
@@ -132,7 +132,7 @@ def test_manual_optimization():
 
 @pytest.mark.parametrize("example", [X, (X,), {"x": X}], ids=["tensor", "tuple", "dict"])
 def test_own_example(example):
-    """The example of the module is used if a test passes no inputs, and a note says so."""
+    """If a test passes no inputs, the module's own example is used, and a note says so."""
     model = Classifier()
     model.example_input_array = example
     counted = measure(model)
@@ -147,7 +147,7 @@ def test_an_example_is_not_for_other_methods():
 
 
 def test_a_log_of_its_own():
-    """A module that overrides `log` has its own method called, and the work in it is counted."""
+    """If a module overrides `log`, its own method is called, and the work in this method is counted."""
 
     class Counts(Classifier):
         def log(self, name, value, **_options):

@@ -1,4 +1,4 @@
-"""Subclasses of `torch.nn.Parameter`, as libraries for quantized weights define them: they keep their class."""
+"""Subclasses of `torch.nn.Parameter`, as used for quantized weights, keep their class while they are counted."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SQUARE = 2 * 2 * 8 * 8
 
 
 class Tagged(nn.Parameter):
-    """Adds nothing, and inherits a ``detach`` that returns a plain tensor."""
+    """A subclass that adds nothing. The ``detach`` that it inherits returns a plain tensor."""
 
 
 class State:
-    """What a quantized weight carries beside its data."""
+    """An object that a quantized weight holds beside its data."""
 
     def __init__(self, scale):
         self.scale = scale
 
 
 class Quantized(nn.Parameter):
-    """Resembles the 4-bit parameters of bitsandbytes: other arguments, and a state that holds tensors."""
+    """A class like bitsandbytes' 4-bit parameters: its constructor needs a state, which holds tensors."""
 
     def __new__(cls, data, *, state, requires_grad=False):
         self = torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -41,7 +41,7 @@ class Quantized(nn.Parameter):
 
 
 class Typed(nn.Parameter):
-    """Resembles the parameters of GGUF files: each operator gives its result the type of the weight."""
+    """A class like GGUF parameters: an operator's result gets this class and the quantization type of the weight."""
 
     def __new__(cls, data, requires_grad=False, quant_type=None):
         self = torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -58,13 +58,13 @@ class Typed(nn.Parameter):
 
 
 class Slotted(nn.Parameter):
-    """Holds a tensor in a slot."""
+    """A parameter that holds a tensor in a slot."""
 
     __slots__ = ("scale",)
 
 
 class Weighted(nn.Module):
-    """Multiplies its input by a weight of any class."""
+    """A module that multiplies its input by a weight of any class."""
 
     def __init__(self, weight):
         super().__init__()
@@ -103,7 +103,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("way", ["shapes", "integers", "data"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_counted(name, way):
-    """The product counts, the parameters are there, and neither the weight nor what it carries is another one."""
+    """Product and parameters are counted. Afterwards the model has the same weight, and the weight the same objects."""
     model = Weighted(WEIGHTS[name]())
     weight, held = model.weight, dict(model.weight.__dict__)
     before = weight.as_subclass(torch.Tensor).detach().clone()
@@ -114,7 +114,7 @@ def test_counted(name, way):
     assert counted.param_bytes == 64 * before.element_size()
     assert not counted.unknown_operators
     assert model.weight is weight
-    assert model.kinds == []  # the list of the clone has the entry
+    assert model.kinds == []  # only the clone's list has an entry
     assert weight.__dict__.keys() == held.keys()
     assert all(weight.__dict__[key] is value for key, value in held.items())
     assert torch.equal(weight.as_subclass(torch.Tensor), before)
@@ -122,7 +122,7 @@ def test_counted(name, way):
 
 @pytest.mark.parametrize("kind", [Tagged, nn.Parameter])
 def test_class_within_the_run(kind):
-    """Within the run the weight has its class, and is a leaf that takes gradients."""
+    """While the model runs, the weight has its class, is a leaf, and requires a gradient."""
     seen = []
 
     class Looks(Weighted):
@@ -132,11 +132,11 @@ def test_class_within_the_run(kind):
 
     counted = measure(Looks(kind(torch.ones(8, 8))), X, backward=True)
     assert set(seen) == {(kind, True, True)}
-    assert counted.flops == 2 * SQUARE  # the input takes no gradient
+    assert counted.flops == 2 * SQUARE  # the input needs no gradient
 
 
 def test_gradients_that_exist():
-    """A training step continues from the gradient of a subclass, and leaves the original as it was."""
+    """A training step is counted if a weight of a subclass has a gradient. Weight and gradient stay unchanged."""
     model = Weighted(Tagged(torch.ones(8, 8)))
     model.weight.grad = torch.ones(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -1,4 +1,4 @@
-"""Indexing that adds values up, compared with plain loops over numbers that count their own operations."""
+"""Indexing that adds values, compared with plain loops over numbers that count their own operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """A tensor as separate numbers, to which single values are added; each addition is counted."""
+    """A tensor as separate numbers, to which single values are added. Each addition is counted."""
 
     def __init__(self, target):
         self.tally = Tally()
@@ -46,7 +46,7 @@ class Sums:
 
 
 def agrees(sums, function, args):
-    """Check that a function gives the values of the loop, at the cost of the loop."""
+    """Check that ``function`` returns the values of the loop, and that its cost is the cost of the loop."""
     torch.testing.assert_close(function(*args), sums.values)
     assert both(function, args).other_flops == sums.count
 
@@ -57,7 +57,7 @@ class TestIndexAdd:
         index=st.lists(st.integers(0, 3), min_size=1, max_size=6), dim=st.integers(-2, 1), alpha=st.sampled_from([1, 2])
     )
     def test_is_its_loop(self, index, dim, alpha):
-        """`index_add` scales each value of the source by alpha, and adds it."""
+        """`index_add` multiplies each value of the source by alpha, and adds the result to the target."""
         positive = dim % 2
         target = torch.ones(4, 3) if positive == 0 else torch.ones(3, 4)
         target = target.double()
@@ -85,7 +85,7 @@ class TestIndexAdd:
         assert both(lambda x, i, y: x.index_add(0, i, y), args).other_flops == 0
 
     def test_complex_numbers(self):
-        """Adding complex numbers takes two sums each; scaling by a real factor takes two more products."""
+        """Adding a complex number costs two sums. Scaling it by a real factor costs two more products."""
         z, index = torch.ones(4, dtype=torch.complex64), torch.tensor([0, 1, 1, 3])
         assert both(lambda z, i: z.index_add(0, i, z), (z, index)).other_flops == 2 * 4
         assert both(lambda z, i: z.index_add(0, i, z, alpha=2), (z, index)).other_flops == 4 * 4
@@ -93,7 +93,10 @@ class TestIndexAdd:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 10), ("amax", 10), ("amin", 10), ("mean", 10 + 15)])
     @pytest.mark.filterwarnings("ignore:index_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 5 values is combined with one element of the target; a mean divides all 3 · 5 elements."""
+        """Each of the 2 · 5 values is combined with one element of the target.
+
+        A mean also divides all 3 · 5 elements.
+        """
         args = torch.ones(3, 5), torch.tensor([0, 2]), torch.ones(2, 5)
         assert both(lambda x, i, y: x.index_reduce(0, i, y, reduce), args).other_flops == count
 
@@ -103,7 +106,7 @@ class TestScatter:
     @few
     @given(height=st.integers(1, 3), width=st.integers(1, 3), extra=st.integers(0, 2), data=st.data())
     def test_add_is_its_loop(self, height, width, extra, data):
-        """`scatter_add` adds one value for each index, even if the source has more values."""
+        """`scatter_add` adds one value for each index, even if the source has more values than the index."""
         places = st.lists(st.integers(0, 3), min_size=width, max_size=width)
         index = torch.tensor(data.draw(st.lists(places, min_size=height, max_size=height)))
         target, source = torch.ones(4, 3, dtype=torch.float64), numbers(height + extra, width)
@@ -123,7 +126,10 @@ class TestScatter:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 6), ("amax", 6), ("amin", 6), ("mean", 6 + 12)])
     @pytest.mark.filterwarnings("ignore:scatter_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 3 values is combined with one element of the target; a mean divides all 4 · 3 elements."""
+        """Each of the 2 · 3 values is combined with one element of the target.
+
+        A mean also divides all 4 · 3 elements.
+        """
         args = torch.ones(4, 3), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3)
         assert both(lambda x, i, y: x.scatter_reduce(0, i, y, reduce), args).other_flops == count
 
@@ -134,17 +140,18 @@ class TestScatter:
         assert both(lambda x, i, y: x.scatter(0, i, 3.0, reduce="multiply"), args).other_flops == 6
 
     def test_backward_pass_of_gather(self):
-        """The gradient of `gather` adds each value to the element that was gathered."""
+        """The backward pass of `gather` adds each value of the gradient to the element that was gathered."""
         inputs, index = torch.ones(4, 3, requires_grad=True), torch.zeros(2, 3, dtype=torch.int64)
         assert both(lambda x, i: x.gather(0, i), (inputs, index)).other_flops == 0
         assert both(lambda x, i: x.gather(0, i), (inputs, index), backward=True).other_flops == 6
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Call ``index_put_`` with every value of the masks; return the indices by the number of elements that it wrote.
+    """Call ``index_put_`` with all possible values of the masks. Return the indices, by the number of elements written.
 
-    An index is "mask 2 3" for a mask of that shape, None, or the shape of a tensor of positions. PyTorch adds 1 for
-    each time that an index names an element, so the sum of the target is the number.
+    In ``indices``, each entry is "mask 2 3" for a mask of this shape, None, or the shape of a tensor of positions.
+    PyTorch adds 1 each time that an index selects an element, so the number of elements written is the sum of the
+    target.
     """
     found = {}
     masks = [[int(size) for size in part.split()[1:]] for part in indices if isinstance(part, str)]
@@ -167,7 +174,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=6))
     def test_pairs(self, index):
-        """Two index tensors select one element for each pair of indices."""
+        """Two index tensors select one element for each pair of indices, so one addition per pair is counted."""
         rows, columns = (torch.tensor(part) for part in zip(*index, strict=True))
         target, values = torch.ones(4, 3, dtype=torch.float64), numbers(len(index))
         sums = Sums(target)
@@ -182,7 +189,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.integers(0, 3), min_size=1, max_size=6), second=st.booleans())
     def test_slices(self, index, second):
-        """If the index selects slices, the value is added to every element of every selected slice."""
+        """If the index selects slices, one addition is counted for every element of every selected slice."""
         target = torch.ones(5, 4, 2, dtype=torch.float64) if second else torch.ones(4, 5, 2, dtype=torch.float64)
         sums = Sums(target)
         for one, i, j in itertools.product(index, range(5), range(2)):
@@ -194,7 +201,7 @@ class TestIndexPut:
         agrees(sums, put, (target, torch.tensor(index), torch.tensor(2.0, dtype=torch.float64)))
 
     def test_broadcast_indices(self):
-        """A column and a row of indices are broadcast to all their pairs: 2 · 3 slices of 5 values."""
+        """A column and a row of indices are broadcast to 2 · 3 pairs. Each pair selects a slice of 5 values."""
         rows, columns = torch.tensor([[0], [1]]), torch.tensor([0, 1, 1])
         target = torch.ones(4, 3, 5)
 
@@ -204,7 +211,10 @@ class TestIndexPut:
         assert both(put, (target, rows, columns, torch.ones(5))).other_flops == 30
 
     def test_a_mask_names_all_places(self):
-        """How many elements a boolean mask selects depends on data, so that all elements count."""
+        """The number of elements that a boolean mask selects depends on data.
+
+        So every element is counted as selected.
+        """
         target, mask = torch.ones(4, 3), torch.tensor([True, False, True, False])
         work = for_real(lambda x, m: x.index_put((m,), torch.tensor(1.0), accumulate=True), (target, mask))
         assert work.other_flops == 12
@@ -230,7 +240,7 @@ class TestIndexPut:
     @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
     @pytest.mark.filterwarnings("ignore:.*torch.uint8")
     def test_masks_with_other_indices(self, shape, indices, dtype):
-        """The count is the most elements that PyTorch writes, over all values of the masks that it accepts."""
+        """The count is the largest number of elements that PyTorch writes, over all values of the masks."""
         named = elements_that_pytorch_writes(shape, indices, dtype)
         target, value = torch.ones(shape), torch.tensor(1.0)
         most = max(named)
@@ -253,7 +263,7 @@ class TestIndexPut:
         assert both(lambda x, i, v: x.put(i, v), args).other_flops == 0
 
     def test_backward_pass_of_indexing(self):
-        """The gradient of indexing adds each value to the row that it was taken from."""
+        """The backward pass of indexing adds each value of the gradient to the row that it was taken from."""
         inputs, index = torch.ones(4, 3, requires_grad=True), torch.tensor([0, 0, 1, 2, 2])
         assert both(lambda x, i: x[i], (inputs, index), backward=True).other_flops == 15
         assert both(lambda x, i: x.index_select(0, i), (inputs, index), backward=True).other_flops == 15
@@ -261,7 +271,10 @@ class TestIndexPut:
 
 class TestEmbedding:
     def test_backward(self):
-        """Looking up rows is free; backward adds each value to its row, and scales it before if this is requested."""
+        """Looking up rows is free.
+
+        The backward pass adds each value to its row, and first scales the value if requested.
+        """
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         assert both(nn.Embedding(4, 5), tokens).other_flops == 0
         assert both(nn.Embedding(4, 5), tokens, backward=True).other_flops == 6 * 5
@@ -272,7 +285,7 @@ class TestEmbedding:
     @few
     @given(data=st.data())
     def test_bags(self, mode, data):
-        """Each row is added to its bag, which starts at 0, or is compared with it; a mean divides every bag."""
+        """Each row is added to its bag or compared with it. (A bag starts at 0.) A mean also divides every bag."""
         sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         tokens = torch.arange(sum(sizes)) % 4
         offsets = torch.tensor([0, *itertools.accumulate(sizes)][:-1])
@@ -285,7 +298,7 @@ class TestEmbedding:
             for _ in range(size):
                 row = tally.numbers(weight[next(rows)])
                 bag = maximum(bag, row) if mode == "max" else bag + row
-            # PyTorch divides a bag of one row too.
+            # PyTorch also divides a bag of one row.
             expected.append(elementary(torch.div, bag, size) if mode == "mean" else bag)
 
         def look_up(tokens, weight, offsets):
@@ -295,7 +308,7 @@ class TestEmbedding:
         assert both(look_up, (tokens, weight, offsets), without=BYTES).other_flops == tally.count
 
     def test_weighted_bags(self):
-        """Each row is multiplied by its weight and added."""
+        """Each row is multiplied by its weight and added to its bag."""
         args = torch.tensor([[0, 1, 1], [2, 2, 2]]), torch.ones(4, 5), torch.ones(2, 3)
 
         def look_up(tokens, weight, weights):
@@ -305,7 +318,10 @@ class TestEmbedding:
 
     @pytest.mark.parametrize(("mode", "count"), [("sum", 6 * 5), ("mean", 2 * 6 * 5), ("max", 2 * 5)])
     def test_backward_of_bags(self, mode, count):
-        """Six rows of five values receive their bag's gradient; a mean divides it; a maximum adds to one row a bag."""
+        """Each of six rows of five values gets the gradient of its bag, which a mean divides.
+
+        A maximum adds to one row per bag.
+        """
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         bag = nn.EmbeddingBag(4, 5, mode=mode)
         added = (
@@ -314,7 +330,7 @@ class TestEmbedding:
         assert added == count
 
     def test_backward_of_weighted_bags(self):
-        """Six rows receive a weighted gradient; the gradient of each weight is a sum of five products."""
+        """Each of six rows gets a weighted gradient. The gradient of each weight is a sum of five products."""
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         weight, weights = torch.ones(4, 5, requires_grad=True), torch.ones(2, 3, requires_grad=True)
 
@@ -332,21 +348,27 @@ class TestGradientsThatOverlap:
     @pytest.mark.parametrize("mode", ["reflect", "replicate"])
     @pytest.mark.parametrize("dims", PADS)
     def test_padding(self, mode, dims):
-        """Padding is free; in backward each value of the padded gradient is added to the element that was copied."""
+        """Padding is free. The backward pass adds each value of the gradient to the element that the padding copied."""
         inputs = torch.ones(2, 3, *(4, 5, 6)[:dims], requires_grad=True)
         padded = F.pad(inputs, PADS[dims], mode=mode)
         assert both(lambda x: F.pad(x, PADS[dims], mode=mode), inputs).other_flops == 0
         assert both(lambda x: F.pad(x, PADS[dims], mode=mode), inputs, backward=True).other_flops == padded.numel()
 
     def test_constant_padding(self):
-        """With constant padding no values overlap, so that backward only slices the gradient."""
+        """With constant padding, no values overlap.
+
+        So the backward pass only slices the gradient, and costs nothing.
+        """
         inputs = torch.ones(2, 3, 4, requires_grad=True)
         assert both(lambda x: F.pad(x, (1, 1)), inputs, backward=True).other_flops == 0
 
     @few
     @given(kernel=st.integers(1, 3), stride=st.integers(1, 2), padding=st.integers(0, 1))
     def test_fold(self, kernel, stride, padding):
-        """`fold` adds each value of the columns to its pixel; `unfold` is free, and its gradient is folded."""
+        """`fold` adds each value of the columns to its pixel.
+
+        `unfold` is free, and its backward pass costs one `fold`.
+        """
         padding = min(padding, kernel // 2)
         inputs = torch.ones(2, 3, 5, 5, requires_grad=True)
         columns = F.unfold(inputs, kernel, padding=padding, stride=stride).detach()
@@ -363,13 +385,16 @@ class TestGradientsThatOverlap:
         assert both(unfold, inputs, backward=True, without=BYTES).other_flops == columns.numel()
 
     def test_windows(self):
-        """Windows that overlap share values, so that backward adds the gradients of all windows."""
+        """Overlapping windows share values. So the backward pass adds the gradients of all windows."""
         inputs = torch.ones(2, 6, requires_grad=True)
         assert both(lambda x: x.unfold(1, 3, 1), inputs).other_flops == 0
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing adds up the values at equal indices; we count one addition for each value, an upper bound."""
+        """Coalescing adds the values at equal indices.
+
+        One addition is counted for each value, which is an upper bound.
+        """
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)
         assert for_real(lambda x: x.coalesce(), (sparse,)).other_flops == 3

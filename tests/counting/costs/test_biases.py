@@ -1,4 +1,4 @@
-"""Work that is added to products: biases, scaled matrices, fused activations, and the gradients of biases."""
+"""Work that is added to matrix products and convolutions: biases, factors, fused activations, gradients of biases."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 def cost(operator, args, output):
-    """Return the cost of a call of an operator that the CPU cannot run."""
+    """Return the cost of one call of an operator that the CPU cannot run."""
     return accounting.cost_of(operator_info(operator), args, {}, output)
 
 
 few = settings(max_examples=25)
 SIZE = st.integers(1, 4)
-#: A factor, and the number of operations to scale an element by it.
+#: A factor, and the number of operations for scaling one element by it.
 FACTOR = st.sampled_from([(1, 0), (1.0, 0), (2, 1), (0.5, 1), (-1, 1)])
 
 
@@ -30,7 +30,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_forward(self, batch, features, outputs, bias):
-        """A bias adds one FLOP for each element of the output, whatever the shape of the batch is."""
+        """A bias adds one FLOP for each element of the output, for every shape of the batch."""
         counted = both(nn.Linear(features, outputs, bias=bias), torch.ones(*batch, features))
         count = math.prod(batch) * outputs
         assert counted.other_flops == (count if bias else 0)
@@ -40,7 +40,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, min_size=1, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_backward(self, batch, features, outputs, bias):
-        """The gradient of a bias is a sum over the batch: for each output, one FLOP less than the batch has values."""
+        """The gradient of a bias is a sum over the batch: n - 1 FLOPs for each output, if the batch has n values."""
         model = nn.Linear(features, outputs, bias=bias)
         inputs = torch.ones(*batch, features)
         gradient = (math.prod(batch) - 1) * outputs
@@ -49,12 +49,15 @@ class TestLinear:
 
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_any_mode(self, mode):
-        """In other gradient modes PyTorch runs other operators for a linear layer, which do the same work."""
+        """In other gradient modes, PyTorch runs other operators for a linear layer. Their cost is equal."""
         with mode():
             assert both(nn.Linear(4, 5), torch.ones(2, 3, 4)).other_flops == 2 * 3 * 5
 
     def test_as_one_operator(self):
-        """On other devices, one operator computes the backward pass of a linear layer."""
+        """On some devices, one operator computes the backward pass of a linear layer.
+
+        The three gradients are counted.
+        """
         operator = torch.ops.aten.linear_backward
         inputs, gradient, weight = (torch.ones(shape, device="meta") for shape in ((2, 3, 4), (2, 3, 5), (5, 4)))
         output = inputs, weight, weight[:, 0]
@@ -63,7 +66,7 @@ class TestLinear:
         assert cost(operator.default, (inputs, gradient, weight, [True, True, False]), output).other_flops == 0
 
     def test_complex_numbers(self):
-        """Adding a complex bias takes two sums for each element."""
+        """Adding a complex bias costs two FLOPs for each element."""
         assert both(nn.Linear(4, 5, dtype=torch.complex64), torch.ones(3, 4, dtype=torch.complex64)).other_flops == 30
 
 
@@ -82,7 +85,7 @@ class TestMatrices:
     @few
     @given(alpha=FACTOR, beta=FACTOR)
     def test_factors(self, operator, alpha, beta):
-        """Each element of the output takes one sum, and one product for each factor that is not 1."""
+        """Each element of the output costs one sum, and one product for each factor that is not 1."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         counted = both(lambda *args: operator(*args, alpha=alpha[0], beta=beta[0]), operands)
         assert counted.other_flops == (1 + alpha[1] + beta[1]) * operands[0].numel()
@@ -105,7 +108,10 @@ class TestMatrices:
         assert both(in_place, operands).other_flops == operands[0].numel()
 
     def test_of_other_numbers(self):
-        """Integers are free; a complex sum takes 2 FLOPs, and scaling a complex number by a real one takes 2 FLOPs."""
+        """Sums of integers are free.
+
+        A complex sum costs 2 FLOPs, and multiplying a complex by a real number costs 2 FLOPs.
+        """
         for dtype, count in ((torch.int64, 0), (torch.complex64, 4 * 10)):
             operands = tuple(torch.ones(shape, dtype=dtype) for shape in SUMS[torch.addmm])
             assert both(lambda *args: torch.addmm(*args, alpha=2), operands).other_flops == count
@@ -114,12 +120,12 @@ class TestMatrices:
         ("operator", "shapes"), [(torch.mm, ((2, 3), (3, 5))), (torch.bmm, ((4, 2, 3), (4, 3, 5)))]
     )
     def test_products_alone(self, operator, shapes):
-        """A plain matrix product has no other FLOPs: `flops` counts all of its work."""
+        """A plain matrix product has no `other_flops`, because `flops` counts all of its work."""
         assert both(operator, tuple(map(torch.ones, shapes))).other_flops == 0
 
     @pytest.mark.parametrize(("gelu", "each"), [(False, 1), (True, 9)])
     def test_activations_on_the_way(self, gelu, each):
-        """The operator adds a bias and applies ReLU, or GELU by its tanh formula."""
+        """The operator adds a bias (1 FLOP), and applies ReLU (1 FLOP) or GELU by its tanh formula (9 FLOPs)."""
         operands = tuple(torch.ones(shape) for shape in SUMS[torch.addmm])
         counted = both(lambda *args: torch.ops.aten._addmm_activation(*args, use_gelu=gelu), operands)
         assert counted.other_flops == (1 + each) * 10
@@ -140,7 +146,7 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A bias takes one sum for each element of the output; its gradient sums the elements of each of 6 channels."""
+        """A bias costs one sum for each output element. Its gradient sums the elements of each of the 6 channels."""
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
         count = model(inputs).numel()
@@ -148,7 +154,10 @@ class TestConvolutions:
         assert both(model, inputs, backward=True).other_flops == (count + count - 6 if bias else 0)
 
     def test_fused_on_other_devices(self):
-        """Other devices fuse alpha · z and ReLU into the convolution."""
+        """Some devices fuse ReLU, or the sum with alpha · z and ReLU, into the convolution.
+
+        Each fused operation is counted.
+        """
         outputs = torch.ones(1, 6, 4, 4, device="meta")
         image, weight, bias = (torch.ones(s, device="meta") for s in ((1, 3, 6, 6), (6, 3, 3, 3), (6,)))
         rest = [1, 1], [0, 0], [1, 1], 1
@@ -165,7 +174,7 @@ class TestConvolutions:
 
     @pytest.mark.parametrize("mask", [(True, True, True), (True, False, True), (False, True, False)])
     def test_gradients_asked_by_a_mask(self, mask):
-        """Each gradient of input or weight is 4·4·4 outputs times 3·3·2 products, for two images."""
+        """Each requested gradient of input or weight costs 3·3·2 products for each of 4·4·4 outputs of two images."""
 
         def backward(gradient, image, weight):
             operator = torch.ops.aten._slow_conv2d_backward.output_mask
@@ -176,7 +185,7 @@ class TestConvolutions:
         assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
 
     def test_gradients_written_to_tensors(self):
-        """Without a mask, the tensors that are passed say which gradients are asked for."""
+        """If the call has no mask, the gradients are counted for which it passes a tensor to write to."""
 
         def backward(gradient, image, weight, *gradients):
             operator = torch.ops.aten._slow_conv2d_backward.grad_input
@@ -190,7 +199,7 @@ class TestConvolutions:
         assert result.other_flops == 2 * 4 * 4 * 4 - 4
 
     def test_gradients_on_a_mac(self):
-        """The kernel of MPS for the backward pass takes a mask, too."""
+        """The backward kernel of MPS also has a mask, and only the gradients that it requests are counted."""
         gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
         for mask in ((True, True, True), (False, True, False)):
             args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)
@@ -201,10 +210,10 @@ class TestConvolutions:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantized:
-    """Quantized layers do the work of the floating-point layers that they replace."""
+    """Quantized layers cost as much as the floating-point layers that they replace."""
 
     def test_static_layers(self):
-        """A convolution with fused ReLU has a bias and a ReLU for 6 channels of 2 · 2; the linear layer has no bias."""
+        """A convolution with fused ReLU has a bias and a ReLU for 6 channels of 2 · 2. The linear layer has no bias."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(),
             nn.Conv2d(4, 6, 3),

@@ -1,4 +1,4 @@
-"""Element-wise operators on complex numbers, compared with their definitions in counted real numbers."""
+"""Elementwise operators on complex numbers, compared with their definitions in real numbers that count operations."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def complex_inverse_times_two(a, b):
 
 
 class TestComplex:
-    """A complex number is a pair of real numbers, which count their operations."""
+    """A complex number is a pair of real numbers that count their operations."""
 
     REAL, IMAGINARY = numbers(2, low=0.3, high=2.0)
     OTHER_REAL, OTHER_IMAGINARY = numbers(2, shape=(1, 5), low=0.3, high=2.0)
@@ -102,7 +102,10 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting, each element of the result takes the operations of the whole definition."""
+        """With broadcasting, all operations of the definition are counted for each element of the result.
+
+        This includes operations that need only the broadcast operand.
+        """
         operator, definition = self.BINARY[case]
         tally = Tally()
         parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))
@@ -122,7 +125,10 @@ class TestComplex:
         assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
 
     def test_to_and_from_real_numbers(self):
-        """An absolute value is the root of a sum of two squares; a polar form has a cosine, a sine and two products."""
+        """An absolute value is the root of a sum of two squares.
+
+        A polar form needs a cosine, a sine and two products.
+        """
         z = torch.complex(self.REAL, self.IMAGINARY)
         tally = Tally()
         a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)

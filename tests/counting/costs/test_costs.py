@@ -1,4 +1,7 @@
-"""Formulas compared with loops that count single multiply-accumulates, on shapes and on data."""
+"""Formulas for products, attention and recurrent layers, compared with loops that count single multiply-accumulates.
+
+Each cost is measured both on shapes and on data.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ few = settings(max_examples=20, deadline=None)
 
 
 def macs_of_product(left, right):
-    """Count the multiply-accumulates of left (..., m, k) by right (..., k, n), one by one."""
+    """Count the multiply-accumulates of left (..., m, k) times right (..., k, n), one by one."""
     batch = torch.broadcast_shapes(left[:-2], right[:-2])
     count = 0
     for _ in itertools.product(*map(range, batch)):
@@ -34,7 +37,7 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_plain_batched_and_added_products(self, b, m, k, n):
-        """A matrix product has two FLOPs for each multiply-accumulate; an added matrix adds nothing to `flops`."""
+        """A matrix product costs two FLOPs for each multiply-accumulate. Adding a matrix does not change `flops`."""
         one = 2 * macs_of_product((m, k), (k, n))
         many = 2 * macs_of_product((b, m, k), (b, k, n))
         left, right, bias = torch.ones(m, k), torch.ones(k, n), torch.ones(m, n)
@@ -50,7 +53,7 @@ class TestProducts:
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """Products of a matrix and a vector, and of two vectors."""
+        """A product of a matrix and a vector, or of two vectors, is counted like the equal matrix product."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -60,55 +63,61 @@ class TestProducts:
     @few
     @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
     def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0917 -- drawn one by one
-        """Each position of the broadcast batch has a product, whichever operand lacks the batch dimensions."""
+        """Each position of the broadcast batch costs one product, even if one operand lacks the batch dimensions."""
         left = (*(batch if left_has_it else [1] * len(batch)), m, k)
         right = (*(batch if right_has_it else ()), k, n)
         assert both(torch.matmul, (torch.ones(left), torch.ones(right))).flops == 2 * macs_of_product(left, right)
 
     def test_a_matrix_by_a_batch(self):
-        """(3, 4) by (8, 4, 5) is 8 products of 3 * 4 * 5 = 60 multiply-accumulates, which are 480."""
+        """(3, 4) times (8, 4, 5) is 8 products of 3 * 4 * 5 = 60 multiply-accumulates, which are 480 in total."""
         assert both(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
     @few
     @given(st.lists(sizes, min_size=1, max_size=4), sizes, st.booleans())
     def test_linear(self, shape, outputs, bias):
-        """Each position of the input is multiplied by the whole weight; the bias does not count in `flops`."""
+        """Each position of the input is multiplied with the whole weight. The bias does not count in `flops`."""
         layer = nn.Linear(shape[-1], outputs, bias=bias)
         assert both(layer, torch.ones(shape)).flops == 2 * math.prod(shape) * outputs
 
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_bilinear(self, batch, i, j, outputs):
-        """Each output sums i * j products of the two inputs."""
+        """Each output is a sum of i * j products of the two inputs."""
         layer = nn.Bilinear(i, j, outputs)
         assert both(layer, (torch.ones(batch, i), torch.ones(batch, j))).flops == 2 * batch * outputs * i * j
 
     @few
     @given(sizes, sizes, sizes)
     def test_complex(self, m, k, n):
-        """A complex multiply-accumulate takes four multiplications and four additions."""
+        """A complex multiply-accumulate costs four multiplications and four additions."""
         left, right = torch.ones(m, k, dtype=torch.complex64), torch.ones(k, n, dtype=torch.complex64)
         assert both(torch.mm, (left, right)).flops == 8 * macs_of_product((m, k), (k, n))
 
     def test_complex_convolution(self):
-        """PyTorch runs a complex convolution as three real ones, which does not matter: 4 positions of 3 products."""
+        """A complex convolution costs 8 FLOPs for each of 4 positions and 3 products.
+
+        PyTorch runs three real convolutions.
+        """
         inputs, weight = torch.ones(1, 1, 6, dtype=torch.complex64), torch.ones(1, 1, 3, dtype=torch.complex64)
         assert both(F.conv1d, (inputs, weight)).flops == 8 * 4 * 3
 
     def test_integers(self):
-        """An integer product does the work of the equal floating-point product."""
+        """A product of integers costs as much as the product of floating-point numbers with equal shapes."""
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
     def test_grouped(self):
-        """Each row is multiplied by the matrix of its group, so that the sizes of the groups do not matter."""
+        """Each row is multiplied with the matrix of its group. So the sizes of the groups do not change the cost."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
         ends = torch.tensor([4, 16], dtype=torch.int32)
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
     def test_grouped_columns(self):
-        """Groups divide columns (3-D by 2-D) or the summed dimension (2-D by 2-D); 3-D by 3-D is a batched product."""
+        """Groups divide the columns (3-D by 2-D), or the summed dimension (2-D by 2-D).
+
+        A product of 3-D by 3-D has no groups: it is a batched product.
+        """
         ends = torch.tensor([8, 16], dtype=torch.int32)
 
         def ones(*shape):
@@ -123,14 +132,14 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes)
     def test_backward(self, m, k, n):
-        """The gradient of each operand is a product with the cost of the forward product."""
+        """The gradient of each operand is one product that costs as much as the forward product."""
         left, right = torch.ones(m, k, requires_grad=True), torch.ones(k, n)
         one = 2 * macs_of_product((m, k), (k, n))
         assert both(torch.mm, (left, right), backward=True).flops == 2 * one
         assert both(torch.mm, (left, right.requires_grad_()), backward=True).flops == 3 * one
 
     def test_an_outer_product_has_no_sum(self):
-        """An outer product sums nothing, so that it does not count as a product."""
+        """An outer product sums nothing, so it adds nothing to `flops`."""
         assert both(torch.outer, (torch.ones(3), torch.ones(4))).flops == 0
 
 
@@ -140,25 +149,25 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """Each of three stored elements is multiplied by the five columns."""
+        """Each of three stored elements is multiplied with the elements of five columns."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """Each of three stored elements is multiplied by one element of the vector."""
+        """Each of three stored elements is multiplied with one element of the vector."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse product with a mean instead of a sum does the same multiplications."""
+        """A sparse product that takes a mean instead of a sum costs the same multiplications."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient takes as many products as the forward pass: one for each stored element and column."""
+        """Each gradient costs as many products as the forward pass: one for each stored element and column."""
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -168,14 +177,14 @@ class TestSparse:
         assert not two.unknown_operators
 
     def test_sparse_by_sparse_is_named(self):
-        """The cost of a product of sparse matrices depends on which elements they store: the operator is unknown."""
+        """The cost of multiplying sparse matrices depends on which elements they store. So the operator is unknown."""
         sparse = self.matrix.to_sparse()
         assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
 
 
 @st.composite
 def convolutions(draw):
-    """The settings of a random convolution, and the shape of a suitable input."""
+    """Draw the settings of a random convolution, and the shape of an input that fits."""
     dims = draw(st.integers(min_value=1, max_value=3))
 
     def per_dim(low, high):
@@ -190,7 +199,7 @@ def convolutions(draw):
 
 
 def positions_of(size, settings):
-    """Count the output positions: all starts of a kernel that fits into the padded input."""
+    """Return the number of output positions: all positions at which the kernel fits into the padded input."""
     count = 1
     for length, kernel, stride, padding, dilation in zip(
         size,
@@ -209,7 +218,7 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_forward_and_backward(self, case):
-        """Each output element sums channels / groups * kernel products; each gradient takes as many products."""
+        """Each output element sums channels / groups * kernel products. Each gradient costs as many products."""
         dims, (ins, outs), parameters, shape = case
         layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
         per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
@@ -222,9 +231,12 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_transposed(self, case):
-        """Each input element meets channels / groups * kernel weights; each gradient takes as many products."""
+        """Each input element is multiplied with channels / groups * kernel weights.
+
+        Each gradient costs as many products.
+        """
         dims, (ins, outs), parameters, shape = case
-        # Padding cuts the output of a transposed convolution, and may not cut more than the whole output.
+        # The padding of a transposed convolution cuts its output. It is 0 here, so that it never cuts the whole output.
         layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1](
             ins, outs, **{**parameters, "padding": 0}
         )
@@ -236,26 +248,26 @@ class TestConvolutions:
         assert both(layer, inputs.requires_grad_(), backward=True).flops == 3 * flops
 
     def test_depthwise(self):
-        """In a depthwise convolution each of 8 channels is separate: 8 * 4 * 4 positions of 9 products."""
+        """A depthwise convolution treats each of 8 channels separately: 8 * 4 * 4 positions, with 9 products each."""
         assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
 
     def test_time_major(self):
-        """conv_tbc of 6 steps with kernel 3 from 4 channels to 5 has 4 positions in each of 2 sequences."""
+        """conv_tbc with 6 steps, kernel 3, and 4 → 5 channels has 4 output positions in each of 2 sequences."""
         args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
         assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
 
     def test_without_a_batch(self):
-        """An input without a batch dimension is a batch of one."""
+        """An input without a batch dimension is counted as a batch of one."""
         assert both(nn.Conv2d(2, 3, 3), torch.ones(2, 5, 5)).flops == 2 * 9 * 3 * 2 * 9
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """padding="same" keeps 7 positions, also with an even kernel."""
+        """With padding="same", the output has 7 positions like the input, also for an even kernel."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
 def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
-    """Count scores and weighted sums: pair by pair over the sequences, with a closed form for the width."""
+    """Count scores and weighted sums, with a loop over all pairs of query and key."""
     count = 0
     for _ in range(batch * heads * queries * keys):
         count += 2 * width + 2 * value_width
@@ -266,7 +278,7 @@ class TestAttention:
     @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     @pytest.mark.parametrize("causal", [False, True])
     def test_backends(self, backend, causal):
-        """Every backend does the same work, and a causal mask does not reduce it."""
+        """Every backend costs the same, and a causal mask does not reduce the cost."""
 
         def attend(query, key, value):
             if backend is None:
@@ -283,7 +295,7 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """Keys and values may have different widths, and a mask does not change the count."""
+        """Keys and values may have different widths. A mask does not change the count."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -292,19 +304,19 @@ class TestAttention:
 
     @pytest.mark.parametrize("heads_of_keys", [1, 2, 4])
     def test_grouped_query_heads(self, heads_of_keys):
-        """Key heads that several query heads share are multiplied with each of these query heads."""
+        """If several query heads share a key head, the products of each query head are counted."""
         query = torch.randn(2, 4, 6, 8)
         key = value = torch.randn(2, heads_of_keys, 5, 8)
         counted = both(F.scaled_dot_product_attention, (query, key, value), {"enable_gqa": True})
         assert counted.flops == attention_flops(2, 4, 6, 5, 8, 8)
 
     def test_keyword_arguments(self):
-        """Operands that are passed by name are counted like positional ones."""
+        """Operands that are passed by name are counted like positional operands."""
         operands = dict.fromkeys(("query", "key", "value"), torch.randn(1, 2, 3, 4))
         assert both(F.scaled_dot_product_attention, (), operands).flops == attention_flops(1, 2, 3, 3, 4, 4)
 
     def test_without_heads(self):
-        """Operands of shape (batch, length, width) have one head."""
+        """Operands of shape (batch, length, width) are counted as one head."""
         operand = torch.randn(2, 3, 4)
         assert both(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(
             2, 1, 3, 3, 4, 4
@@ -331,11 +343,11 @@ class TestRecurrent:
     @pytest.mark.parametrize("batch_first", [False, True])
     @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
-        """Each step, layer and direction takes gates * hidden * (input + hidden) products.
+        """In the forward pass, each step, layer and direction costs gates * hidden * (input + hidden) products.
 
-        In backward, the gradients of the weights take all of these products once more. The gradients of inputs and
-        hidden states take them once more too, except for the initial states and, unless they require gradients, the
-        inputs of the model.
+        In the backward pass, the gradients of the weights cost all of these products once more. The gradients of inputs
+        and hidden states also cost them once more, with two exceptions: the initial states, and the model's inputs if
+        they do not require gradients.
         """
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -344,7 +356,7 @@ class TestRecurrent:
         initial = 2 * GATES[kind] * 4 * 4 * layers * directions * batch
         first = 2 * GATES[kind] * 4 * 3 * directions * 5 * 2
         assert both(model, inputs).flops == forward
-        # oneDNN decides how many bytes an LSTM keeps for its backward pass.
+        # Bytes are not compared for an LSTM: oneDNN decides how many bytes it keeps for its backward pass.
         without = ("peak_memory",) if kind is nn.LSTM else ()
         assert both(model, inputs, backward=True, without=without).flops == 3 * forward - initial - first
         assert both(model, inputs.requires_grad_(), backward=True, without=without).flops == 3 * forward - initial
@@ -352,26 +364,26 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore:LSTM with projections")
     @pytest.mark.parametrize("directions", [1, 2])
     def test_projections(self, directions):
-        """An LSTM with a projection has one more product, and a smaller hidden state."""
+        """An LSTM with a projection has one more product in each step, and a smaller hidden state."""
         model = nn.LSTM(3, 4, 2, bidirectional=directions == 2, proj_size=2)
         flops = recurrent_flops(nn.LSTM, 5 * 2, 3, 4, 2, directions, projection=2)
         assert both(model, torch.randn(5, 2, 3)).flops == flops
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """Of packed sequences only the steps that exist are counted: 5 + 3 + 2."""
+        """In packed sequences, only existing steps are counted: 5 + 3 + 2."""
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
     @pytest.mark.parametrize(("cell", "kind"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)])
     def test_cells(self, cell, kind):
-        """A cell costs one step of its layer."""
+        """A cell costs as much as one step of the layer of its kind."""
         assert both(cell(3, 4), torch.randn(2, 3)).flops == recurrent_flops(kind, 2, 3, 4, 1, 1)
 
     @pytest.mark.parametrize("kind", GATES)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_modes(self, kind, mode):
-        """In other gradient modes PyTorch runs other operators for the layer, which cost the same."""
+        """In other gradient modes, PyTorch runs other operators for the layer. Their cost is equal."""
         with mode():
             assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
@@ -379,7 +391,7 @@ class TestRecurrent:
 class TestQuantized:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_static_layers(self):
-        """Quantized convolutions and linear layers have packed weights, and cost what float layers cost."""
+        """Quantized convolutions and linear layers, whose weights are packed, cost as much as floating-point layers."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
         ).eval()
@@ -387,12 +399,12 @@ class TestQuantized:
         prepared = torch.ao.quantization.prepare(model)
         prepared(torch.randn(1, 4, 4, 4))
         counted = for_real(torch.ao.quantization.convert(prepared), (torch.randn(3, 4, 4, 4),))
-        # 3 images: 2 * 2 positions of 6 channels with 2 channels * 3 * 3 products each; then 24 * 5.
+        # 3 images: 2 * 2 positions of 6 channels, each with 2 channels * 3 * 3 products; then a linear layer 24 * 5.
         assert counted.flops == 2 * 3 * (4 * 6 * 2 * 9 + 24 * 5)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_dynamic_linear(self):
-        """A quantized product does the work of the floating-point product that it replaces."""
+        """A quantized product costs as much as the floating-point product that it replaces."""
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4
@@ -401,7 +413,7 @@ class TestQuantized:
 
 @pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyOptions"), reason="PyTorch 2.13 and newer")
 class TestLinearCrossEntropyInChunks:
-    """Eight rows of three features and four classes: one product takes 2 * 8 * 3 * 4 FLOPs."""
+    """Eight rows with three features and four classes: one product costs 2 * 8 * 3 * 4 FLOPs."""
 
     product = 2 * 8 * 3 * 4
 
@@ -417,16 +429,22 @@ class TestLinearCrossEntropyInChunks:
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_forward(self, reduction):
-        """Without gradients only the logits are computed."""
+        """Without gradients, only the product for the logits is computed."""
         result = self.measured(reduction=reduction, requires_grad=False, backward=False)
         assert result.flops == self.product
 
     def test_gradients_are_worked_out_on_the_way_forward(self):
-        """With a mean, forward computes both gradients, each for the cost of the logits; backward only scales them."""
+        """With a mean, the forward pass computes the logits and both gradients, each for the cost of one product.
+
+        The backward pass only scales the gradients.
+        """
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 
     def test_gradients_of_one_loss_a_row(self):
-        """Without reduction, backward recomputes logits and loss (two dot products), and computes both gradients."""
+        """Without reduction, the backward pass computes both gradients, and computes logits and loss again.
+
+        The loss is computed from two dot products.
+        """
         result = self.measured(reduction="none", requires_grad=True, backward=True)
         assert result.flops == 4 * self.product + 2 * (2 * 8)

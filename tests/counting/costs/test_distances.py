@@ -34,7 +34,7 @@ def _one(like, truth):
 
 
 def slopes(p, xs, ys, grad, length):
-    """Return the gradient of one distance with respect to x, before it is summed over the pairs."""
+    """Return the gradient of one distance with respect to x, before the sum over the pairs."""
     if p == 0:
         return None
     if p == 2:
@@ -106,14 +106,14 @@ def test_pdist(p, points, components):
 
 
 def test_many_points():
-    """For more than 25 points PyTorch uses a matrix product; we count the definition, 3 FLOPs for each component."""
+    """For more than 25 points, PyTorch uses a matrix product. The definition is counted: 3 FLOPs for each component."""
     result = both(torch.cdist, (random(30, 4), random(7, 4)))
     assert (result.flops, result.other_flops) == (0, 30 * 7 * 3 * 4)
 
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """`dist` broadcasts its two tensors."""
+    """`dist` broadcasts its two tensors before it computes the distance."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
@@ -137,7 +137,7 @@ def test_cross():
 
 
 def binned(arithmetic, values, low, high, bins):
-    """Count the values in each bin: check the range, find the bin, and add one."""
+    """Return the number of values in each bin. For each value: check the range, find the bin, and add one."""
     counts = [arithmetic.zero() for _ in range(bins)]
     for value in values:
         outside = [value.less_than(low), not value.less_than(high) and value.value != high]
@@ -150,7 +150,7 @@ def binned(arithmetic, values, low, high, bins):
 
 
 def test_histc():
-    """Each value takes two comparisons with the range, three operations to find its bin, and one addition."""
+    """Each value costs two comparisons with the range, three operations to find its bin, and one addition."""
     values = random(40)
     low, high = values.min().item(), values.max().item()
     arithmetic = Arithmetic()
@@ -161,14 +161,14 @@ def test_histc():
     plain = Arithmetic()
     greatest(plain.numbers(values))
     assert both(lambda x: torch.histc(x, 5, low, high), values).other_flops == in_range
-    # Without a range, the operator first searches the minimum and the maximum.
+    # Without a range, the operator first searches for the minimum and the maximum.
     assert both(lambda x: torch.histc(x, 5), values).other_flops == in_range + 2 * plain.count
 
 
 def test_histogram():
-    """Of 10 values each takes 6 FLOPs for 4 bins, and the range takes 2·9.
+    """Each of 10 values costs 6 FLOPs for equally wide bins. Finding the range costs 2·9.
 
-    The density takes 3 sums for the total, 4 widths of bins, and 2 quotients for each bin.
+    A density of 4 bins costs 3 sums for the total, 4 widths of bins, and 2 quotients for each bin.
     """
     values, weight = random(10), random(10).abs()
     assert both(lambda x: torch.histogram(x, 4), values).other_flops == 60 + 18
@@ -179,23 +179,24 @@ def test_histogram():
 
 @pytest.mark.parametrize(("edges", "comparisons"), [(2, 2), (3, 2), (4, 3), (8, 4)])
 def test_histogram_by_edges(edges, comparisons):
-    """A binary search among edges + 1 places takes ⌈log2(edges + 1)⌉ comparisons; then one addition."""
+    """A binary search among ``edges`` sorted edges costs ⌈log2(edges + 1)⌉ comparisons. Then there is one addition."""
     assert comparisons == math.ceil(math.log2(edges + 1))
     bins = torch.linspace(-5, 5, edges, dtype=torch.float64)
     assert both(torch.histogram, (random(10), bins)).other_flops == 10 * (comparisons + 1)
 
 
 def test_histogram_in_several_dimensions():
-    """10 points in 2 dimensions take 5 FLOPs a coordinate and one addition.
+    """Each of 10 points in 2 dimensions costs 5 FLOPs for each coordinate, and one addition.
 
-    Without a given range, its search takes 2·9 for each dimension, and PyTorch does it twice: for the edges and for the
+    If no range is given, finding it costs 2·9 for each dimension. PyTorch finds it twice: for the edges and for the
     counts.
     """
     points = random(10, 2)
     assert both(lambda x: torch.histogramdd(x, [3, 4], range=[-5.0, 5.0, -5.0, 5.0]), points).other_flops == 110
     assert both(lambda x: torch.histogramdd(x, [3, 4]), points).other_flops == 110 + 2 * 36
     edges = [torch.linspace(-5, 5, 4, dtype=torch.float64), torch.linspace(-5, 5, 5, dtype=torch.float64)]
-    # 3 comparisons along each dimension; the density has 11 sums, 5 widths and 3 quotients for each of 6 cells.
+    # 3 comparisons along each dimension. The density costs 11 - 6 = 5 sums, 5 widths, and 3 quotients for each of 6
+    # cells.
     by_edges = torch.ops.aten._histogramdd_from_bin_tensors.default
     assert both(lambda x, a, b: by_edges(x, [a, b]), (points, *edges)).other_flops == 10 * 7
     dense = both(lambda x, a, b: by_edges(x, [a[:3], b[:4]], density=True), (points, *edges))
@@ -203,7 +204,7 @@ def test_histogram_in_several_dimensions():
 
 
 def test_bincount():
-    """Counting integers is free; with weights there is one addition for each value."""
+    """Counting integers is free. With weights, one addition for each value is counted."""
     values = torch.tensor([0, 2, 2, 1])
     assert real_flops(torch.bincount, values) == 0
     assert real_flops(torch.bincount, values, random(4)) == 4

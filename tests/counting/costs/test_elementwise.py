@@ -1,7 +1,7 @@
-"""Element-wise operators compared with their definitions, written in numbers that count their operations.
+"""Elementwise operators, compared with definitions that are written in numbers that count their operations.
 
-The values of each definition must be PyTorch's values, which proves the definition; its operations are the expected
-count.
+Each definition must give PyTorch's values, which proves that it is right. Its number of operations is then the expected
+cost.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def sigmoid(x):
 
 
 def gelu_tanh_inner(x):
-    """Compute the inner term as PyTorch's reference `torch._refs.nn.functional.gelu` does: the cube is two products."""
+    """Compute the inner term like PyTorch's reference `torch._refs.nn.functional.gelu`: the cube is two products."""
     return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
 
 
 def gelu_tanh_backward(g, x):
-    """Compute what `torch._decomp.decompositions.gelu_backward` computes."""
+    """Compute the gradient like PyTorch's `torch._decomp.decompositions.gelu_backward`."""
     square = x * x
     inner = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (square * x)))
     left, right = 0.5 * x, 1 + inner
@@ -73,7 +73,7 @@ def elu(x, alpha=1, scale=1, input_scale=1):
 
 
 def elu_backward(g, x, alpha=1, scale=1, input_scale=1):
-    """Products of Python numbers (scale · alpha · input_scale) are one factor, computed outside of the operator."""
+    """Compute the gradient of ELU. The product scale · alpha · input_scale is a Python number and costs nothing."""
     return branch(x > 0, lambda: g * scale, lambda: g * (exp(input_scale * x) * (scale * alpha * input_scale)))
 
 
@@ -82,7 +82,7 @@ def elu_backward_of_result(g, y, alpha, scale, input_scale):
 
 
 def between(x, low, high, value):
-    """Return ``value`` inside of the range and 0 outside, with two comparisons."""
+    """Return ``value`` inside of the range and 0 outside of it, with two comparisons."""
     return branch(x > low, lambda: branch(x < high, value, lambda: 0.0), lambda: 0.0)
 
 
@@ -152,7 +152,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return the first of two results that an operator computes; the second one is counted, but not compared."""
+    """Return the first of two results that an operator computes. The second is counted, but not compared."""
     return first
 
 
@@ -163,7 +163,7 @@ ODD = torch.tensor([[0.5, math.inf, -math.inf, math.nan, 2.0]], dtype=torch.floa
 PAIRS = numbers(1, shape=(3, 4))[0]
 HALF = numbers(1, shape=(3, 2))[0]
 
-#: Cases: (operator, its tensors, its definition).
+#: Name of a case → (operator, its tensors, its definition).
 CASES = {
     "abs": (torch.abs, [X], abs),
     "add": (torch.add, [X, Y], lambda x, y: x + y),
@@ -341,7 +341,7 @@ CASES = {
     "log_sigmoid_backward": (
         lambda g, x: aten.log_sigmoid_backward(g, x, torch.exp(-x.abs())),
         [X, Y],
-        # The definition also makes the operator's buffer: an absolute value, its sign, the exponential.
+        # The definition also computes the operator's buffer: an absolute value, its negative, and the exponential.
         lambda g, x: beside(log_sigmoid_backward(g, x), exp(-abs(x))),
     ),
     "hardtanh": (F.hardtanh, [X], lambda x: minimum(maximum(x, -1.0), 1.0)),
@@ -391,9 +391,9 @@ def measured(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_is_its_definition(case):
-    """Values and operations of a definition equal those of the operator.
+    """A definition gives the operator's values, and its number of operations is the operator's cost.
 
-    The tolerance is needed because some of PyTorch's constants have 32 bits.
+    Some of PyTorch's constants have 32 bits, so the values are compared with a tolerance.
     """
     operator, tensors, definition = CASES[case]
     tally = Tally()
@@ -403,7 +403,7 @@ def test_is_its_definition(case):
     assert measured(case).flops == 0
 
 
-#: Modules whose backward pass is one operator, by the name of this operator's case above.
+#: Name of an operator's case above → a module whose backward pass is this one operator.
 ACTIVATIONS = {
     "elu_backward": nn.ELU(),
     "gelu_backward": nn.GELU(),
@@ -429,7 +429,7 @@ def test_backward_pass_of_a_module(case):
     assert both(module, inputs, backward=True).other_flops - forward.other_flops == tally.count
 
 
-#: Operators that PyTorch may run whole, or decomposed into other operators.
+#: Operators that PyTorch runs either whole or decomposed into other operators.
 TAKEN_APART = {
     "mish_backward": [X, Y],
     "silu_backward": [X, Y],
@@ -441,7 +441,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """The formula of the whole operator gives the sum of its parts."""
+    """The formula of the whole operator gives the sum of the costs of its parts."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
@@ -451,18 +451,18 @@ def test_whole_or_taken_apart(name):
     assert registry.REGISTRY.facets(f"aten.{name}").other(whole) == parts.other_flops
 
 
-#: Operators in the tables that are not among the cases above, each group with its reason.
+#: Operators in the tables that have no case above. A comment gives the reason for each group.
 NO_DEFINITION = {
-    # They compute on integers, or are gradients of random sampling.
+    # These operators compute on integers, or are gradients of random sampling.
     "__ilshift__ __irshift__ gcd lcm _dirichlet_grad _standard_gamma_grad",
-    # Complex numbers, random masks, and operators that return Python values: other test files have these.
+    # These operators are tested in other files: complex numbers, random masks, operators that return Python values.
     "_conj_physical angle conj_physical polar native_dropout native_dropout_backward equal allclose",
     "rrelu_with_noise_functional",
-    # They run on other devices only, or in TorchScript only.
+    # These operators run only on other devices, or only in TorchScript.
     "_add_relu _fused_dropout _masked_scale _amp_foreach_non_finite_check_and_unscale _amp_update_scale",
-    # They decompose into operators that the cases above count.
+    # These operators decompose into operators that the cases above count.
     "clip mish_backward selu silu_backward square true_divide",
-    # Quantization has a test file of its own.
+    # Operators for quantization are tested in another file.
     "dequantize quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic",
     "fake_quantize_per_tensor_affine_cachemask",
     "fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
@@ -473,7 +473,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Each operator in the tables has a test above, or is listed with a reason."""
+    """Each operator in the tables has a case above, or is listed in `NO_DEFINITION` with a reason."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

@@ -1,4 +1,4 @@
-"""Factorizations and solvers, compared with the leading terms in the literature and with loops of the algorithms."""
+"""Factorizations and solvers, compared with leading terms in the literature and with loops of the algorithms."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def symmetric(batch, n, dtype=torch.float64):
 @settings(max_examples=15)
 @given(batch=BATCH, n=SIZE, sides=st.integers(1, 3), factor=st.sampled_from([1, 4]))
 def test_square(batch, n, sides, factor):
-    """Sources: LAPACK Working Note 41, appendix C; Golub and Van Loan, §7.5 and §8.3.
+    """Square matrices cost the leading terms in the sources. Complex numbers cost four times as much.
 
-    Complex numbers cost four times as much.
+    Sources: LAPACK Working Note 41, appendix C; Golub and Van Loan, §7.5 and §8.3.
     """
     dtype = torch.float64 if factor == 1 else torch.complex128
     matrix, right = symmetric(batch, n, dtype), random(batch, n, sides).to(dtype)
@@ -56,7 +56,10 @@ def test_square(batch, n, sides, factor):
 @settings(max_examples=15)
 @given(batch=BATCH, rows=SIZE, columns=SIZE)
 def test_rectangular(batch, rows, columns):
-    """Source: Golub and Van Loan, §3.2, §5.2, §8.6. A wide matrix costs what its transpose costs."""
+    """Rectangular matrices cost the leading terms in the source. A wide matrix costs as much as its transpose.
+
+    Source: Golub and Van Loan, §3.2, §5.2, §8.6.
+    """
     matrix = random(batch, rows, columns)
     m, n = max(rows, columns), min(rows, columns)
     qr = floor(2 * n**2 * (m - Fraction(n, 3)))
@@ -64,7 +67,7 @@ def test_rectangular(batch, rows, columns):
     assert work(torch.linalg.lu_factor, matrix) == batch * floor(m * n**2 - Fraction(n**3, 3))
     assert work(torch.geqrf, matrix) == batch * qr
     assert work(lambda a: torch.linalg.qr(a, mode="r"), matrix) == batch * qr
-    # An explicit Q of rows·n costs as much as a QR factorization of a matrix of this size.
+    # An explicit Q with rows·n elements costs as much as a QR factorization of a matrix of this size.
     assert work(torch.linalg.qr, matrix) == batch * (qr + floor(2 * n**2 * (rows - Fraction(n, 3))))
     square = floor(4 * rows**2 * n - 4 * rows * n**2 + Fraction(4 * n**3, 3))
     assert work(lambda a: torch.linalg.qr(a, mode="complete"), matrix) == batch * (qr + square)
@@ -79,16 +82,16 @@ def test_rectangular(batch, rows, columns):
 @settings(max_examples=10)
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), data=st.data())
 def test_reflectors(rows, columns, data):
-    """Source: LAPACK Working Note 41, ORGQR and ORMQR.
+    """A reflector is a product and a rank-one update. It costs 4 FLOPs for each element that it changes.
 
-    A reflector is a product and a rank-one update: 4 FLOPs for each element that it changes.
+    Source: LAPACK Working Note 41, ORGQR and ORMQR.
     """
     k = data.draw(st.integers(1, min(rows, columns)))
     left = data.draw(st.booleans())
     matrix = random(rows, columns)
     length, others = (rows, columns) if left else (columns, rows)
     reflectors, factors = random(length, k), random(k)
-    # Reflector i leaves the first i entries unchanged: the leading terms of the sum of 4·(length - i)·others.
+    # Reflector i leaves the first i entries unchanged. These are the leading terms of the sum of 4·(length - i)·others.
     leading = 4 * length * others * k - 2 * others * k**2
     assert work(lambda a, t, c: torch.ormqr(a, t, c, left=left), reflectors, factors, matrix) == leading
     exact = sum(4 * (length - i) * others for i in range(k))
@@ -101,7 +104,10 @@ def test_reflectors(rows, columns, data):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), m=st.integers(1, 5), n=st.integers(1, 5), sides=st.integers(1, 2))
 def test_least_squares(batch, m, n, sides):
-    """By QR: 2n²(m - n/3), Qᵀb and one triangle; by SVD: 4mn² + 8n³ (Golub and Van Loan, §5.3 and §5.5)."""
+    """A QR solution costs 2n²(m - n/3), Qᵀb and one triangle. An SVD solution costs 4mn² + 8n³ and two products.
+
+    Source: Golub and Van Loan, §5.3 and §5.5.
+    """
     matrix, right = random(batch, m, n), random(batch, m, sides)
     long, short = max(m, n), min(m, n)
     by_qr = floor(2 * short**2 * (long - Fraction(short, 3))) + (4 * long * short - short**2) * sides
@@ -112,7 +118,10 @@ def test_least_squares(batch, m, n, sides):
 
 
 def test_lu_in_a_loop():
-    """LU takes a quotient for each entry below a pivot, and 2 FLOPs for each entry to its right: about m·n² - n³/3."""
+    """A loop of LU costs about m·n² - n³/3, which is the formula.
+
+    It has a quotient for each entry below a pivot, and 2 FLOPs for each entry below and to the right of the pivot.
+    """
     m, n = 300, 200
     operations = sum((m - 1 - k) + 2 * (m - 1 - k) * (n - 1 - k) for k in range(n))
     counted = work(torch.linalg.lu_factor, torch.empty(m, n, dtype=torch.float64).normal_())
@@ -120,14 +129,20 @@ def test_lu_in_a_loop():
 
 
 def test_cholesky_in_a_loop():
-    """Cholesky takes a root for each pivot, a quotient for each entry below, and 2 FLOPs for each entry left: n³/3."""
+    """A loop of Cholesky costs about n³/3, which is the formula.
+
+    It has a root for each pivot, a quotient for each entry below the pivot, and 2 FLOPs for each remaining entry.
+    """
     n = 300
     operations = sum(1 + (n - 1 - k) + (n - 1 - k) * (n - k) for k in range(n))
     assert work(torch.linalg.cholesky, symmetric(1, n)) == pytest.approx(operations, rel=0.01)
 
 
 def test_triangle_in_a_loop():
-    """Row i of a triangle takes i products and sums and a quotient for each right-hand side: n² exactly."""
+    """A loop that solves with a triangular matrix costs exactly n² for each right-hand side, which is the formula.
+
+    Row i has i products, i sums and a quotient.
+    """
     n, sides = 20, 3
     operations = sides * sum(2 * i + 1 for i in range(n))
     triangle = random(n, n).tril() + 5 * torch.eye(n, dtype=torch.float64)
@@ -135,14 +150,17 @@ def test_triangle_in_a_loop():
 
 
 def test_vectors_and_sides():
-    """One right-hand side, and X·A = B with two: 2·n³/3 + 2·n²·k for n = 3."""
+    """One right-hand side costs 2·n³/3 + 2·n² for n = 3. X·A = B with two rows costs 2·n³/3 + 2·n²·2."""
     matrix = symmetric(1, 3)[0]
     assert work(torch.linalg.solve, matrix, random(3)) == 18 + 18
     assert work(lambda a, b: torch.linalg.solve(a, b, left=False), matrix, random(2, 3)) == 18 + 36
 
 
 def test_values_alone():
-    """If a gradient may be needed, or a dispatch mode is active, PyTorch computes vectors too: 9·n³, 25·n³, 22·n³."""
+    """PyTorch computes vectors too if a gradient may be needed or a dispatch mode is active.
+
+    So the operators for values alone cost 9·n³, 25·n³ and 22·n³, like the operators for values and vectors.
+    """
     matrix = symmetric(1, 3)
     assert work(torch.linalg.eigvalsh, matrix) == 9 * 27
     assert work(torch.linalg.eigvals, matrix) == 25 * 27
@@ -153,7 +171,7 @@ def test_values_alone():
 @settings(max_examples=8)
 @given(batch=st.integers(1, 2), n=st.integers(1, 5), sides=st.integers(1, 3))
 def test_parts(batch, n, sides):
-    """Operators for one half of a solution: the factorization, or two triangles of n² for each right-hand side."""
+    """An operator for one part of a solution costs a factorization, or two triangles of n² for each right-hand side."""
     matrix, right = symmetric(batch, n), random(batch, n, sides)
     lu = batch * floor(Fraction(2 * n**3, 3))
     assert work(torch.linalg.lu, matrix) == lu
@@ -169,7 +187,7 @@ def test_parts(batch, n, sides):
 # deprecated, but it still exists
 @pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.triangular_solve is deprecated")
 def test_sparse_solvers():
-    """A sparse solver takes 2 FLOPs for each stored element and right-hand side: 5 stored elements, 2 sides."""
+    """A sparse solver costs 2 FLOPs for each stored element and right-hand side: here 5 stored elements, 2 sides."""
     triangle = torch.tensor([[2.0, 0, 0], [1, 2, 0], [0, 1, 2]], dtype=torch.float64).to_sparse_csr()
     right = random(3, 2)
     assert real_flops(lambda a, b: torch.triangular_solve(b, a, upper=False), triangle, right) == 2 * 5 * 2

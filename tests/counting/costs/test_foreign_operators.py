@@ -22,7 +22,7 @@ UNKNOWN_ON_PURPOSE = {
     "onnx_symbolic::_symbolic_multi_out": "stands for whatever operator of ONNX its arguments name",
 }
 
-#: Modules that register operators when they are imported; some versions and builds lack some of them.
+#: Modules that register operators when they are imported. Some versions and builds of PyTorch lack some of them.
 MODULES = (
     "torch.ao.nn.quantized",
     "torch.ao.nn.sparse.quantized",
@@ -60,13 +60,16 @@ for name in sorted(torch._C._dispatch_get_all_op_names()):
 
 @pytest.fixture(scope="module")
 def classes():
-    """Operator → "counted", "free" or "unknown"."""
+    """Return a dict: operator → "counted", "free" or "unknown"."""
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", LISTING], capture_output=True, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())
 
 
 def test_every_operator_is_classified(classes):
-    """An operator that fails here is new in PyTorch: give it a formula, or add it to a table with a reason."""
+    """Each unknown operator is in `UNKNOWN_ON_PURPOSE`.
+
+    If this test fails, PyTorch has a new operator. Give it a formula, or add it to a table with a reason.
+    """
     assert {name for name, kind in classes.items() if kind == "unknown"} <= UNKNOWN_ON_PURPOSE.keys()
 
 
@@ -88,7 +91,7 @@ def test_the_listing_reaches_what_it_means_to(classes):
 
 
 def test_reasons_are_needed(classes):
-    """An operator that is listed as unknown on purpose must be neither counted nor free."""
+    """An operator that is listed as unknown on purpose is neither counted nor free."""
     assert not {name for name in UNKNOWN_ON_PURPOSE if classes.get(name, "unknown") != "unknown"}
 
 
@@ -134,7 +137,7 @@ distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="P
 
 @distributed
 class TestCommunication:
-    """Collectives are free, including their sums; products that are fused with a collective are counted."""
+    """Collectives are free, including their sums. Products that are fused with a collective are counted."""
 
     @pytest.mark.parametrize("name", ["all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "wait_tensor"])
     def test_collectives(self, name):
@@ -151,14 +154,17 @@ class TestCommunication:
         return torch.ops.symm_mem
 
     def test_gathered_rows(self, operators):
-        """4 rows of 8 features from each of 2 ranks, by (8, 3) and (8, 5): this rank multiplies all 8 rows."""
+        """This rank multiplies the rows of both ranks: 8 rows of 8 features with matrices (8, 3) and (8, 5).
+
+        Each rank has 4 of the 8 rows.
+        """
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (None, [torch.ones(8, 3), torch.ones(8, 5)])
         operator = operators.fused_all_gather_matmul.default
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """Each output is scaled twice, and the outputs of the first product have a bias."""
+        """Each output is scaled twice, and the outputs of the first product also have a bias."""
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
         scales = torch.ones(()), [torch.ones(())] * 2
@@ -168,7 +174,7 @@ class TestCommunication:
         assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
 
     def test_scattered_sums(self, operators):
-        """4 rows of 8 features by (8, 6) are multiplied on this rank, although only 2 rows of the sum stay here."""
+        """This rank multiplies all its 4 rows of 8 features with (8, 6), although it keeps only 2 rows of the sum."""
         args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
         operator = operators.fused_matmul_reduce_scatter.default
         assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)
@@ -180,22 +186,22 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """Each element is compared with itself."""
+    """Each element is compared once with itself."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
 class TestCompiled:
-    """Operators that PyTorch's compiler puts in place of others."""
+    """Operators that PyTorch's compiler inserts in place of other operators."""
 
     def test_sum_of_products(self):
-        """The operator computes two products of (3, 4) by (4, 5), and their sum."""
+        """The operator computes two products of (3, 4) and (4, 5), and the sum of the products."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
         cost = cost_of(torch.ops.inductor._mm_plus_mm.default, (left, right, left, right, output), output)
         assert cost == (2 * 2 * 3 * 4 * 5, 3 * 5)
 
     @pytest.mark.parametrize(("present", "expected"), [(True, 6), (False, 0)])
     def test_gradients(self, present, expected):
-        """The first gradient is stored without arithmetic; a further gradient is added to it."""
+        """Storing the first gradient costs nothing. Adding a further gradient costs one sum for each element."""
         tensor = torch.ones(2, 3)
         arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
         assert (
@@ -204,13 +210,13 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """The lists hold (2, 3) by (3, 4), and (4, 5) by (5, 6)."""
+        """The cost is the sum over the pairs in the lists: (2, 3) times (3, 4), and (4, 5) times (5, 6)."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """In the backward pass of flex attention, two values are added to elements of the gradient."""
+        """In the backward pass of flex attention, the operator adds two values to elements of the gradient."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 
@@ -220,7 +226,7 @@ class TestCompiled:
 
 
 class TestStaticRuntime:
-    """Operators of Static Runtime cost what the ATen operators cost that they replace; the input is 5 rows of 8."""
+    """Operators of Static Runtime cost as much as the ATen operators that they replace. The input is 5 rows of 8."""
 
     rows = torch.ones(5, 8)
 
@@ -236,13 +242,13 @@ class TestStaticRuntime:
         assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
 
     def test_layer_norm(self):
-        """Each element takes: sum, subtract, square, sum, divide, weight, bias."""
+        """Each element costs 7 operations: sum, subtract, square, sum, divide, weight, bias."""
         args = self.rows, [8], torch.ones(8), torch.ones(8)
         outputs = self.rows, torch.ones(5), torch.ones(5)
         assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
 
     def test_embedding_bag(self):
-        """4 rows of 8 numbers are added to 2 bags."""
+        """Adding 4 rows of 8 numbers to 2 bags costs one sum for each number."""
         args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
         outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
         assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

@@ -1,4 +1,4 @@
-"""Element-wise operators in other forms: in place, broadcast, on integers, random, quantized."""
+"""Elementwise operators in other forms: in place, broadcast, on integers, random, quantized."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ X, Y = numbers(2)
 
 
 class TestForms:
-    """An operator does the same work in place, into an output, with a scalar and with a broadcast tensor."""
+    """An operator costs the same in place, with ``out=``, with a scalar, and with a broadcast tensor."""
 
     @given(data=st.data())
     def test_broadcasting(self, data):
-        """There is one operation for each element of the broadcast result."""
+        """One operation is counted for each element of the broadcast result."""
         shape = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
         thin = [data.draw(st.sampled_from([size, 1])) for size in shape]
         operator = data.draw(st.sampled_from([torch.add, torch.mul, torch.div, torch.maximum, torch.gt, torch.atan2]))
@@ -98,11 +98,11 @@ class TestForms:
         ],
     )
     def test_integers_that_become_floating_point_numbers(self, function):
-        """If the result or the comparison is in floating-point numbers, integer operands do not make it free."""
+        """An operator on integers is counted if it computes or compares in floating-point numbers."""
         assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
 
     def test_what_moves_casts_and_selects_is_free(self):
-        """Copies, casts and selections are no arithmetic."""
+        """Copies, casts and selections are no arithmetic, so they cost nothing."""
 
         def moves(x):
             y = x.clone().to(torch.float32).double().contiguous()
@@ -125,13 +125,16 @@ class TestForms:
 
 class TestDropout:
     def test_training(self):
-        """Dropout scales the mask and multiplies by it; backward multiplies the gradient by the mask once."""
+        """Dropout scales the mask and multiplies the input with it.
+
+        The backward pass multiplies the gradient with the mask.
+        """
         inputs = X.clone().requires_grad_()
         assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15
         assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
 
     def test_one_operator(self):
-        """On other devices dropout is one operator, with the same cost."""
+        """On some devices dropout is one operator. It costs the same."""
         mask = torch.ones(3, 5, dtype=torch.bool)
         assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
         assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
@@ -141,13 +144,13 @@ class TestDropout:
         assert both(lambda x: aten.native_dropout(x, 0.3, False), X, without=BYTES).other_flops == 0
 
     def test_rrelu_in_training(self):
-        """RReLU in training takes a comparison and a product; drawing random numbers is free."""
+        """RReLU in training costs a comparison and a product. Drawing random numbers is free."""
         assert both(nn.RReLU(), X).other_flops == 2 * 15
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantization:
-    """Quantizing takes a quotient, rounding, a sum and two bounds; dequantizing takes a difference and a product."""
+    """Quantizing is a quotient, a rounding, a sum and two bounds. Dequantizing is a difference and a product."""
 
     def test_there_and_back(self):
         tally = Tally()

@@ -14,9 +14,9 @@ from zoo import both
 
 
 def radix_2(points):
-    """Return the transform and its real operations.
+    """Return the transform, and the number of real operations that it needs.
 
-    A butterfly is a complex product (6), a sum (2) and a difference (2).
+    A butterfly consists of a complex product (6), a sum (2) and a difference (2).
     """
     if len(points) == 1:
         return points, 0
@@ -31,7 +31,7 @@ def radix_2(points):
 @settings(max_examples=12)
 @given(power=st.integers(0, 6), batch=st.integers(1, 3))
 def test_powers_of_two(power, batch):
-    """For a power of two the radix-2 algorithm takes exactly 5·n·log2 n operations."""
+    """For a power of two, the radix-2 algorithm needs exactly 5·n·log2 n operations, which is the cost."""
     signal = torch.complex(random(batch, 2**power), random(batch, 2**power, seed=1))
     operations = 0
     for row in signal:
@@ -48,7 +48,7 @@ def test_powers_of_two(power, batch):
     norm=st.sampled_from(["forward", "ortho"]),
 )
 def test_any_size(shape, data, norm):
-    """Each transform is rounded to whole operations; transforms from or to real signals cost half, with any norm."""
+    """The cost of each transform is rounded to a whole number. Real transforms cost half. No norm changes the cost."""
     dims = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
     points = math.prod(shape[dim] for dim in dims)
     transforms = math.prod(shape) // points
@@ -66,7 +66,7 @@ def test_any_size(shape, data, norm):
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_backward(size):
-    """The gradient of a transform is one more transform."""
+    """The gradient of a transform costs one more transform."""
     signal = torch.complex(random(2, size), random(2, size)).requires_grad_()
     grad, transform = torch.fft.fft(signal.detach()), 5 * size * int(math.log2(size))
     assert gradient_flops(torch.fft.fft, [signal], grad) == 2 * transform

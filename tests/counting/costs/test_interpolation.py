@@ -20,7 +20,7 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def position(index, size, new_size, *, align_corners):
-    """Return where in the input the middle of an output pixel lies; this is no counted work."""
+    """Return the position in the input of the middle of an output pixel. Computing positions is not counted."""
     if align_corners:
         return index * (size - 1) / (new_size - 1) if new_size > 1 else 0.0
     return max((index + 0.5) * size / new_size - 0.5, 0.0)
@@ -114,7 +114,7 @@ def test_bicubic(height, width, new):
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_nearest(mode, dimensions):
-    """Nearest interpolation copies; its backward adds one value for each of 2·5^d gradients."""
+    """Nearest interpolation only copies. Its backward pass costs one sum for each of 2·5^d gradients."""
     inputs = random(1, 2, *[3] * dimensions, grad=True)
 
     def forward(x):
@@ -125,9 +125,10 @@ def test_nearest(mode, dimensions):
 
 
 def taps(size, new_size, radius, *, align_corners, factor=None):
-    """Yield, for each output, the input pixels within reach of its kernel.
+    """Yield, for each output pixel, the input pixels that its kernel reaches.
 
-    A pixel is within reach if its distance from the middle of the output is more than -reach and at most reach.
+    The kernel reaches a pixel if the distance from the middle of the output pixel is more than -reach and at most
+    reach.
     """
     if align_corners:
         scale = Fraction(size - 1, new_size - 1) if new_size > 1 else Fraction(0)
@@ -151,7 +152,7 @@ def products_and_sums(values, reached):
     align_corners=st.booleans(),
 )
 def test_antialiased(mode, radius, sizes, new, align_corners):
-    """Antialiased resizing filters each row along the width, and then each column along the height."""
+    """The cost is filtering each row along the width, and then each column along the height."""
     inputs = random(1, 2, *sizes, grad=True)
     arithmetic = Arithmetic()
     for channel in range(2):
@@ -172,7 +173,7 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
 def test_antialiased_by_a_factor(factor):
-    """With a scale factor, the kernel's radius is 1/factor pixels, but at least 1."""
+    """With a scale factor, the radius of the kernel is 1/factor pixels, but at least 1."""
     size = int(8 * factor)
     across = sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
     down = size * sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
@@ -184,14 +185,20 @@ def test_antialiased_by_a_factor(factor):
 
 
 def test_what_an_antialiased_output_is_made_of():
-    """From 8 pixels to 4, each output uses pixels up to 2 from its middle, of which the edges cut one: 3, 4, 4, 3."""
+    """From 8 to 4 pixels, the outputs use 3, 4, 4 and 3 input pixels.
+
+    Each kernel reaches 2 pixels to each side, and an edge of the image cuts one pixel.
+    """
     assert [len(reached) for reached in taps(8, 4, 1, align_corners=False)] == [3, 4, 4, 3]
     weights = functional.interpolate(torch.eye(8)[:, None, None], (1, 4), mode="bilinear", antialias=True)[:, 0, 0]
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]
 
 
 def test_lanczos():
-    """From 6 pixels to 6, the kernel reaches 3 pixels from each middle, one end excluded: 4, 5, 6, 6, 5, 4."""
+    """From 6 to 6 pixels, the outputs use 4, 5, 6, 6, 5 and 4 input pixels.
+
+    The kernel reaches 3 pixels to each side of a middle; one end of this range is excluded.
+    """
     reached = [len(pixels) for pixels in taps(6, 6, 3, align_corners=False)]
     expected = 6 * sum(2 * count - 1 for count in reached) * 2
     image = random(1, 1, 6, 6)
@@ -204,7 +211,7 @@ def test_bytes_are_free():
 
 
 def sampled(arithmetic, image, grid, grad):
-    """Return output and gradients of image and grid, for a bilinear sampler of one channel with all points inside."""
+    """Sample one channel bilinearly. Return the output, and the gradients of image and grid. All points are inside."""
     height, width = image.shape
     forward, backward = arithmetic
     output, of_grid = [], []
@@ -218,7 +225,7 @@ def sampled(arithmetic, image, grid, grad):
         top, left = math.floor(y), math.floor(x)
         v, u = y - top, x - left
         number = backward.numbers(torch.tensor(g, dtype=torch.float64))
-        # The transposed interpolation takes two products and a sum in each of three places.
+        # The transposed interpolation costs two products and a sum in each of three places.
         for row, share in ((top, 1 - v), (top + 1, v)):
             part = number * share
             of_image[row][left] = of_image[row][left] + part * (1 - u)
@@ -232,7 +239,7 @@ def sampled(arithmetic, image, grid, grad):
 
 
 def _pixel(arithmetic, coordinate, size):
-    """Return ((x + 1)·size - 1)/2, the pixel position of a coordinate between -1 and 1."""
+    """Return ((x + 1)·size - 1)/2, the pixel position of a coordinate x between -1 and 1."""
     number = arithmetic.numbers(torch.tensor(coordinate, dtype=torch.float64))
     return (((number + 1) * size - 1) / 2).value
 
@@ -254,7 +261,7 @@ def test_grid_sample(points, height, width):
     for expected, actual in zip((of_image, of_grid), gradients, strict=True):
         torch.testing.assert_close(tensor_of(expected), actual)
     assert both(model, (image.detach(), grid.detach())).other_flops == forward.count
-    # We count 9 FLOPs for the transposed map, as for the map; the loop above adds in place, and has one FLOP more.
+    # The transposed map is counted as 9 FLOPs, like the map. The loop above adds in place and needs one FLOP more.
     assert gradient_flops(model, [image, grid], grad) == backward.count - points
 
 
@@ -268,9 +275,9 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """Each mode has a cost for each element, and 4 for each coordinate.
+    """Each mode has a cost for each output element. Each coordinate costs 4 in every mode.
 
-    In backward, the slope of each coordinate is multiplied and summed for each element, and scaled once.
+    In the backward pass, the slope of each coordinate is multiplied and summed for each element, and is scaled once.
     """
     image, points = random(1, 2, *[4] * dimensions, grad=True), 3**dimensions
     grid = random(1, *[3] * dimensions, dimensions).requires_grad_()
@@ -290,7 +297,7 @@ def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), size=st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_affine_grid(batch, size):
-    """Each of d coordinates of a position sums d + 1 products, which makes a matrix product in both passes."""
+    """Each of d coordinates of a position is a sum of d + 1 products. Both passes are such a matrix product."""
     dimensions = len(size)
     theta = random(batch, dimensions, dimensions + 1, grad=True)
     shape = [batch, 1, *size]

@@ -1,4 +1,4 @@
-"""Operators on lists of tensors (`_foreach_`), and the steps of optimizers that consist of them."""
+"""Operators on lists of tensors (`_foreach_`), and steps of optimizers, which consist of such operators."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def one_by_one(name):
 
 
 class TestForeach:
-    """An operator on a list costs the sum of the operator on each tensor."""
+    """An operator on a list costs the sum of the costs of the operator on each tensor."""
 
     @pytest.mark.parametrize(("name", "dtype"), [*product(UNARY, REAL), *product(UNARY_OF_COMPLEX, COMPLEX)])
     def test_unary(self, name, dtype):
@@ -57,7 +57,7 @@ class TestForeach:
 
     @pytest.mark.parametrize("name", UNARY.split())
     def test_in_place(self, name):
-        """The operator in place costs what it costs out of place."""
+        """The in-place form of an operator costs as much as the operator itself."""
 
         def in_place(given):
             copies = [one.clone() for one in given]
@@ -74,20 +74,23 @@ class TestForeach:
 
     @pytest.mark.parametrize(("name", "count"), [("add", 0), ("mul", 0), ("maximum", 0), ("div", ELEMENTS)])
     def test_integers(self, name, count):
-        """Integers are free, except for quotients, whose results are floating-point numbers."""
+        """Operations on integers are free. Quotients are counted, because their results are floating-point numbers."""
         args = [[torch.ones(shape, dtype=torch.int64) for shape in SHAPES] for _ in range(2)]
         assert both(of(name), tuple(args)).other_flops == count
 
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """A factor of 1 costs nothing."""
+        """A factor alpha of 1 costs nothing. Any other factor costs one product."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 
     @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
     def test_numbers(self, name):
-        """The second operand is one number for all tensors, or one for each; integers count if results are floats."""
+        """The second operand may be one number for all tensors, or one number for each tensor.
+
+        Operations on integers are counted if the results are floating-point numbers.
+        """
         assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
         assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
         integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
@@ -98,14 +101,14 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """An operator with a complex tensor and a real number works on both parts of the tensor."""
+        """An operator with a complex tensor and a real number computes on both parts of the tensor."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
 
     @pytest.mark.parametrize("weight", [0.5, None])
     def test_lerp(self, weight):
-        """`lerp` computes a + w · (b - a), with a number or with tensors as weight."""
+        """`lerp` computes a + w · (b - a), which costs 3 for each element, with a number or with tensors as weight."""
         work = both(lambda x, y: torch._foreach_lerp(x, y, y if weight is None else weight), (tensors(), tensors()))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -115,12 +118,12 @@ class TestForeach:
         [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
     )
     def test_sums_with_products(self, name, value, count):
-        """There are two operations for each element, and one more in each tensor whose factor is not 1."""
+        """Each element costs two operations, and one more in each tensor whose factor is not 1."""
         work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """Factors in a tensor are not known without data, so that the product with them always counts."""
+        """Factors in a tensor are not known without data. So the product with them is always counted."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -130,7 +133,7 @@ class TestForeach:
         assert both(lambda x: torch._foreach_norm(x, order), (tensors(),)).other_flops == expected.other_flops
 
     def test_maximum(self):
-        """The maximum of n values takes n - 1 comparisons."""
+        """The maximum of n values costs n - 1 comparisons."""
         assert both(torch._foreach_max, (tensors(),)).other_flops == ELEMENTS - len(SHAPES)
 
     def test_copies_are_free(self):
@@ -143,7 +146,7 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """Clipping takes the norm of each tensor, the norm of all, the clipping factor, a product for each value."""
+        """Clipping costs the norm of each tensor, the norm of all norms, one factor, and a product for each value."""
 
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
@@ -152,14 +155,14 @@ class TestForeach:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=foreach)
 
         norms = 2 * ELEMENTS + 2 * len(SHAPES)
-        # The factor: a sum with 1e-6, a quotient (a reciprocal and a product in PyTorch), a minimum.
+        # The clipping factor is a sum with 1e-6, a quotient (in PyTorch a reciprocal and a product), and a minimum.
         expected = norms + 4 + ELEMENTS
         assert for_real(lambda x: clip(x, foreach=True), (tensors(),)).other_flops == expected
         assert both(lambda x: clip(x, foreach=False), (tensors(),)).other_flops == expected
 
 
 def counted_update(name, options):
-    """Count the operations for one element in the update of a textbook, in the second step, when a state exists."""
+    """Count the operations per element of a textbook's update, in the second step, in which the state exists."""
     tally = Tally()
     p, g, m, v, s = (tally.numbers(torch.tensor(x)) for x in (0.5, 0.3, 0.1, 0.2, 0.4))
     lr, decay = 0.1, options.get("weight_decay", 0)
@@ -214,7 +217,7 @@ FORMS = ({"foreach": True}, {"foreach": False}, {"fused": True})
 
 
 def work_of(steps, name, options):
-    """Return the work of this number of steps, starting with the first."""
+    """Return the FLOPs of this number of steps, starting with the first step."""
 
     def train(values, gradients):
         parameters = [value.detach().clone().requires_grad_() for value in values]
@@ -229,16 +232,19 @@ def work_of(steps, name, options):
 
 @pytest.mark.parametrize("form", FORMS, ids=["foreach", "single", "fused"])
 class TestOptimizers:
-    """In each of its forms, a step of an optimizer costs the update of a textbook."""
+    """In each of its forms, a step of an optimizer costs as much as the update in a textbook."""
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """In the second step the state exists; except in SGD, the step counter of each tensor is increased by 1."""
+        """The second step costs the update of a textbook, and the increase of a step counter for each tensor.
+
+        SGD has no step counters.
+        """
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)
         expected = counted_update(name, options) * ELEMENTS + counters
         assert work_of(2, name, options) - work_of(1, name, options) == expected
 
     def test_first_step_with_momentum(self, form):
-        """The momentum buffer starts as the gradient, so that the first step is only p - η · g."""
+        """The momentum buffer starts as the gradient. So the first step costs only p - η · g."""
         assert work_of(1, "SGD", {"momentum": 0.9} | form) == 2 * ELEMENTS

@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Select one of two values, both of which were computed and counted."""
+    """Select one of two values. Both values were computed before, so both are counted."""
     return one if condition else other
 
 
@@ -56,7 +56,7 @@ def cross_entropy_with_logits(x, y):
 
 
 def mse_slope(x, y, g):
-    """Return the gradient; `g` is the gradient of the loss with all constant factors."""
+    """Return the gradient of the squared error. ``g`` is the gradient of the loss, times all constant factors."""
     return (x - y) * g
 
 
@@ -82,7 +82,7 @@ def cross_entropy_slope(x, y, g):
     return (x - y) / ((1 - x) * x).maximum(1e-12) * g
 
 
-#: PyTorch's function, its options, its definition, and the gradient of the definition.
+#: Name → (PyTorch's function, its options, its definition, and the gradient of the definition).
 LOSSES = {
     "mse": (functional.mse_loss, {}, mse, mse_slope),
     "smooth_l1": (functional.smooth_l1_loss, {"beta": 0.5}, smooth_l1, smooth_l1_slope),
@@ -94,7 +94,7 @@ LOSSES = {
 
 
 def reduced(arithmetic, losses, reduction):
-    """Reduce the losses; the single division of a mean is not counted."""
+    """Reduce the losses. The single division of a mean is not counted."""
     if reduction == "none":
         return losses
     total = arithmetic.total(losses).value
@@ -102,7 +102,7 @@ def reduced(arithmetic, losses, reduction):
 
 
 def operands(name, count):
-    """Return inputs and targets in the range of the loss, such as probabilities or signs."""
+    """Return inputs and targets in the range that the loss expects, such as probabilities or signs."""
     x, y = random(count), random(count, seed=1)
     if name == "cross_entropy":
         x = x.sigmoid()
@@ -147,7 +147,7 @@ def test_gradients(name, count, reduction):
     factor = 2.0 if name == "mse" else 1.0
     if reduction == "none":
         gs = arithmetic.numbers(grad)
-        if name == "mse":  # without reduction, each element has its own factor
+        if name == "mse":  # without a reduction, each element has its own factor
             gs = [g * factor for g in gs]
     else:
         once = grad.item() * factor / (count if reduction == "mean" else 1)
@@ -160,7 +160,7 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """A weight takes one product; a positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x)."""
+    """A weight costs one product. A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x)."""
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()
     losses = []
@@ -193,7 +193,7 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """The loss is -x[label] of each row, times its weight; a weighted mean divides by the sum of the weights."""
+    """The loss of each row is -x[label], times its weight. A weighted mean divides by the sum of the weights."""
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -213,7 +213,7 @@ def test_nll(weighted, reduction, rows, classes, places):
     output = model(x, target)
     torch.testing.assert_close(tensor_of(expected).view(output.shape), output)
     assert both(model, (x, target)).other_flops == arithmetic.count
-    # Backward takes a sign for each row without reduction, and a product if there are weights.
+    # Backward: without reduction, a change of sign for each row; with weights, also a product for each row.
     expected = len(losses) * ((reduction == "none") + weighted)
     assert gradient_flops(model, [x.requires_grad_(), target], torch.ones_like(output)) == expected
 
@@ -222,7 +222,7 @@ def test_nll(weighted, reduction, rows, classes, places):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multi_margin(p, weighted, reduction):
-    """The loss of a row sums max(0, margin - x[label] + x[class])^p over all other classes, and divides once."""
+    """The loss of a row is the sum of max(0, margin - x[label] + x[class])^p over all other classes, divided once."""
     x, target = random(3, 4), torch.tensor([0, 3, 1])
     weight = random(4, seed=1).abs() if weighted else None
     forward, backward = Arithmetic(), Arithmetic()
@@ -271,9 +271,10 @@ def _plain(arithmetic, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_margin(reduction):
-    """Each class may be a label, against every class.
+    """Each class of a row may be a label, so the count includes each pair of classes.
 
-    Forward takes a sum, a maximum and a sum for each pair; backward a sum, a comparison and two sums.
+    The forward pass costs a sum, a maximum and a sum for each pair. The backward pass costs a sum, a comparison and two
+    sums for each pair, and a product for each class.
     """
     x, target = random(3, 4, grad=True), torch.tensor([[3, 0, -1, 1], [0, 1, 2, 3], [-1, 1, 2, 3]])
 
@@ -286,7 +287,7 @@ def test_multilabel_margin(reduction):
 
 
 def log_of_sum(*numbers):
-    """Return the logarithm of a sum of exponentials; the greatest number is subtracted first."""
+    """Return the logarithm of a sum of exponentials. The largest number is subtracted first."""
     largest = numbers[0]
     for number in numbers[1:]:
         largest = largest.maximum(number)
@@ -300,7 +301,10 @@ def log_of_sum(*numbers):
 
 
 def test_ctc():
-    """Graves et al., 2006, §4.1, in logarithms: each state sums up to three states of the step before."""
+    """Each state of CTC sums up to three states of the step before, in logarithms.
+
+    Source: Graves et al., 2006, §4.1.
+    """
     steps, labels = 5, [1, 2]
     log_probs = random(steps, 1, 3).log_softmax(-1)
     arithmetic = Arithmetic()
@@ -327,7 +331,10 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """Backward takes 13 for each state of all steps but one, 9 for each state and step, 6 for each class and step."""
+    """The backward pass of CTC costs 13, 9 and 6 operations.
+
+    13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
+    """
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])
     lengths = [steps] * sequences, [longest] * sequences
@@ -339,7 +346,7 @@ def test_ctc_backward():
         return torch.ops.aten._ctc_loss_backward(grad, log_probs, targets, *lengths, loss, alpha, 0)
 
     assert real_flops(backward, torch.ones_like(loss), log_probs, loss, alpha) == sequences * back
-    # One kernel of cuDNN computes loss and gradient.
+    # cuDNN computes the loss and the gradient in one kernel.
     forward = 13 * (steps - 1) * states + 9
     fused = (log_probs, targets, *lengths, 0, True, False)
     assert cost_of(torch.ops.aten._cudnn_ctc_loss, fused, (loss, log_probs)) == sequences * (forward + back)

@@ -1,4 +1,4 @@
-"""Collectives as a model calls them: the bytes of each message, on shapes and on data."""
+"""The bytes of the message of each collective that a model calls, on shapes and on data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIZE, LENGTH = 4, 8
 #: Bytes of the tensor on each rank.
 OWN = LENGTH * 4
-#: The name of the first process group in PyTorch.
+#: PyTorch's name of the first process group.
 WORLD = "0"
 
 
@@ -54,7 +54,7 @@ def _coalesced(tensor: torch.Tensor) -> object:
     return functional.all_reduce_coalesced([tensor, tensor[:2]], "sum", dist.group.WORLD)
 
 
-#: A call of a model, the operators that it reaches, and the bytes of their messages.
+#: A call in a model, and each operator that this call runs → (number of calls, bytes of all messages).
 CALLS: list[tuple[Callable[[torch.Tensor], object], dict[str, tuple[int, int]]]] = [
     (dist.all_reduce, {"c10d.allreduce_": (1, OWN)}),
     (lambda tensor: dist.broadcast(tensor, 0), {"c10d.broadcast_": (1, OWN)}),
@@ -92,7 +92,7 @@ _NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
 @pytest.mark.parametrize("rank", [0, SIZE - 1])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
-    """On the root and on other ranks, each call has the same message, no FLOPs, and no unknown operator."""
+    """Each call has the expected message, no FLOPs and no unknown operator, both on the root and on another rank."""
     with world(SIZE, rank):
         on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
     assert on_shapes.execution == "shapes"
@@ -113,7 +113,7 @@ def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], 
 
 
 def test_a_group_of_some_ranks() -> None:
-    """The size of the collective's group counts, not the size of the world."""
+    """The message depends on the size of the collective's group, not on the size of the world."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
 
@@ -140,7 +140,7 @@ class _Summed(nn.Module):
 
 
 def test_of_modules() -> None:
-    """A message is credited to the module that sends it, and to all modules above."""
+    """A message is credited to the module that sends it, and to all modules that contain this module."""
     with world(SIZE):
         found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
     assert {path: module.communication for path, module in found.modules.items()} == {
@@ -160,7 +160,7 @@ def test_without_processes() -> None:
 
 
 def test_one_of_one() -> None:
-    """In a world of one rank, a communication of 0 is stored."""
+    """In a world of one rank, a communication of 0 is stored in the metrics."""
     with world(1):
         found = measure(_Summed(), torch.empty(2, LENGTH))
     assert found.metrics["communication"] == 0

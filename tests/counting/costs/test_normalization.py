@@ -33,16 +33,16 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Compute layer, group, instance or batch norm in training, which differ only in which values belong together."""
+    """Normalize values that belong together: of a row, group or channel, in layer, group, instance or batch norm."""
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
 
 def gradients(arithmetic, values, grads, weights, asked):
-    """Return the gradients of (values, weight, bias) for one row, by Ba et al., 2016.
+    """Return the gradients of (values, weight, bias) for one row. Source: Ba et al., 2016.
 
     The two sums over n values are divided once each. ``weights`` has one weight for each value, or is None. The
-    gradients of weight and bias are returned for each element; summing them over rows counts 1 for each element too.
+    gradients of weight and bias are returned for each element. Adding them over the rows costs 1 for each element too.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)
@@ -139,7 +139,11 @@ def test_group_norm(batch, groups, size, given_ones):
 
 
 def test_group_norm_backward():
-    """With all gradients each of 2·4·3 elements takes 13: x̂ 2, input 7, its weight 1, weight gradient 2, bias 1."""
+    """With all gradients, each of 2·4·3 elements costs 13.
+
+    These are x̂ (2), the gradient of the input (7) and its product with the weight (1), the gradients of weight (2) and
+    bias (1).
+    """
     inputs, weight, bias = random(2, 4, 3, grad=True), random(4, grad=True), random(4, grad=True)
     grad = random(2, 4, 3)
     assert gradient_flops(lambda x, w, b: functional.group_norm(x, 2, w, b), [inputs, weight, bias], grad) == 13 * 24
@@ -170,7 +174,7 @@ def test_batch_norm_in_training(shape, given_ones):
 @settings(max_examples=15)
 @given(shape=SHAPES, given_ones=PARAMETERS)
 def test_batch_norm_in_inference(shape, given_ones):
-    """In inference, statistics and parameters of a channel are combined to one scale and one shift."""
+    """In inference, the statistics and parameters of a channel are combined to one scale and one shift."""
     inputs, mean, var = random(*shape), random(shape[1], seed=3), random(shape[1], seed=4).abs()
     weight, bias = parameters(shape[1:2], given_ones)
     scale = (var + EPS).rsqrt() * (1 if weight is None else weight)
@@ -191,7 +195,10 @@ def test_batch_norm_in_inference(shape, given_ones):
 @settings(max_examples=20)
 @given(shape=SHAPES, asked=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any))
 def test_batch_norm_backward_in_training(shape, asked):
-    """Backward is that of a layer norm, but each channel has one weight, and its sums are the parameters' gradients."""
+    """Batch norm in training has the gradients of a layer norm, with channels in place of rows.
+
+    Each channel has one weight. The two sums of a channel are also the gradients of its weight and bias.
+    """
     inputs, weight, bias = (
         random(*size, seed=seed, grad=flag)
         for seed, (size, flag) in enumerate(zip((shape, shape[1:2], shape[1:2]), asked, strict=True))
@@ -231,7 +238,10 @@ def test_batch_norm_backward_in_training(shape, asked):
     [((True, False, False), 1), ((False, True, False), 4), ((False, False, True), 1), ((True, True, True), 6)],
 )
 def test_batch_norm_backward_in_inference(asked, expected):
-    """The gradient of the input is g·scale (1 FLOP), of the weight Σ g·x̂ (x̂ takes 2), and of the bias Σ g (1)."""
+    """The gradients of input, weight and bias cost 1, 4 and 1 FLOP per element.
+
+    Input: g·scale costs 1. Weight: Σ g·x̂ costs 4, of which 2 are for x̂. Bias: Σ g costs 1.
+    """
     mean, var = random(3), random(3).abs()
     operands = [random(*shape, grad=flag) for shape, flag in zip(((2, 3, 2), (3,), (3,)), asked, strict=True)]
 
@@ -242,14 +252,14 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """Instance norm is a batch norm of each image: 5 FLOPs for each of 2·3·4 elements, and 2 more with parameters."""
+    """Instance norm is a batch norm of each image. Each of 2·3·4 elements costs 5, and 2 more with weight and bias."""
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
 
 
 def test_batch_norm_over_processes():
-    """The operators of a synchronized batch norm together cost what one batch norm costs: 7, and 9 backward."""
+    """The operators of a synchronized batch norm together cost as much as one batch norm: 7 forward, 9 backward."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [
@@ -265,7 +275,7 @@ def test_batch_norm_over_processes():
 
 
 def test_kernels_of_other_devices():
-    """Batch norm of cuDNN and MIOpen costs what it costs on a CPU: 7 in training, 2 in inference, 9 backward."""
+    """Batch norm in cuDNN and MIOpen costs as much as on a CPU: 7 in training, 2 in inference, 9 backward."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     for name in ("cudnn", "miopen"):
@@ -280,7 +290,7 @@ def test_kernels_of_other_devices():
 @pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("of_weight", [None, False, True])
 def test_root_mean_square_in_one_kernel(of_input, of_weight):
-    """RMS norm in one kernel of a device costs what the operators cost that other devices run, in both passes."""
+    """RMS norm in one kernel costs as much as the operators that the CPU runs for it, in both passes."""
     inputs, rstd = random(2, 3, grad=of_input), random(2, 1)
     weight = None if of_weight is None else random(3, grad=of_weight)
     forward = both(functional.rms_norm, (inputs, (3,), weight, EPS)).other_flops
@@ -294,7 +304,7 @@ def test_root_mean_square_in_one_kernel(of_input, of_weight):
 @settings(max_examples=10)
 @given(rows=st.integers(1, 3), columns=st.integers(1, 4))
 def test_weight_norm(rows, columns):
-    """w = v·g/‖v‖ and its gradients (Salimans and Kingma, 2016, equation 3)."""
+    """A loop over w = v·g/‖v‖ and its gradients gives the cost. Source: Salimans and Kingma, 2016, equation 3."""
     v, g, grad = random(rows, columns, grad=True), random(rows, 1, seed=1, grad=True), random(rows, columns, seed=2)
     forward, backward = Arithmetic(), Arithmetic()
     expected, of_v, of_g = [], [], []
@@ -322,7 +332,7 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Each element takes its term (2 FLOPs for p = 3), a sum and a scaling; an embedding scales each used row."""
+    """Each element costs its term (2 FLOPs for p = 3), a sum and a scaling. An embedding scales each used row."""
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
 
@@ -333,14 +343,14 @@ def test_renorm(p, terms):
 
 
 def test_sparse_norm():
-    """The norm of 3 stored elements takes 3 squares, 2 sums and a root."""
+    """The norm of a sparse tensor with 3 stored elements costs 3 squares, 2 sums and a root."""
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     assert real_flops(torch.ops.aten.native_norm, inputs) == 6
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, but it still exists
 def test_quantized_batch_norm():
-    """A quantized batch norm scales and shifts as in floating-point numbers: 2 for each of 24 elements."""
+    """A quantized batch norm costs a scale and a shift, like in floating-point numbers: 2 for each of 24 elements."""
     inputs = torch.quantize_per_tensor(random(1, 2, 3, 4).float(), 0.1, 10, torch.quint8)
     mean = random(2).abs().float()
     operator = torch.ops.aten.quantized_batch_norm.default
@@ -360,7 +370,7 @@ def test_quantized_batch_norm():
     ],
 )
 def test_names_of_batch_norm(name, switches, expected):
-    """Batch norm operators that a compiler or an exporter inserts cost what batch norm costs."""
+    """Batch norm operators that a compiler or an exporter inserts cost as much as a plain batch norm."""
     x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
     operator = getattr(torch.ops.aten, name).default
 

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
 ]
 
-#: Name, numbers and algorithm in oneDNN → operations for each element.
+#: oneDNN's name, numbers and algorithm of an activation → operations for each element.
 ACTIVATIONS = [
     ("none", [], "", 0),
     ("relu", [], "", 1),
@@ -32,7 +32,7 @@ ACTIVATIONS = [
 
 
 def _only(names):
-    """Return those activations that a kernel for integers has."""
+    """Return the activations with these names. (Kernels for integers have fewer activations.)"""
     return [case for case in ACTIVATIONS if case[0] in names.split()]
 
 
@@ -44,7 +44,10 @@ def known(model, *args):
 
 
 class TestConvolution:
-    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: each output sums 2 · 9 products."""
+    """A convolution of 2 images with 4 channels of 6 · 6 pixels, to 8 channels in 2 groups, with kernel 3 · 3.
+
+    Each output is a sum of 2 · 9 products.
+    """
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -55,13 +58,13 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("name", "numbers", "algorithm", "expected"), ACTIVATIONS)
     def test_activations(self, name, numbers, algorithm, expected):
-        """Each output takes a bias and the operations of the activation."""
+        """Each output costs a sum with the bias, and the operations of the activation."""
         operator = torch.ops.mkldnn._convolution_pointwise
         measured = known(lambda x, w, b: operator(x, w, b, *self.settings, name, numbers, algorithm), *self.operands())
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """The weight is in oneDNN's own layout, and there is no bias."""
+        """A weight in oneDNN's own layout, without a bias, gives the cost of the plain products."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -69,7 +72,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("activation", "expected"), [(None, 0), ("relu", 1)])
     def test_second_operand(self, activation, expected):
-        """Each output takes a bias, a sum and ReLU, in a new tensor or in the tensor of the other operand."""
+        """Each output costs a bias, a sum and ReLU. The sum is a new tensor, or is written to the other operand."""
         image, *rest = self.operands()
         other = torch.randn(2, 8, 6, 6)
         fused = "add", 1.0, activation, [], ""
@@ -82,7 +85,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """Each of 2 · 4 · 36 inputs is multiplied by 3 channels of 3 · 3; ReLU runs on outputs of 11 · 11."""
+        """Each of 2 · 4 · 36 inputs is multiplied with 3 channels of 3 · 3 weights. ReLU runs on outputs of 11 · 11."""
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1
         if reorder:
@@ -92,7 +95,7 @@ class TestConvolution:
         assert measured == (2 * (2 * 4 * 36) * 3 * 9, 2 * 3 * 11 * 11)
 
     def test_prepacked(self):
-        """A prepacked convolution has its product and its bias."""
+        """A prepacked convolution costs its products and its bias."""
         image, weight, bias = self.operands()
         pack = torch.ops.mkldnn_prepacked.conv2d_prepack
         packed = pack(weight, bias, *self.settings, list(image.shape), "none")
@@ -115,7 +118,7 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_integers_and_a_sum(self):
-        """Each output takes a bias, a sum and ReLU."""
+        """Each output costs a bias, a sum and ReLU."""
         image, weights = self.integers()
         total = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
         fused = 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], ""
@@ -127,7 +130,7 @@ class TestConvolution:
 
 
 class TestLinear:
-    """5 rows of 8 features to 3 take 2 · 5 · 8 · 3 FLOPs, and have 15 outputs."""
+    """A linear layer from 8 to 3 features, on 5 rows, costs 2 · 5 · 8 · 3 FLOPs, and has 15 outputs."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -142,7 +145,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("name", ["add", "mul", "sub", "div"])
     def test_second_operand(self, name):
-        """Each output takes a bias, and one operation with the other operand."""
+        """Each output costs a bias, and one operation with the other operand."""
         inputs, *rest = self.operands()
         operator = torch.ops.mkldnn._linear_pointwise.binary
         measured = known(lambda x, y, w, b: operator(x, y, w, b, name), inputs, torch.randn(5, 3), *rest)
@@ -174,7 +177,7 @@ class TestLinear:
 
     @pytest.mark.parametrize(("name", "expected"), [("add", 1), ("none", 0)])
     def test_integers_and_a_sum(self, name, expected):
-        """Each output takes a bias, a sum (if there is another operand) and ReLU."""
+        """Each output costs a bias, a sum (if there is another operand) and ReLU."""
         inputs, weights = self.integers()
         fused = 1.0, 0, torch.float32, 1.0, 0, name, 1.0, "relu", [], ""
         operator = torch.ops.onednn.qlinear_pointwise.binary
@@ -196,7 +199,7 @@ newer = pytest.mark.skipif(not hasattr(torch.ops.onednn, "qadd"), reason="newer 
 @newer
 @pytest.mark.parametrize(("name", "expected"), [("qadd", 1), ("qadd_relu", 2), ("qmul", 1)])
 def test_integer_arithmetic(name, expected):
-    """Integers with a scale represent floating-point numbers, so that their arithmetic counts."""
+    """Integers with a scale represent floating-point numbers. So operations on them are counted."""
     operand = torch.randint(0, 9, (5, 8), dtype=torch.uint8)
     operator = getattr(torch.ops.onednn, name).tensor
     measured = known(lambda x: operator(x, 0.1, 0, x, 0.1, 0, 0.1, 0, torch.uint8), operand)
@@ -205,7 +208,7 @@ def test_integer_arithmetic(name, expected):
 
 @newer
 def test_integer_batch_norm():
-    """Each element is scaled and shifted."""
+    """Each element costs a scale and a shift."""
     operands = torch.randint(0, 9, (2, 4, 6, 6), dtype=torch.uint8), torch.ones(4)
     operator = torch.ops.onednn.qbatch_norm2d
     measured = known(lambda x, w: operator(x, 0.1, 0, w, w, w, w, 1e-5, 0.1, 0, torch.uint8), *operands)
@@ -213,7 +216,7 @@ def test_integer_batch_norm():
 
 
 class TestPackedForMobile:
-    """The operators ``prepacked::…`` exist only in builds with XNNPACK, so that this test imitates their contexts."""
+    """The operators ``prepacked::…`` exist only in builds with XNNPACK, so these tests imitate their contexts."""
 
     class Context:
         def __init__(self, *state):
@@ -229,19 +232,19 @@ class TestPackedForMobile:
         return facets.flops(call), facets.other(call)
 
     def test_linear(self):
-        """5 rows of 8 features to 3, with a bias and two bounds."""
+        """A linear layer from 8 to 3 features, on 5 rows, costs its products, a bias and two bounds."""
         cost = self.cost("linear_clamp_run", torch.ones(5, 8), torch.ones(5, 3), torch.ones(3, 8), torch.ones(3), 0, 6)
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """Each of 2 · 8 · 36 outputs sums 2 · 9 products; there is no bias, and one bound."""
+        """Each of 2 · 8 · 36 outputs costs 2 · 9 products. There is no bias, and one bound."""
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
         cost = self.cost("conv2d_clamp_run", *images, torch.ones(8, 2, 3, 3), None, *settings)
         assert cost == (2 * (2 * 8 * 36) * 2 * 9, 2 * 8 * 36)
 
     def test_transposed_convolution(self):
-        """Each of 2 · 4 · 36 inputs is multiplied by 3 channels of 3 · 3; there is a bias."""
+        """Each of 2 · 4 · 36 inputs is multiplied with 3 channels of 3 · 3 weights. There is a bias."""
         settings = [2, 2], [1, 1], [0, 0], [1, 1], 1, None, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 3, 11, 11)
         cost = self.cost("conv2d_transpose_clamp_run", *images, torch.ones(4, 3, 3, 3), torch.ones(3), *settings)
@@ -264,11 +267,11 @@ class Net(nn.Module):
 
 
 class TestNets:
-    """Whole networks, on 2 images of 8 · 8."""
+    """Whole networks, on 2 images of 8 · 8 pixels."""
 
     features = 2 * 8 * 64
     flops = 2 * features * 3 * 9 + 2 * 2 * 8 * 5
-    #: Bias, ReLU and mean of the features, and the bias of the head; batch norm is separate.
+    #: Bias, ReLU and mean of the features, and the bias of the head. (Batch norm is counted apart, in ``norm``.)
     other_flops = 3 * features + 2 * 5
     norm = 2 * features
 
@@ -277,14 +280,14 @@ class TestNets:
         assert (result.flops, result.other_flops) == (self.flops, self.other_flops + self.norm)
 
     def test_to_mkldnn(self):
-        """The network on tensors in oneDNN's layout costs what it costs on plain tensors."""
+        """On tensors in oneDNN's layout, the network costs as much as on plain tensors."""
         from torch.utils.mkldnn import to_mkldnn  # warns that the module is deprecated
 
         net = to_mkldnn(Net().eval())
         assert known(net, torch.randn(2, 3, 8, 8).to_mkldnn()) == (self.flops, self.other_flops + self.norm)
 
     def test_frozen(self):
-        """Freezing folds the batch norm into the convolution."""
+        """Freezing folds the batch norm into the convolution, so the batch norm costs nothing."""
         net = torch.jit.freeze(torch.jit.script(Net().eval()))
         result = measure(net, torch.randn(2, 3, 8, 8))
         assert not result.unknown_operators

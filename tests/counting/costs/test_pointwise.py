@@ -1,4 +1,4 @@
-"""Pointwise operators that no table lists count one operation for each element by default."""
+"""Pointwise operators that no table lists: by default, they cost one operation for each element."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ aten = torch.ops.aten
 
 UNIT = numbers(1, low=0.05, high=0.95)[0]
 
-#: Pointwise operators that no table lists. We checked that each is one elementary operation, as XLA's opcodes and the
-#: special functions of NumPy and SciPy are, or has no floating-point numbers.
+#: Pointwise operators that no table lists. We checked each of them: it is one elementary operation (like XLA's opcodes,
+#: and the special functions of NumPy and SciPy), or it has no floating-point numbers.
 ARITHMETIC = """
 ceil clamp_max clamp_min floor fmax fmin fmod frexp maximum minimum neg nextafter relu remainder sign trunc
 acos acosh asin asinh atan atan2 atanh cos cosh sin sinh tan tanh deg2rad rad2deg
@@ -55,7 +55,10 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """If this fails, PyTorch has a new pointwise operator: check that one operation is right, and add its name."""
+        """Every pointwise operator that no table lists is in the lists above.
+
+        If this test fails, PyTorch has a new pointwise operator. Check that it is one operation, and add its name.
+        """
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name
             for name in pointwise_operators()
@@ -67,7 +70,7 @@ class TestPointwiseOperators:
         "name", [name for name in (ARITHMETIC + SPECIAL_FUNCTIONS).split() if hasattr(torch.ops.aten, name)]
     )
     def test_one_operation(self, name):
-        """The operator takes one operation for each element, with one tensor or with two."""
+        """The operator costs one operation for each element, with one tensor or with two."""
         if name == "polygamma":
             assert both(lambda x: aten.polygamma(2, x), UNIT).other_flops == 15
             return

@@ -16,7 +16,7 @@ from zoo import both
 
 @st.composite
 def pools(draw, *, dilated):
-    """Draw (dimensions, sizes of the input, arguments of a pool) that PyTorch accepts."""
+    """Draw (number of dimensions, sizes of the input, arguments of a pool) that PyTorch accepts."""
     dimensions = draw(st.integers(1, 3))
     several = st.lists(st.integers(1, 3), min_size=dimensions, max_size=dimensions)
     kernel = draw(several)
@@ -35,7 +35,7 @@ def places(shape):
 @settings(max_examples=30)
 @given(pool=pools(dilated=True))
 def test_max_pool(pool):
-    """Each output takes k - 1 comparisons, also if padding cuts its window."""
+    """Each output costs k - 1 comparisons for a window of k, even if padding cuts its window."""
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes)
     max_pool = getattr(functional, f"max_pool{dimensions}d")
@@ -52,7 +52,7 @@ def test_max_pool(pool):
 
 
 def _at(image, place, offset, arguments, outside=-math.inf):
-    """Return the value at one offset of a window."""
+    """Return the value at one offset of a window, or ``outside`` if the offset is in the padding."""
     dilation = arguments.get("dilation", [1] * image.ndim)
     where = [
         p * stride + o * step - pad
@@ -68,9 +68,9 @@ def _at(image, place, offset, arguments, outside=-math.inf):
 @settings(max_examples=30)
 @given(pool=pools(dilated=False))
 def test_average_pool(pool):
-    """Each output takes k - 1 additions and a division; here the divisor is the window's size with padding."""
+    """Each output costs k - 1 additions and a division, for a window of k inputs with padding."""
     dimensions, sizes, arguments = pool
-    assume(not arguments["ceil_mode"])  # a window that exceeds the padded input has another divisor
+    assume(not arguments["ceil_mode"])  # a window that reaches beyond the padding has another divisor
     inputs = random(1, 2, *sizes)
     average_pool = getattr(functional, f"avg_pool{dimensions}d")
     output = average_pool(inputs, **arguments)
@@ -89,7 +89,10 @@ def test_average_pool(pool):
 @settings(max_examples=20)
 @given(pool=pools(dilated=False))
 def test_gradients(pool):
-    """Backward of an average pool takes k FLOPs for each gradient, and that of a maximum pool one addition."""
+    """The backward pass of an average pool costs k FLOPs for each gradient.
+
+    The backward pass of a maximum pool costs one addition for each gradient.
+    """
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes, grad=True)
     average_pool, max_pool = (getattr(functional, f"{kind}_pool{dimensions}d") for kind in ("avg", "max"))
@@ -103,7 +106,11 @@ def test_gradients(pool):
 @settings(max_examples=30)
 @given(sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3))
 def test_adaptive_pool(sizes):
-    """Of m outputs over n inputs, output i uses the inputs from floor(i·n/m) to ceil((i + 1)·n/m), excluded."""
+    """Each output of an adaptive pool is counted by the size of its window.
+
+    With m outputs over n inputs, output i uses the inputs from floor(i·n/m) up to, but not including, ceil((i +
+    1)·n/m).
+    """
     shape, target = [n for n, _ in sizes], [m for _, m in sizes]
     dimensions = len(sizes)
     inputs = random(1, 2, *shape)
@@ -126,7 +133,7 @@ def test_adaptive_pool(sizes):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_fractional_max_pool(dimensions):
-    """Windows of 2 in d dimensions take 2^d - 1 comparisons for each of 2·3^d outputs; backward one sum each."""
+    """Windows of 2^d inputs cost 2^d - 1 comparisons for each of 2·3^d outputs. Backward costs one sum each."""
     pool = getattr(functional, f"fractional_max_pool{dimensions}d")
     inputs = random(1, 2, *[7] * dimensions)
     outputs = 2 * 3**dimensions
@@ -140,7 +147,7 @@ def test_fractional_max_pool(dimensions):
 
 
 def test_max_unpool():
-    """Pooling to 2 · 4 outputs takes 3 comparisons each; unpooling copies."""
+    """Pooling to 2 · 4 outputs costs 3 comparisons for each. Unpooling only copies."""
 
     def model(x):
         pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
@@ -150,7 +157,7 @@ def test_max_unpool():
 
 
 def test_one_number_for_all_dimensions():
-    """A kernel size in a list of one number applies to all dimensions: windows of 3·3, 4 outputs."""
+    """A kernel size in a list of one number applies to all dimensions: 4 outputs with windows of 3·3."""
     assert both(lambda x: functional.max_pool2d(x, [3]), random(1, 1, 6, 6)).other_flops == 4 * 8
 
 
@@ -161,7 +168,7 @@ def test_integers_are_free(pool):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_kernels_of_other_devices(dimensions):
-    """MKL-DNN's pools cost what the others cost: 2^d - 1 for each of 2 outputs; backward adds one value each."""
+    """MKL-DNN's pools cost as much as other pools: 2^d - 1 for each of 2 outputs. Backward adds one value for each."""
     image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
     forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))
     kernel = [2] * dimensions

@@ -1,4 +1,4 @@
-"""Primitives cost what the operators of ATen with the same definition cost; forward-mode derivatives run them."""
+"""A primitive costs as much as ATen's operator with the same definition. Forward-mode derivatives run primitives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestOperators:
         ("operator", "each"), [(prims.add, 2), (prims.sub, 2), (prims.mul, 6), (prims.div, 11), (prims.pow, 6 + 6 + 5)]
     )
     def test_complex_numbers(self, operator, each):
-        """A product is 4 products and 2 sums; a power is exp(b · log a)."""
+        """A complex product is 4 real products and 2 sums. A complex power is exp(b · log a)."""
         assert other_flops(operator, COMPLEX, COMPLEX) == each * 20
 
     @pytest.mark.parametrize("operator", [prims.add, prims.mul, prims.gcd, prims.bitwise_and, prims.eq])
@@ -44,18 +44,18 @@ class TestOperators:
 
     @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
     def test_reductions(self, operator, count):
-        """Each of 4 rows has 5 values: n - 1 operations."""
+        """Each of 4 rows has n = 5 values, and costs n - 1 operations."""
         assert other_flops(lambda x: operator(x, [1]), REAL) == count
 
     def test_variance(self):
-        """The mean, the differences, their squares, and the mean of the squares."""
+        """The variance costs the mean, the differences, their squares, and the mean of the squares."""
         assert other_flops(lambda x: prims.var(x, [1], 1), REAL) == 4 * 20
 
     def test_fourier_transform(self):
         assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
 
     def test_singular_values(self):
-        """The primitive costs as much as the operator of ATen with vectors."""
+        """The primitive costs as much as ATen's operator that computes singular vectors too."""
         parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
         found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
         assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)
@@ -114,13 +114,17 @@ class TestOfInductor:
         assert other_flops(lambda x: order(x, [1, 4]), REAL) == 0
 
 
-#: The derivative of a number is a tensor of zeros without memory. PyTorch works out the shape of its product on the
-#: meta device, and moves tensors there if they are not there already: the metrics of the operators that run differ.
+#: Metrics that differ between shapes and data here. The derivative of a number is a tensor of zeros without memory.
+#: PyTorch computes the shape of its product on the meta device, and moves tensors there if they are on another device.
+#: So other operators run.
 OF_OPERATORS = ("memory_traffic", "launches", "peak_memory", "depth", "arithmetic_intensity", "average_parallelism")
 
 
 class TestForwardMode:
-    """Operators and their derivatives have the textbook's operations: those of a product are two products and a sum."""
+    """A function and its derivative cost the operations in a textbook.
+
+    For example, the derivative of a product costs two products and one sum.
+    """
 
     @pytest.mark.parametrize(
         ("function", "each"),
@@ -146,7 +150,7 @@ class TestForwardMode:
         assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
 
     def test_products(self):
-        """The derivative of x · W is dx · W + x · dW; PyTorch computes the second product also for a constant W."""
+        """The derivative of x · W costs two products, dx · W and x · dW, even if W is constant."""
         weight = torch.ones(5, 3)
 
         def derivative(x):

@@ -14,7 +14,7 @@ from zoo import both, for_real
 
 from pytest_flopsbudget.counting.measure import measure
 
-# PyTorch warns that these interfaces are deprecated; users still have them
+# PyTorch warns that these interfaces are deprecated, but they still exist
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUANTIZED = torch.ops.quantized
@@ -37,7 +37,7 @@ def qint8(tensor):
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Let a test choose the quantization engine; the former engine is restored at the end."""
+    """Let a test choose the quantization engine. At the end of the test, restore the engine that was set before."""
     before = torch.backends.quantized.engine
 
     def choose(name):
@@ -50,11 +50,11 @@ def engine(monkeypatch):
 
 
 class TestDynamic:
-    """`torch.ao.quantization.quantize_dynamic`: weights are quantized before, and activations in each layer."""
+    """`torch.ao.quantization.quantize_dynamic`: weights are quantized in advance, and activations inside each layer."""
 
     @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
     def test_linear(self, dtype):
-        """5 rows take products 2 · 5 · (8 · 4 + 4 · 3), biases 5 · (4 + 3) and ReLU 5 · 4."""
+        """5 rows cost products of 2 · 5 · (8 · 4 + 4 · 3), biases of 5 · (4 + 3), and ReLU of 5 · 4."""
         model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
         quantized = quantization.quantize_dynamic(model, {nn.Linear}, dtype=dtype)
         assert known(quantized, torch.randn(5, 8)) == (2 * 5 * (8 * 4 + 4 * 3), 5 * (4 + 3) + 5 * 4)
@@ -63,12 +63,15 @@ class TestDynamic:
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     @pytest.mark.parametrize(
         ("kind", "gates", "around"),
-        # For each unit, LSTM: 4 sums, 3 sigmoids of 4, tanh, f·c + i·g, o·tanh(c); GRU: 3 sums, 2 sigmoids, tanh, r·n,
-        # (h - n)·z + n.
+        # Operations for each unit. LSTM: 4 sums, 3 sigmoids of 4 each, tanh, f·c + i·g, o·tanh(c). GRU: 3 sums, 2
+        # sigmoids of 4 each, tanh, r·n, (h - n)·z + n.
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """Two layers in two directions, 6 steps of 2 sequences, from 8 to 4 units; each gate has two biases."""
+        """Two layers in two directions, 6 steps of 2 sequences, from 8 to 4 units, cost what the formulas below say.
+
+        Each gate has two biases.
+        """
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
         with mode():
@@ -79,7 +82,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_packed_sequences(self, kind):
-        """Of packed sequences only the steps that exist are counted: 5 + 3 + 2."""
+        """In packed sequences, only existing steps are counted: 5 + 3 + 2."""
         model = nn.Sequential(kind(3, 4))
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         gates = 4 if kind is nn.LSTM else 3
@@ -88,7 +91,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("batch_first", [True, False])
     def test_as_the_twin(self, batch_first):
-        """A quantized LSTM costs what the floating-point LSTM costs, with the batch in either dimension."""
+        """A quantized LSTM costs as much as the floating-point LSTM, with the batch in either dimension."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
         with torch.no_grad():
             twin = both(model, torch.randn(5, 2, 3))
@@ -99,12 +102,12 @@ class TestDynamic:
         ("cell", "gates"), [(nn.LSTMCell(8, 4), 4), (nn.GRUCell(8, 4), 3), (nn.RNNCell(8, 4), 1)], ids=str
     )
     def test_cells(self, cell, gates):
-        """A quantized cell takes one step of 5 rows, with the other FLOPs of the floating-point cell."""
+        """A quantized cell costs the products of one step on 5 rows, and the other FLOPs of the floating-point cell."""
         model = nn.Sequential(cell)
         quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
         flops, other_flops = known(quantized, torch.randn(5, 8))
         assert flops == 2 * 5 * gates * 4 * (8 + 4)
-        with torch.no_grad():  # with gradients, operators in place would copy their input first
+        with torch.no_grad():  # with gradients, in-place operators would copy their input first
             assert other_flops == both(model, torch.randn(5, 8)).other_flops
 
     def test_cell_with_relu(self):
@@ -134,14 +137,14 @@ class Net(nn.Module):
         return self.head(self.mean(features * self.gate(features)).flatten(1))
 
 
-#: Elements of 2 images of 8 · 8 and 8 channels: of the features, and of the features after pooling.
+#: Number of elements for 2 images of 8 · 8 pixels and 8 channels: in the features, and in the features after pooling.
 FEATURES = 2 * 8 * 8 * 8
 POOLED = FEATURES // 4
 NET_FLOPS = 2 * FEATURES * 3 * 9 + 2 * FEATURES * 8 + 2 * 2 * 8 * 5
-#: Features: two biases, two ReLU, a sum, hardswish 5. Pooling: 4 for each output. Then sigmoid 4, a product, the mean;
-#: and the bias of the head.
+#: Other FLOPs. Features: two biases, two ReLUs, a sum, and hardswish (5). Pooling: 4 for each output. After pooling:
+#: sigmoid (4), a product, the mean. At the end: the bias of the head.
 NET_OTHER_FLOPS = FEATURES * (2 + 2 + 1 + 5) + 4 * POOLED + POOLED * (4 + 1 + 1) + 2 * 5
-#: FLOPs of the batch norm if it is not folded into a convolution.
+#: Other FLOPs of the batch norm, if it is not folded into a convolution.
 NORM = 2 * FEATURES
 
 
@@ -151,15 +154,16 @@ def image():
 
 
 class TestStatic:
-    """Post-training static quantization of the network, by FX."""
+    """Post-training static quantization of the network, with PyTorch's FX graph mode."""
 
     def test_float_twin(self, image):
         assert known(Net().eval(), image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
 
     def test_quantized(self, image):
-        """Batch norm is folded away.
+        """The quantized network costs as much as the float network without its batch norm, plus the conversions.
 
-        Image, features and head inputs are quantized (5); features, means, output dequantized (2).
+        Quantizing costs 5 per element: of the image, the features and the inputs of the head. Dequantizing costs 2 per
+        element: of the features, the means and the output.
         """
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
@@ -168,7 +172,10 @@ class TestStatic:
         assert known(quantized, image) == (NET_FLOPS, NET_OTHER_FLOPS + conversions)
 
     def test_reference(self, image):
-        """A graph in ``quantized_decomposed`` operators, as exporters write, has the products of the float network."""
+        """A graph of ``quantized_decomposed`` operators has the products of the float network.
+
+        Exporters write such graphs.
+        """
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(quantize_fx._convert_to_reference_decomposed_fx(prepared), image)
@@ -176,7 +183,7 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS
 
     def test_training_that_knows_of_it(self, image):
-        """Quantization-aware training has the products of the float network; fake quantization adds other FLOPs."""
+        """Quantization-aware training has the products of the float network. Fake quantization adds other FLOPs."""
         prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(prepared, image)
@@ -184,12 +191,12 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS + NORM
 
     def test_observed(self, image):
-        """While a model is calibrated, its products are those of the float network."""
+        """During calibration, a model has the products of the float network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         assert known(prepared, image)[0] == NET_FLOPS
 
     def test_autocast(self, image):
-        """Under autocast in bfloat16, the network costs what it costs in float32: casts are free."""
+        """Under autocast in bfloat16, the network costs as much as in float32, because casts are free."""
         net = Net().eval()
 
         def in_bfloat16(image):
@@ -219,18 +226,22 @@ class Decoder(nn.Module):
 
 
 class TestEager:
-    """Post-training static quantization module by module, on 2 images of 3 channels and 4 · 4."""
+    """Post-training static quantization, module by module, on 2 images with 3 channels of 4 · 4 pixels."""
 
     features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
     flops = 2 * features * 3 + 2 * features * 2 * 4
-    #: Features: bias, sum, ReLU, ELU 3, instance norm 5; then the bias of the transposed convolution; bilinear 9.
+    #: Other FLOPs. Features: bias, sum, ReLU, ELU (3), instance norm (5). Then the bias of the transposed convolution,
+    #: and bilinear upsampling (9).
     other_flops = features * (1 + 1 + 1 + 3 + 5) + larger + 9 * largest
 
     def test_float_twin(self):
         assert known(Decoder().eval(), torch.randn(2, 3, 4, 4)) == (self.flops, self.other_flops)
 
     def test_quantized(self):
-        """In addition to the float network, the image is quantized and the output is dequantized."""
+        """The quantized network costs as much as the float network and two conversions.
+
+        The image is quantized, and the output is dequantized.
+        """
         model, image = Decoder().eval(), torch.randn(2, 3, 4, 4)
         model.qconfig = quantization.default_qconfig
         prepared = quantization.prepare(model)
@@ -239,13 +250,13 @@ class TestEager:
         assert known(quantization.convert(prepared), image) == (self.flops, self.other_flops + conversions)
 
 
-#: 2 images of 4 channels and 6 · 6 pixels.
+#: 2 images with 4 channels of 6 · 6 pixels.
 SHAPE = (2, 4, 6, 6)
 COUNT = math.prod(SHAPE)
 
 
 class TestElements:
-    """Operators on quantized tensors; the expected numbers are for each element."""
+    """Operators on quantized tensors. The expected numbers are operations for each element."""
 
     @pytest.mark.parametrize(
         ("operator", "arguments", "expected"),
@@ -291,12 +302,12 @@ class TestElements:
         assert known(lambda x: operator([x, x], 1, 0.1, 3), operand) == (0, expected * 2 * COUNT)
 
     def test_prelu(self):
-        """Each element is compared with zero, and multiplied by the slope."""
+        """Each element is compared with zero, and multiplied with the slope."""
         operands = quint8(torch.randn(SHAPE)), quint8(torch.ones(4))
         assert known(lambda x, w: QUANTIZED.prelu(x, w, 0.1, 3), *operands) == (0, 2 * COUNT)
 
     def test_matmul(self):
-        """The operator multiplies 6 · 6 by 6 · 6 for each of 8 pairs."""
+        """The operator multiplies two 6 · 6 matrices for each of 8 pairs."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: QUANTIZED.matmul(x, x, 0.1, 3), operand) == (2 * 8 * 6 * 6 * 6, 0)
 
@@ -315,12 +326,12 @@ class TestElements:
 
     @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.batch_norm2d, 2), (QUANTIZED.batch_norm2d_relu, 3)])
     def test_batch_norm(self, operator, expected):
-        """Each element is scaled and shifted."""
+        """Each element costs a scale and a shift. A fused ReLU costs one more."""
         operands = quint8(torch.randn(SHAPE)), torch.ones(4)
         assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
 
     def test_pooling(self):
-        """Windows of 2 · 2 take three comparisons, or three sums and a quotient; windows of 2 take one comparison."""
+        """Windows of 2 · 2 cost three comparisons, or three sums and a quotient. Windows of 2 cost one comparison."""
         image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
         windows = [2, 2], [2, 2], [0, 0], [1, 1]
         assert known(nn.MaxPool2d(2), image) == (0, 3 * COUNT // 4)
@@ -330,13 +341,13 @@ class TestElements:
         assert known(lambda x: QUANTIZED.max_pool1d(x, [2], [2], [0], [1], False), sequence) == (0, 2 * 3 * 4)
 
     def test_copies(self):
-        """Views, slices and concatenations are free."""
+        """Views, slices and concatenations of quantized tensors are free."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: torch.cat([x, x]).flatten(1)[:, ::2].contiguous(), operand) == (0, 0)
 
 
 class TestLinear:
-    """5 rows of 8 features to 3 outputs take 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
+    """A linear layer from 8 to 3 features, on 5 rows, costs 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -355,7 +366,7 @@ class TestLinear:
         ("name", "arguments", "around"), [("linear_tanh", (), 2), ("linear_leaky_relu", (0.1,), 3)]
     )
     def test_fused_activations(self, name, arguments, around, engine):
-        """Fused into the layer are the bias and tanh, or the bias, a comparison and a product."""
+        """A fused tanh costs 1 operation per output, and a fused leaky ReLU costs 2. The bias costs 1 more."""
         engine("onednn")
         packed = QUANTIZED.linear_prepack(qint8(torch.randn(3, 8)), torch.randn(3))
         operator = getattr(QUANTIZED, name)
@@ -368,28 +379,28 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """The operator takes weight, scales and zero points as tensors, and packs the weight itself."""
+        """The operator accepts weight, scales and zero points as tensors. Packing the weight costs nothing."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """A packed weight hides the shape of its matrix: the count follows from the shapes of input and output."""
+        """A packed weight hides the shape of its matrix. The cost follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
         assert measured == (self.flops, 15)
 
     def test_sparse(self, engine):
-        """A sparse weight is counted like the dense weight with its zeros."""
+        """A sparse weight is counted like the dense weight, with its zeros."""
         engine("qnnpack")
         packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
         measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """bfloat16 rows are multiplied by an integer weight of shape (32, 64)."""
+        """bfloat16 rows are multiplied with an integer weight of shape (32, 64)."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
@@ -400,7 +411,10 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(QUANTIZED, "int4mm_packed_weight_cpu"), reason="newer versions of PyTorch have it")
     def test_integers_of_4_bits(self):
-        """Each byte holds two weights: a (16, 64) weight is stored as (16, 32), with scales for groups of 32."""
+        """Each byte holds two weights: a (16, 64) weight is stored as (16, 32), and is counted as (16, 64).
+
+        Each group of 32 weights has its own scale.
+        """
         operands = torch.randn(3, 64), torch.randint(0, 255, (16, 32), dtype=torch.uint8)
         scales = torch.ones(2, 16, 2)
         measured = known(
@@ -410,7 +424,10 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
     def test_integers_of_4_bits_in_groups(self):
-        """ATen packs a (32, 64) weight, with scales and zero points for groups of 32."""
+        """A (32, 64) weight that ATen packs is counted as (32, 64).
+
+        Each group of 32 weights has a scale and a zero point.
+        """
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
             torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
         )
@@ -420,7 +437,10 @@ class TestLinear:
 
 
 class TestConvolution:
-    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: each output sums 2 · 9 products."""
+    """A convolution of 2 images with 4 channels of 6 · 6 pixels, to 8 channels in 2 groups, with kernel 3 · 3.
+
+    Each output is a sum of 2 · 9 products.
+    """
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -429,7 +449,7 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """The older overload of the operator has another name for its packed weight."""
+        """The older overload of the operator, whose packed weight has another name, has the same cost."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)
@@ -440,7 +460,7 @@ class TestConvolution:
         assert measured == (self.flops, 2 * self.outputs)
 
     def test_with_a_sum(self, engine):
-        """Each output takes a bias, a sum and ReLU."""
+        """Each output costs a bias, a sum and ReLU."""
         engine("onednn")
         packed = self.packed()
         operands = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 8, 6, 6))
@@ -458,14 +478,14 @@ class TestEmbeddings:
         assert known(torch.ao.nn.quantized.Embedding(10, 4), self.rows) == (0, 0)
 
     def test_bags(self):
-        """Each number is added to its bag."""
+        """Each number costs one sum, because it is added to its bag."""
         module = torch.ao.nn.quantized.EmbeddingBag(10, 4, mode="sum", include_last_offset=False)
         assert known(module, self.rows, self.offsets) == (0, 5 * 4)
 
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """With weights, each number is multiplied before it is added."""
+        """With weights, each number is multiplied with its weight before it is added."""
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None
@@ -482,7 +502,10 @@ class TestDecomposed:
     operators = torch.ops.quantized_decomposed
 
     def test_tensor(self):
-        """Quantizing takes a quotient, rounding, a sum, two bounds; dequantizing takes a difference and a product."""
+        """Quantizing costs a quotient, a rounding, a sum and two bounds.
+
+        Dequantizing costs a difference and a product.
+        """
 
         def there_and_back(x):
             integers = self.operators.quantize_per_tensor(x, 0.1, 3, 0, 255, torch.uint8)
@@ -491,7 +514,7 @@ class TestDecomposed:
         assert both(there_and_back, torch.randn(5, 8)).other_flops == (5 + 2) * 40
 
     def test_channel(self):
-        """Dequantizing without zero points takes only a product."""
+        """Dequantizing without zero points costs only a product."""
 
         def there_and_back(x, scales, zeros):
             integers = self.operators.quantize_per_channel(x, scales, zeros, 0, -128, 127, torch.int8)
@@ -501,10 +524,10 @@ class TestDecomposed:
         assert both(there_and_back, operands).other_flops == (5 + 1) * 40
 
     def test_range(self):
-        """Choosing a scale takes the smallest and the largest value."""
+        """Choosing a scale costs 2 per element, for the smallest and the largest value."""
         choose = self.operators.choose_qparams
         assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
         choose = self.operators.choose_qparams_per_token
-        # On the meta device, PyTorch gives the results other dtypes than on the CPU.
+        # On the meta device, the results have other dtypes than on the CPU, so the bytes are not compared.
         without = ("memory_traffic", "peak_memory")
         assert both(lambda x: choose(x, torch.int8), torch.randn(5, 8), without=without).other_flops == 2 * 40

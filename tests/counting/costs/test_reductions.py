@@ -18,7 +18,7 @@ few = settings(max_examples=15)
 
 @st.composite
 def reduced(draw, *, one=False):
-    """Draw a tensor without empty dimensions, the dimensions to reduce, and whether these are kept."""
+    """Draw a tensor without empty dimensions, the dimensions to reduce, and whether these dimensions are kept."""
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = 1 if one else len(shape)
     dims = draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, max_size=count, unique=True))
@@ -30,7 +30,10 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """Yield the slices that are reduced; each slice has one element for every output."""
+    """Yield one slice of ``x`` for each index along ``dims``.
+
+    Each slice has the shape of the output. Combining all slices element by element gives the reduction.
+    """
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
         place = [slice(None)] * len(x.shape)
@@ -111,7 +114,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_is_its_loop(self, case, given):
-        """Values and operations of the loop are those of the operator."""
+        """The operator gives the values of the loop, and costs the operations of the loop."""
         values, dims, keepdim = given
         operator, loop = REDUCTIONS[case]
         tally = Tally()
@@ -123,7 +126,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """An operator that also returns the mean costs no more, because the variance needs the mean."""
+        """An operator that also returns the mean costs no more, because the variance needs the mean anyway."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -146,7 +149,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_over_one_dimension(self, operator, loop, given):
-        """A reduction of n values takes n - 1 comparisons or products."""
+        """A reduction of n values costs n - 1 comparisons or products."""
         values, (dim,), keepdim = given
         tally = Tally()
         fold(loop, rows(tally.numbers(values), [dim]))
@@ -165,13 +168,13 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_truth(self, operator, given):
-        """Each floating-point value is compared with 0; the work on booleans and integers is free."""
+        """Each floating-point value is compared with 0. Work on booleans and integers is free."""
         values, (dim,), _ = given
         assert both(lambda x: operator(x, dim), values).other_flops == values.numel()
         assert both(lambda x: operator(x, dim), values > 1).other_flops == 0
 
 
-#: Reductions over all of a tensor of 3 · 5 values, with their cost.
+#: Reductions over a whole tensor of 3 · 5 values, with their cost.
 OVER_ALL = {
     "sum": (torch.sum, 14),
     "prod": (torch.prod, 14),
@@ -194,7 +197,7 @@ class TestOverAll:
         assert both(operator, torch.ones(3, 5)).other_flops == count
 
     def test_distance(self):
-        """The distance takes 3 · 5 differences, and then a norm."""
+        """The distance costs 3 · 5 differences, and then a norm."""
         assert both(torch.dist, (torch.ones(3, 5), torch.zeros(3, 5))).other_flops == 15 + 15 + 14 + 1
         assert both(torch.dist, (torch.ones(3, 1), torch.zeros(1, 5))).other_flops == 15 + 15 + 14 + 1
 
@@ -206,7 +209,7 @@ class TestOverAll:
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod, torch.mean, torch.max, torch.amax])
     def test_one_value(self, operator):
-        """For one value there is nothing to combine; a mean still divides."""
+        """With a single value, there is nothing to combine, so the cost is 0. A mean still divides."""
         assert both(operator, torch.tensor(2.0)).other_flops == (operator is torch.mean)
 
 
@@ -222,7 +225,7 @@ class TestDtypes:
         ("operator", "count"), [(torch.sum, 5), (torch.prod, 5), (torch.mean, 6), (torch.nansum, 11)]
     )
     def test_integers_cast_first(self, operator, count):
-        """With ``dtype=``, integers are cast before they are summed, so that the sum counts."""
+        """With ``dtype=``, integers are cast before they are summed. So the sum is counted."""
         assert both(lambda x: operator(x, dtype=torch.float32), torch.arange(6)).other_flops == count
         assert both(lambda x: torch.cumsum(x, 0, dtype=torch.float32), torch.arange(6)).other_flops == 5
 
@@ -231,7 +234,10 @@ class TestDtypes:
         assert both(lambda x: torch.logsumexp(x, 0), torch.arange(6)).other_flops == 4 * 6
 
     def test_complex_numbers(self):
-        """A complex sum takes 2 sums, a product 4 products and 2 sums; |z|² takes 2 products and a sum, and is real."""
+        """A complex sum costs 2, a complex product costs 6 (4 products, 2 sums).
+
+        |z|² costs 2 products and a sum, and its result is real.
+        """
         z = torch.ones(6, dtype=torch.complex64)
         assert both(torch.sum, z).other_flops == 2 * 5
         assert both(torch.mean, z).other_flops == 2 * 5 + 2
@@ -240,7 +246,7 @@ class TestDtypes:
         assert both(lambda z: z.cumprod(0), z).other_flops == 6 * 5
         assert both(torch.linalg.vector_norm, z).other_flops == 3 * 6 + 5 + 1
         assert both(lambda z: torch.linalg.vector_norm(z, 1), z).other_flops == 4 * 6 + 5
-        # The mean takes 12, the differences 12, |z|² 18, and the mean of |z|² 6.
+        # The mean costs 12, the differences 12, |z|² costs 18, and the mean of |z|² costs 6.
         assert both(torch.var, z).other_flops == 12 + 12 + 18 + 6
 
 
@@ -282,7 +288,7 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Merging runs of 1, 2, 4 … values takes one comparison for each value in every pass."""
+    """Return the comparisons of merging runs of 1, 2, 4 … values, with one comparison per value in every pass."""
     comparisons, run = 0, 1
     while run < count:
         comparisons += count
@@ -291,7 +297,10 @@ def comparisons_of_merges(count):
 
 
 def comparisons_of_a_heap(depth_of, count):
-    """A value that enters a heap of ``depth_of`` values sinks through all its levels: one comparison for each."""
+    """Return the comparisons for putting ``count`` values into a heap that holds ``depth_of`` values.
+
+    Each value sinks through all levels of the heap, with one comparison per level.
+    """
     levels, nodes = 0, 1
     while nodes < depth_of:
         levels += 1
@@ -300,17 +309,17 @@ def comparisons_of_a_heap(depth_of, count):
 
 
 def comparisons_of_a_search(count):
-    """Return the largest number of halvings until no value is left between the two ends."""
+    """Return the largest number of comparisons in a binary search among ``count`` values."""
     low, high, comparisons = 0, count, 0
     while low < high:
         comparisons += 1
-        # Continue with the larger half, below the middle value, which is excluded.
+        # Continue with the larger half. This is the half below the middle value, which is excluded.
         high = (low + high) // 2
     return comparisons
 
 
 def merge_sort(values):
-    """Return the sorted values, and the number of comparisons that sorting took."""
+    """Return the sorted values, and the number of comparisons that sorting needed."""
     if len(values) < 2:
         return values, 0
     middle = len(values) // 2
@@ -338,7 +347,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """There is one sort for each slice along the dimension."""
+        """One sort is counted for each slice along the dimension."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -359,7 +368,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """The k largest of ``size`` values are found with a heap of k values."""
+        """Finding the k largest of ``size`` values costs the comparisons of a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -367,7 +376,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """Each value is searched among ``size`` boundaries by halving."""
+        """Each value costs a binary search among ``size`` boundaries."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -377,21 +386,21 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """The wanted values are sorted, and each value of the tensor is searched among them."""
+        """The cost is sorting the wanted values, and a binary search among them for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """The values are sorted, and each is compared with the one before it."""
+        """The cost is sorting the values, and comparing each value with the one before it."""
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected
         assert for_real(torch.unique_consecutive, (values,)).other_flops == size - 1
 
     def test_different_rows(self):
-        """To compare two of five rows takes at most three comparisons, one for each number of a row."""
+        """Comparing two of five rows costs three comparisons, one for each number of a row."""
         rows_of_three = torch.arange(15.0).reshape(5, 3)
         expected = 3 * comparisons_of_merges(5) + 3 * 4
         assert for_real(lambda x: torch.unique(x, dim=0), (rows_of_three,)).other_flops == expected
@@ -408,7 +417,7 @@ class TestOrder:
 
 
 def test_backward_pass_of_a_sum():
-    """The gradient of a sum is expanded without FLOPs; the gradient of a mean is divided first."""
+    """The gradient of a sum is expanded without FLOPs. The gradient of a mean is divided first."""
     inputs = torch.ones(3, 5, requires_grad=True)
     assert both(torch.sum, inputs, backward=True).other_flops == 14
     assert both(torch.mean, inputs, backward=True).other_flops == 15 + 15

@@ -1,4 +1,4 @@
-"""One registration holds everything that counting needs to know about an operator."""
+"""One registration contains everything that counting needs to know about an operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.counting.costs.registry import REGISTRY, Facets, Registr
 
 @torch.library.custom_op("flopsbudget_tests::gated_product", mutates_args=())
 def gated_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Compute sigmoid(x · weight); this operator has no implementation for the meta device."""
+    """Compute sigmoid(x · weight). This operator has no implementation for the meta device."""
     return torch.sigmoid(x @ weight)
 
 
@@ -27,7 +27,7 @@ class Gate(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Remove the operators that a test registered when the test ends."""
+    """Remove the operators that a test registered, when the test ends."""
     with REGISTRY.restored():
         yield
 
@@ -45,7 +45,10 @@ def register():
 
 
 def test_one_registration_counts_a_model():
-    """Input (2, 4), weight (4, 3): 2·2·4·3 FLOPs, 4 other FLOPs for each of 6 outputs, 8 elements of 4 bytes read."""
+    """All registered facets are used: for an input (2, 4) and a weight (4, 3), the metrics are those of the formulas.
+
+    These are 2·2·4·3 FLOPs, 4 other FLOPs for each of 6 outputs, and 8 elements of 4 bytes read.
+    """
     register()
     with torch.no_grad():
         measured = on_shapes(Gate(), torch.empty(2, 4))
@@ -60,7 +63,7 @@ def test_one_registration_counts_a_model():
 
 
 def test_the_operator_is_unknown_afterwards():
-    """A registration in a `restored` block ends with the block, although the operator was counted there."""
+    """A registration in a `restored` block ends with the block, even if the operator was counted in the block."""
     inputs = torch.empty(2, 4)
     with REGISTRY.restored(), torch.no_grad():
         register()
@@ -69,7 +72,7 @@ def test_the_operator_is_unknown_afterwards():
 
 
 def test_a_facet_is_registered_once():
-    """A second formula for one operator is a mistake in the tables, and an error."""
+    """Registering a second formula for one operator is an error, because it is a mistake in the tables."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len))
     registry.add(["a.b"], Facets(other=len))
@@ -78,7 +81,7 @@ def test_a_facet_is_registered_once():
 
 
 def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
-    """`a.b_` writes to its argument, so that rules for bytes and shapes of `a.b` do not apply to it."""
+    """`a.b_` writes to its argument. So it has the formula of `a.b`, but not the rules for bytes and shapes."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len, traffic=len, shape=max))
     facets = registry.facets("a.b_")
@@ -86,6 +89,6 @@ def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
 
 
 def test_registries_are_independent():
-    """A test's own registry does not change the registry that counting uses."""
+    """Registering an operator in another registry does not change the registry that counting uses."""
     Registry().add(["aten.mm"], Facets(traffic=len))
     assert REGISTRY.facets("aten.mm").traffic is None

@@ -13,7 +13,10 @@ ROWS, COLUMNS = st.integers(1, 4), st.integers(1, 5)
 
 
 def naive(arithmetic, rows, *, log):
-    """Each element takes a comparison for the maximum, a subtraction, an exponential, a sum and a division."""
+    """Compute softmax in loops.
+
+    Each element costs a comparison, a subtraction, an exponential, a sum and a division.
+    """
     result = []
     for row in rows:
         largest = arithmetic.zero()
@@ -24,7 +27,7 @@ def naive(arithmetic, rows, *, log):
         exponentials = [number.exp() for number in shifted]
         total = arithmetic.total(exponentials)
         if log:
-            of_total = torch.tensor(total.value).log().item()  # one logarithm a row is not counted
+            of_total = torch.tensor(total.value).log().item()  # one logarithm per row is not counted
             result.append([number - of_total for number in shifted])
         else:
             result.append([number / total for number in exponentials])
@@ -71,12 +74,12 @@ def test_softmax_backward(log, rows, columns):
 
 
 def test_safe_softmax():
-    """Each of 2·3·4 elements takes 5 FLOPs, whichever elements are masked."""
+    """Each of 2·3·4 elements costs 5 FLOPs. Masks do not change this."""
     assert both(lambda x: torch._safe_softmax(x, -1), random(2, 3, 4)).other_flops == 120
 
 
 def test_masked_softmax():
-    """Each element takes 5 FLOPs, and 4 backward: which elements are masked is only known with data."""
+    """Each element costs 5 FLOPs forward and 4 backward, because only data tell which elements are masked."""
     mask = torch.tensor([[True, False, False], [False, False, True]])
     inputs, grad = random(2, 3), random(2, 3, seed=1)
     assert real_flops(lambda x: torch._masked_softmax(x, mask, -1, 2), inputs) == 30
@@ -85,7 +88,7 @@ def test_masked_softmax():
 
 @pytest.mark.parametrize("name", ["_sparse_softmax", "_sparse_log_softmax"])
 def test_sparse_softmax(name):
-    """Of a sparse tensor only the 3 stored elements count: 5·3 forward, 4·3 backward."""
+    """In a sparse tensor, only the 3 stored elements are counted: 5·3 forward, 4·3 backward."""
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     forward, backward = (getattr(torch.ops.aten, operator).default for operator in (name, f"{name}_backward_data"))
     assert real_flops(lambda x: forward(x, 1, False), inputs) == 15
@@ -93,6 +96,9 @@ def test_sparse_softmax(name):
 
 
 def test_transform_bias_rescale():
-    """Queries, keys and values take a bias each, and the queries a factor: 4·B·L·D."""
+    """Each element of queries, keys and values costs a sum with the bias.
+
+    Each query element also costs a scaling: 4·B·L·D.
+    """
     qkv, bias = random(2, 3, 24), random(24)
     assert real_flops(lambda x, b: torch._transform_bias_rescale_qkv(x, b, 2), qkv, bias) == 4 * 2 * 3 * 8

@@ -22,7 +22,7 @@ def _replicated() -> DistributedDataParallel:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_training_step(size: int) -> None:
-    """A rank does all products of the model, divides each gradient once, and sends the bytes of all gradients."""
+    """A rank computes all products of the model, divides each gradient once, and sends the bytes of all gradients."""
     alone = measure(nn.Linear(IN, OUT), torch.empty(ROWS, IN), backward=True)
     with world(size, size - 1):
         part = measure(_replicated(), torch.ones(ROWS, IN), backward=True)
@@ -34,14 +34,14 @@ def test_a_training_step(size: int) -> None:
 
 
 def test_a_forward_pass() -> None:
-    """A model without buffers exchanges no messages in a forward pass."""
+    """A model without buffers sends no messages in a forward pass."""
     with world(4):
         part = measure(_replicated(), torch.empty(ROWS, IN))
     assert (part.flops, part.communication) == (PRODUCT, 0)
 
 
 def test_buffers() -> None:
-    """Before a forward pass the first rank sends its buffers to all ranks: mean, variance, and a count of 8 bytes."""
+    """Before a forward pass, the first rank sends its buffers to all ranks: mean, variance, and a count of 8 bytes."""
     with world(4):
         model = DistributedDataParallel(nn.BatchNorm1d(IN))
         found = messages(measure(model, torch.empty(ROWS, IN), backward=True))
@@ -50,7 +50,7 @@ def test_buffers() -> None:
 
 
 def test_parameters_that_are_frozen() -> None:
-    """A frozen parameter has no gradient, so that no message is sent for it."""
+    """A frozen parameter has no gradient. So no message is sent for it."""
     with world(4):
         layer = nn.Linear(IN, OUT)
         layer.bias.requires_grad_(requires_grad=False)
@@ -59,7 +59,7 @@ def test_parameters_that_are_frozen() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """A measurement leaves the model its reducer, and adds no hooks and no gradients to it."""
+    """A measurement keeps the model's reducer, and adds no hooks and no gradients to the model."""
     with world(2):
         model = _replicated()
         before = dict(vars(model))
@@ -71,7 +71,7 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_communication_hooks() -> None:
-    """A hook that would halve the messages is not called, and a note of the measurement says so."""
+    """A communication hook that would halve the messages is not called. A note of the measurement says so."""
     with world(2):
         model = _replicated()
         model.register_comm_hook(None, fp16_compress_hook)
@@ -81,7 +81,7 @@ def test_communication_hooks() -> None:
 
 
 def test_gradients_that_are_not_summed_up() -> None:
-    """Under `no_sync`, which accumulates gradients on each rank, no message is sent."""
+    """Inside `no_sync`, no message is sent, because each rank accumulates its own gradients."""
     with world(2):
         model = _replicated()
         with model.no_sync():

@@ -1,4 +1,4 @@
-"""FSDP2 on one rank of n: this rank does all work on its batch, holds 1/n of the parameters, and sends messages."""
+"""FSDP2 on one rank of n: the rank does all work on its batch, holds 1/n of the parameters, and sends messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_flopsbudget import measure, world
 IN, HIDDEN, OUT, ROWS = 16, 32, 8, 4
 FIRST, LAST = IN * HIDDEN + HIDDEN, HIDDEN * OUT + OUT
 PARAMS = FIRST + LAST
-#: FLOPs of the forward pass, and of forward and backward together: the model's input requires no gradient.
+#: FLOPs of the forward pass, and of the forward and backward pass together. The model's input requires no gradient.
 FORWARD = 2 * ROWS * (IN * HIDDEN + HIDDEN * OUT)
 BOTH = FORWARD + 2 * ROWS * (IN * HIDDEN + 2 * HIDDEN * OUT)
 _GATHER, _SCATTER = "c10d._allgather_base_", "c10d._reduce_scatter_base_"
@@ -37,14 +37,14 @@ def _sharded(size: int, **settings: Any) -> nn.Sequential:
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 class TestMessages:
     def test_forward(self, size: int) -> None:
-        """In a forward pass every parameter is gathered once."""
+        """In a forward pass, every parameter is gathered once."""
         with world(size, size - 1):
             part = measure(_sharded(size), torch.empty(ROWS, IN))
         assert (part.execution, part.flops) == ("shapes", FORWARD)
         assert messages(part) == ({_GATHER: (2, PARAMS * FLOAT)} if size > 1 else {})
 
     def test_training_step(self, size: int) -> None:
-        """In a training step every parameter is gathered twice, and every gradient is reduce-scattered once."""
+        """In a training step, every parameter is gathered twice, and every gradient is reduce-scattered once."""
         with world(size, size - 1):
             part = measure(_sharded(size), torch.empty(ROWS, IN), backward=True)
         assert (part.execution, part.flops) == ("shapes", BOTH)
@@ -55,7 +55,7 @@ class TestMessages:
         assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
-        """A rank holds 1/n of each parameter, before, between and after the runs of the model."""
+        """A rank holds 1/n of each parameter: before, between and after runs of the model."""
         with world(size, size - 1):
             model = _sharded(size)
             held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]
@@ -77,10 +77,10 @@ class TestMessages:
 
 class TestModules:
     def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
-        """Each message is credited to the module that holds the parameters, whichever module is running.
+        """Each message is credited to the module that holds the parameters, even if another module is running.
 
-        In backward, FSDP gathers the parameters of the first layer while the last layer runs, and it scatters the
-        gradients of the first layer at the very end.
+        In the backward pass, FSDP gathers the parameters of the first layer while the last layer runs. It
+        reduce-scatters the gradients of the first layer at the very end.
         """
         with world(4):
             part = measure(_sharded(4), torch.empty(ROWS, IN), backward=True)
@@ -117,7 +117,7 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """Under this policy parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each)."""
+        """With this policy, parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each)."""
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
             part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)
@@ -125,7 +125,7 @@ class TestModules:
         assert part.param_bytes == PARAMS // 4 * FLOAT
 
     def test_uneven_shards(self) -> None:
-        """Of 6 rows, four ranks hold 2, 2, 2 and 0; a message is as long as if the last rank held 2 rows too."""
+        """If four ranks share 6 rows as 2, 2, 2 and 0, a message is as long as if the last rank also had 2 rows."""
         held = []
         for rank in (0, 3):
             with world(4, rank):
@@ -138,7 +138,7 @@ class TestModules:
 
 
 def test_a_model_on_meta() -> None:
-    """FSDP refuses to run a model on the meta device, but a measurement on shapes works."""
+    """A model on the meta device can be measured on shapes, although FSDP refuses to run it."""
     with world(4):
         with torch.device("meta"):
             model = _sharded(4)
@@ -147,7 +147,7 @@ def test_a_model_on_meta() -> None:
 
 
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
-    """Measurements before the first step and between two steps do not change the gradients, bit for bit."""
+    """Measurements before the first step and between two steps do not change any bit of the gradients."""
     with world(2, 1):
         gradients = []
         for times in (0, 1):

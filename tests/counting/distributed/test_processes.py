@@ -1,4 +1,4 @@
-"""Two real processes exchange the messages that a measurement in one process, as either rank, predicts."""
+"""A measurement in one process predicts the messages that two real processes exchange, for either rank."""
 
 from __future__ import annotations
 
@@ -79,16 +79,16 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[object]]]:
 
 
 def test_a_rank_by_itself(ranks: list[list[list[object]]]) -> None:
-    """One real process can measure alone while the other does something else: no process waits for the other."""
+    """One of two real processes can measure alone: no process waits for the other."""
     alone, one_by_one, _ = ranks[0]
     assert one_by_one == alone
 
 
 def test_for_real(ranks: list[list[list[object]]]) -> None:
-    """When both real processes run the model together, each sends what was predicted for its rank."""
+    """If both real processes run the model together, each sends the messages that were predicted for its rank."""
     for alone, _, together in ranks:
         assert together == alone
-    # FSDP gathers all parameters and scatters their gradients; tensor parallelism sums the output.
+    # FSDP gathers all parameters and scatters their gradients. Tensor parallelism sums the output.
     products, numbers = 2 * 4 * 16 * 32, 2 * 16 * 32 + 48
     passed = [1, numbers * 4]
     assert ranks[0][0] == [

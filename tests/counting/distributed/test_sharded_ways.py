@@ -1,4 +1,4 @@
-"""Sharded models that take other paths through PyTorch: a run on shapes costs what a run on data costs."""
+"""Sharded models that run other parts of PyTorch: a run on shapes costs as much as a run on data."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """Measure the model on shapes, and check that a run on data costs the same in all metrics except ``without``."""
+    """Measure the model on shapes.
+
+    Check that a run on data has equal metrics, except for the metrics in ``without``.
+    """
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
     assert differences(on_shapes, real, without=without) == {}
     assert messages(on_shapes) == messages(real)
-    # by now, PyTorch has remembered answers
+    # in this second measurement, PyTorch uses outputs that it remembers
     assert on_shapes.modules == measure(model, args, backward=backward).modules
     return on_shapes
 
@@ -54,9 +57,9 @@ class _Checkpointed(nn.Module):
 
 
 def test_checkpoints() -> None:
-    """The backward pass recomputes only the first product.
+    """With a checkpoint, the backward pass recomputes only the first product.
 
-    The output of the second product, and its sum over the ranks, are not needed again.
+    It needs neither the output of the second product nor the sum of this output over the ranks.
     """
     with world(SIZE):
         part = _both_ways(_Checkpointed(), torch.ones(ROWS, WIDTH, requires_grad=True), backward=True)
@@ -66,7 +69,7 @@ def test_checkpoints() -> None:
 
 
 def test_random_operators() -> None:
-    """PyTorch warns about random operators on a mesh of CPUs; the model must not receive this warning."""
+    """The model does not receive PyTorch's warning about random operators on a mesh of CPUs."""
     with world(SIZE):
         part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
     assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -74,7 +77,7 @@ def test_random_operators() -> None:
 
 
 def test_a_loss_over_sharded_classes() -> None:
-    """For each row the ranks exchange three values: the maximum, the sum, and the logit of the label."""
+    """For each row, the ranks exchange three values: the maximum, the sum, and the logit of the label."""
     with world(SIZE):
         head = parallelize_module(nn.Linear(WIDTH, HIDDEN), mesh_of(SIZE), ColwiseParallel(use_local_output=False))
 
@@ -82,7 +85,8 @@ def test_a_loss_over_sharded_classes() -> None:
             with loss_parallel():
                 return nn.functional.cross_entropy(head(inputs), labels)
 
-        # On the CPU one operator assigns a number to a selection; elsewhere two do, by way of a tensor.
+        # On the CPU, one operator assigns a number to a selection. On other devices, two operators do this, with a
+        # tensor.
         assigned = ("memory_traffic", "launches")
         inputs, labels = torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long)
         part = _both_ways(loss, inputs, labels, without=assigned)
@@ -91,7 +95,10 @@ def test_a_loss_over_sharded_classes() -> None:
 
 
 def test_another_way_of_sharding() -> None:
-    """Going from sharded rows to columns is one all-to-all, but a CPU backend would gather the whole tensor."""
+    """Changing from sharded rows to sharded columns costs one all-to-all.
+
+    A CPU backend would gather the whole tensor instead.
+    """
 
     def by_columns(tensor: DTensor) -> torch.Tensor:
         return tensor.redistribute(placements=[Shard(1)]).to_local()
@@ -106,7 +113,7 @@ def test_another_way_of_sharding() -> None:
     ("placement", "operator"), [(Shard(0), "c10d.scatter_"), (Replicate(), "c10d.broadcast_")], ids=["shard", "whole"]
 )
 def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, rank: int) -> None:
-    """The tensor of the first rank is sent, although PyTorch itself sends nothing if tensors are on the meta device."""
+    """Distributing a tensor sends the tensor of the first rank, although PyTorch sends nothing on the meta device."""
     with world(SIZE, rank):
         mesh = mesh_of(SIZE)
 
@@ -127,7 +134,7 @@ def test_the_older_fsdp_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
 def test_where_its_world_is_gone(kind: str) -> None:
-    """Measuring a sharded model outside of its world is an error in one line, not a result without messages."""
+    """Measuring a sharded model outside of its world is an error, instead of a result without messages."""
     with world(SIZE):
         model: nn.Module = nn.Linear(WIDTH, WIDTH)
         if kind == "ddp":

@@ -1,4 +1,4 @@
-"""Tensor parallelism on one rank, against closed forms of its products and of its messages."""
+"""Tensor parallelism on one rank, compared with closed formulas for its products and its messages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the messages, or none for a group of one rank, which sends nothing."""
+    """Return the messages, or no messages for a group of one rank, which sends nothing."""
     return operators if size > 1 else {}
 
 
 @pytest.mark.parametrize("size", SIZES)
 class TestLinear:
     def test_column_wise(self, size: int) -> None:
-        """A rank computes its columns of the output; in backward, the ranks sum their gradients of the input."""
+        """A rank computes its columns of the output.
+
+        In the backward pass, the ranks sum their gradients of the input.
+        """
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), ColwiseParallel())
             inputs = torch.empty(ROWS, IN, requires_grad=True)
@@ -45,7 +48,7 @@ class TestLinear:
         assert forward.param_bytes == FLOAT * forward.params
 
     def test_row_wise(self, size: int) -> None:
-        """A rank multiplies its part of the input by its part of the weight, and the ranks sum their products."""
+        """A rank multiplies its part of the input with its part of the weight, and the ranks sum their products."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), RowwiseParallel())
             inputs = torch.empty(ROWS, IN // size, requires_grad=True)
@@ -57,7 +60,7 @@ class TestLinear:
         assert forward.params == (IN // size) * OUT + OUT  # each rank holds the whole bias
 
     def test_one_after_the_other(self, size: int) -> None:
-        """The products of all ranks add up to the products of the whole model."""
+        """The products of all ranks together are the products of the whole model."""
         model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
         inputs = torch.empty(ROWS, IN)
         whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
@@ -73,13 +76,13 @@ class TestLinear:
 
 
 class TestUnevenShards:
-    """Of 7 columns, four ranks hold 2, 2, 2 and 1."""
+    """Four ranks share 7 columns unevenly: they hold 2, 2, 2 and 1."""
 
     COLUMNS = (2, 2, 2, 1)
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_products(self, backward: bool) -> None:
-        """Each rank computes its own columns, whichever rank this process represented before."""
+        """Each rank computes only its own columns, also if this process acted as another rank before."""
         for rank in (0, 3, 1, 3, 2, 0):
             with world(4, rank):
                 model = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 6))
@@ -95,7 +98,10 @@ class TestUnevenShards:
 
 class TestReplicated:
     def test_replicated_work_is_that_of_every_rank(self) -> None:
-        """Each of the four ranks runs the replicated layer, so that their sum contains this layer four times."""
+        """Each of the four ranks runs the replicated layer.
+
+        So the sum over the ranks contains this layer four times.
+        """
         replicated, sharded = 2 * ROWS * IN * OUT, 2 * ROWS * OUT * IN
         total = 0
         for rank in range(4):
@@ -116,7 +122,10 @@ _NORMS = 2 * 2 * WIDTH
 
 @pytest.mark.parametrize("size", SIZES)
 class TestBlock:
-    """Shoeybi et al., Megatron-LM, 2019, §3: attention is sharded by heads, and the MLP by hidden units."""
+    """A transformer block, sharded as in Megatron-LM: attention by heads, and the MLP by hidden units.
+
+    Source: Shoeybi et al., "Megatron-LM", 2019, §3.
+    """
 
     def _block(self, size: int) -> nn.Module:
         plan = {name: ColwiseParallel() for name in _COLUMNS}
@@ -124,7 +133,7 @@ class TestBlock:
         return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan | rows)
 
     def test_forward(self, size: int) -> None:
-        """A rank does 1/n of the products, and the ranks sum two activations."""
+        """A rank computes 1/n of the products, and the ranks sum two activations."""
         with world(size):
             part = measure(self._block(size), torch.empty(BATCH, LENGTH, WIDTH))
         assert (part.execution, part.flops) == ("shapes", BLOCK // size)
@@ -132,7 +141,10 @@ class TestBlock:
         assert part.params == _NORMS + (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) // size
 
     def test_backward(self, size: int) -> None:
-        """Backward does twice the products of forward; the ranks sum the input gradient of each column-wise layer."""
+        """The backward pass costs twice the products of the forward pass.
+
+        The ranks sum the input gradient of each column-wise layer.
+        """
         with world(size):
             inputs = torch.empty(BATCH, LENGTH, WIDTH, requires_grad=True)
             part = measure(self._block(size), inputs, backward=True)
@@ -141,10 +153,11 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards cost the same, on shapes, on data and without remembered answers."""
+        """Ranks with equal shards cost the same: on shapes, on data, and without remembered outputs of operators."""
         found = []
         for rank in {0, size // 2, size - 1}:
-            # With reuse_answers=False a forward pass also keeps what its backward pass needs, unless gradients are off.
+            # With reuse_answers=False, a forward pass also keeps the tensors for its backward pass, unless gradients
+            # are off.
             with world(size, rank), torch.set_grad_enabled(backward):
                 block, inputs = self._block(size), torch.ones(BATCH, LENGTH, WIDTH)
                 found += [measure(block, inputs, backward=backward), for_real(block, inputs, backward=backward)]
@@ -154,7 +167,10 @@ class TestBlock:
 
 
 class TestSequenceParallel:
-    """Korthikanti et al., 2022, §4.2: an all-gather and a reduce-scatter replace each all-reduce."""
+    """In sequence parallelism, an all-gather and a reduce-scatter replace each all-reduce.
+
+    Source: Korthikanti et al., 2022, §4.2.
+    """
 
     def _block(self, size: int) -> nn.Module:
         gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
@@ -168,7 +184,7 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """Each rank does the same products as with all-reduce, and 1/n of the work of the norms."""
+        """Each rank computes the same products as with all-reduce, and 1/n of the work of the norms."""
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)
@@ -182,10 +198,10 @@ class TestSequenceParallel:
 
 
 class TestTensors:
-    """DTensors that a function receives without any module."""
+    """DTensors that a function receives, without any module."""
 
     def test_products_of_sharded_tensors(self) -> None:
-        """The left operand is sharded by rows: each rank multiplies its own rows, and no message is sent."""
+        """If the left operand is sharded by rows, each rank multiplies its own rows, and no message is sent."""
         with world(4, 2):
             mesh = mesh_of(4)
             left, right = (distribute_tensor(torch.ones(8, 16), mesh, [Shard(0)]), torch.ones(16, 8))
@@ -194,7 +210,7 @@ class TestTensors:
         assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
 
     def test_a_backward_pass_from_sharded_outputs(self) -> None:
-        """Each rank multiplies by its part of the right operand, and computes both gradients with two more products."""
+        """Each rank multiplies with its part of the right operand. Both gradients cost two more products."""
         with world(4, 2):
             mesh = mesh_of(4)
             left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])
@@ -203,7 +219,7 @@ class TestTensors:
         assert product.flops == 3 * 2 * 8 * 16 * 2
 
     def test_gathering(self) -> None:
-        """The bytes of an all-gather are those of the whole gathered tensor."""
+        """The bytes of an all-gather are the bytes of the whole gathered tensor."""
         with world(4):
             gathered = measure(DTensor.full_tensor, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
         assert messages(gathered) == {_ALL_GATHER: (1, 8 * 16 * FLOAT)}
@@ -220,9 +236,10 @@ def test_a_model_without_memory() -> None:
 
 
 def test_what_a_rank_holds_at_once() -> None:
-    """Peak memory of a rank: its weights, the input, its part of the hidden layer, its output, the sum of outputs.
+    """The peak memory of a rank contains its weights, the input, its part of the hidden layer, its output, and the sum.
 
-    PyTorch wraps the result of a running all-reduce in a tensor that waits for it; this wrapper needs no memory.
+    The sum is the sum of the outputs of all ranks. PyTorch wraps the result of a running all-reduce in a tensor that
+    waits for the result. This wrapper needs no memory.
     """
     with world(4):
         model = nn.Sequential(nn.Linear(IN, OUT, bias=False), nn.Linear(OUT, IN, bias=False))

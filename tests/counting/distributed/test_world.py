@@ -1,4 +1,4 @@
-"""Within `world`, one process represents one rank of many, and nothing of this remains afterwards."""
+"""Inside `world`, one process acts as one rank of many. Afterwards, nothing of this remains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError, world
 
 
 def test_stands_for_a_rank() -> None:
-    """PyTorch reports the rank and the size of the world, and coordinates in meshes of several dimensions."""
+    """PyTorch reports the rank, the size of the world, and the coordinates in meshes of several dimensions."""
     with world(size=8, rank=5):
         assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
         mesh = mesh_of(2, 4, names=("data", "tensor"))
@@ -24,13 +24,16 @@ def test_stands_for_a_rank() -> None:
 
 
 def test_rank_0_without_saying_so() -> None:
-    """The default rank is 0, because most tests look at one rank, and any rank will do."""
+    """The default rank is 0. (Most tests need only one rank, and any rank is suitable.)"""
     with world(2):
         assert dist.get_rank() == 0
 
 
 def test_nothing_is_left() -> None:
-    """The process group, environment variables and hooks for tracebacks are restored, and another world can follow."""
+    """At the end, the process group, environment variables and hooks for tracebacks are restored.
+
+    Another world can follow.
+    """
     before = dict(os.environ), sys.excepthook, torch.get_rng_state()
     for rank in range(2):
         with world(2, rank):
@@ -42,14 +45,14 @@ def test_nothing_is_left() -> None:
 
 
 def test_ends_with_an_exception() -> None:
-    """A test that fails within the world leaves no process group either."""
+    """If a test fails inside the world, no process group remains either."""
     with pytest.raises(ZeroDivisionError), world(2):
         raise ZeroDivisionError
     assert not dist.is_initialized()
 
 
 def test_may_be_ended_within() -> None:
-    """Code may destroy its process group at its end, which is no error."""
+    """Code may destroy its own process group inside the world. This is no error."""
     with world(2):
         dist.destroy_process_group()
     assert not dist.is_initialized()
@@ -67,14 +70,14 @@ def test_may_be_ended_within() -> None:
     ],
 )
 def test_no_such_rank(size: int, rank: int, message: str) -> None:
-    """An invalid size or rank is an error before any process group is made."""
+    """An invalid size or rank is an error, and no process group is created."""
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), world(size, rank):
         pass
     assert not dist.is_initialized()
 
 
 def test_a_process_group_is_up_already() -> None:
-    """An existing process group is an error for `world`, which leaves this group unchanged."""
+    """If a process group exists, `world` raises an error and leaves this group unchanged."""
     with world(4, 1):
         with pytest.raises(UsageError, match="a process group of 4 ranks is initialized already"), world(8):
             pass
@@ -82,7 +85,7 @@ def test_a_process_group_is_up_already() -> None:
 
 
 def test_of_the_fixture() -> None:
-    """The fixture offers `world` as a method, so that a test needs no import."""
+    """The fixture has `world` as a method, so a test needs no import."""
     with FlopsBudget().world(size=4, rank=2):
         assert (dist.get_rank(), dist.get_world_size()) == (2, 4)
     assert not dist.is_initialized()

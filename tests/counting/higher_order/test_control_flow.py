@@ -1,4 +1,7 @@
-"""Branches, loops and transforms are operators that take functions; each must cost what equal plain PyTorch costs."""
+"""Branches, loops and transforms are operators that call functions.
+
+Each costs as much as the equal plain PyTorch code.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,13 @@ class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
     def test_the_more_expensive_one_counts(self, branches, sign):
-        """The more expensive branch counts, whatever the predicate is, even on shapes, where its value is unknown."""
+        """The more expensive branch is counted for every value of the predicate. On shapes the value is unknown."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT
         assert counted.operators["aten.mm"].calls == 2
 
     def test_backward(self):
-        """The backward pass goes through the branch that was counted: each of its products has two gradients."""
+        """The backward pass runs through the branch that was counted: each product of the branch has two gradients."""
         inputs = SQUARE.clone().requires_grad_()
         counted = both(lambda x: torch.cond(x.sum() > 0, squared, cubed, (x,)), inputs, backward=True)
         assert counted.flops == 3 * 2 * PRODUCT
@@ -67,7 +70,10 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """Unknown operators of the other branch are named: their cost is unknown, and may exceed the counted branch."""
+        """Unknown operators of the branch that is not counted are named, too.
+
+        The cost of this branch is unknown, and it may be the more expensive branch.
+        """
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)
@@ -75,7 +81,7 @@ class TestBranches:
         assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
-        """`cond` is called as exported programs call it: directly, with branches that return tuples."""
+        """`cond` is counted if it is called as in exported programs: directly, with branches that return tuples."""
         operator = torch.ops.higher_order.cond
         counted = both(lambda x: operator(x.sum() > 0, lambda x: (squared(x),), lambda x: (cubed(x),), (x,))[0], SQUARE)
         assert counted.flops == 2 * PRODUCT
@@ -119,9 +125,9 @@ def _scanned(xs):
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", LOOPS)
 def test_loops(name, backward):
-    """In FLOPs and activations, a loop operator costs what the same loop in Python costs, in both passes.
+    """A loop operator has the FLOPs and activations of the same loop in Python, in both passes.
 
-    Launches differ, because a loop operator also launches operators to select and stack its values.
+    The launches differ, because a loop operator also launches operators that select and stack its values.
     """
     loop, plain, inputs = LOOPS[name]
     inputs = inputs.clone().requires_grad_(backward)
@@ -141,22 +147,22 @@ class TestTransforms:
         assert both(forward, self.BATCH).flops == 5 * 2 * PRODUCT
 
     def test_grad(self):
-        """The gradient takes one product forward, and one product for each of the two operands."""
+        """The gradient costs one product in the forward pass, and one product for each of the two operands."""
         assert both(torch.func.grad(lambda x: squared(x).sum()), SQUARE).flops == 3 * PRODUCT
 
     def test_vjp(self):
         assert both(lambda x: torch.func.vjp(squared, x)[1](x)[0], SQUARE).flops == 3 * PRODUCT
 
     def test_jvp(self):
-        """The derivative takes the product itself, and one product along each operand."""
+        """The derivative costs the product itself, and one product along each operand."""
         assert both(lambda x: torch.func.jvp(squared, (x,), (x,))[1], SQUARE).flops == 3 * PRODUCT
 
     def test_jacrev(self):
-        """The Jacobian takes the product once, and one pair of gradients for each of 4 outputs."""
+        """The Jacobian costs the product once, and one pair of gradients for each of 4 outputs."""
         assert both(torch.func.jacrev(lambda x: squared(x).sum(0)), SQUARE).flops == PRODUCT + 4 * 2 * PRODUCT
 
     def test_jacfwd(self):
-        """The Jacobian takes the product once, and one pair of derivatives for each of 16 inputs."""
+        """The Jacobian costs the product once, and one pair of derivatives for each of 16 inputs."""
         assert both(torch.func.jacfwd(squared), SQUARE).flops == PRODUCT + 16 * 2 * PRODUCT
 
     def test_hessian(self):
@@ -174,7 +180,7 @@ class TestTransforms:
 
 
 def test_global_patches_are_taken_back():
-    """After a measurement the higher-order operators are PyTorch's own again, also if the model raises."""
+    """After a measurement, the higher-order operators are PyTorch's own again, even if the model raises."""
     operators = [torch.ops.higher_order.cond, torch.ops.higher_order.while_loop, torch.ops.higher_order.scan]
     calls = [type(operator).__call__ for operator in operators]
 

@@ -1,4 +1,4 @@
-"""Flex attention costs the work of its definition, for those blocks that its mask keeps."""
+"""Flex attention costs the work of its definition, for the blocks that its mask keeps."""
 
 from __future__ import annotations
 
@@ -35,14 +35,20 @@ def block_mask(function=causal):
 class TestForward:
     @pytest.mark.parametrize("function", [flex_attention, torch.compile(flex_attention, backend="eager")])
     def test_dense(self, function):
-        """Without a mask: two products; for each score, 1 FLOP to scale it and 5 for softmax."""
+        """Without a mask, flex attention costs two products.
+
+        Each score costs 1 FLOP for the scale and 5 for softmax.
+        """
         counted = both(function, (QUERY, KEY, VALUE))
         assert counted.flops == DENSE
         assert counted.other_flops == (1 + 5) * PAIRS
         assert not counted.notes
 
     def test_score_mod(self):
-        """Arithmetic on scores counts once for each score; arithmetic on positions is on integers and costs nothing."""
+        """Arithmetic on scores is counted once for each score.
+
+        Arithmetic on positions is on integers and costs nothing.
+        """
         counted = both(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2 + (i - j)),
             (QUERY, KEY, VALUE),
@@ -54,17 +60,17 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """PyTorch refuses flex attention on meta tensors, though it needs no data; a measurement allows it."""
+        """A measurement runs flex attention on meta tensors, which PyTorch refuses although it needs no data."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 
 
 class TestBlockMask:
-    #: Blocks on and below the diagonal, out of 4 by 4 blocks.
+    #: Blocks on and below the diagonal, and all blocks: there are 4 by 4 blocks.
     KEPT, ALL = 10, 16
 
     def test_as_an_argument(self):
-        """A causal mask keeps the blocks on and below the diagonal, and only these are counted."""
+        """A causal mask keeps the blocks on and below the diagonal. Only these blocks are counted."""
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": block_mask()})
         assert counted.flops == DENSE * self.KEPT // self.ALL
         assert counted.other_flops == 6 * PAIRS * self.KEPT // self.ALL
@@ -72,14 +78,17 @@ class TestBlockMask:
         assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
 
     def test_full_blocks_count(self):
-        """A block mask lists fully kept blocks separately from partly kept blocks; both kinds count."""
+        """Fully kept blocks and partly kept blocks are both counted. (A block mask lists them separately.)"""
         mask = block_mask(lambda b, h, i, j: j < BLOCK)
         assert int(mask.kv_num_blocks.sum()) == 0
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})
         assert counted.flops == DENSE // 4
 
     def test_of_each_head(self):
-        """A mask may differ between heads: here the first head keeps all blocks, each other head a quarter of them."""
+        """A mask that differs between heads is counted head by head.
+
+        Here the first head keeps all blocks, and each other head keeps a quarter of its blocks.
+        """
         mask = create_block_mask(
             lambda b, h, i, j: (h == 0) | (j < BLOCK), None, HEADS, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK
         )
@@ -87,7 +96,7 @@ class TestBlockMask:
         assert counted.flops == DENSE // HEADS + DENSE * (HEADS - 1) // HEADS // 4
 
     def test_not_known(self):
-        """If a mask depends on data that is missing, all blocks are counted, and a note says so."""
+        """If a mask depends on data that are missing, all blocks are counted, and a note says so."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -103,7 +112,7 @@ class TestBlockMask:
         )
 
     def test_with_data(self):
-        """In a run on data, a mask that depends on data is known."""
+        """In a run on data, a mask that depends on data is known, and only the kept blocks are counted."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -117,16 +126,16 @@ class TestBlockMask:
 
 class TestBackward:
     def test_dense(self):
-        """Backward takes four products; for each score, 1 FLOP for its scale and 4 for softmax.
+        """The backward pass costs four products. Each score costs 1 FLOP for the scale and 4 for softmax.
 
-        This runs on shapes only: PyTorch has no backward pass of flex attention on CPUs.
+        This test runs on shapes only, because PyTorch has no backward pass of flex attention on CPUs.
         """
         counted = on_shapes(flex_attention, tuple(heads(gradient=True) for _ in range(3)), backward=True)
         assert counted.flops == 3 * DENSE
         assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
 
     def test_score_mod(self):
-        """The derivative of a factor is a multiplication by this factor."""
+        """The derivative of multiplying scores by a factor costs one product for each score."""
         counted = on_shapes(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
             tuple(heads(gradient=True) for _ in range(3)),
@@ -144,7 +153,7 @@ class TestBackward:
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE
-        # Each of 2 groups has 2 heads: one sum for each element of the shared key and value gradients.
+        # Each of 2 groups has 2 heads, so there is one sum for each element of the shared key and value gradients.
         assert counted.other_flops == 11 * PAIRS + 2 * BATCH * 2 * LENGTH * WIDTH
 
 

@@ -1,4 +1,7 @@
-"""Triton kernels are counted by a formula, or named as unknown without one. Stand-ins replace compiled kernels here."""
+"""Triton kernels are counted by a formula.
+
+Without a formula they are unknown. Stand-ins replace compiled kernels here.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Autotuned:
 
 @pytest.fixture(params=[False, True])
 def launch(request):
-    """A function that launches the kernel, autotuned or not, as `torch.library.wrap_triton` does."""
+    """Return a function that launches the kernel, autotuned or not, as `torch.library.wrap_triton` does."""
     kernel = Kernel(scaled_product)
     index = kernel_side_table.add_kernel(Autotuned(kernel) if request.param else kernel)
     constants = kernel_side_table.add_constant_args({"scale": 2})
@@ -56,13 +59,13 @@ def launch(request):
 
 
 def test_unknown(launch):
-    """A kernel without a formula is named by the name of its function."""
+    """A kernel without a formula is an unknown operator, named after its function."""
     counted = on_shapes(launch, X)
     assert counted.unknown_operators["triton.scaled_product"].calls == 1
 
 
 def test_our_formula(launch):
-    """The formula finds the arguments by their names, and constant arguments too."""
+    """A user's formula reads the arguments by their names, including constant arguments."""
     with REGISTRY.restored():
 
         @flops_formula("triton::scaled_product")

@@ -1,7 +1,8 @@
-"""Caches outside of a model: a measurement leaves them as they were, so that the model runs and counts as before."""
+"""A measurement leaves caches outside of the model unchanged, so the model runs and counts afterwards as before."""
 
 import functools
 import gc
+import subprocess
 import sys
 import threading
 import types
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pytest_flopsbudget import UsageError, measure
-from pytest_flopsbudget.counting.isolation.referrers import new_objects_known
+from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 
 
 def table(size: int) -> Tensor:
-    """Compute what the caches keep. It needs ``size`` cosines, which count."""
+    """Compute the table that the caches keep. It costs ``size`` cosines."""
     return torch.arange(float(size)).cos()
 
 
@@ -44,7 +45,7 @@ def unbounded(size: int) -> tuple[Tensor, Tensor]:
 
 
 class Holder:
-    """An object that is no module and keeps a table in an attribute."""
+    """An object that is not a module and keeps a table in an attribute."""
 
     shared: Tensor | None = None
 
@@ -196,7 +197,7 @@ WAYS = [
 
 
 class Model(nn.Module):
-    """A layer whose output is multiplied by a table that a function keeps."""
+    """A layer whose output is multiplied by a table from a cache."""
 
     def __init__(self, way: str, *, reads_data: bool = False) -> None:
         super().__init__()
@@ -221,7 +222,7 @@ def _empty() -> Iterator[None]:
         cache.clear()
 
 
-#: By hand: a row of the layer's output needs 2·4·8 FLOPs; the table 1 cosine for each of 3 rows, the product 3·8.
+#: Each of 3 rows needs 2·4·8 FLOPs in the layer, 8 in the product with the table, and 1 cosine in the table.
 LAYER, PRODUCT, TABLE = 3 * 2 * 4 * 8, 3 * 8, 3
 
 
@@ -247,7 +248,7 @@ def test_the_model_computes_after_a_measurement_as_before(way: str) -> None:
 
 @pytest.mark.parametrize("way", CACHES)
 def test_a_filled_cache_stays_filled(way: str) -> None:
-    """A cache that a real run filled serves the measurement, and still holds the same tensors afterwards."""
+    """A cache that was filled before the measurement holds the same tensors afterwards."""
     model, x = Model(way), torch.ones(3, 4)
     model(x)
     if way == "in_dict":
@@ -272,7 +273,7 @@ def test_a_cache_that_replaces_its_table_gets_the_old_one_back() -> None:
 
 
 def test_a_helper_module_keeps_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model calls a function of another module, which keeps its table in a global variable there."""
+    """A table that another Python module keeps in its global variables is removed after the measurement."""
     helper = types.ModuleType("rotary_helper")
     source = """
 import torch
@@ -287,7 +288,7 @@ def table(size):
     return TABLE
 """
     monkeypatch.setitem(sys.modules, "rotary_helper", helper)
-    exec(source, vars(helper))  # noqa: S102 -- a module of the test
+    exec(source, vars(helper))  # noqa: S102 -- the source is written above
     monkeypatch.setitem(CACHES, "helper", lambda x: helper.table(x.shape[0]))
     monkeypatch.setattr(sys.modules[__name__], "rotary_helper", helper, raising=False)
     model, x = Model("helper"), torch.ones(3, 4)
@@ -299,7 +300,7 @@ def table(size):
 
 
 def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
-    """Hooks that append activations to a list of the test are common."""
+    """A hook that appends activations to a list of the test does not add tensors of the measurement."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     seen: list[Tensor] = [torch.ones(1)]
     keep = seen.append
@@ -312,7 +313,7 @@ def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
 
 
 def test_a_run_that_needs_data_does_not_find_what_the_run_on_shapes_made() -> None:
-    """The first attempt fills the cache on the meta device, the attempt on data must not meet that."""
+    """The run on shapes fills a cache with meta tensors; the run on data that follows does not find them there."""
     model = Model("in_lru_cache", reads_data=True)
     assert measure(model, torch.ones(3, 4)).execution == "real"
 
@@ -329,7 +330,7 @@ def test_a_failing_measurement_leaves_no_tensor() -> None:
 
 
 class Slotted:
-    """An object outside of the model that the snapshot of places does not reach."""
+    """An object outside of the model whose attributes are not restored after a measurement."""
 
     __slots__ = ("holders",)
 
@@ -341,7 +342,7 @@ SLOTTED = Slotted()
 
 
 def test_a_place_that_cannot_be_restored_is_named() -> None:
-    """The value from before is not known there: the measurement fails, and says which object kept the tensor."""
+    """If a measurement cannot restore an object that kept a tensor, it fails and names the object and the attribute."""
 
     class Keeps(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -357,10 +358,10 @@ def test_objects_of_a_program_that_froze_its_own_stay_frozen() -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with new_objects_known() as known:
-            assert not known
+        with NewObjects() as new_objects:
+            assert not new_objects.known
         measure(Model("in_dict"), torch.ones(3, 4))
-        assert gc.get_freeze_count() >= frozen - 100  # a few of them ended
+        assert gc.get_freeze_count() >= frozen - 100  # a few objects were freed
         assert not DICT
     finally:
         gc.unfreeze()
@@ -419,7 +420,7 @@ SHUFFLED = """
 
 @pytest.mark.parametrize("arguments", ["", "-n2", "-k class-1"])
 def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytester, arguments: str) -> None:
-    """The baseline is written in order, in one process; then the tests run shuffled, in two processes, and alone."""
+    """In any order of the tests, the counts equal the baseline: shuffled, in two processes, or one test alone."""
     pytester.makepyprojecttoml("[tool.pytest-flopsbudget]\n")
     pytester.makepyfile(SUITE)
     pytester.runpytest("-q", "-p", "no:asyncio", "--flops-budget-update").assert_outcomes(passed=9)
@@ -427,3 +428,20 @@ def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytes
     done = pytester.runpytest("-q", "-p", "no:asyncio", *arguments.split())
     assert done.ret == 0
     assert done.parseoutcomes()["passed"] == (1 if "class-1" in arguments else 9)
+
+
+def test_pytorch_keeps_its_own_tensors() -> None:
+    """PyTorch stores a tensor in its own module for the first nested tensor. A measurement keeps this tensor there."""
+    lines = """
+import torch
+from pytest_flopsbudget import measure
+
+def forward(x):
+    parts = torch.nested.nested_tensor([x, x[:1]], layout=torch.jagged)
+    return (parts @ torch.ones(4, 2)).values()
+
+print([measure(forward, torch.ones(3, 4)).flops for _ in range(2)])
+print(forward(torch.ones(3, 4)).shape)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", lines], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [str([2 * 4 * 4 * 2] * 2), "torch.Size([4, 2])"], done.stderr

@@ -1,4 +1,7 @@
-"""A process that is forked while another thread measures can measure, and has nothing that the measurement changed."""
+"""If a process is forked while another thread measures, the new process can measure too.
+
+It has none of the patches and settings of the other measurement.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ X = torch.ones(2, 4)
 
 
 def state():
-    """What a measurement changes in the process while it lasts."""
+    """Return the settings and functions of the process that a measurement changes while it lasts."""
     return (
         torch.get_default_dtype(),
         torch.backends.mha.get_fastpath_enabled(),
@@ -41,7 +44,7 @@ def state():
 
 
 def in_fork(function):
-    """Whether ``function`` returns true in a forked process, within a minute."""
+    """Return whether ``function`` returns true in a forked process, within a minute."""
     process = os.fork()
     if not process:
         signal.alarm(60)
@@ -53,7 +56,7 @@ def in_fork(function):
 
 
 def while_waiting(run):
-    """Call ``run(wait)`` on a thread, and yield once while ``wait`` waits."""
+    """Call ``run(wait)`` on another thread. Yield when it has called ``wait``, which returns after the yield."""
     running, done = threading.Event(), threading.Event()
 
     def wait():
@@ -114,8 +117,8 @@ def test_while_another_thread_measures(run):
 
 
 def test_by_the_measured_model():
-    """A model that forks is measured on, in both processes."""
-    forked = SimpleQueue()  # a measurement clones no queue
+    """If the measured model forks, the measurement goes on correctly in both processes."""
+    forked = SimpleQueue()  # the measurement does not clone a queue
 
     def model(x):
         if forked.empty():
@@ -133,7 +136,7 @@ def test_by_the_measured_model():
 
 
 def test_within_a_watch():
-    """A process that is forked in a watched block goes on with the watch."""
+    """If a watched block forks, both processes go on watching, and both counts are right."""
     with watch() as seen:
         process = os.fork()
         LAYER(X)

@@ -45,8 +45,8 @@ CHANGES = {
 
 @pytest.fixture(autouse=True)
 def _settings_can_change(monkeypatch):
-    """Allow changes of the flags of backends, which importing `torch.testing._internal` in another test forbids."""
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
+    """Allow changes of backend flags: if another test imports `torch.testing._internal`, they are forbidden."""
+    monkeypatch.setitem(torch.backends.ContextProp.__set__.__globals__, "__allow_nonbracketed_mutation_flag", True)
 
 
 class Changing(nn.Module):
@@ -67,7 +67,7 @@ class Changing(nn.Module):
 @pytest.mark.parametrize("reads", [False, True], ids=["on shapes", "on data"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_restored(name, reads):
-    """The model sees the setting that it made, and nobody sees it after the measurement."""
+    """While the model runs it sees the setting that it changed; after the measurement, every setting is as before."""
     before, seen = settings(), []
 
     def change():

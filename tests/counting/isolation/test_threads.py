@@ -1,4 +1,4 @@
-"""Threads: several that measure, others that compute at the same time, and models that use threads themselves."""
+"""Counts are right if several threads measure, if other threads compute, and if a model starts threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """A model that calls a function with its layer and its input."""
+    """A model whose forward calls a given function with its layer and its input."""
 
     def __init__(self, function):
         super().__init__()
@@ -35,7 +35,7 @@ def on_a_thread(function, *args):
 
 
 def test_measurements_side_by_side():
-    """Measurements on several threads at once give what each gives alone: an LSTM, and attention with backward."""
+    """Measurements on several threads at once give the right counts: of an LSTM, and of attention with backward."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8, requires_grad=True)
     products = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
@@ -91,7 +91,10 @@ def pool():
 
 
 class TestOwnThreads:
-    """Work on other threads is named as unknown, with its module; work on the model's own thread is counted."""
+    """Work on threads that the model starts is named as unknown, with its module.
+
+    Work on the main thread is counted.
+    """
 
     def test_functions(self):
         counted = measure(Calls(lambda layer, x: (on_a_thread(torch.matmul, x, WEIGHT), layer(x))[1]), X)
@@ -106,7 +109,7 @@ class TestOwnThreads:
     @pytest.mark.parametrize("there_before", [True, False])
     @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
     def test_pools_of_multiprocessing(self, method, there_before):
-        """Work in pools of `multiprocessing` is named too, whether the test or the model made the pool."""
+        """Work in pools of `multiprocessing` is named as unknown, whether the test or the model made the pool."""
 
         def handed_over(pool, x):
             if method == "apply_async":
@@ -131,7 +134,7 @@ class TestOwnThreads:
 
     @pytest.mark.parametrize("work", [int, lambda: X.shape, lambda: X.view(-1)], ids=["none", "shape", "view"])
     def test_nothing_to_count(self, work, pool):
-        """A thread that computes nothing is not named as unknown."""
+        """A thread that computes nothing is not reported as unknown."""
 
         def forward(layer, x):
             on_a_thread(work)
@@ -143,14 +146,14 @@ class TestOwnThreads:
         assert not counted.unknown_operators
 
     def test_nothing_stays(self, pool):
-        """After a measurement, `threading.Thread` and the pools are unpatched."""
+        """After a measurement, `threading.Thread` and the pools are not patched any more."""
         before = threading.Thread.start, ThreadPoolExecutor.submit
         measure(Calls(lambda layer, x: pool.submit(layer, x).result()), X)
         assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
         assert pool.submit(torch.matmul, X, WEIGHT).result().shape == (3, 5)
 
     def test_a_measurement_within_a_measurement(self, pool):
-        """A model that waits for a measurement on another thread causes no deadlock."""
+        """A model may wait for a measurement on another thread; this causes no deadlock."""
 
         def forward(layer, x):
             counted = pool.submit(measure, nn.Linear(4, 6), X).result(timeout=60)

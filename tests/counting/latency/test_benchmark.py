@@ -1,4 +1,4 @@
-"""How a model is timed: what runs, how often, under which clock, and which models are refused."""
+"""How a model is timed: which object runs, how often, with which clock, and which models are refused."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pytest_flopsbudget.counting.latency import benchmark
 from pytest_flopsbudget.counting.latency.benchmark import Blocks, choose_clock, run_in_blocks, time_model
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 X = torch.randn(3, 4)
 CPU = torch.device("cpu")
 
 
 class Clock:
-    """A fake clock, which each run moves forward by a number of seconds that the test chooses."""
+    """A fake clock. Each run moves it forward by a number of seconds that the test chooses."""
 
     def __init__(self):
         self.now = 0.0
@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a run that takes these seconds one after the other; further runs repeat the last of them."""
+        """Return a function that takes these seconds, one per call. Further calls repeat the last number."""
 
         def run():
             self.now += seconds[min(self.runs, len(seconds) - 1)]
@@ -38,7 +38,10 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Let a test choose the times of the blocks; the clone then runs twice, after a first run under the write guard."""
+    """Let a test choose the measured times.
+
+    The clone runs three times: first under the write guard, then in two runs.
+    """
 
     def script(*seconds, size=1):
         def run_in_scripted_blocks(run, *_):
@@ -53,14 +56,17 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """Of 1, 2, 3, 4 and 9 ms the median is 3 ms, the quartiles are 2 and 4 ms; 5 blocks of 10 runs are 50 runs."""
+        """Of 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
+
+        5 blocks of 10 runs are 50 runs.
+        """
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
         assert (timed.q1_ns, timed.median_ns, timed.q3_ns) == (2_000_000, 3_000_000, 4_000_000)
         assert (timed.runs, timed.threads) == (50, torch.get_num_threads())
 
     def test_the_machine(self, scripted, monkeypatch):
-        """The hardware's name, by which a device profile is found, does not depend on the name of the machine."""
+        """The setting of a machine's name changes the name in the latency, but not the name of the hardware."""
         scripted(1.0)
         monkeypatch.setattr("pytest_flopsbudget.counting.latency.machine._processor", lambda: "Abacus")
         assert time_model(nn.Linear(4, 5), X).latency.machine == f"Abacus x {torch.get_num_threads()}"
@@ -68,7 +74,7 @@ class TestNumbers:
         assert (timed.latency.machine, timed.hardware) == ("ci-runner", "Abacus")
 
     def test_for_real(self):
-        """PyTorch's own timer works on a model that takes very little time."""
+        """PyTorch's timer gives a latency even for a model that takes very little time."""
         timed = time_model(nn.Linear(4, 5), X, run_time=1e-3).latency
         assert 0 < timed.q1_ns <= timed.median_ns <= timed.q3_ns
         assert timed.runs >= 5
@@ -76,16 +82,16 @@ class TestNumbers:
 
 class TestBlocks:
     def test_warm_up(self):
-        """The first runs, which compile and allocate, belong to no block."""
+        """The warm-up runs, in which PyTorch compiles and allocates, are not part of any block."""
         clock = Clock()
         blocks = run_in_blocks(clock.running(0.5, 0.25, 0.25, 0.001), clock, 1, 2.0)
         assert blocks.seconds == pytest.approx([0.001] * len(blocks.seconds))
         assert sum(blocks.seconds) * blocks.size >= 2.0 - 1e-9
 
     def test_a_slow_model(self):
-        """A slow model has two warm-up runs, one run that decides the size of blocks, and five blocks of one run.
+        """A slow model has two warm-up runs, one run that sets the size of the blocks, and five blocks of one run.
 
-        There are always five blocks, even if one of them takes longer than the requested time.
+        There are five blocks even if one of them takes longer than the requested time.
         """
         clock = Clock()
         blocks = run_in_blocks(clock.running(90.0, 8.0, 8.0, 7.0, 8.0, 9.0, 10.0, 11.0), clock, 1, 1.0)
@@ -93,14 +99,14 @@ class TestBlocks:
         assert (blocks.size, clock.runs) == (1, 8)
 
     def test_one_that_becomes_slower(self):
-        """A model that becomes slower in the middle still has five blocks."""
+        """A model that becomes slower during the timing still has five blocks."""
         clock = Clock()
         blocks = run_in_blocks(clock.running(1.0, 1.0, 1.0, 50.0), clock, 1, 1.0)
         assert blocks.seconds[-1] == pytest.approx(50)
         assert len(blocks.seconds) == 5
 
     def test_threads(self):
-        """The run uses the requested number of threads, and PyTorch's own number is restored afterwards."""
+        """The run uses the requested number of threads. Afterwards, PyTorch's number is as before."""
         found = []
         before = torch.get_num_threads()
         clock = Clock()
@@ -116,7 +122,7 @@ class TestBlocks:
 
 class TestClock:
     def test_of_an_accelerator(self, monkeypatch):
-        """The clock waits for the work of the chosen accelerator before it reads the time."""
+        """For an accelerator, the clock waits for the work of this device before it reads the time."""
         waited = []
         monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
         clock = choose_clock(torch.device("cuda", 1))
@@ -124,14 +130,14 @@ class TestClock:
         assert waited == [torch.device("cuda", 1)] * 2
 
     def test_of_the_cpu(self, monkeypatch):
-        """The clock of the CPU does not wait for an accelerator."""
+        """For the CPU, the clock does not wait for an accelerator."""
         monkeypatch.setattr(torch.accelerator, "synchronize", lambda *_: pytest.fail("waited"))
         clock = choose_clock(CPU)
         assert clock() <= clock()
 
 
 class Notes(nn.Module):
-    """A linear layer that notes, at each call: gradients enabled, training mode, and if its weight has a gradient."""
+    """A linear layer that notes at each call: gradients enabled, training mode, and if its weight has a gradient."""
 
     def __init__(self):
         super().__init__()
@@ -143,7 +149,7 @@ class Notes(nn.Module):
 
 
 class Hidden:
-    """A callable that holds a function where the cloner does not look for it."""
+    """A callable that holds a function in a place that the cloner does not search."""
 
     def __init__(self, function):
         self.function = (function,).__getitem__
@@ -164,13 +170,13 @@ def notes():
 class TestRuns:
     @pytest.mark.parametrize("train", [False, True])
     def test_forward(self, scripted, notes, train):
-        """A forward pass runs without gradients, as in inference, and in the mode (training or not) of the model."""
+        """A timed forward pass runs without gradients, and the model stays in its mode (training or evaluation)."""
         scripted(1.0)
         time_model(Notes().train(train), X)
         assert notes == [(False, train, False)] * 3
 
     def test_backward(self, scripted, notes):
-        """Each run begins without the gradients of the run before it, and each run has a backward pass."""
+        """Each timed run has a backward pass, and begins without the gradients of the run before."""
         scripted(1.0)
         passes = []
 
@@ -190,7 +196,7 @@ class TestRuns:
         assert passes == [15, 15, 15]
 
     def test_training_steps(self, scripted, notes):
-        """A timed training step updates the clone from run to run, and leaves the weights of the model unchanged."""
+        """A timed training step updates the weights of the clone in each run, but not the weights of the model."""
         scripted(1.0)
         model = nn.Linear(4, 5)
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -209,7 +215,7 @@ class TestRuns:
         assert torch.equal(before, model.weight)
 
     def test_gradients_on_the_way(self, scripted):
-        """A forward pass that computes a gradient itself runs with gradients enabled."""
+        """If a forward pass computes a gradient itself, it runs with gradients enabled."""
         scripted(1.0)
 
         def forces(x):
@@ -227,14 +233,14 @@ class TestRuns:
         assert len(notes) == 3
 
     def test_fused_inference(self, scripted, notes):
-        """The timed runs may use PyTorch's fused path for inference, although a count disables it."""
+        """The timed runs keep PyTorch's setting of fused inference, although counting disables it."""
         scripted(1.0)
         before = torch.backends.mha.get_fastpath_enabled()
         time_model(lambda x: NOTES.append(torch.backends.mha.get_fastpath_enabled()) or x, X)
         assert notes == [False, before, before]
 
     def test_compiled(self, scripted):
-        """A compiled model is timed compiled, with its own backend."""
+        """The clone of a compiled model is compiled by the same backend, and is timed compiled."""
         scripted(1.0)
         graphs = []
 
@@ -246,14 +252,14 @@ class TestRuns:
         assert len(graphs) == 1
 
     def test_autocast_keeps_nothing(self, scripted):
-        """Within `torch.autocast`, no cast of the clone's weights stays in the cache after the timing."""
+        """Within `torch.autocast`, the timing leaves no cast weights of the clone in the cache."""
         scripted(1.0)
         model = nn.Linear(4, 5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             model(X)
             time_model(model, X, backward=True)
             assert torch.get_autocast_dtype("cpu") == torch.bfloat16
-            # The next call casts the present weights of the model.
+            # The next call of the model casts the present weights.
             with torch.no_grad():
                 model.weight.zero_()
                 model.bias.zero_()
@@ -262,21 +268,21 @@ class TestRuns:
 
 class TestRefused:
     def test_a_model_that_is_out_of_reach(self, scripted):
-        """A model of another file was not cloned, so that a run that would change this model is refused."""
+        """If a model was not cloned, because it is hidden from the cloner, a run that would change it is refused."""
         scripted(1.0)
         elsewhere = {"model": nn.BatchNorm1d(4)}
-        exec("def run(x):\n    return model(x)\n", elsewhere)  # noqa: S102 -- a file of its own
+        exec("def run(x):\n    return model(x)\n", elsewhere)  # noqa: S102 -- it simulates another file
         model, run = elsewhere["model"], elsewhere["run"]
         before = {name: value.clone() for name, value in model.state_dict().items()}
         hidden = Hidden(run)
-        with pytest.raises(UsageError, match=r"cannot be timed: it changes a model or a tensor that it neither holds"):
+        with pytest.raises(UsageError, match=r"cannot be timed: it changes a model or a tensor that is neither a part"):
             time_model(hidden.__call__, X)
         model.eval()
         with pytest.raises(UsageError, match=r"cannot be timed: it changes"):
             time_model(hidden.__call__, X, backward=True)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert model.weight.grad is None
-        # A run that only reads a model may use any model.
+        # A run that only reads such a model is allowed.
         assert time_model(hidden.__call__, X).latency.runs == 1
 
     @pytest.mark.parametrize(
@@ -288,7 +294,7 @@ class TestRefused:
         ids=["weights", "inputs"],
     )
     def test_without_data(self, model, inputs, what):
-        """Latency needs data, although FLOPs do not; the error says in one line which tensor has no data."""
+        """Timing needs data, although counting does not. The error says in one line which tensor has no data."""
         with pytest.raises(
             UsageError, match=rf"^{type(model).__name__} cannot be timed: {what} has no data, which latency needs"
         ) as caught:
@@ -304,28 +310,28 @@ class TestRefused:
                 time_model(model, inputs)
 
     def test_one_of_many(self):
-        """Within `world` a model cannot be timed: the other ranks do not exist, so the time would not be real."""
+        """Within `world`, a model cannot be timed: the other ranks do not exist, and the time would be meaningless."""
         from pytest_flopsbudget.counting.distributed.world import world
 
         with world(2), pytest.raises(UsageError, match=r"^Linear cannot be timed as one process of several"):
             time_model(nn.Linear(4, 5), X)
 
     def test_what_cannot_be_compiled(self):
-        """If compiling fails, as it does without a C++ compiler, the error gives the compiler's message in one line."""
+        """If compiling fails, as without a C++ compiler, the error contains the compiler's message in one line."""
         from torch._inductor.exc import InvalidCxxCompiler
 
         def backend(_graph, _inputs):
             raise InvalidCxxCompiler
 
         with pytest.raises(
-            UsageError, match=r"^Linear cannot be timed: it is compiled, and compiling its double failed: .*"
+            UsageError, match=r"^Linear cannot be timed: it is compiled, and compiling its copy failed: .*"
         ) as caught:
             time_model(torch.compile(nn.Linear(4, 5), backend=backend), X)
         assert "No working C++ compiler found" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_a_model_that_raises(self):
-        """An exception that the model raises reaches the caller unchanged."""
+        """If the model raises an exception, the caller gets this exception."""
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             time_model(nn.Linear(3, 5), X)
 

@@ -1,4 +1,4 @@
-"""The name of the machine under which a latency is kept."""
+"""The name of the machine that a latency belongs to."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_flopsbudget.counting.latency import machine
 from pytest_flopsbudget.counting.latency.machine import describe_hardware, device_of, machine_name
 
 CPU = torch.device("cpu")
-#: Fields of /proc/cpuinfo on a server, and on a board, which has no name for its processor.
+#: Fields of /proc/cpuinfo on a server, and on a board that does not name its processor.
 SERVER = "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD  EPYC 7763 64-Core Processor \nstepping\t: 1\n"
 BOARD = "processor\t: 0\nCPU part\t: 0xd0b\n\nRevision\t: d04170\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n"
 
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """Let a test choose what the operating system reports about its processor."""
+    """Let a test choose the processor's names that the operating system reports."""
     monkeypatch.setattr(machine, "_PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setattr(machine, "_BOARD", tmp_path / "model")
     monkeypatch.setattr(platform, "processor", lambda: "")
@@ -51,30 +51,33 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The name is the processor's model, else the board's, else what Python reports; several blanks become one."""
+        """The name is the processor's model, else the board's, else Python's `platform` name.
+
+        Repeated blanks become one.
+        """
         system(**said)
         assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
-        """The number of threads is part of the name, because it changes the latency."""
+        """The number of threads is part of the machine's name, because it changes the latency."""
         system(SERVER)
         assert machine_name(CPU, 4) == "AMD EPYC 7763 64-Core Processor x 4"
 
     def test_brackets(self, system):
-        """Brackets in the name become parentheses, because keys write the name within brackets."""
+        """Brackets in the processor's name become parentheses, because a key contains this name in brackets."""
         system("model name : Core [8]\n")
         assert machine_name(CPU, 8) == "Core (8) x 8"
 
 
 class TestAccelerator:
     def test_the_driver_says(self, monkeypatch):
-        """An accelerator has the name that its driver reports, without a number of threads."""
+        """An accelerator has the name that its driver reports. The number of threads is not part of it."""
         names = ["first", "NVIDIA A100-SXM4-80GB"]
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
         assert machine_name(torch.device("cuda", 1), 4) == "NVIDIA A100-SXM4-80GB"
 
     def test_a_backend_says(self, monkeypatch):
-        """Apple's devices have no driver to ask, so that PyTorch's MPS backend reports the name."""
+        """The name of an Apple device comes from PyTorch's MPS backend."""
         monkeypatch.setattr(torch.backends, "mps", SimpleNamespace(get_name=lambda: "Apple M1"))
         assert describe_hardware(torch.device("mps")) == "Apple M1"
 
@@ -84,7 +87,7 @@ class TestAccelerator:
 
 class TestDevice:
     def test_first_accelerator(self):
-        """The device is the first accelerator among the tensors, even if other tensors are on the CPU."""
+        """If some tensors are on the CPU and others on accelerators, the first accelerator is the device."""
         tensors = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:1", "cuda:0")]
         assert device_of(tensors) == torch.device("cuda", 1)
 

@@ -1,4 +1,4 @@
-"""The clone that is timed: what it computes, what it shares, and that it is compiled like its original."""
+"""The clone that is timed: it computes the same values, shares the same tensors, and is compiled like its original."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 X = torch.randn(3, 4)
 
 
 class Compiler:
-    """A backend for `torch.compile` that notes each graph and runs it unchanged."""
+    """A backend for `torch.compile` that keeps each graph in a list and runs it unchanged."""
 
     def __init__(self):
         self.graphs = []
@@ -37,7 +37,7 @@ class Residual(nn.Module):
 
 
 NORM = nn.BatchNorm1d(4)
-COMPILED = torch.compile(lambda x: NORM(x), backend="eager")  # noqa: PLW0108 -- it is to look NORM up
+COMPILED = torch.compile(lambda x: NORM(x), backend="eager")  # noqa: PLW0108 -- the function must look NORM up
 COMPILED_METHOD = torch.compile(NORM.forward, backend="eager")
 
 
@@ -47,7 +47,10 @@ def clone_of(value):
 
 class TestTensors:
     def test_computes_the_same(self):
-        """The clone has its own values: changing them does not change what the original computes."""
+        """The clone computes the same values as the original.
+
+        Changes of the clone's tensors do not affect the original.
+        """
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
         expected = model(X)
         clone = clone_of(model)
@@ -57,7 +60,7 @@ class TestTensors:
         assert torch.equal(expected, model(X))
 
     def test_ties_last(self):
-        """Shared parameters, and views of the same memory, are shared in the clone too."""
+        """If two parameters are one, or two views share memory, the same holds in the clone."""
         whole = torch.arange(6.0)
         layer = nn.Linear(2, 2)
         first, second, tied, same = clone_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))
@@ -81,7 +84,7 @@ class TestTensors:
     )
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
     def test_kinds(self, make):
-        """A clone of every kind of tensor has the same values and layout, in other memory."""
+        """The clone of each kind of tensor has equal values and an equal layout, in separate memory."""
         tensor = make()
         clone = clone_of(tensor)
         assert tensor.layout == clone.layout
@@ -106,7 +109,7 @@ class TestTensors:
 
 class TestCompiled:
     def test_a_model(self):
-        """The clone of a compiled model is compiled once, by the same backend, and uses the parameters of the clone."""
+        """The clone of a compiled model is compiled once, by the same backend, and uses its own parameters."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         compiled = torch.compile(model, backend=compiler)
         clone = clone_of(compiled)
@@ -122,7 +125,7 @@ class TestCompiled:
         assert model.weight.abs().sum() > 0
 
     def test_a_part_of_a_model(self):
-        """A model that holds one compiled part twice has a clone that holds one compiled part twice."""
+        """If a model holds one compiled part twice, its clone also holds one compiled part twice."""
         compiler, layer = Compiler(), nn.Linear(4, 4)
         part = torch.compile(layer, backend=compiler)
         clone = clone_of(nn.Sequential(part, nn.ReLU(), part))
@@ -132,7 +135,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 1
 
     def test_in_place(self):
-        """``module.compile()`` replaces the call of a module; the clone has a compiled call of its own."""
+        """After ``module.compile()``, which compiles a module in place, the clone of the module is compiled too."""
         compiler, model = Compiler(), nn.Sequential(Residual())
         model[0].compile(backend=compiler)
         clone = clone_of(model)
@@ -142,7 +145,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("kind", ["function", "method"])
     def test_a_function(self, kind):
-        """A compiled function uses the clone of the model that it closes over, or whose method it is."""
+        """The clone of a compiled function or method uses the clone of the model that the original uses."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         function = {"function": lambda x: model(x).relu(), "method": model.forward}[kind]
         expected = function(X)
@@ -154,7 +157,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """A compiled function that is found by its global name is cloned, with the global model that it uses."""
+        """A compiled function that is reached by its global name is cloned, and so is the global model that it uses."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):
@@ -162,7 +165,7 @@ class TestCompiled:
         assert NORM.num_batches_tracked == 0
 
     def test_kept_from_the_compiler(self):
-        """A function that is excluded from compilation stays excluded: the graph is split in two around it."""
+        """If a function is excluded from compilation, its clone is excluded too, so the graph is still split in two."""
         compiler = Compiler()
         hidden = torch.compiler.disable(lambda x: x.sin())
         clone = clone_of(torch.compile(lambda x: hidden(x.cos()).exp(), backend=compiler))
@@ -170,7 +173,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
-        """A compiled function with unknown settings is refused, instead of being timed uncompiled."""
+        """If the settings of a compiled function cannot be found, timing is refused. It is not timed uncompiled."""
 
         class Odd(nn.Module):
             pass
@@ -193,13 +196,13 @@ class TestScripted:
 
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_optimized_for_inference(self):
-        """A model that is optimized for inference holds only constants, so that the original itself is timed."""
+        """A model that is optimized for inference is timed without a clone, because it holds only constants."""
         model = torch.jit.optimize_for_inference(torch.jit.script(nn.Conv2d(3, 4, 3).eval()))
         assert clone_of(model) is model
 
 
 def test_lazy_modules():
-    """Lazy modules in the clone get their shapes in its first run, and work in the second run too."""
+    """Lazy modules in the clone get their shapes in the first run and work in the second. The original stays lazy."""
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
     clone = clone_of(model)
     assert [clone(X).shape for _ in range(2)] == [(3, 5), (3, 5)]

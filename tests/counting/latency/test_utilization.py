@@ -1,4 +1,4 @@
-"""Utilization: which share of a device's peak a measured latency reaches."""
+"""Utilization: the share of a device's peak that a measured latency reaches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
 
-#: 1 GFLOP/s in FP32, 2 in TF32, 8 in BF16; 0.5 for work that is no product; 4 bytes a nanosecond; 10 ns a launch.
+#: 1 GFLOP/s in FP32, 2 in TF32, 8 in BF16, 0.5 for work without products; 4 bytes per ns; 10 ns per launch.
 DEVICE = Device(
     "plain",
     rates={"float32": 10**9, "tfloat32": 2 * 10**9, "bfloat16": 8 * 10**9},
@@ -21,7 +21,7 @@ DEVICE = Device(
     memory=None,
     launch=10,
 )
-#: For a linear layer from 4 to 5 on 3 rows: FLOPs of the product, FLOPs of the bias, bytes of all operands.
+#: A linear layer 4→5 on 3 rows: FLOPs of the product, FLOPs of the bias, bytes of all operands.
 PRODUCTS, ADDED, BYTES = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
 
@@ -35,30 +35,30 @@ def reached(model, inputs, median, **options):
 
 
 def test_of_the_roofline():
-    """The products take 120 ns, longer than the bias and moving 208 bytes; with a launch 130 ns, of 520 measured."""
+    """The product takes 120 ns, more than the bias or the bytes take. With a launch of 10 ns, that is 130 of 520 ns."""
     assert max(2 * ADDED, BYTES / 4) < PRODUCTS
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 520).share_of_roofline == 0.25
 
 
 def test_of_the_rate_of_products():
-    """120 FLOPs in 480 ns are 0.25 GFLOP/s; the device reaches 1 GFLOP/s."""
+    """120 FLOPs in 480 ns are 0.25 GFLOP/s; the device reaches 1 GFLOP/s, so MFU is 0.25."""
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 480).mfu == 0.25
 
 
 def test_in_the_dtype_of_most_products():
-    """Most FLOPs are of convolutions in FP32, so that MFU divides by the TF32 rate; the linear layer has few FLOPs."""
+    """MFU uses the rate of the dtype with the most FLOPs: TF32 of the convolution, not FP32 of the linear layer."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 1, bias=False))
     flops = 2 * 9 * 4 * 64 + 2 * 256
     assert reached(model, torch.ones(1, 1, 8, 8), flops).mfu == pytest.approx(0.5)
 
 
 def test_recomputed_work_is_no_use():
-    """MFU counts recomputed products once, because the model needs them once; the roofline counts all that ran."""
+    """MFU counts recomputed products only once. The share of the roofline counts all work that ran."""
     from torch.utils.checkpoint import checkpoint
 
     layers = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 5, bias=False))
     inputs, first = torch.ones(3, 4), 2 * 3 * 4 * 4
-    # Forward, the gradients of both weights (equal cost), and the gradient of the second layer's input.
+    # Forward, the gradients of both weights (as expensive as forward), and the gradient of the second layer's input.
     flops = 2 * (first + PRODUCTS) + PRODUCTS
     plain = reached(layers, inputs, 2 * flops, backward=True)
     again = reached(lambda x: checkpoint(layers, x, use_reentrant=False), inputs, 2 * flops, backward=True)
@@ -75,5 +75,5 @@ def test_no_products():
 
 
 def test_no_time():
-    """If the measured time is zero, there is no utilization."""
+    """If the measured time is zero, no utilization is added."""
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 0) == latency(0)

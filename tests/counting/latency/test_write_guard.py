@@ -27,7 +27,7 @@ def refused(run, *own, gradients=False):
     ids=["in place", "through a slice", "through a view", "as an output"],
 )
 def test_writes(write):
-    """A run may write to its own tensors in any way; a write to another tensor is refused and changes nothing."""
+    """A run may write to its own tensors in any way. A write to another tensor raises an error and changes nothing."""
     own = torch.ones(3)
     with WriteGuard([own], gradients=False):
         write(own)
@@ -37,7 +37,7 @@ def test_writes(write):
 
 
 def test_what_it_makes_is_its_own():
-    """A run owns each tensor that it makes, by an operator or from Python numbers."""
+    """A run owns every tensor that it makes, with an operator or from Python numbers."""
     with WriteGuard([], gradients=False):
         assert (OTHER * 2).add_(1).tolist() == [3, 3, 3]
         assert torch.tensor([1.0, 2.0]).add_(1).tolist() == [2, 3]
@@ -49,7 +49,7 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """A backward pass would add a gradient to a foreign leaf, so that using one is refused with gradients on."""
+    """With gradients enabled, a run may use only its own parameters. Backward would add gradients to others."""
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
     assert other.weight.grad is None
@@ -61,7 +61,7 @@ def test_gradients():
 
 
 def test_tensors_that_come_apart():
-    """A wrapper tensor may be written to if the run owns the tensors inside of it."""
+    """A run may write to a wrapper tensor if it owns the tensors inside of it, and not otherwise."""
     parts = [torch.ones(2), torch.ones(3)]
     nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
     with WriteGuard([nested.values()], gradients=False):
@@ -72,7 +72,7 @@ def test_tensors_that_come_apart():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_statistics(train):
-    """A foreign batch norm is refused in training, where it changes its statistics, and allowed in inference."""
+    """A run may use a foreign batch norm in inference. In training it may not, because its statistics would change."""
     norm, inputs = nn.BatchNorm1d(3).train(train), torch.ones(2, 3)
 
     def run():

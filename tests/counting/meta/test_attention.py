@@ -1,4 +1,4 @@
-"""Attention on shapes runs the operators that attention runs on the CPU, in equal order."""
+"""Attention on shapes runs the operators that attention runs on the CPU, in the same order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Compare the operators that the shape-only run and the run on data see, each with its metadata, work and cost.
+    """Compare the operators of a shape-only run with those of a run on data: their metadata, work and cost.
 
-    Views are left out. The fixture returns the names of the operators.
+    Views are not compared. The fixture returns a function, which returns the names of the operators.
     """
     operators = []
 
@@ -56,7 +56,7 @@ def answered(monkeypatch):
 
 def laid_out(values):
     if isinstance(values, torch.Tensor):
-        # The stride of a dimension of size 1 has no meaning.
+        # the stride of a dimension of size 1 has no meaning
         strides = [stride for size, stride in zip(values.shape, values.stride(), strict=True) if size != 1]
         return values.shape, strides, values.dtype
     return [laid_out(item) for item in values if isinstance(item, (torch.Tensor, list, tuple))]
@@ -100,7 +100,10 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """In forward, both runs see equal operators, metadata and costs; attention is fused if the CPU fuses it."""
+        """In the forward pass, both runs have equal operators, metadata and costs.
+
+        Attention is fused if the CPU fuses it.
+        """
 
         def model(*items):
             with mode():
@@ -110,14 +113,14 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """In backward, both runs see equal operators, metadata and costs."""
+        """In the backward pass, both runs have equal operators, metadata and costs."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)
 
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     def test_some_gradients(self, answered, asked):
-        """The fused backward operator runs, whichever of the three gradients are requested."""
+        """The fused backward operator runs, for every choice of requested gradients."""
         tensors = [item.detach().requires_grad_(one) for item, one in zip(operands(), asked, strict=True)]
         assert f"{FUSED}_backward" in answered(F.scaled_dot_product_attention, tuple(tensors), backward=True)
 
@@ -131,14 +134,14 @@ class TestSameOperators:
     @pytest.mark.parametrize("train", [True, False])
     @pytest.mark.parametrize("backward", [True, False])
     def test_encoder(self, answered, train, backward):
-        """An encoder uses fused attention unless it has dropout, which it has in training only."""
+        """An encoder uses fused attention in inference. In training it has dropout, so it uses the unfused form."""
         encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2).train(train)
         names = answered(encoder, torch.randn(2, 5, 16), backward=backward)
         assert (not train) == (FUSED in names)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_whoever_calls(self, answered):
-        """Attention is fused too if a scripted function, an exported graph or a call of the operator starts it."""
+        """Attention is also fused in scripted functions, in exported graphs and in direct calls of the operator."""
 
         class Attends(nn.Module):
             def forward(self, query, key, value):
@@ -154,7 +157,7 @@ class TestSameCounts:
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     @pytest.mark.parametrize("key_heads", [2, 4])
     def test_only_gradients_that_are_asked_for(self, asked, key_heads):
-        """The fused kernel computes all gradients, but counts only the requested ones, like the unfused form."""
+        """If the fused kernel runs, only the requested gradients are counted, as in the unfused form."""
         tensors = [
             item.detach().requires_grad_(one) for item, one in zip(operands(key_heads=key_heads), asked, strict=True)
         ]
@@ -165,7 +168,8 @@ class TestSameCounts:
             counts.append((counted.flops, counted.other_flops))
         assert counts[0] == counts[1]
         of_query, of_key, of_value = asked
-        # Forward: scores and weighted sums. Backward: each requested gradient, and that of the scores if it is needed.
+        # Forward: scores and weighted sums. Backward: each requested gradient, and the gradient of the scores if it is
+        # needed.
         products = 2 + (of_query or of_key) + of_query + of_key + of_value
         assert counts[0][0] == products * 2 * 2 * 4 * 6 * 10 * 8
 
@@ -177,7 +181,7 @@ class TestSameCounts:
             assert measure(F.scaled_dot_product_attention, meta).flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_fused_kernel_of_another_device(self):
-        """On other devices fused attention can have dropout, although the CPU's fused kernel cannot."""
+        """Fused attention with dropout is counted for other devices, although the CPU's fused kernel has no dropout."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             counted = measure(F.scaled_dot_product_attention, meta, {"dropout_p": 0.1})
@@ -200,7 +204,7 @@ class TestUntouched:
         assert before == torch._C._dispatch_dump(ATTENTION._schema.name)
 
     def test_one_within_the_other(self):
-        """A measurement within another one leaves the attention of the outer measurement fused."""
+        """After a measurement within another measurement, attention in the outer measurement is still fused."""
 
         def outer(*items):
             measure(F.scaled_dot_product_attention, items)
@@ -209,7 +213,7 @@ class TestUntouched:
         assert set(measure(outer, operands()).operators) == {FUSED}
 
     def test_other_threads(self):
-        """On a thread without a measurement, attention of tensors on the meta device is PyTorch's own."""
+        """On a thread without a measurement, attention on the meta device is PyTorch's own, and is not fused."""
         made = []
 
         def attend():

@@ -1,4 +1,4 @@
-"""Autocast does not change FLOPs, and on shapes it gives the same dtypes as on data, because models may read them."""
+"""Autocast does not change FLOPs. On shapes it gives the same dtypes as on data, because models may read dtypes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Casts(nn.Module):
-    """A model that calls a function with its layer and input under autocast, and notes the dtype of the output."""
+    """A model that calls a function with its layer and input under autocast, and records the dtype of the output."""
 
     def __init__(self, layer, function=lambda layer, x: layer(x), dtype=torch.bfloat16, device="cpu"):
         super().__init__()
@@ -35,7 +35,7 @@ DTYPES = []
 
 
 def dtypes(model, x, **options):
-    """Return the output dtypes on shapes and on data, and check that both measurements agree."""
+    """Return the output dtypes on shapes and on data. Check that both measurements agree."""
     DTYPES.clear()
     shapes, real = on_shapes(model, x, **options), for_real(model, x, **options)
     assert shapes.modules == real.modules
@@ -77,7 +77,7 @@ def test_dtypes(layer, function, x):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_of_a_model_that_asks(dtype):
-    """The model branches on the dtype of its layer's output: two products with autocast, three without."""
+    """A model branches on the dtype of its layer's output: it computes two products with autocast, three without."""
 
     def forward(layer, x):
         y = layer(x)
@@ -103,7 +103,7 @@ def test_around_the_measurement():
 
 
 def test_of_another_device():
-    """Weights on the meta device may represent any device: CUDA's autocast computes softmax and norms in float32."""
+    """For weights on the meta device, CUDA's autocast applies too: it computes softmax and norms in float32."""
     model = nn.Linear(4, 5, device="meta")
 
     def forward(x):
@@ -128,7 +128,7 @@ def test_of_another_device():
 
 
 def test_nothing_stays():
-    """A measurement restores the methods of autocast, also if the model fails within autocast."""
+    """A measurement restores the methods of autocast, even if the model fails inside autocast."""
 
     def fails(layer, x):
         raise ValueError("fails")

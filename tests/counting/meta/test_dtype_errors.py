@@ -1,4 +1,4 @@
-"""Operands of different dtypes raise on shapes what they raise for real."""
+"""Operands of different dtypes raise the same errors on shapes as in a real run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def ones(dtype, *shape):
     return torch.ones(*shape, dtype=dtype)
 
 
-#: Operator → a call with operands of two dtypes.
+#: Name → a call with operands of two dtypes.
 CALLS = {
     "mm": lambda a, b: torch.mm(ones(a, 2, 3), ones(b, 3, 4)),
     "bmm": lambda a, b: torch.bmm(ones(a, 2, 2, 3), ones(b, 2, 3, 4)),
@@ -58,7 +58,7 @@ def error_of(call):
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.mark.parametrize("name", CALLS)
 def test_as_for_real(name, pair):
-    """A call raises on shapes if, and only if, it raises for real."""
+    """A call raises on shapes if, and only if, it raises in a real run."""
     for_real = error_of(lambda: CALLS[name](*pair))
     shapes = error_of(lambda: on_shapes(lambda: CALLS[name](*pair)))
     assert (shapes is None) == (for_real is None), (shapes, for_real)
@@ -75,7 +75,7 @@ def test_as_for_real(name, pair):
     ],
 )
 def test_models_without_data(model, shape):
-    """A float64 input into float32 weights, which no fall-back to data can refuse."""
+    """A float64 input for float32 weights is an error, even if the model has no data and cannot run for real."""
     with shape_only():
         built = model()
     x = torch.empty(shape, dtype=torch.float64)

@@ -1,4 +1,7 @@
-"""Values that follow from Python numbers are known on shapes, in every dtype, and so are settings of the model."""
+"""Values that follow from Python numbers are known on shapes, in every dtype.
+
+Small settings of the model are known too.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +75,14 @@ def test_constants(name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_operators_on_numbers(name):
-    """They take plain numbers in place of tensors, and cost what they cost for real."""
+    """Operators that get plain numbers instead of tensors have known values, and cost the same as in a real run."""
     read, value = NUMBERS[name]
     assert rows_taken(read) == (value, "shapes")
     both(TakesRows(read), ONES, without=("peak_memory",))
 
 
 def test_what_is_written_is_no_constant():
-    """A value that was known is not after an unknown one was written over it."""
+    """After an unknown value was written to a part of a known tensor, the tensor is not known any more."""
 
     def read(_model, x):
         tensor = torch.zeros(2)
@@ -102,7 +105,7 @@ def test_written_whole(write):
 
 
 def test_part_of_a_storage():
-    """Filling a part of a tensor says nothing of the rest."""
+    """Filling a part of a tensor does not make the rest of the tensor known."""
 
     def read(_model, x):
         tensor = x[0] * 1
@@ -113,7 +116,10 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """Strides of levels, as a detector keeps them: an attribute, a list, a buffer. They are numbers of rows here."""
+    """A module that holds small tensors as settings, in an attribute, a list, a dict and a buffer.
+
+    ``forward`` computes from them how many rows of the input it uses.
+    """
 
     def __init__(self):
         super().__init__()
@@ -132,7 +138,7 @@ class Strides(nn.Module):
 @pytest.mark.parametrize("x", [ONES, torch.empty(10, 8, device="meta")], ids=["data", "meta"])
 @pytest.mark.parametrize("without_data", [False, True])
 def test_settings(without_data, x):
-    """Small tensors that the model holds beside its parameters, with data or from under `shape_only`."""
+    """Small tensors that a model holds beside its parameters are known, also if `shape_only` built the model."""
     if without_data:
         with shape_only():
             model = Strides()

@@ -1,4 +1,4 @@
-"""Operators without a meta kernel: the shape rules give the metadata that the real kernels give."""
+"""For operators without a meta kernel, the shape rules give the metadata that the real kernels give."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compare(TorchDispatchMode):
         return output
 
 
-@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about the arguments of its own samples
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -42,7 +42,7 @@ class Compare(TorchDispatchMode):
     ],
 )
 def test_as_the_real_kernels(name, expected):
-    """Compare the shape rules with the real kernels on all samples of PyTorch's operator database."""
+    """The shape rules agree with the real kernels on all samples of PyTorch's operator database."""
     compare = Compare(expected)
     (op,) = (op for op in database.op_db if op.name == name)
     backward = op.supports_autograd

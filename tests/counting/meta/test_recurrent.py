@@ -1,4 +1,4 @@
-"""Recurrent layers on shapes run as on the CPU, step by step or as one operator of oneDNN; both ways cost the same."""
+"""Recurrent layers cost the same on shapes and on the CPU, step by step or as one operator of oneDNN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = {
     "no biases": {"num_layers": 3, "bias": False},
     "batch first": {"batch_first": True},
 }
-#: The outputs from which the backward pass starts.
+#: Name → the outputs from which the backward pass starts.
 ENDS = {
     "all": lambda output: output,
     "outputs": lambda output: output[0],
@@ -30,7 +30,7 @@ ENDS = {
     "last cell state": lambda output: output[1][-1],
 }
 
-#: Metrics that differ: oneDNN decides how many bytes an LSTM keeps for its backward pass.
+#: Metrics that are not compared: oneDNN decides how many bytes an LSTM keeps for its backward pass.
 KEPT = {"lstm": ("peak_memory",)}
 
 
@@ -51,13 +51,13 @@ class TestEveryPath:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """In a forward pass alone, all metrics agree, also the peak memory."""
+        """In a forward pass alone, all metrics agree, including the peak memory."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
-        """Initial states that require gradients do not change the agreement of shapes and data."""
+        """If initial states require gradients, a measurement on shapes and one on data still have the same results."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
         given = (inputs(), states if kind == "lstm" else states[0])
@@ -74,7 +74,7 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
-        """Of packed sequences with different lengths, only the steps that exist are counted."""
+        """In packed sequences of different lengths, only existing steps are counted."""
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         packed = nn.utils.rnn.pack_sequence([torch.randn(5, INPUT), torch.randn(3, INPUT)])
         gates = model.weight_ih_l0.shape[0] // HIDDEN
@@ -86,9 +86,9 @@ class TestEveryPath:
 
 
 class TestWithoutProducts:
-    """Closed forms of `other_flops` for one layer in one direction without biases."""
+    """`other_flops` equals a closed formula, for one layer in one direction without biases."""
 
-    #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU 1, sigmoid 4.
+    #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU costs 1, sigmoid costs 4.
     FORWARD: ClassVar = {"rnn": 1 + 1, "relu": 1 + 1, "lstm": 4 + 3 * 4 + 1 + 3 + 2, "gru": 3 + 2 * 4 + 1 + 1 + 3}
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -108,10 +108,10 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """Backward of a simple RNN: the derivative of the activation, and two sums.
+        """The backward pass of a simple RNN costs the derivative of the activation, and two sums.
 
-        A hidden state sums its gradients from the output and the next step; the hidden weight sums its gradients over
-        all steps.
+        A hidden state sums its gradients from the output and from the next step. The hidden weight sums its gradients
+        over all steps.
         """
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         forward = both(lambda x: model(x)[0], inputs())
@@ -123,7 +123,10 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients only a few steps run, and their work counts for all; all metrics equal those of a full run."""
+    """Without gradients, only a few steps run and their work is counted for all.
+
+    All metrics equal those of a full run.
+    """
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -133,7 +136,7 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """An LSTM is one operator for each layer and direction, which reads operands and writes outputs once."""
+        """An LSTM is one operator for each layer and direction. It reads operands and writes outputs once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))
@@ -146,7 +149,10 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
     def test_what_is_kept_for_the_backward_pass(self, kept):
-        """With gradients, the operator also writes what backward needs: four gates and the cell state of each step."""
+        """With gradients, the operator also writes four gates and the cell state of each step.
+
+        The backward pass needs these values.
+        """
         model = nn.LSTM(INPUT, HIDDEN)
         with torch.set_grad_enabled(kept):
             counted = [
@@ -157,7 +163,7 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """Layers wait for each other, but directions do not: the depth is that of 2 layers of 7 steps."""
+        """Layers wait for each other, but directions do not. So the depth is the depth of 2 layers of 7 steps."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
@@ -167,7 +173,10 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
     def test_dtypes(self, dtype):
-        """On shapes oneDNN's operator is used for each dtype that it supports on any machine: not for float64."""
+        """On shapes, oneDNN's operator is used for each dtype that it supports on any machine.
+
+        It does not support float64.
+        """
         model = nn.LSTM(INPUT, HIDDEN).to(dtype)
         with torch.no_grad():
             counted = on_shapes(model, inputs(gradient=False).to(dtype))
@@ -184,7 +193,7 @@ class TestOneDNN:
         assert "aten.mkldnn_rnn_layer" not in counted.operators
 
     def test_gradients_of_gradients(self):
-        """A backward pass with create_graph=True runs step by step, on shapes and on data."""
+        """A backward pass with create_graph=True runs step by step, and costs the same on shapes and on data."""
         model = nn.LSTM(INPUT, HIDDEN)
 
         def penalty(x):
@@ -198,7 +207,7 @@ class TestStepByStep:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"dropout": 0.5, "num_layers": 2}])
     def test_computes_the_same(self, kind, options):
-        """The step-by-step form that runs on shapes computes PyTorch's own values if it gets data."""
+        """With data, the step-by-step form that runs on shapes computes the same values as PyTorch."""
         model = KINDS[kind](INPUT, HIDDEN, **options).eval()
         x = inputs(gradient=False)
         expected = _flat(model(x))

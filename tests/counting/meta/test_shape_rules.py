@@ -1,4 +1,4 @@
-"""Shape rules must give the metadata that PyTorch's meta kernels give, on samples of PyTorch's operator database."""
+"""Shape rules give the metadata that PyTorch's meta kernels give, on samples of PyTorch's operator database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo import metadata
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.operators.info import operator_info
 
-#: Number of samples of each operator: the first samples are the common cases, for which the rules are written.
+#: Number of samples for each operator. The first samples are the common cases, for which the rules are written.
 SAMPLES = 3
 
 
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """Repeat one row by `expand`, as the gradient of a sum does."""
+    """Repeat one row with `expand`, as the gradient of a sum does."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
@@ -79,7 +79,7 @@ def on_meta(value, lay_out):
     return value
 
 
-@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about the arguments of its own samples
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_equals_the_meta_kernels(dtype):
     compare = Compare()
@@ -96,15 +96,15 @@ def test_equals_the_meta_kernels(dtype):
                     with compare:
                         op.op(*args, **kwargs)
                 except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
-                    pass  # some operators do not run on the meta device; there is nothing to compare
+                    pass  # some operators do not run on the meta device, so there is nothing to compare
     assert {name for name, *_ in compare.differing} == set()
-    # The comparison proves nothing unless many rules were applied.
+    # The comparison would prove nothing if only few rules were applied.
     assert len(compare.agreed) > 60
     assert {"aten.relu", "aten.add", "aten.gelu", "aten.mm", "aten.addmm"} <= compare.agreed.keys()
 
 
 def test_a_first_count_does_not_import_the_compiler():
-    """A first measurement must not import torch._dynamo, because the import takes a second or more in every process."""
+    """A first measurement does not import torch._dynamo, which would need a second or more in every process."""
     code = """
 import sys, torch
 from torch import nn
@@ -124,7 +124,7 @@ print("torch._dynamo" in sys.modules)
     ids=["rows", "batches", "summed"],
 )
 def test_grouped_products(left, right, ends):
-    """The meta kernel of grouped products refuses float32, so that the real kernel is the reference."""
+    """The shape rule for grouped products agrees with the real kernel. (The meta kernel refuses float32.)"""
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)

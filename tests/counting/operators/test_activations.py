@@ -1,4 +1,4 @@
-"""Activations count the outputs of products; a fused operator has as many activations as its unfused form."""
+"""Activations count the outputs of products. A fused operator has as many activations as its unfused form."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ def said_of(operator, args, output):
 
 class TestPlainOperators:
     def test_convolution(self):
-        """By hand: 2 images, 6 channels, 7 by 7 positions."""
+        """The activations of a convolution are its output elements: 2 images, 6 channels, 7 by 7 positions."""
         said = outputs(nn.Conv2d(4, 6, 2), torch.randn(2, 4, 8, 8)).said
         assert said == 2 * 6 * 7 * 7
 
     @pytest.mark.parametrize("groups", [1, 4])
     @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
     def test_any_convolution(self, kind, groups):
-        """Each output element counts once, however many products it sums."""
+        """Each output element counts once, although it is a sum of many products."""
         convolution, image = kind(4, 8, 3, stride=2, groups=groups), torch.randn(2, 4, 9, 9)
         assert convolution(image).numel() == outputs(convolution, image).said
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_linear_layers(self, bias):
-        """A linear layer has one row of outputs for each token."""
+        """The activations of a linear layer are one row of outputs for each token."""
         said = outputs(nn.Linear(3, 7, bias=bias), torch.randn(2, 5, 3)).said
         assert said == 2 * 5 * 7
 
@@ -82,14 +82,14 @@ class TestPlainOperators:
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_stored_elements(self):
-        """Of a sparse output only the stored elements count."""
+        """In a sparse output, only the stored elements are counted."""
         args = (torch.eye(4).to_sparse_csr(), torch.randn(4, 3), torch.randn(3, 4))
         output = torch.sparse.sampled_addmm(*args)
         assert said_of(aten.sparse_sampled_addmm, args, output) == 4
 
 
 QUERY, KEY, VALUE = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 10, 8), torch.randn(2, 4, 10, 8)
-#: Scores and weighted sums of 2 sequences, 4 heads, 6 queries, 10 keys, and values of width 8.
+#: Number of scores and weighted sums: 2 sequences, 4 heads, 6 queries, 10 keys, and values of width 8.
 ATTENTION = 2 * 4 * 6 * (10 + 8)
 
 
@@ -99,7 +99,7 @@ class TestAttention:
     )
     @pytest.mark.parametrize("heads", [4, 2])
     def test_fused_as_plain(self, options, heads):
-        """Fused and unfused attention have equal activations, with masks and with shared key heads too."""
+        """Fused and unfused attention have equal activations, also with masks and with shared key heads."""
         for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
             with sdpa_kernel(backend):
                 found = outputs(
@@ -119,17 +119,20 @@ class TestAttention:
         ids=str,
     )
     def test_kernels_of_other_devices(self, operator, more):
-        """Fused kernels of other devices run on the meta device, and have the activations of unfused attention."""
+        """Fused kernels of other devices have the activations of unfused attention.
+
+        They run here on the meta device.
+        """
         args = (*(item.to("meta", torch.bfloat16) for item in (QUERY, KEY, VALUE)), *more)
         assert said_of(operator, args, operator(*args)) == ATTENTION
 
     def test_length_first(self):
-        """Flash attention takes its operands as (batch, length, heads, width)."""
+        """Flash attention is counted for operands of the shape (batch, length, heads, width)."""
         args = (*(item.transpose(1, 2) for item in (QUERY, KEY, VALUE)), None, None, 6, 10, 0.0, False, False)
         assert said_of(aten._flash_attention_forward, args, QUERY) == ATTENTION
 
     def test_packed(self):
-        """Packed sequences of 1 and 3 tokens attend within each: 1 + 9 scores a head, and sums for 4 tokens."""
+        """In packed sequences of 1 and 3 tokens, each head has 1 + 9 scores, and a weighted sum for each token."""
         tokens, ends = torch.randn(4, 2, 8), torch.tensor([0, 1, 4])
         args = (tokens, tokens, tokens, ends, ends, 3, 3, 0.0, False, False)
         assert said_of(aten._flash_attention_forward, args, tokens) == 2 * (1 + 9) + 4 * 2 * 8
@@ -155,7 +158,7 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """In a nested tensor each sequence counts at its own length."""
+        """In a nested tensor, each sequence is counted with its own length."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -164,7 +167,10 @@ class TestEncoder:
         assert sum(alone) == nested.said
 
     def test_attention_in_one(self):
-        """`nn.MultiheadAttention` in inference: 4 projections of 2 · 5 tokens, 2 · 4 · 5 · 5 scores, and the sums."""
+        """`nn.MultiheadAttention` in inference has the activations of its unfused form.
+
+        These are 4 projections of 2 · 5 tokens, 2 · 4 · 5 · 5 scores, and the weighted sums.
+        """
         layer, source = nn.MultiheadAttention(16, 4, batch_first=True).eval(), torch.randn(2, 5, 16)
         with torch.no_grad():
             fused = outputs(layer, source, source, source, need_weights=False)
@@ -192,7 +198,10 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
     @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
     def test_any_as_step_by_step(self, kind, options):
-        """A layer has the activations of its steps; on the CPU an LSTM is one operator, and others run in steps."""
+        """A layer has the activations of its steps.
+
+        On the CPU, an LSTM is one operator, and other layers run step by step.
+        """
         layer, inputs = layers(kind, **options)
         with torch.no_grad():
             whole = outputs(layer, inputs)
@@ -212,7 +221,7 @@ class TestRecurrent:
     )
     @pytest.mark.parametrize("operator", [aten._cudnn_rnn, aten.miopen_rnn], ids=str)
     def test_stacks_of_other_devices(self, kind, options, operator):
-        """cuDNN and MIOpen run all layers and directions in one operator, with the activations of all steps."""
+        """cuDNN and MIOpen run all layers and directions in one operator. It has the activations of all steps."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad(), every_step():
             steps = outputs(layer, inputs)
@@ -235,7 +244,7 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
     def test_quantized_cells(self, kind):
-        """A quantized cell does one step: its activations are the gates of the input and of the hidden state."""
+        """A quantized cell runs one step: its activations are the gates of the input and of the hidden state."""
         cell, inputs = kind(8, 16), torch.randn(3, 8)
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(cell), {kind}, dtype=torch.qint8)
         with torch.no_grad():
@@ -246,14 +255,14 @@ class TestRecurrent:
 
 class TestSeveralProducts:
     def test_lists(self):
-        """An operator on lists has the output of each pair."""
+        """An operator on lists has the activations of the products of all pairs."""
         left, right = [torch.randn(2, 3), torch.randn(4, 3)], [torch.randn(3, 5), torch.randn(3, 6)]
         expected = sum((a @ b).numel() for a, b in zip(left, right, strict=True))
         products = [a @ b for a, b in zip(left, right, strict=True)]
         assert said_of(torch.ops.aten._foreach_mm, (left, right), products) == expected
 
     def test_sum_of_two(self):
-        """Inductor's a · b + c · d has the outputs of both products."""
+        """Inductor's operator for a · b + c · d has the activations of both products."""
         left, right, output = torch.randn(2, 3), torch.randn(3, 5), torch.empty(2, 5)
         assert said_of(torch.ops.inductor._mm_plus_mm, (left, right, left, right, output), output) == 2 * 2 * 5
 
@@ -261,7 +270,7 @@ class TestSeveralProducts:
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     @pytest.mark.parametrize("gradients", [False, True])
     def test_linear_cross_entropy(self, reduction, gradients):
-        """The loss has the logits of 6 rows and 9 classes, also if its forward pass computes gradients too."""
+        """The activations of the loss are 6 · 9 logits, even if its forward pass computes gradients."""
         inputs, weight = (torch.randn(size, 4, requires_grad=gradients) for size in (6, 9))
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)
         target = torch.zeros(6, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Activations compared with fvcore's count and with the figures that the authors of RegNet publish."""
+"""Activations, compared with fvcore's count and with the figures that the authors of RegNet publish."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ with warnings.catch_warnings():
 
 X = torch.empty(1, 3, 224, 224)
 
-#: Model → (widths, depths, group width; then from the published table: GMACs, which it calls FLOPs, and parameters and
-#: activations in millions). Radosavovic et al., "Designing Network Design Spaces", 2020, figures 15 and 16; activations
-#: from the table "RegNetX Models" of MODEL_ZOO.md in facebookresearch/pycls.
+#: Model → (widths, depths, group width; then the published figures: GMACs, parameters in millions, activations in
+#: millions). The published table calls GMACs "FLOPs". Sources: Radosavovic et al., "Designing Network Design Spaces",
+#: 2020, figures 15 and 16; for activations, the table "RegNetX Models" of MODEL_ZOO.md in facebookresearch/pycls.
 PUBLISHED = {
     "RegNetX-200MF": ([24, 56, 152, 368], [1, 1, 4, 7], 8, 0.2, 2.7, 2.2),
     "RegNetX-400MF": ([32, 64, 160, 384], [1, 2, 7, 12], 16, 0.4, 5.2, 3.1),
@@ -46,7 +46,7 @@ def regnet(widths, depths, group):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name):
-    """Work, parameters and activations equal the published figures when rounded to the published digits."""
+    """MACs, parameters and activations equal the published figures, if rounded to the published digits."""
     *built, macs, params, activations = PUBLISHED[name]
     counted = measure(regnet(*built), X)
     found = (counted.macs / 1e9, counted.params / 1e6, counted.activations / 1e6)

@@ -1,4 +1,4 @@
-"""Memory traffic and launches: worked out by hand for single operators, and by a published closed form."""
+"""Memory traffic and launches, compared with values that are derived by hand and with a published formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def moved(function, *args):
 @given(*[st.integers(1, 40)] * 4)
 @settings(max_examples=30, deadline=None)
 def test_a_pointwise_convolution_moves_what_the_published_form_says(height, width, inputs, outputs):
-    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements: N. Ma et al., "ShuffleNet V2", 2018, equation 1."""
+    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements. Source: N. Ma et al., "ShuffleNet V2", 2018, equation 1."""
     model = nn.Conv2d(inputs, outputs, 1, bias=False)
     expected = height * width * (inputs + outputs) + inputs * outputs
     assert on_shapes(model, torch.empty(1, inputs, height, width)).value("memory_traffic") == expected * F32
@@ -98,7 +98,7 @@ CASES = {
     "batch norm, in training": (
         lambda x: functional.batch_norm(x, torch.zeros(3), torch.ones(3), training=True),
         (IMAGE,),
-        # Two statistics are made; both are read and written; mean and deviation of the batch are written.
+        # Two statistics are made. Both are read and written. The mean and deviation of the batch are written.
         2 * PIXELS * F32 + 2 * 3 * F32 + 4 * 3 * F32 + 2 * 3 * F32,
         3,
     ),
@@ -115,18 +115,18 @@ def test_bytes_and_launches(case):
 
 
 def test_sparse_operands_are_what_they_store():
-    """A sparse matrix counts the bytes of its indices and values, not of its zeros."""
+    """For a sparse matrix, the bytes of its indices and values are counted, not those of its zeros."""
     dense = torch.zeros(6, 5)
     dense[0, 1] = dense[4, 2] = 1.0
     sparse, right = dense.to_sparse(), torch.randn(5, 3)
     stored = 2 * 2 * I64 + 2 * F32
     assert for_real(torch.sparse.mm, (sparse, right)).operators["aten._sparse_addmm"].value("memory_traffic") == (
-        stored + (15 + 18 + 18) * F32  # the operator reads its addend too, although the factor is 0
+        stored + (15 + 18 + 18) * F32  # the operator also reads the tensor that it adds, although the factor is 0
     )
 
 
 def test_a_layout_that_nobody_looks_into():
-    """A tensor in oneDNN's layout counts the bytes of its elements, and not zero."""
+    """For a tensor in oneDNN's layout, the bytes of its elements are counted."""
     assert for_real(lambda x: x.to_mkldnn(), (X,)).value("memory_traffic") == 2 * N * F32
     assert for_real(lambda x: x.to_mkldnn(), (X,)).peak_memory == 2 * N * F32
 

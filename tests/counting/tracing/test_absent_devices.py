@@ -1,4 +1,4 @@
-"""Code that names a device which the machine does not have is counted on shapes, and refused on data."""
+"""Code that uses a device which this machine lacks is counted on shapes. If the count needs data, it is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def after_waiting():
         return 3
 
 
-#: What a model does, and the number of rows that follows.
+#: Name → (what the model computes, the number of rows that it takes then).
 READS = {
     "cuda()": (lambda m, x: 3 if x.cuda().is_cuda else 4, 3),
     "to": (lambda m, x: 3 if x.to("cuda").device == torch.device("cuda") and not x.is_cuda else 4, 3),
@@ -67,7 +67,7 @@ def inside(model, x):
 @pytest.mark.parametrize("run", [moved, placed, inside])
 @pytest.mark.parametrize("backward", [False, True])
 def test_whole_models(run, backward):
-    """A linear layer after the device was named, forward and backward: the input takes no gradient."""
+    """A model that is moved to an absent device is counted, forward and backward. Its input needs no gradient."""
     result = measure(run, (nn.Linear(8, 8), ONES), backward=backward)
     assert (result.flops, result.execution) == (10 * A_ROW * (2 if backward else 1), "shapes")
 
@@ -86,7 +86,7 @@ def test_recurrent_layers():
     ],
 )
 def test_autocast(autocast, dtype):
-    """It holds for tensors that would be there, and for no others."""
+    """Autocast for CUDA applies to tensors on CUDA, but not to tensors on the CPU, although CUDA is absent."""
 
     def run(model, x):
         with autocast():
@@ -121,6 +121,6 @@ def test_while_building(build):
     ],
 )
 def test_on_data(read):
-    """Only what a run on data needs is refused."""
+    """If the count needs values from an absent device, an error says to measure on a machine that has this device."""
     with pytest.raises(UsageError, match=r"uses a device that this machine does not have .* needs data; measure it on"):
         measure(TakesRows(read), ONES)

@@ -1,4 +1,4 @@
-"""If PyTorch called modules in another way, a note would say so, and submodules would still have their work."""
+"""If PyTorch calls modules in a new way, a note says so, and submodules still get their work."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_this_pytorch_is_known():
 
 
 def test_a_slot_that_is_not_read(monkeypatch):
-    """`Module.__call__` of a later PyTorch: modules keep their FLOPs, and the result has a note."""
+    """With another `Module.__call__`, modules keep their FLOPs, and the result has a note."""
     monkeypatch.setattr(nn.Module, "__call__", lambda module, *args, **kwargs: module._call_impl(*args, **kwargs))
     result = measure(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.ones(3, 4))
     assert result.modules["0"].flops == 2 * 3 * 4 * 8
@@ -29,13 +29,13 @@ def test_a_slot_that_is_not_read(monkeypatch):
 
 
 def test_recurrent_layers_that_call_operators(monkeypatch):
-    """An LSTM that does not call the function of `torch._VF` is named."""
+    """If an LSTM does not call the function in `torch._VF`, a note says so."""
     monkeypatch.setattr(nn.LSTM, "forward", lambda layer, x: x @ layer.weight_ih_l0.mT)
     assert "recurrent layers are called in a new way" in " ".join(canary.canary_notes())
 
 
 def test_nothing_is_left_behind():
-    """The check draws no random numbers, and leaves the function as it was."""
+    """The check of PyTorch does not change the random state, and restores the function that it replaces."""
     before, lstm = torch.get_rng_state(), torch._VF.lstm
     canary.canary_notes()
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,4 +1,4 @@
-"""A complex multiply-accumulate counts 8 FLOPs, also in convolutions, which PyTorch runs as three real ones."""
+"""A complex multiply-accumulate counts 8 FLOPs, also in convolutions, which PyTorch computes by three real ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn import functional as F  # noqa: N812 -- its usual name
 from zoo import both, for_real, on_shapes
 
 from pytest_flopsbudget import measure, watch
@@ -65,7 +65,7 @@ class TestForward:
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("grad", [(True, True), (True, False), (False, True)])
 def test_backward(name, grad):
-    """Each gradient costs what the forward pass costs."""
+    """Each gradient costs as much as the forward pass."""
     function, image, weight, macs = CONVOLUTIONS[name]
     args = numbers(*image, grad=grad[0]), numbers(*weight, grad=grad[1])
     for count in (on_shapes, for_real):
@@ -73,7 +73,7 @@ def test_backward(name, grad):
 
 
 def test_layers():
-    """Layers of complex numbers, one after another; each layer is credited with its work."""
+    """If two complex layers follow each other, each has its own FLOPs and activations."""
     model = nn.Sequential(nn.Conv1d(2, 3, 3, dtype=COMPLEX), nn.Conv1d(3, 2, 3, dtype=COMPLEX))
     result = both(model, numbers(1, 2, 9))
     assert (result["0"].flops, result["1"].flops) == (8 * 7 * 3 * 2 * 3, 8 * 5 * 2 * 3 * 3)
@@ -81,19 +81,19 @@ def test_layers():
 
 
 def test_checkpointed_layers():
-    """What is computed again is a complex convolution again."""
+    """If a checkpoint repeats a complex convolution, the repeated work counts 8 FLOPs per multiply-accumulate too."""
     layer = nn.Conv1d(2, 3, 3, dtype=COMPLEX)
     model = nn.Sequential(nn.Conv1d(2, 2, 1, dtype=COMPLEX), nn.Module())
     model[1].forward = lambda x: torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
     first, second = 8 * 9 * 2 * 2, 8 * 7 * 3 * 2 * 3
-    # By default checkpointing stops at the last operator whose inputs are kept, which is before the third convolution.
+    # By default, checkpointing stops early: before the third of the real convolutions.
     with torch.utils.checkpoint.set_checkpoint_early_stop(False):
         result = measure(model, numbers(1, 2, 9), backward=True)
     assert (result.flops, result.recomputed_flops) == (2 * first + 4 * second, second)
 
 
 class TestRealNumbers:
-    """Convolutions of parts that belong to no complex convolution count 2 FLOPs for each multiply-accumulate."""
+    """A convolution of the real or imaginary parts alone counts 2 FLOPs per multiply-accumulate."""
 
     IMAGE, WEIGHT = numbers(2, 3, 9), numbers(4, 3, 3)
     MACS = 2 * 7 * 4 * 3 * 3
@@ -108,7 +108,7 @@ class TestRealNumbers:
         self.count(lambda z, w: F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag), 2)
 
     def test_four_products(self):
-        """Written out, the four real products are 8 FLOPs for each complex multiply-accumulate anyway."""
+        """A complex product that is written as four real convolutions counts 4 · 2 FLOPs per multiply-accumulate."""
 
         def product(z, w):
             real = F.conv1d(z.real, w.real) - F.conv1d(z.imag, w.imag)
@@ -117,7 +117,7 @@ class TestRealNumbers:
         self.count(product, 4)
 
     def test_another_convolution_afterwards(self):
-        """The third convolution has other shapes."""
+        """If a third convolution has other shapes than the first two, the three count as real convolutions."""
 
         def function(z, w):
             total = F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag)
@@ -153,7 +153,7 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_other_products(name):
-    """Every product of complex numbers counts four times what it counts for real numbers: 8 instead of 2."""
+    """A product of complex numbers has four times the FLOPs of a real one: 8 instead of 2 per multiply-accumulate."""
     function, left, right, macs = PRODUCTS[name]
     found = both(function, (numbers(*left), numbers(*right)))
     real = both(function, (torch.randn(left), torch.randn(right)))
@@ -176,13 +176,13 @@ def test_gradients_of_other_products(name):
 
 
 def test_sparse_products():
-    """2 · 4 for each stored element and column."""
+    """A sparse complex product counts 8 FLOPs for each stored element and column."""
     sparse = torch.eye(4, dtype=COMPLEX).to_sparse()
     assert for_real(torch.mm, (sparse, numbers(4, 5))).flops == 8 * 4 * 5
 
 
 def test_memory_layout_of_onednn():
-    """Tensors in the opaque layout of oneDNN have no storage to compare."""
+    """A convolution of real tensors in oneDNN's layout counts as usual, although these tensors have no storage."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("PyTorch was built without oneDNN")
     images, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)

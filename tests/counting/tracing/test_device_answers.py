@@ -1,4 +1,4 @@
-"""Tensors of a run on shapes answer with the device of the original."""
+"""In a run on shapes, tensors report the device of the original tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.zoo import both
 
 ON_META = torch.empty(10, 8, device="meta")
 
-#: Questions to which a model on the CPU gets the answer "yes".
+#: Questions about devices; for a model on the CPU, the answer to each is "yes".
 ON_THE_CPU = {
     "device type": lambda m, x: x.device.type == "cpu",
     "device": lambda m, x: x.device == torch.device("cpu"),
@@ -56,13 +56,13 @@ def test_on_the_cpu(name, x):
 
 @pytest.mark.parametrize("name", ON_THE_CPU)
 def test_while_building(name):
-    """A constructor gets the answers that it gets without `shape_only`."""
+    """Within `shape_only`, a constructor gets the same answers about devices as outside."""
     with shape_only():
         assert ON_THE_CPU[name](TakesRows(None), torch.rand(10, 8))
 
 
 class RotaryTable(nn.Module):
-    """A table that is made in the constructor, unless that runs on meta, and then in each call."""
+    """A model that makes its table in the constructor, except on meta. Without the table it runs its layer twice."""
 
     def __init__(self, device=None):
         super().__init__()
@@ -113,12 +113,12 @@ def test_autocast_for_the_device_of_the_input(options, x):
     ],
 )
 def test_moves_cost_what_they_cost_for_real(move):
-    """Nothing where a tensor is there already."""
+    """Moving a tensor to a device costs the same on shapes and on data."""
     both(lambda x: move(x) * 2, ONES, without=("memory_traffic", "peak_memory"))
 
 
 def test_other_threads():
-    """A thread sees where its tensors are while another builds a model."""
+    """`shape_only` affects only its own thread: another thread sees meta tensors as they are, and makes data."""
     seen = []
     with shape_only():
         tensor = torch.ones(2)
@@ -129,7 +129,7 @@ def test_other_threads():
 
 
 def test_threads_that_end_crosswise():
-    """Of two that build at a time, the one that began first ends first."""
+    """If two threads are in `shape_only` and the first one ends first, `torch.Tensor` is restored in the end."""
     before = dict(vars(torch.Tensor))
     began, ended = threading.Event(), threading.Event()
 

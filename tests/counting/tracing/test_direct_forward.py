@@ -1,4 +1,4 @@
-"""Modules whose ``forward`` is called directly, as in ``part.forward(x)``: they have their calls and their work."""
+"""If ``forward`` of a module is called directly (``part.forward(x)``), the module still gets its calls and work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def calls_of(counted):
 
 
 class Calls(nn.Module):
-    """Runs a function on its two layers, of which the second is nested."""
+    """A module that calls a function with itself and its input. It has two layers; the second is nested."""
 
     def __init__(self, function):
         super().__init__()
@@ -50,7 +50,7 @@ def run_by_a_helper(part, x):
 
 
 def in_steps(self, x):
-    """Both ways of calling, one after the other."""
+    """Call the first layer directly by ``forward`` and then as usual."""
     return self.second.forward(self.first(self.first.forward(x)))
 
 
@@ -66,14 +66,14 @@ DIRECT = {
 }
 
 
-#: What `test_what_a_model_sees` saw. A run has a clone of a list that a closure holds.
+#: What `look` in `test_what_a_model_sees` saw. It is global, because a run would clone a list in a closure.
 SEEN = []
 
 
 @pytest.mark.parametrize("name", DIRECT)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_credited(name):
-    """Work and calls are those of the module, on shapes and for real."""
+    """Work and calls are credited to the module whose ``forward`` is called, on shapes and for real."""
     function, expected = DIRECT[name]
     counted = both(Calls(function), X)
     assert flops_of(counted) == expected
@@ -84,7 +84,7 @@ def test_credited(name):
 
 
 def test_memory():
-    """The peak of a module that is called directly is that of its call."""
+    """A module has the same peak memory, whether it or its ``forward`` is called."""
     ordinary = both(Calls(lambda self, x: self.second(self.first(x))), X)
     direct = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X)
     assert {path: module.peak_memory for path, module in direct.modules.items()} == {
@@ -93,13 +93,13 @@ def test_memory():
 
 
 def test_backward():
-    """The gradients are credited like the forward pass: of the input's layer those of the weight alone."""
+    """Gradients are credited to the module whose ``forward`` was called. The first layer's input needs no gradient."""
     counted = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X, backward=True)
     assert flops_of(counted) == {"": 5 * SQUARE, "first": 2 * SQUARE, "second": 3 * SQUARE, "second.0": 3 * SQUARE}
 
 
 def test_recomputed():
-    """What a checkpoint computes again, up to the last value that is missing, belongs to the module called directly."""
+    """Work that a checkpoint repeats is credited to the module whose ``forward`` was called."""
 
     def within(self, x):
         return checkpoint(lambda x: self.first.forward(self.second.forward(x)), x, use_reentrant=False)
@@ -110,7 +110,7 @@ def test_recomputed():
 
 
 def test_super():
-    """A class that extends ``forward`` is called once."""
+    """If ``forward`` calls the ``forward`` of its superclass, that is one call of the module."""
 
     class Extended(nn.Linear):
         def forward(self, x):
@@ -126,7 +126,7 @@ def test_super():
 
 
 def test_recursion():
-    """A ``forward`` that calls itself is one call of the module."""
+    """If ``forward`` calls itself, that is one call of the module."""
 
     class Recursive(nn.Module):
         def __init__(self):
@@ -141,7 +141,7 @@ def test_recursion():
 
 
 def test_shared():
-    """A shared module is credited under the path of the module that calls it directly."""
+    """If two modules call the ``forward`` of a shared module, each call has the path of the module that calls."""
     shared = square()
 
     class Direct(nn.Module):
@@ -159,16 +159,16 @@ def test_shared():
 
 
 def test_functions():
-    """In a measured function, a model whose ``forward`` is called is a part of it."""
+    """If a measured function calls ``model.forward``, the model is listed as a part of the function."""
     model = nn.Sequential(square(), square())
-    counted = both(lambda x: model.forward(x), (X,))  # noqa: PLW0108 -- the function is the case
+    counted = both(lambda x: model.forward(x), (X,))  # noqa: PLW0108 -- this tests a function
     assert counted.flops == 2 * SQUARE
     assert calls_of(counted) == {"": 1, "Sequential": 1, "Sequential.0": 1, "Sequential.1": 1}
     assert flops_of(measure(model.forward, X)) == {"": 2 * SQUARE, "0": SQUARE, "1": SQUARE}
 
 
 def test_a_forward_of_an_instance():
-    """A ``forward`` that a library set on the instance is called as before."""
+    """If a library replaces ``forward`` of a module instance, the replacement is called and stays in place."""
     model = Calls(lambda self, x: self.second(self.first(x)))
     model.first.forward = functools.partial(lambda layer, x: nn.Linear.forward(layer, x) * 2, model.first)
     before = model.first.forward
@@ -178,7 +178,7 @@ def test_a_forward_of_an_instance():
 
 
 def test_what_a_model_sees():
-    """Signature, name and documentation of ``forward`` are those of the class; copies and pickles work."""
+    """In a run, ``forward`` has its usual signature, name and documentation, and modules can be copied and pickled."""
 
     def look(self, x):
         method = self.first.forward
@@ -193,12 +193,12 @@ def test_what_a_model_sees():
     method = model.first.forward
     assert set(SEEN) == {(str(inspect.signature(method)), method.__name__, method.__doc__, True)}
     assert counted.flops == 3 * SQUARE
-    assert counted["first"].flops == 0  # copies belong to the module that makes them
+    assert counted["first"].flops == 0  # the copies belong to the module that makes them
     assert "forward" not in model.first.__dict__
 
 
 def test_other_threads():
-    """A module whose ``forward`` runs on a thread is named."""
+    """A module whose ``forward`` runs on another thread is named as unknown."""
 
     def on_a_thread(self, x):
         thread = threading.Thread(target=self.first.forward, args=(x,))

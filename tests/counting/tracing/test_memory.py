@@ -1,4 +1,4 @@
-"""Peak memory, worked out by hand: a storage is alive as long as something refers to it."""
+"""Peak memory, compared with sums by hand. A storage is alive as long as something refers to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kinds(counted):
 
 
 def made(function, *args):
-    """Return the peak memory of a function without its arguments, and check that shapes and data agree."""
+    """Return a function's peak memory without its arguments. Check that it is equal on shapes and on data."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.peak_memory == real.peak_memory
     assert sum(kinds(shapes).values()) == shapes.peak_memory
@@ -86,7 +86,7 @@ def test_what_is_alive(case):
 
 
 class Stack(nn.Module):
-    """Square linear layers, each followed by a ReLU."""
+    """A stack of square linear layers, each with a ReLU after it."""
 
     def __init__(self, count, checkpointed=False):
         super().__init__()
@@ -109,40 +109,44 @@ W = 16 * 16 * 4
 class TestPasses:
     @pytest.mark.parametrize("count", [1, 4, 9])
     def test_inference_keeps_nothing(self, count):
-        """Inference needs the weights, the input, and an operand and a result, however many layers there are."""
+        """Inference keeps only the weights, the input and the tensors of one layer, for any number of layers."""
         counted = on_shapes(Stack(count), X)
-        # The results of product and ReLU; from the second layer on, also the operand of the product.
+        # The results of product and ReLU. From the second layer on, the operand of the product is alive too.
         alive = (2 if count == 1 else 3) * T
         assert counted.peak_memory == count * W + T + alive
         assert kinds(counted) == {"parameters": count * W, "inputs": T, "activations": alive}
 
     @pytest.mark.parametrize("count", [2, 5])
     def test_training_keeps_what_backward_needs(self, count):
-        """Training keeps the result of each layer's ReLU, which is also the operand of the next layer.
+        """Training keeps the result of each ReLU, which is also the operand of the next layer.
 
-        The result of a linear layer is freed after its ReLU. In backward, the gradients of weights replace what is
-        freed; the peak lies in the last layers, before much is freed.
+        The result of a linear layer is freed after its ReLU. In backward, gradients of weights are added while results
+        are freed, so the peak is in the last layers, where backward begins.
         """
         counted = measure(Stack(count), X, backward=True)
         held = count * W + T
-        forward = held + count * T + T  # the results of all ReLUs, and of the last linear layer
+        forward = held + count * T + T  # the results of all ReLUs, and the result of the last linear layer
         assert counted.peak_memory >= forward
         assert kinds(counted)["parameters"] == count * W
         assert for_real(Stack(count), X, backward=True).peak_memory == counted.peak_memory
 
     def test_backward_by_hand(self):
-        """Backward of one layer: the ReLU's result, and gradients of this result, of the product and of the weight.
+        """Backward of one layer keeps the ReLU's result, and the gradients of this result, the product and the weight.
 
-        The first gradient is one number, expanded. threshold_backward makes the gradient of the product (T bytes), from
-        which the gradient of the weight follows (W bytes). The caller holds the ReLU's result until the end.
+        The first gradient is one number, expanded. threshold_backward makes the product's gradient (T bytes), from
+        which the weight's gradient is computed (W bytes). The caller holds the ReLU's result until the end.
         """
         counted = measure(Stack(1), X, backward=True)
-        # weight, input, first gradient, result; product's gradient, then weight's
+        # Weight, input, first gradient and ReLU's result; then the product's gradient, and with it the weight's
+        # gradient.
         assert counted.peak_memory == W + T + 4 + T + max(T, T + W)
         assert kinds(counted) == {"parameters": W, "inputs": T, "gradients": W, "activations": T + 4, "temporaries": T}
 
     def test_checkpoints_trade_memory_for_work(self):
-        """Checkpointed blocks keep only their inputs; other blocks keep all that their operators need for backward."""
+        """A checkpointed block keeps only its input.
+
+        Another block keeps all tensors that its operators need for backward.
+        """
 
         class Long(Stack):
             def block(self, layer, x):
@@ -150,14 +154,15 @@ class TestPasses:
 
         whole, again = (measure(Long(8, checkpointed=flag), X, backward=True) for flag in (False, True))
         assert again.recomputed_flops == on_shapes(Long(8), X).flops
-        # Weights, input, four results a block, the first gradient, and two gradients in the first backward operator.
+        # Weights, input, four results per block, the first gradient, and two gradients in the first operator of
+        # backward.
         assert whole.peak_memory == 8 * W + T + 8 * 4 * T + 4 + 2 * T
-        # After forward, one result a block; recomputation in backward adds the results of one block at a time.
+        # After forward, one result per block is alive. In backward, the results of one block at a time are added.
         assert again.peak_memory <= 8 * W + T + 8 * T + 4 + (4 + 2) * T + 7 * W
         assert again.peak_memory < whole.peak_memory
 
     def test_a_step_of_an_optimizer(self):
-        """In its first step AdamW makes two moments and a step count for each parameter."""
+        """The first step of AdamW makes two moments and a step count for each parameter."""
         model = Stack(2)
         optimizer = torch.optim.AdamW(model.parameters())
 
@@ -169,11 +174,11 @@ class TestPasses:
         found = kinds(counted)
         assert found["parameters"] == found["gradients"] == 2 * W
         assert found["optimizer_state"] == 2 * (2 * W + 4)
-        # For one parameter, a root and its quotient; the quotient of the parameter before is still in a variable.
+        # A root and its quotient for one parameter; a variable still holds the quotient for the parameter before.
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
-        """Moments from earlier steps belong to the optimizer state from the start."""
+        """Moments that exist before the step are optimizer state from the start."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters())
         model(X).sum().backward()
@@ -195,7 +200,7 @@ def watched(step, x):
 
 @pytest.mark.parametrize("way", [on_shapes, for_real, watched])
 class TestExistingGradients:
-    """Gradients of an earlier step are alive until the step that is measured frees them, however it is measured."""
+    """In each way of measuring, gradients of an earlier step are alive until the measured step frees them."""
 
     @staticmethod
     def trained(step):
@@ -204,7 +209,7 @@ class TestExistingGradients:
 
     @pytest.mark.parametrize("set_to_none", [True, False])
     def test_cleared_first(self, way, set_to_none):
-        """The old gradients are gone before the new ones are there; if they are only filled with zeros, they stay."""
+        """Gradients that a step sets to None are freed before new ones exist. Gradients that it zeroes stay alive."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
 
@@ -215,15 +220,15 @@ class TestExistingGradients:
 
         self.trained(step)
         found, gradient = way(step, X), model.layers[0].weight.grad
-        # The square root of the second moment, and its quotient.
+        # The square root of the second moment, and the quotient by it.
         expected = {"parameters": W, "gradients": W, "optimizer_state": 2 * W + 4, "temporaries": 2 * W, "inputs": T}
         assert kinds(found) == expected
         assert gradient is not None
-        if way is not watched:  # a watched step makes the gradient
+        if way is not watched:  # a watched step creates this gradient
             assert not hasattr(gradient.untyped_storage(), "_flopsbudget")
 
     def test_cleared_after_the_forward_pass(self, way):
-        """Until then, the old gradients are alive beside the activations."""
+        """If gradients are cleared after forward, they are alive together with the activations."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
         wide = torch.randn(400, 16)
@@ -236,13 +241,13 @@ class TestExistingGradients:
 
         step(wide)
         rows = wide.nbytes
-        # The product and its relu, at the end of the forward pass. The backward pass has the relu and its gradient, no
-        # old gradient, and not yet a new one.
+        # The product and its ReLU are alive at the end of forward. In backward, the ReLU and its gradient are alive,
+        # but no old gradient, and not yet a new one.
         expected = {"parameters": W, "gradients": W, "inputs": rows, "activations": 2 * rows}
         assert kinds(way(step, wide)) == expected
 
     def test_cleared_in_two_steps(self, way):
-        """The gradients that exist before two steps, and those between the steps, are alive one after the other."""
+        """Two steps have gradients from before, and new ones between the steps. Only one of them is alive at a time."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
 
@@ -256,7 +261,7 @@ class TestExistingGradients:
         assert kinds(way(steps, X))["gradients"] == W
 
     def test_accumulated(self, way):
-        """Gradients that a step adds to are alive all the time, beside what it adds."""
+        """If a step adds to existing gradients, these are alive all the time, together with what is added."""
         model = Stack(1)
 
         def step(x):
@@ -268,7 +273,7 @@ class TestExistingGradients:
         assert found["temporaries"] >= W
 
     def test_held_elsewhere(self, way):
-        """A gradient that the test keeps stays alive when it is cleared."""
+        """If the test keeps a gradient in a list, it stays alive after the step clears it."""
         model = Stack(1)
         model(X).sum().backward()
         kept = [model.layers[0].weight.grad]
@@ -285,13 +290,13 @@ class TestExistingGradients:
 
 class TestPlaces:
     def test_operator_and_module(self):
-        """The peak is reported with the operator and the module that ran at that moment."""
+        """The result names the operator and the module that ran when the memory peaked."""
         model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1000), nn.Linear(1000, 2))
         peak = on_shapes(model, X).memory_at_peak
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
 
     def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
-        """The peak of a submodule is that of this module alone, without the inputs, which other modules made."""
+        """The peak of a submodule contains its parameters and what its call makes, but not its inputs."""
         model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
         counted = on_shapes(model, X)
         weight = 16 * 32 * 4
@@ -301,7 +306,7 @@ class TestPlaces:
         assert counted["1"].peak_memory == weight + 2 * T + T
 
     def test_equal_layers_are_equal(self):
-        """Equal layers have equal peaks, because memory that was alive before a call is left out."""
+        """Equal layers have equal peaks, because a layer's peak leaves out memory from before its call."""
         counted = measure(Stack(6), X, backward=True)
         assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
 
@@ -312,20 +317,20 @@ class TestPlaces:
         assert kinds(on_shapes(model, X))["parameters"] == W
 
     def test_parameters_that_are_not_used(self):
-        """Parameters that the model does not use count too."""
+        """Parameters that the model does not use are part of its memory."""
         model = Stack(1)
         model.spare = nn.Linear(100, 100, bias=False)
         assert kinds(on_shapes(model, X))["parameters"] == W + 100 * 100 * 4
 
     def test_buffers(self):
-        """The buffers of a batch norm are its mean and variance, and a count of 8 bytes."""
+        """The buffers of a batch norm are a mean and a variance per channel, and a count of 8 bytes."""
         model = nn.BatchNorm1d(16).eval()
         assert kinds(on_shapes(model, X))["buffers"] == 2 * 16 * 4 + 8
 
 
 class TestWatched:
     def test_as_measured(self):
-        """Without gradients, a watched run has the peak of a measured run."""
+        """In a run without gradients, a watch and a measurement find equal peaks."""
         model = Stack(3)
         with torch.no_grad(), watch() as seen:
             model(X)
@@ -334,7 +339,7 @@ class TestWatched:
         assert kinds(seen.complexity) == kinds(measured)
 
     def test_nothing_is_held(self):
-        """A watch does not keep tensors alive that would be freed without it."""
+        """A tensor that a model drops is freed at once, although the model is watched."""
         ended = []
 
         class Told(nn.Module):
@@ -348,7 +353,7 @@ class TestWatched:
             assert ended == [1]
 
     def test_a_watch_within_a_watch(self):
-        """An inner watch sees the peak of its own block, and an outer watch the peak of the whole."""
+        """A watch within a watch reports the peak of its own block; here, both blocks have equal peaks."""
         model = Stack(2)
         with torch.no_grad(), watch() as outer:
             model(X)
@@ -359,19 +364,19 @@ class TestWatched:
 
 class TestDepth:
     def test_a_chain(self):
-        """In a chain each operator waits for the one before it, so that the depth is its length."""
+        """In a chain of operators, each waits for the one before it, so the depth is the number of operators."""
         assert on_shapes(lambda x: x.relu().tanh().sigmoid(), (X,)).depth == 3
 
     def test_side_by_side(self):
-        """Of two chains that do not wait for each other, the longer one counts."""
+        """If two chains are independent, the longer one decides the depth."""
         assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
 
     def test_views_are_no_steps(self):
-        """Views launch nothing, and add nothing to the depth."""
+        """A view launches no operator, and does not add to the depth."""
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """An operator that reads a storage waits for the last write to it, also if the write went through a view."""
+        """An operator that reads a storage waits for the last write to it, even if the write used a view."""
 
         def through(x):
             y = torch.zeros(8, 16)
@@ -379,11 +384,11 @@ class TestDepth:
             row.add_(x[0].exp())
             return y.sum()
 
-        # exp, add_ and sum follow each other; zeros is one step too, beside exp.
+        # exp, add_ and sum wait for each other. zeros is one step too, but runs beside exp.
         assert on_shapes(through, (X,)).depth == 3
 
     def test_branches_of_a_network(self):
-        """The depth of parallel branches is that of the deepest branch, and one step for the sum."""
+        """If branches are parallel, the depth is that of the deepest branch, and one more for the sum."""
 
         class Branches(nn.Module):
             def __init__(self):
@@ -400,7 +405,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """The steps of a recurrent layer wait for each other, so that n steps have a depth of at least n."""
+        """Each step of a recurrent layer waits for the step before it, so n steps have a depth of at least n."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20

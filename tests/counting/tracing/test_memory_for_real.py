@@ -1,11 +1,11 @@
-"""Peak memory compared with the allocations of the CPU that PyTorch's profiler saw, on models that people use.
+"""Peak memory equals the CPU allocations that PyTorch's profiler reports, for common models.
 
-The models have their usual width, but only two layers (or one block for each stage) and 1,000 words.
+The models have their usual width, but only two layers (or one block per stage) and 1,000 words.
 
 The profiler reports each allocation and each release. It does not see tensors that existed before, so we add their
-bytes. Kernels of oneDNN's convolutions may copy their operands to a new layout: such a workspace begins and ends within
-one operator, and is not part of `peak_memory`. So we run convolutional models with channels last, where there are
-almost no workspaces, or we subtract the workspaces.
+bytes. Kernels of oneDNN's convolutions may copy their operands to a new layout. Such a workspace begins and ends within
+one operator, and is not part of `peak_memory`. So we run convolutional models with channels last, which needs almost no
+workspaces, or we subtract the workspaces.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Double(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """O. Ronneberger, P. Fischer, T. Brox, "U-Net", 2015, with padding and batch norms, as it is mostly built today."""
+    """A U-Net (O. Ronneberger, P. Fischer, T. Brox, 2015) with padding and batch norms, as is common today."""
 
     def __init__(self, width=32):
         super().__init__()
@@ -96,7 +96,7 @@ def prepared(name):
 
 
 def standing(*tensors):
-    """Return the bytes of the distinct storages of these tensors."""
+    """Return the bytes of all distinct storages of these tensors."""
     return sum({id(one.untyped_storage()): one.untyped_storage().nbytes() for one in tensors}.values())
 
 
@@ -110,7 +110,7 @@ _CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward")
 def allocated(function, *, workspaces=True):
     """Return the peak of the bytes that a function allocates.
 
-    `workspaces` says whether to include memory that one operator allocates and frees itself.
+    If ``workspaces`` is false, memory that a convolution allocates and frees itself is left out.
     """
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -140,7 +140,7 @@ def allocated(function, *, workspaces=True):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_inference(name):
-    """The peak of a forward pass without gradients equals that of the allocator within 1 %."""
+    """Without gradients, the peak of a forward pass differs from the profiler's peak by at most 1%."""
     model, x = prepared(name)
     model.eval()
 
@@ -148,7 +148,7 @@ def test_inference(name):
     def forward():
         model(x)
 
-    forward()  # makes what PyTorch allocates once and keeps
+    forward()  # allocates what PyTorch keeps after the first call
     real = held_by(model, x) + allocated(forward)
     assert measure(model, x).peak_memory == pytest.approx(real, rel=0.01)
 
@@ -161,7 +161,7 @@ def loss_of(output):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step(name):
-    """A training step with the first step of AdamW, which allocates its moments, agrees with the allocator."""
+    """The peak of a training step with the first step of AdamW, which allocates moments, agrees with the profiler."""
     model, x = prepared(name)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -179,10 +179,10 @@ def test_a_training_step(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_passes_of_training(name):
-    """Forward and backward without an optimizer: the peak lies where the backward pass begins."""
+    """The peak of forward and backward, at the start of backward, agrees with the profiler."""
     model, x = prepared(name)
     model.train()
-    x = torch.cat([x, x])  # a larger batch, so that activations exceed the weights
+    x = torch.cat([x, x])  # a larger batch: activations need more memory than weights
 
     def passes(x):
         loss_of(model(x)).backward()
@@ -195,7 +195,7 @@ def test_the_passes_of_training(name):
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_in_the_usual_layout(name):
-    """With channels first, the peak equals that of the allocator without the workspaces of oneDNN's convolutions."""
+    """With channels first, the peak agrees with the profiler's peak without the workspaces of oneDNN's convolutions."""
     model, x = prepared(name)
     model, x = model.eval().to(memory_format=torch.contiguous_format), x.contiguous()
 

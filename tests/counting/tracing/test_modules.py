@@ -1,4 +1,4 @@
-"""The module tree: which module is credited in forward and backward, however modules are nested and called."""
+"""Which module is credited with work in forward and backward, however modules are nested and called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def calls_of(counted):
 
 class TestShared:
     def test_a_module_called_twice(self):
-        """Two calls of a module are twice the work, but its parameters count once."""
+        """If a module is called twice, its work counts twice and its parameters count once."""
 
         class Twice(nn.Module):
             def __init__(self):
@@ -50,7 +50,7 @@ class TestShared:
         assert (counted.params, counted["layer"].params) == (16, 16)
 
     def test_a_module_shared_by_two(self):
-        """A call is credited under the path by which its caller refers to the module; parameters count once."""
+        """A shared module is credited under the path of the module that calls it. Its parameters count once."""
         shared = square()
         model = nn.Sequential(nn.Sequential(shared, square()), nn.Sequential(shared))
         counted = both(model, X)
@@ -66,7 +66,7 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """A module with two names in its caller is credited under the first: the call does not show the name."""
+        """If a module has two names in its caller, it is credited under the first one, because a call shows no name."""
 
         class Aliased(nn.Module):
             def __init__(self):
@@ -83,7 +83,7 @@ class TestShared:
         assert counted.params == 16
 
     def test_a_parent_under_a_second_name(self):
-        """A subtree that is called by its second name is counted, with its parts."""
+        """A module that is called by its second name is counted, and so are the modules inside of it."""
         block = nn.Sequential(square())
         model = nn.ModuleDict({"a": block, "b": nn.Sequential(block)})
         counted = both(lambda m, x: m["b"](x), (model, X))
@@ -92,7 +92,7 @@ class TestShared:
 
 class TestHeld:
     def test_lists_and_dicts(self):
-        """A container that is not called itself has the cost of its parts."""
+        """A container that is never called itself has the cost of the modules inside of it."""
 
         class Held(nn.Module):
             def __init__(self):
@@ -112,7 +112,7 @@ class TestHeld:
         assert counted["layers"].params == 48
 
     def test_a_module_that_is_not_called(self):
-        """A module that does not run costs nothing, and has its parameters."""
+        """A module that is not called has no FLOPs, but it has its parameters."""
         model = nn.ModuleDict({"used": square(), "unused": square()})
         counted = both(lambda m, x: m["used"](x), (model, X))
         assert counted.flops == SQUARE
@@ -129,7 +129,7 @@ class TestHeld:
         assert (counted["unused"].flops, counted["unused"].calls, counted["unused"].params) == (0, 0, 16)
 
     def test_other_methods(self):
-        """Work in a method other than forward is credited to the module whose forward called the method."""
+        """Work in a method other than forward is credited to the module whose forward called this method."""
 
         class Inner(nn.Module):
             def __init__(self):
@@ -151,7 +151,7 @@ class TestHeld:
         assert flops_of(both(Outer(), X)) == {"": 2 * SQUARE, "inner": SQUARE, "inner.layer": SQUARE}
 
     def test_a_module_hidden_in_a_list(self):
-        """A module in a plain list is not registered with its parent; it is listed under its caller when called."""
+        """A module in a plain list is listed below the module that calls it, under the name of its class."""
 
         class Hides(nn.Module):
             def __init__(self):
@@ -166,7 +166,7 @@ class TestHeld:
         assert counted.params == 32
 
     def test_functions(self):
-        """Modules that a function calls are named by their class, in the order of the calls."""
+        """If a function calls modules, these are named by their classes, in the order of the first calls."""
         first, second = nn.Sequential(square()), nn.Sequential(square())
         counted = both(lambda x: second(first(first(x))), X)
         assert flops_of(counted) == {
@@ -179,12 +179,12 @@ class TestHeld:
         assert counted[""].type == "<lambda>"
 
     def test_order(self):
-        """The tree has the order of the model, with parents before their parts."""
+        """Modules are listed in the order of the model, with each parent before its children."""
         model = nn.Sequential(nn.Sequential(square(), square()), square())
         assert list(both(model, X).modules) == ["", "0", "0.0", "0.1", "1"]
 
     def test_shapes(self):
-        """The shape text of a module has the sizes that decide its cost, in ASCII."""
+        """The shape of a module is a text in ASCII with the sizes that decide its cost."""
         model = nn.Sequential(
             nn.Conv2d(4, 8, (1, 3), stride=2, dilation=(1, 2), padding=2, groups=2),
             nn.Flatten(),
@@ -200,7 +200,7 @@ class TestHeld:
 
 
 class Fails(nn.Module):
-    """A module that calls its layer and then raises."""
+    """A module that calls its layer and then raises an exception."""
 
     def __init__(self):
         super().__init__()
@@ -227,7 +227,7 @@ class Catches(nn.Module):
 class TestExceptions:
     @pytest.mark.parametrize("by_hand", [False, True])
     def test_a_module_that_raises(self, by_hand):
-        """After an exception that the model catches, later work is credited to the module that runs it."""
+        """If a module raises and the model catches the exception, later work is credited to the right modules."""
         assert flops_of(both(Catches(called_by_hand=by_hand), X)) == {
             "": 3 * SQUARE,
             "fails": SQUARE,
@@ -236,7 +236,7 @@ class TestExceptions:
         }
 
     def test_a_hook_that_raises(self):
-        """After an exception in a forward hook that the model catches, later work is credited correctly too."""
+        """If a forward hook raises and the model catches the exception, later work is credited to the right modules."""
 
         def fails(*_):
             raise ValueError
@@ -249,7 +249,7 @@ class TestExceptions:
 
 @st.composite
 def trees(draw, depth=3):
-    """A random model of nested sequences of square layers, some of which are shared."""
+    """Draw a random model: nested sequences of square layers, some of which are shared."""
     shared = square()
 
     def node(depth):
@@ -263,7 +263,7 @@ def trees(draw, depth=3):
 
     def sequence(depth):
         parts = [node(depth) for _ in range(draw(st.integers(1, 3)))]
-        # A shared layer occurs once in a sequence: its calls would all be credited to its first name.
+        # A sequence holds the shared layer at most once, because all calls would be credited to its first name.
         first = next((index for index, part in enumerate(parts) if part is shared), None)
         return nn.Sequential(
             *(square() if part is shared and index != first else part for index, part in enumerate(parts))
@@ -284,7 +284,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_every_module_holds_what_is_below_it(self, model):
-        """The FLOPs of a module are those of the layers below it; its parameters are the distinct ones below it."""
+        """A module's FLOPs are the sum over all layers below it, and its parameters are the distinct ones below it."""
         counted = both(model, X)
         for path, module in model.named_modules(remove_duplicate=False):
             assert counted[path].flops == SQUARE * leaves_below(module)
@@ -293,7 +293,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """In both passes, the FLOPs of a sequence are the sum over its parts: a sequence does no work itself."""
+        """With backward, a sequence has the FLOPs of its children, because a sequence computes nothing itself."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):
@@ -301,7 +301,7 @@ class TestTree:
                 prefix = f"{path}." if path else ""
                 parts = [f"{prefix}{index}" for index in range(len(module))]
                 assert counted[path].flops == sum(counted[part].flops for part in parts)
-            # Only linear layers do work: one product forward, and two products backward.
+            # Only linear layers compute: one product in forward, and two in backward.
             assert counted[path].flops == 3 * SQUARE * leaves_below(module)
 
 
@@ -321,7 +321,7 @@ class TestBackward:
         }
 
     def test_frozen_layers(self):
-        """A frozen first layer costs nothing in backward; a frozen last layer costs only the gradient of its input."""
+        """A frozen first layer costs nothing in backward. A frozen last layer costs only its input's gradient."""
         model = nn.Sequential(square(), square(), square())
         model[0].weight.requires_grad_(requires_grad=False)
         model[2].weight.requires_grad_(requires_grad=False)
@@ -333,7 +333,7 @@ class TestBackward:
         }
 
     def test_work_of_a_parent(self):
-        """Work between the calls of a module's parts is credited to this module, in backward too."""
+        """Work between the calls of a module's children is credited to the module, also in backward."""
 
         class Parent(nn.Module):
             def __init__(self):
@@ -353,7 +353,7 @@ class TestBackward:
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoints(self, reentrant):
-        """Recomputed work, and the gradients of a recomputed region, are credited to the modules in the region."""
+        """Recomputed work and the gradients of the recomputed region are credited to the modules in this region."""
 
         class Checkpointed(nn.Module):
             def __init__(self):
@@ -364,7 +364,7 @@ class TestBackward:
                 return self.last(checkpoint(self.block, self.first(x), use_reentrant=reentrant))
 
         counted = both(Checkpointed(), X.clone().requires_grad_(), backward=True)
-        # Without reentry, recomputation stops when backward has all it needs, which is before the last product.
+        # Without reentry, recomputation stops before the last product, because backward has what it needs.
         assert flops_of(counted) == {
             "": (3 + 4 + (4 if reentrant else 3) + 3) * SQUARE,
             "first": 3 * SQUARE,
@@ -376,7 +376,7 @@ class TestBackward:
         }
 
     def test_gradients_within_the_model(self):
-        """If a module computes the gradient of its layer itself, the work is credited to the layer."""
+        """If a module computes the gradient of its layer in forward, this work is credited to the layer."""
 
         class Penalty(nn.Module):
             def __init__(self):
@@ -394,7 +394,7 @@ class TestBackward:
 
 
 class TestHooksFromWithin:
-    """A running model may add a hook to one of its modules, although clones without hooks share one empty dict."""
+    """A running model may add hooks to its modules, although clones of modules without hooks share one empty dict."""
 
     @staticmethod
     def work(_module, _args, output):
@@ -421,17 +421,17 @@ class TestHooksFromWithin:
 
         model = Hooking()
         counted = both(model, X)
-        assert counted.flops == 3 * SQUARE  # two layers, and the product of the hook
+        assert counted.flops == 3 * SQUARE  # two layers, and the product in the hook
         assert counted.execution == "shapes"
         assert not model.layer._forward_hooks
 
     @pytest.mark.parametrize(
         "copied",
-        [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],  # noqa: S301 -- its own
+        [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],  # noqa: S301 -- pickled on the same line
         ids=["deepcopy", "pickle"],
     )
     def test_copies(self, copied):
-        """If a model copies one of its modules, the hooks of the copy are separate from those of the module."""
+        """If a running model copies one of its modules, a hook on the copy is not called for the original."""
 
         class Copying(nn.Module):
             def __init__(self):
@@ -459,5 +459,5 @@ class TestHooksFromWithin:
                 )
                 return self.layer(x)
 
-        # Forward, both gradients, and the product of the hook.
+        # Forward, both gradients, and the product in the hook.
         assert both(Hooking(), X.clone().requires_grad_(), backward=True).flops == 4 * SQUARE

@@ -1,4 +1,4 @@
-"""Work on threads of a model or of a watched test is named, wherever the thread comes from, and never 0 in silence."""
+"""Work on other threads is always named as unknown, in a measurement and in a watch, however the thread was started."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def multiply():
 
 
 class Starts(nn.Module):
-    """Lets a thread work."""
+    """A module that runs some work on a thread, and calls its layer."""
 
     def __init__(self, way, work=multiply):
         super().__init__()
@@ -109,7 +109,7 @@ def threads_of(counted):
 @pytest.mark.parametrize("way", WAYS)
 class TestNamed:
     def test_watched_outside_of_modules(self, way):
-        """The test itself lets a thread work; what it computes itself is counted."""
+        """Work that a test runs on another thread is named as unknown. Work on the test's own thread is counted."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(multiply)
@@ -117,14 +117,14 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """Nothing else runs: it is a run all the same."""
+        """If all work is on another thread, the watch names it as unknown, and its `has_run` is true."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)
         assert seen.has_run
 
     def test_watched_in_a_module(self, way):
-        """The module that starts the thread is named by its path in the model."""
+        """If a module starts the thread, the module is named by its path in the model."""
         model = nn.Sequential(nn.Linear(4, 4), Starts(way))
         with watch() as seen:
             model(X)
@@ -138,14 +138,14 @@ class TestNamed:
         assert threads_of(counted) == ("1",)
 
     def test_nothing_to_count(self, way):
-        """A thread that computes nothing is not named."""
+        """A thread that computes nothing is not named as unknown."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(lambda: X.view(-1).shape)
         assert not seen.complexity.unknown_operators
 
     def test_nothing_stays(self, way):
-        """Results, threads and pools are those of a run without a watch."""
+        """Work on threads gives the right results in a watch. After it, threads and pools are not patched any more."""
         before = threading.Thread.start, ThreadPoolExecutor.submit, ThreadPool.imap
         results = []
         with watch():
@@ -156,7 +156,7 @@ class TestNamed:
 
 
 def test_the_thread_stays_as_it_was():
-    """The object of the thread has no other attributes than without a watch, and an exception reaches its hook."""
+    """A watch leaves no additional attributes on a thread that ran in it."""
     plain, seen = threading.Thread(target=multiply), threading.Thread(target=multiply)
     plain.start()
     with watch():
@@ -167,7 +167,7 @@ def test_the_thread_stays_as_it_was():
 
 
 def test_a_measurement_on_a_thread_of_a_watch():
-    """It waits for others, as on any thread, and counts by itself."""
+    """A measurement on another thread of a watch counts its own work, and adds nothing to the watch."""
     results = []
     with watch() as seen:
         on_a_thread(lambda: results.append(measure(nn.Linear(4, 4), X).flops))

@@ -8,11 +8,11 @@ from torch import nn
 
 from pytest_flopsbudget import UsageError, measure
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch warns that these functions are deprecated
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch warns that they are deprecated
 
 
 class HalfPrecision(nn.Module):
-    """A linear layer with float16 weights, computed by a kernel of fbgemm."""
+    """A linear layer with float16 weights, which fbgemm computes."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ def test_named():
 
 
 def test_without_data():
-    """Without data the model is refused: the kernel would crash the process on tensors without memory."""
+    """Without data, the model is refused. Its kernel would crash the process on tensors without memory."""
     with pytest.raises(UsageError, match="needs data"):
         measure(HalfPrecision(), torch.empty(3, 4, device="meta"))
 

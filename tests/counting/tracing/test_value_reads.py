@@ -1,4 +1,4 @@
-"""Code that reads values past the dispatcher gets known values on shapes, and asks for data otherwise."""
+"""Code that reads values without an operator gets known values on shapes. For other values it needs data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def number_at(address, kind, index):
     return ctypes.cast(address, ctypes.POINTER(kind))[index]
 
 
-#: Name → (what reads a constant, the value that it reads).
+#: Name → (code that reads a constant, the value that it reads).
 OF_CONSTANTS = {
     "numpy": (lambda m, x: torch.tensor([2.5, 3.5]).numpy().sum(), 6),
     "numpy(force=True)": (lambda m, x: torch.arange(4).numpy(force=True).max(), 3),
@@ -65,7 +65,7 @@ def test_constants(name):
     assert rows_taken(read) == (value, "shapes")
 
 
-#: Name → (what reads the input, which is one everywhere, and the value that it reads).
+#: Name → (code that reads the input, whose elements are all 1, and the value that it computes).
 OF_DATA = {
     "numpy": (lambda m, x: x.numpy()[0].sum(), 8),
     "numpy(force=True)": (lambda m, x: m.layer.bias.numpy(force=True).size - x.numpy(force=True)[0, 0], 7),
@@ -89,7 +89,7 @@ OF_DATA = {
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data(name):
-    """The model runs on its data, and reads the right value there."""
+    """If a model reads the values of its input, it runs on its data and gets the right values."""
     read, value = OF_DATA[name]
     assert rows_taken(read) == (value, "real")
 
@@ -97,7 +97,7 @@ def test_data(name):
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data_that_is_not_there(name):
-    """The error is ours, and names what asked."""
+    """If a model reads values and its weights have no data, an error names a tensor that has none."""
     with shape_only():
         model = TakesRows(OF_DATA[name][0])
     with pytest.raises(UsageError, match=r"TakesRows needs data, and .* \(on the meta device\) has none: "):
@@ -115,7 +115,7 @@ def test_data_that_is_not_there(name):
     ],
 )
 def test_integer_inputs(read):
-    """Grid sizes are there, weights are not."""
+    """If a model reads only an integer input that has data, it can be counted although its weights have none."""
     with shape_only():
         model = Split(read)
     result = measure(model, (ONES, torch.tensor([[2, 3], [2, 2]])))
@@ -123,7 +123,7 @@ def test_integer_inputs(read):
 
 
 class Split(nn.Module):
-    """Parts of the input, of the lengths that ``read`` returns, one after the other through a linear layer."""
+    """A module that splits its input into parts, whose lengths ``read`` returns, and calls its layer on each part."""
 
     def __init__(self, read):
         super().__init__()
@@ -135,7 +135,7 @@ class Split(nn.Module):
 
 
 def test_texts_that_nobody_parses():
-    """Of a failed assertion, which an attempt without gradients may meet, and of logs."""
+    """A model may write a tensor into a log or into the text of an exception; this needs no data."""
 
     class Checks(nn.Module):
         def __init__(self):
@@ -153,7 +153,7 @@ def test_texts_that_nobody_parses():
 
 
 def test_addresses_that_pytorch_compares():
-    """A model on the CPU is moved, and its recurrent layer looks whether weights lie side by side."""
+    """An LSTM that is moved to its own device is counted on shapes: PyTorch can compare addresses of its weights."""
     result = measure(lambda layer, x: layer.to("cpu").float()(x)[0], (nn.LSTM(8, 8), ONES))
     assert (result.flops, result.execution) == (10 * 2 * 4 * 8 * 16, "shapes")
 

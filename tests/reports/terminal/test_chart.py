@@ -20,7 +20,7 @@ def drawn(values, width=60, encoding="utf-8"):
 
 class TestChart:
     def test_a_rise_and_a_fall(self):
-        # Three values with 8 columns each; 10 is in the first of seven rows, 4 in the last, 7 in the middle.
+        # Each of the three values has 8 columns. 10 is in the first of seven rows, 7 in the middle, and 4 in the last.
         assert drawn([4, 10, 7]) == [
             "10 ┤        ╭───────╮",
             "   ┤        │       │",
@@ -58,7 +58,7 @@ class TestChart:
         assert len(lines) == 8
 
     def test_of_more_than_fit_the_newest_are_drawn(self):
-        # 20 - 2 - 2 = 16 columns, the last of them for the final rise; the fall before it is left out.
+        # 20 - 2 - 2 = 16 columns. The last column is the rise to 10; the fall from 99 is left out.
         values = [99] * 50 + [7] * 20 + [10]
         lines = chart(values, [str(number) for number in range(71)], PARAMS, screen(20))
         assert lines[0] == "10 ┤               ╭"
@@ -89,7 +89,7 @@ class TestSparkline:
 
 
 def test_ratios():
-    """The middle label between a half and one is three quarters."""
+    """The label between 0.5 and 1 is 0.75."""
     row = METRICS["arithmetic_intensity"]
     found = chart([Fraction(1, 2), 1], ["2026-01-01", "2026-01-02"], row, screen())
     assert [line.split()[0] for line in found if "FLOPs/byte" in line] == ["1", "0.75", "0.5"]

@@ -1,4 +1,4 @@
-"""The page about one measurement, line by line."""
+"""The page that explains one measurement, line by line."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def of(measured, *devices, **screen):
 
 
 def section(found, title):
-    """Return the lines below the title that begins with this text, up to the next title."""
+    """Return the lines between the title that begins with this text and the next empty line."""
     (start,) = (i for i, line in enumerate(found) if line.startswith(title))
     return found[start + 1 : [*found, ""].index("", start)]
 
 
 def table(found, title):
-    """Return the rows of a table below its head, split into words."""
+    """Return the rows of a table without its head, split into words."""
     return [line.split() for line in section(found, title)[2:]]
 
 
@@ -94,7 +94,10 @@ class TestHead:
 
 class TestTotals:
     def test_all_that_is_something(self):
-        """FLOPs and parameters are always shown; other metrics only if they are not 0; equal numbers only once."""
+        """FLOPs and parameters are always shown.
+
+        Other metrics are shown if they are not 0 and not equal to one above.
+        """
         values = {
             **metrics(flops=2000, traffic=500, params=7),
             "trainable_params": 7,
@@ -122,7 +125,7 @@ class TestTotals:
         assert re.search(r"trainable +3\b", "\n".join(of(complexity({"": leaf("Net")}, total=values))))
 
     def test_side_by_side(self):
-        """A wide terminal has the totals in two columns."""
+        """On a wide terminal, the totals have two columns."""
         narrow, wide = (section(of(blocks(), width=width), "totals") for width in (60, 80))
         assert len(wide) == (len(narrow) + 1) // 2
 
@@ -135,7 +138,7 @@ class TestTotals:
 
 class TestBounds:
     def test_a_device(self):
-        """Of 1,780 ns, arithmetic takes 2·20, memory 2·120 + 1,000, launches 5·100; 520 FLOPs over 1,840 bytes."""
+        """The page shows the parts of the 1,780 ns: compute 2·20, memory 2·120 + 1,000, launches 5·100 ns."""
         assert section(of(blocks(), DEVICE), "bounds") == [
             "  chip: at least 1.78 us (estimate), memory-bound",
             "    compute 40 ns (2.2%), memory 1.24 us (69.7%), launches 500 ns (28.1%)",
@@ -158,7 +161,7 @@ class TestBounds:
         assert not any("a peak of" in line for line in of(measured, without, width=120))
 
     def test_tf32(self):
-        """The balance for TF32 is shown if the device has a rate for it."""
+        """If the device has a rate for TF32, the page shows from which intensity TF32 is compute-bound."""
         device = replace(DEVICE, rates={**DEVICE.rates, "tfloat32": 20 * 10**9})
         assert any("10 (float32), 20 (TF32), 40 (bfloat16)" in line for line in of(blocks(), device))
 
@@ -168,7 +171,7 @@ class TestBounds:
         assert 'time-on = ["A100"]' in " ".join(rest)
 
     def test_no_time(self):
-        """The model ran no operator."""
+        """If the model ran no operator, its time is 0 ns."""
         measured = complexity({"": leaf("Net", launches=0, times=(0, 0, 0))})
         assert "  chip: at least 0 ns (estimate), compute-bound" in of(measured, DEVICE)
 
@@ -183,7 +186,10 @@ class TestTables:
         assert not [line for line in of(blocks()) if line.startswith("by phase")]
 
     def test_modules(self):
-        """Sorted by time: the head has 1,100 of 1,780 ns; the layers 680, of which the blocks' self times are 440."""
+        """Modules are sorted by time.
+
+        The head has 1,100 of 1,780 ns; the blocks have 680, of which 440 are their self times.
+        """
         assert table(of(blocks(), DEVICE), "modules, by least time on chip (estimate)") == [
             ["(model)", "Net", "100%", "100%", "100%", "100%"],
             ["head", "Linear", "19.2%", "50%", "54.3%", "61.8%"],
@@ -201,7 +207,7 @@ class TestTables:
         ]
 
     def test_a_deep_tree(self):
-        """The table opens the most expensive modules first, and its number of rows is limited."""
+        """In a deep tree, the most expensive modules are opened first, and the number of rows is limited."""
         modules = {"": leaf("Net", flops=4**6)}
         for depth in range(1, 6):
             for i in range(2**depth):
@@ -212,7 +218,7 @@ class TestTables:
         assert rows[1][0] == "b1"
 
     def test_operators(self):
-        """The times of the operators are not in this measurement, so FLOPs and bytes decide the order."""
+        """Without times, operators are sorted by FLOPs or bytes."""
         assert table(of(blocks()), "operators, by FLOPs or bytes, whichever is the larger share") == [
             ["aten.mm", "3", "500", "1.562", "KiB", "0.3125"],
             ["aten.add", "2", "20", "240", "B", "0.08333"],
@@ -226,7 +232,7 @@ class TestTables:
         ]
 
     def test_what_is_0_of_an_operator(self):
-        """A measurement omits metrics of an operator that are 0; the table shows 0, not an empty cell."""
+        """A metric that an operator does not have is shown as 0, not as an empty cell."""
         kept = {"flops": 60, "other_flops": 0, "launches": 1, "launch_time[chip]": 40}
         measured = complexity({"": leaf("Net", flops=60, times=(0, 0, 40))}, [("aten.mm", 1, kept)])
         assert table(of(measured, DEVICE), "operators") == [["aten.mm", "1", "60", "0", "B", ">=40", "ns", "100%"]]
@@ -244,7 +250,7 @@ class TestTables:
 
 class TestPlaces:
     def test_order(self):
-        """Places are numbered; each has its class, its shares and the advice."""
+        """Places are numbered, from the most expensive one on. Each has its class, its shares and advice."""
         found = section(of(blocks(), DEVICE), "most promising places, by least time on chip (estimate)")
         assert found[:2] == [
             "  1. head",
@@ -272,7 +278,7 @@ class TestPlaces:
         assert section(of(complexity({"": leaf("sum", flops=5)})), "most promising")[0] == "  1. (model)"
 
     def test_a_long_path(self):
-        """A long path is broken after its dots."""
+        """A long path is broken after one of its dots."""
         path = ".".join(["a_rather_long_name"] * 6)
         found = section(of(complexity({"": leaf("Net", flops=5), path: leaf("Linear", flops=5)})), "most promising")
         broken = [line.strip() for line in found if "long_name" in line]
@@ -286,7 +292,7 @@ WIDTHS = st.integers(40, 130)
 class TestScreens:
     @given(verdicts(), WIDTHS, st.sampled_from(["utf-8", "ascii", None]), st.booleans())
     def test_any_measurement(self, verdict, width, encoding, colour):
-        """Each line fits the screen, has no line break, and has only characters that the screen can show."""
+        """On any screen, each line fits the width, and has only characters that the screen can show."""
         for line in lines(verdict, DEVICE, width=width, encoding=encoding, colour=colour):
             plain = re.sub(r"\x1b\[[\d;]*m", "", line)
             assert cell_len(plain) <= width
@@ -297,7 +303,7 @@ class TestScreens:
     @pytest.mark.parametrize("width", range(30, 130, 7))
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_widths(self, width, encoding):
-        """With long names and classes, the columns of names and times are the last to be dropped."""
+        """On any width, long names do not make a line too wide, and the first row still ends with its share of time."""
         modules = dict(blocks().modules)
         modules["head"] = Module(type="V\u00e9ry" * 9, shape="10->10", calls=1, metrics=modules["head"].metrics)
         measured = msgspec.structs.replace(blocks(), modules=modules, notes=("w" * 200,), inputs=("float32[1]",) * 20)

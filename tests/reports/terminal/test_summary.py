@@ -41,7 +41,7 @@ def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, ver
 
 
 def rows(*entries, **screen):
-    """Return the rows of the table, without its head and the file's name, split into words."""
+    """Return the rows of the table without the head and the name of the file, split into words."""
     table = lines(*entries, **screen)
     return [line.split() for line in table[3 : table.index("")]]
 
@@ -49,13 +49,13 @@ def rows(*entries, **screen):
 class TestTable:
     @pytest.mark.parametrize("verbosity", [0, 1])
     def test_a_name_that_cannot_be_seen(self, verbosity):
-        """Unprintable characters in a name neither break the line nor control the terminal."""
+        """Unprintable characters in a name neither break a line nor control the terminal."""
         found = lines(entry(name="a\nb\x1b[2J\0"), verbosity=verbosity)
         assert found[3].startswith(r"  test_a a\nb\x1b[2J\x00 ")
         assert all(line.isprintable() for line in found)
 
     def test_rows(self):
-        """Each measurement has a row: 2,000 FLOPs are 100% of one limit and 50% of another."""
+        """Each measurement has a row with its value, change, share of the limit, parameters and verdict."""
         assert rows(
             entry(complexity(), complexity()),
             entry(complexity(3000), complexity(), Budget("here", {"flops": 2000}), nodeid="test_net.py::test_b"),
@@ -81,9 +81,9 @@ class TestTable:
         ],
     )
     def test_share(self, flops, limit, share):
-        """100% is shown only if the value equals the limit exactly."""
+        """The share is 100% only if the value equals the limit exactly."""
         (row,) = rows(entry(complexity(flops), complexity(flops), Budget("here", {"flops": limit})))
-        # After the test's name come the value, its unit, and the change.
+        # Before the share, a row has the name of the test, the value, its unit and the change.
         assert row[4] == share
 
     def test_a_name_is_shown_where_it_tells_something(self):
@@ -98,7 +98,7 @@ class TestTable:
     @pytest.mark.parametrize("width", [60, 80, 99, 100, 200])
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_width(self, width, encoding):
-        """No row is wider than the terminal; a long id is cut at its beginning."""
+        """No row is wider than the terminal. A long id is cut at its beginning."""
         long = entry(nodeid=f"tests/{'deep/' * 40}test_net.py::test_{'x' * 300}[end]")
         table = lines(long, width=width, encoding=encoding)
         body = table[: table.index("")]
@@ -113,7 +113,7 @@ class TestTable:
         assert not all(line.isascii() for line in lines(changed, verbosity=1))
 
     def test_colour(self):
-        """There are colours only if the terminal shows them."""
+        """There are colours only if the terminal shows colours."""
         assert not any("\x1b" in line for line in lines(entry()))
         assert any("\x1b[36mnew" in line for line in lines(entry(), colour=True))
 
@@ -133,7 +133,7 @@ class TestModules:
         assert not any("Linear" in line for line in lines(entry(complexity(modules=TREE))))
 
     def test_rows(self):
-        """Modules with costs have rows, in the order of the model."""
+        """With -v, each module with costs has a row, in the order of the model."""
         table = lines(entry(complexity(modules=TREE)), verbosity=1)
         assert [line.split() for line in table if "Linear" in line or "(model)" in line or "ReLU" in line] == [
             ["(model)", "Net", "1", "2", "kFLOPs", "20"],
@@ -149,12 +149,15 @@ class TestModules:
 
 class TestClosing:
     def test_totals(self):
-        """The totals: the number of measurements, their outcomes, their work and the time that counting took."""
+        """The last line has the number of measurements, their outcomes, their work, and the time of counting."""
         table = lines(entry(complexity(), complexity()), entry(nodeid="test_net.py::test_b"))
         assert "2 measurements: 1 new, 1 ok; 4 kFLOPs counted in 0.50 s" in table
 
     def test_improved(self):
-        """The summary shows the command that tightens the baseline: for one test with its id, for several without."""
+        """If tests improved, the summary has the command that tightens the baseline.
+
+        One test is named in the command.
+        """
         better = complexity(1000), complexity()
         one = lines(entry(*better))
         assert one[-1] == (
@@ -173,7 +176,7 @@ class TestClosing:
         assert not any("--flops-budget-update" in line for line in table)
 
     def test_what_else_is_worth_a_word(self):
-        """Notes: real data, unknown operators, a changed input, metrics that are no longer measured."""
+        """Notes name real data, unknown operators, a changed input, and measurements that are missing."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
         new = complexity(
             inputs=("float32[2]",), execution="real", notes=("ran on real data",), unknown_operators=unknown
@@ -189,20 +192,20 @@ class TestClosing:
         ]
 
     def test_a_metric_that_is_no_longer_measured(self):
-        """The missing metric is shown, although no measured value changed."""
+        """A metric that is missing from the measurement is named, even if no other metric changed."""
         gone = msgspec.structs.replace(complexity(), metrics={"flops": 2000, "params": 20, "buffer_bytes": 7})
         assert lines(entry(complexity(), gone))[-1] == (
             "test_net.py::test_a: in the baseline, but no longer measured: buffer_bytes"
         )
 
     def test_quiet(self):
-        """With -q there is no table."""
+        """With -q, there is only a line with totals."""
         assert lines(entry(complexity(), complexity()), verbosity=-1) == [
             "1 measurement: 1 ok; 2 kFLOPs counted in 0.25 s"
         ]
 
     def test_nothing_measured_any_more(self):
-        """Without measurements there is neither a table nor a total."""
+        """If nothing was measured, there is neither a table nor a line with totals."""
         gone = Entry.from_builtins(
             pack_verdicts("test_net.py::test_a", Path("test_net.py"), 0, [], ["model"]), passed=True
         )
@@ -211,7 +214,7 @@ class TestClosing:
 
 class TestText:
     def test_signs(self):
-        """Between digits an x is written as a multiplication sign; in words it is not."""
+        """An x between digits is shown as a multiplication sign, also in 0x1F. Other letters x stay."""
         assert use_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
 
     @pytest.mark.parametrize(
@@ -238,7 +241,7 @@ class TestBeyondWork:
         [
             ("peak_memory", ["3", "MiB", "+200.0%"]),
             ("flops", ["2", "kFLOPs", "(other)"]),
-            # The metric was not measured, so its cell is empty, and another metric changed.
+            # The metric was not measured: its cell is empty, and the change is that of another metric.
             ("time[A100]", ["(other)"]),
             ("depth", ["(other)"]),
         ],
@@ -249,7 +252,10 @@ class TestBeyondWork:
         assert row == ["test_a", *cells, "10", "regressed"]
 
     def test_a_time(self):
-        """The head marks the time as an estimate, and the sign as a lower bound; the table is no wider than usual."""
+        """A time is marked as an estimate in the head, and as a lower bound by ">=".
+
+        The table is no wider than usual.
+        """
         table = lines(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]"))
         assert table[0].split() == ["measurement", "est.", "time", "A100", "change", "budget", "params", "verdict"]
         assert rows(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]")) == [
@@ -258,7 +264,7 @@ class TestBeyondWork:
         assert max(map(len, table[: table.index("")])) <= 80
 
     def test_a_ratio(self):
-        """7 FLOPs over 2 bytes; a module that moves no bytes has no ratio."""
+        """The ratio of 7 FLOPs and 2 bytes is 3.5. A module that moves no bytes has an empty cell."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1}, {"params": 2})
         found = lines(entry(one), settings=Settings(show="arithmetic_intensity"), verbosity=1)
         assert found[3].split()[:3] == ["test_a", "3.5", "FLOPs/byte"]
@@ -266,7 +272,7 @@ class TestBeyondWork:
         assert head.split() == ["head", "Linear", "1", "2"]
 
     def test_what_filled_memory_and_what_bounds_time(self):
-        """The memory at the peak and the bound of the time are shown with the modules only."""
+        """With -v, lines below the modules show the memory at the peak, the times and the latency."""
         one = timed(1000, complexity=replace(estimated(), memory_at_peak=peaking().memory_at_peak))
         told = lines(entry(one), verbosity=1)
         assert "  peak 100 B in stem (aten.convolution): 100 B activations" in told
@@ -275,7 +281,7 @@ class TestBeyondWork:
         assert not any("compute-bound" in line or "peak 100 B" in line for line in lines(entry(one)))
 
     def test_long_lines_go_on_below(self):
-        """A long line continues on the next one, with all of its words."""
+        """A long line continues on the next line and loses no word."""
         one = peaking(700, "a" * 40, **dict.fromkeys(("parameters", "inputs", "gradients", "activations"), 175))
         told = lines(entry(one), verbosity=1, width=80)
         start = next(number for number, line in enumerate(told) if line.startswith("  peak 700 B"))
@@ -284,7 +290,7 @@ class TestBeyondWork:
         assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.peak_lines(one))
 
     def test_times_of_modules(self):
-        """Each device has a column if the paths of modules have room beside it, so wide terminals show more."""
+        """Each device has a column if the terminal is wide enough, so that a wide terminal shows more devices."""
         devices = times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | times(1, 1, 9, "V100")
         one = net(devices | {"flops": 1, "params": 1})
         narrow, wide = (lines(entry(one), verbosity=1, width=width) for width in (80, 160))
@@ -295,7 +301,7 @@ class TestBeyondWork:
         assert max(len(line) for line in narrow if line.startswith(("stem", "head"))) <= 80
 
     def test_equal_layers_are_one_row(self):
-        """Equal layers share a row although their peaks differ, unless the peak is the shown metric."""
+        """Equal layers have one row even if their peaks differ, unless the summary shows the peak."""
         layers = {
             str(i): Module(type="L", calls=1, metrics={"flops": 2, "params": 1, "peak_memory": i}) for i in range(3)
         }

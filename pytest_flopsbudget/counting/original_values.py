@@ -1,0 +1,91 @@
+"""The values that the tensors of a model and its inputs hold, and that a run on shapes may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, MAX_INTEGER_ELEMENTS
+from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_flopsbudget.counting.attempts import Way
+    from pytest_flopsbudget.counting.cloning.cloner import Cloner
+    from pytest_flopsbudget.counting.meta.known_values import KnownValues
+
+
+#: Attributes in which a module holds its parameters, buffers and submodules.
+_PARTS = frozenset(("_parameters", "_buffers", "_modules"))
+
+
+def record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
+    """Register which blocks FlexAttention's masks skip: this is a setting of the model, although tensors hold it."""
+    for original, clone in cloner.objects:
+        for count, its_clone in zip(
+            flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
+        ):
+            if has_data(count):
+                known_values.remember(its_clone, count)
+
+
+def record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
+    """Register the batch sizes of packed sequences as known values, because recurrent layers read them as numbers."""
+    for packed in cloner.packed_sequences:
+        known_values.track_on_cpu(packed.batch_sizes)
+
+
+def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
+    """Yield the small tensors in attributes and buffers of the model's modules. Parameters are not included."""
+    for module in cloner.originals:
+        if isinstance(module, torch.nn.Module) and not isinstance(module, torch.jit.ScriptModule):
+            held = (*module._buffers.values(), *(value for name, value in vars(module).items() if name not in _PARTS))
+            for tensor in tensors_in([tuple(item.values()) if isinstance(item, dict) else item for item in held]):
+                if type(tensor) is torch.Tensor and tensor.numel() <= MAX_ELEMENTS and cloner.has_clone_of(tensor):
+                    yield tensor
+
+
+def record_integers(known_values: KnownValues, cloner: Cloner) -> None:
+    """Register the values of the model's and the inputs' integers and booleans as known values."""
+    known_values.max_elements = MAX_INTEGER_ELEMENTS
+    for original, clone in cloner.clones():
+        if _holds_integers(original):
+            known_values.remember_original(clone, original)
+
+
+def _holds_integers(original: Any) -> bool:
+    return isinstance(original, torch.Tensor) and not (original.is_floating_point() or original.is_complex())
+
+
+def may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
+    """Return whether one of the ways that are left may know the values of the tensor."""
+    if tensor.is_floating_point():
+        return "data" in ways and find_tensor_without_data(cloner) is None
+    return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)
+
+
+def find_tensor_without_data(cloner: Cloner) -> str | None:
+    """Return a description of the first cloned tensor without data; None if all cloned tensors hold data."""
+    names: dict[int, str] = {}
+    tensors: list[torch.Tensor] = []
+    for original, _ in cloner.clones():
+        if isinstance(original, torch.nn.Module):
+            held = (*original.named_parameters(), *original.named_buffers())
+            for name, tensor in held:
+                names.setdefault(id(tensor), name)
+            if isinstance(original, torch.jit.ScriptModule):
+                tensors.extend(tensor for _, tensor in held)  # they are cloned together with the module
+        elif isinstance(original, torch.Tensor):
+            tensors.append(original)
+    empty = next((tensor for tensor in tensors if not has_data(tensor)), None)
+    if empty is None:
+        return None
+    return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if is_fake(empty) else 'on the meta device'})"
+
+
+def original_tensors(cloner: Cloner) -> Iterator[torch.Tensor]:
+    """Yield the tensors of the model and its inputs."""
+    return (original for original, _ in cloner.clones() if isinstance(original, torch.Tensor))
