@@ -82,21 +82,6 @@ PROJECTS = (
             "--deselect=tests/optimizers/test_muon.py::TestMuon::test_sharded_updates",
         ),
     ),
-    Project(
-        "gpytorch==1.15.2",
-        # The examples train models, and the tests of the likelihoods take as long as all others together.
-        ("test", "--ignore=test/examples", "--ignore=test/likelihoods"),
-        (
-            "linear_operator==0.6.1",
-            "scipy==1.17.1",
-            "scikit-learn==1.9.1",
-            "joblib",
-            "threadpoolctl",
-            "narwhals",
-            "jaxtyping==0.3.11",
-            "wadler-lindig",
-        ),
-    ),
 )
 
 
