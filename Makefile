@@ -12,7 +12,7 @@ help:
 	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
 	@echo "make coverage   which branches the test suite runs, subprocesses included"
 	@echo "make mutants    change quantities/ and results/ line by line, and list the changes that no test notices (15 minutes)"
-	@echo "make elsewhere  put the tests of another library under watch; takes it from the package index"
+	@echo "make elsewhere  watch the tests of five other libraries, from the package index (10 minutes)"
 	@echo "make watching-overhead  how much longer models run while they are watched"
 	@echo "make lint       linter, formatter check, type checker"
 	@echo "make format     let the linter and the formatter fix what they can"

@@ -45,7 +45,9 @@ def _scatter(call: Call) -> int:
     return is_float(target) * operations(name, complex_numbers=target.is_complex()) * call.tensor("index").numel()
 
 
-@other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
+@other_formula(
+    *("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "prims._unsafe_index_put", "aten.put")
+)
 def _put(call: Call) -> int:
     """Count one sum for each value that is written if ``accumulate`` is set.
 

@@ -73,6 +73,12 @@ def _max_pool(dimensions: int, call: Call) -> int:
     return real_parts(output) * output.numel() * (_window(call, dimensions) - 1)
 
 
+@other_formula("prims._low_memory_max_pool_with_offsets")
+def _max_pool_primitive(call: Call) -> int:
+    """Count the maxima of a pool whose kernel has one number for each of its dimensions."""
+    return _max_pool(len(call["kernel_size"]), call)
+
+
 def _adaptive_max_pool(dimensions: int, call: Call) -> int:
     inputs, output = call.tensor("self"), call.first_output
     return real_parts(inputs) * (_adaptive_windows(inputs, output, dimensions) - output.numel())

@@ -1,8 +1,8 @@
-"""PyTorch's primitives ("prims"), into which it decomposes operators for forward-mode derivatives (`torch.func.jvp`).
+"""PyTorch's primitives ("prims"), into which it decomposes operators for derivatives and for Inductor.
 
 A primitive costs as much as ATen's operator with the same definition. PyTorch tags only few primitives as pointwise, so
-this file lists the pointwise ones. Primitives for Fourier transforms and for factorizations are in `fourier.py` and
-`factorization.py`. Views are recognized by their schemas.
+this file lists the pointwise ones. Those for Fourier transforms, factorizations, pools and writes at indices are in
+`fourier.py`, `factorization.py`, `pooling.py` and `accumulation.py`. Views are recognized by their schemas.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ spherical_bessel_j0 sqrt sub tan tanh trunc zeta
 """
 
 _FREE = """
-_make_token _sink_tokens as_strided as_strided_scatter cat clone collapse convert_element_type copy_strided copy_to
-device_put empty empty_permuted empty_strided fill full full_like iota maximum_value minimum_value normal reshape resize
-rev scalar_tensor uniform where
+_low_memory_max_pool_offsets_to_indices _make_token _sink_tokens as_strided as_strided_scatter cat clone collapse
+convert_element_type copy_strided copy_to device_put empty empty_permuted empty_strided fill full full_like
+inductor_cvt_e8m0_rceil inductor_force_stride_order inductor_lookup_seed inductor_rand_eager_offset
+inductor_rand_eager_offsets inductor_randint inductor_random inductor_seed inductor_seeds iota maximum_value
+minimum_value normal reshape resize rev scalar_tensor uniform where
 """
 
 
@@ -46,6 +48,22 @@ def _product_or_quotient(call: Call) -> int:
 @other_formula("prims.pow")
 def _power(call: Call) -> int:
     return power(call["self"], call["other"]) * call.first_output.numel() if computes_on_floats(call) else 0
+
+
+@other_formula("prims.fma")
+def _fused_product_and_sum(call: Call) -> int:
+    """Count a · b + c."""
+    if not computes_on_floats(call):
+        return 0
+    complex_numbers = is_complex(call)
+    each = operations("mul", complex_numbers=complex_numbers) + operations("add", complex_numbers=complex_numbers)
+    return each * call.first_output.numel()
+
+
+@other_formula("prims.prepare_softmax_online")
+def _maximum_and_sum(call: Call) -> int:
+    """Count the maximum, the differences, the exponentials and their sum: softmax without its quotient."""
+    return 4 * call.tensor("a").numel()
 
 
 operator("prims.sum", "prims.amax", "prims.amin", "prims.xor_sum", other=reduction)

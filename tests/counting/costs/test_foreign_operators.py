@@ -34,6 +34,7 @@ MODULES = (
     "torch.distributed.tensor",
     "torch._dynamo",
     "torch._inductor",
+    "torch._inductor.inductor_prims",
     "torch._prims.rng_prims",
 )
 
@@ -107,6 +108,10 @@ def test_reasons_are_needed(classes):
         ("static_runtime::layer_norm", "counted"),
         ("static_runtime::reshape_copy", "free"),
         ("prims::mul", "counted"),
+        ("prims::prepare_softmax_online", "counted"),
+        ("prims::_low_memory_max_pool_with_offsets", "counted"),
+        ("prims::_unsafe_index_put_", "counted"),
+        ("prims::inductor_random", "free"),
         ("prims::where", "free"),
         ("prims::broadcast_in_dim", "free"),
     ],

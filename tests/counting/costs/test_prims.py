@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -65,6 +66,52 @@ class TestOperators:
         assert other_flops(prims.where, condition, REAL, REAL) == 0
         assert other_flops(lambda x: prims.convert_element_type(x, torch.float64), REAL) == 0
         assert other_flops(lambda x: prims.cat([x, x], 0), REAL) == 0
+
+
+def primitive(name):
+    """Return a primitive of Inductor, which registers them when this module is imported."""
+    importlib.import_module("torch._inductor.inductor_prims")
+    if not hasattr(prims, name):
+        pytest.skip(f"this version of PyTorch has no prims.{name}")
+    return getattr(prims, name)
+
+
+class TestOfInductor:
+    @pytest.mark.parametrize(
+        ("tensor", "each"),
+        [(REAL, 1 + 1), (REAL.half(), 1 + 1), (COMPLEX, 6 + 2), (WHOLE, 0)],  # a product and a sum
+    )
+    def test_product_and_sum(self, tensor, each):
+        assert other_flops(primitive("fma"), tensor, tensor, tensor) == each * 20
+
+    @pytest.mark.parametrize("dim", [0, 1])
+    def test_softmax(self, dim):
+        """The maximum, the differences, the exponentials, and their sum."""
+        assert other_flops(lambda x: primitive("prepare_softmax_online")(x, dim), REAL) == 4 * 20
+
+    @pytest.mark.parametrize(
+        ("image", "kernel", "outputs"),
+        [((2, 3, 8, 8), (2, 2), 2 * 3 * 4 * 4), ((1, 2, 9, 8), (3, 2), 2 * 3 * 4), ((1, 1, 4, 4, 4), (2, 2, 2), 8)],
+    )
+    def test_maximum_of_a_window(self, image, kernel, outputs):
+        """A window of k values has k - 1 comparisons; its offsets are integers."""
+        pool, zeros, ones = primitive("_low_memory_max_pool_with_offsets"), [0] * len(kernel), [1] * len(kernel)
+
+        def windows(x):
+            return pool(x, kernel, kernel, zeros, ones, False)
+
+        assert other_flops(windows, torch.ones(image)) == outputs * (math.prod(kernel) - 1)
+
+    @pytest.mark.parametrize(("accumulate", "count"), [(False, 0), (True, 2 * 5)])
+    def test_write_at_indices(self, accumulate, count):
+        """A sum for each of the 2 · 5 values that are added."""
+        put, rows = primitive("_unsafe_index_put_"), torch.tensor([0, 2])
+        info = operator_info(put.default)
+        assert cost_of(info, (REAL, [rows], torch.ones(2, 5), accumulate), {}, REAL).other_flops == count
+
+    def test_free(self):
+        order = primitive("inductor_force_stride_order")
+        assert other_flops(lambda x: order(x, [1, 4]), REAL) == 0
 
 
 #: Metrics that differ between shapes and data here. The derivative of a number is a tensor of zeros without memory.
