@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 #: Call → its work. The work depends only on the call and on PyTorch, so an entry never becomes wrong.
 _WORK: dict[tuple[Any, ...], Work] = {}
-#: The number of entries at which the cache is emptied.
-_MAX_WORK = 200_000
+#: The number of entries at which the cache is emptied. A call with a new Python number (a learning rate, the bias
+#: correction of a training step) is a new entry of 1 to 2 kB, so a suite of training tests adds entries without end.
+_MAX_WORK = 4_096
 _INTEGERS = frozenset((int,))
 
 
