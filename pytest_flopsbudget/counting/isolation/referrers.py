@@ -48,6 +48,7 @@ class NewObjects:
         self._freezes = gc.isenabled()
         #: False in a run on data within another one, or in a program that itself called `gc.freeze`.
         self.known = not (self._freezes and gc.get_freeze_count())
+        self._before: set[int] = set()
         self._made: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -56,7 +57,7 @@ class NewObjects:
         elif self._freezes:
             gc.freeze()
         else:
-            gc.collect(0)
+            self._before = set(map(id, gc.get_objects(generation=0)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +70,7 @@ class NewObjects:
             gc.collect()
             self._made = set(map(id, gc.get_objects()))
         else:
-            self._made = set(map(id, gc.get_objects(generation=0)))
+            self._made = set(map(id, gc.get_objects(generation=0))) - self._before
             gc.collect(0)
 
     def remove_references(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:

@@ -356,7 +356,7 @@ class Memory:
 
     def has_living(self) -> bool:
         """Return whether memory that the run allocated is still alive."""
-        return bool(self._alive)
+        return any(allocation.created_at for allocation in self._alive)  # 0: it existed before the run
 
     def has_allocated(self, tensor: torch.Tensor) -> bool:
         """Return whether the run allocated the memory of the tensor."""

@@ -445,3 +445,45 @@ print(forward(torch.ones(3, 4)).shape)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", lines], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [str([2 * 4 * 4 * 2] * 2), "torch.Size([4, 2])"], done.stderr
+
+
+class TestOrdinaryModels:
+    """Nothing of a measurement of an ordinary model stays alive, and the slow search for references is not made."""
+
+    @pytest.fixture(autouse=True)
+    def _no_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def search(*_args: object) -> list[str]:
+            raise AssertionError("a tensor of the measurement is thought to be alive")
+
+        monkeypatch.setattr(NewObjects, "remove_references", search)
+
+    @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize("backward", [False, True])
+    @pytest.mark.parametrize("reads_data", [False, True])
+    def test_batch_norm(self, train: bool, backward: bool, reads_data: bool) -> None:
+        """A batch norm has buffers, which it writes to in training."""
+
+        class Net(nn.Sequential):
+            def forward(self, x: Tensor) -> Tensor:
+                y: Tensor = super().forward(x)
+                return y[y.sum((1, 2, 3)) > -1e9] if reads_data else y
+
+        model = Net(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).train(train)
+        measure(model, torch.ones(2, 3, 8, 8), backward=backward)
+
+    def test_a_training_step(self) -> None:
+        """An optimizer writes to parameters and to its state, and frees gradients of the step before."""
+        model = nn.Linear(4, 2)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step(x: Tensor) -> None:
+            optimizer.zero_grad()
+            model(x).sum().backward()
+            optimizer.step()
+
+        step(torch.ones(3, 4))
+        measure(step, torch.ones(3, 4))
+
+    def test_recurrent_and_attention(self) -> None:
+        measure(nn.LSTM(4, 4, 2), torch.ones(5, 2, 4), backward=True)
+        measure(nn.TransformerEncoderLayer(8, 2, 16), torch.ones(5, 2, 8), backward=True)
