@@ -166,9 +166,9 @@ class OutsideCaches:
         for function in functions:
             self._add_function(function)
         for base in {base for kind in kinds for base in kind.__mro__ if _is_users(base.__module__)}:
-            self._add_class(base, deep=base.__module__ in own)
+            self._add_class(base, depth=_depth_of(sys.modules.get(base.__module__), is_own=base.__module__ in own))
         for module in _reachable_modules(own):
-            self._add_module(module, deep=module.__name__ in own or _is_of_project(module))
+            self._add_module(module, depth=_depth_of(module, is_own=module.__name__ in own))
         self._seen.clear()
         self._cloned = ()
 
@@ -228,23 +228,34 @@ class OutsideCaches:
                 if name != _SUPER:
                     self._add(cell, depth + 1)
 
-    def _add_class(self, kind: type, *, deep: bool) -> None:
+    def _add_class(self, kind: type, *, depth: int) -> None:
         if id(kind) not in self._seen:
             self._seen.add(id(kind))
             self._places.append(_Namespace(kind, vars(kind)))
-            if deep:
-                self._add_items(vars(kind).values(), 0)
+            if depth < _MAX_DEPTH:
+                self._add_items(vars(kind).values(), depth)
 
-    def _add_module(self, module: types.ModuleType, *, deep: bool) -> None:
-        """Note the names of a module and their values. ``deep`` means that the module defines a part of the model."""
+    def _add_module(self, module: types.ModuleType, *, depth: int) -> None:
+        """Note the names of a module and their values. The search of a value ends at the depth `_MAX_DEPTH`."""
         names = vars(module)
         self._places.append(_Namespace(module, names))
         for name in _contents_of(module).stateful:
             value = names.get(name)
             if isinstance(value, type):
-                self._add_class(value, deep=deep)
-            elif deep or type(value) is not types.FunctionType:
-                self._add(value, 0 if deep else _MAX_DEPTH)
+                self._add_class(value, depth=depth)
+            elif depth < _MAX_DEPTH or type(value) is not types.FunctionType:
+                self._add(value, depth)
+
+
+def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
+    """Return the depth at which the search of a module begins.
+
+    Modules of the tested project are searched the furthest. Modules of libraries have many tables of constants. If such
+    a module defines no part of the model, only the values of its names are noted.
+    """
+    if module is None or _is_of_project(module):
+        return 0
+    return _MAX_DEPTH - 3 if is_own else _MAX_DEPTH
 
 
 class _Contents(NamedTuple):
