@@ -12,7 +12,7 @@ import sys
 import types
 from collections import OrderedDict, defaultdict, deque
 from enum import Enum
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, lru_cache
 from gc import get_referents
 from itertools import chain
 from pathlib import PurePath
@@ -162,7 +162,11 @@ class OutsideCaches:
         self._seen: set[int] = set()
         self._cloned = cloned
         kinds, functions = set(kinds), list(functions)
-        own = {value.__module__ for value in (*kinds, *functions) if _is_users(value.__module__)}
+        own = {
+            value.__module__
+            for value in (*kinds, *functions)
+            if _is_users(value.__module__) and (_is_part(value) or _is_of_project(sys.modules.get(value.__module__)))
+        }
         for function in functions:
             self._add_function(function)
         for base in {base for kind in kinds for base in kind.__mro__ if _is_users(base.__module__)}:
@@ -253,7 +257,7 @@ def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
     Modules of the tested project are searched the furthest. Modules of libraries have many tables of constants. If such
     a module defines no part of the model, only the values of its names are noted.
     """
-    if module is None or _is_of_project(module):
+    if _is_of_project(module):
         return 0
     return _MAX_DEPTH - 3 if is_own else _MAX_DEPTH
 
@@ -337,10 +341,19 @@ def _is_users(module: Any) -> bool:
     return isinstance(module, str) and module.partition(".")[0] not in _LIBRARIES
 
 
-def _is_of_project(module: types.ModuleType) -> bool:
+def _is_part(value: type | types.FunctionType) -> bool:
+    """Return whether this is a class of `torch.nn.Module` or a function, and not the class of a setting of a model."""
+    return not isinstance(value, type) or issubclass(value, torch.nn.Module)
+
+
+def _is_of_project(module: types.ModuleType | None) -> bool:
     """Return whether the module is part of the project that is tested, and not of an installed library."""
-    file = getattr(module, "__file__", None)
-    return file is None or not {"site-packages", "dist-packages"}.intersection(PurePath(file).parts)
+    return not _is_installed(getattr(module, "__file__", None) or "")
+
+
+@lru_cache(maxsize=4096)
+def _is_installed(file: str) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(PurePath(file).parts)
 
 
 def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:

@@ -487,3 +487,19 @@ class TestOrdinaryModels:
     def test_recurrent_and_attention(self) -> None:
         measure(nn.LSTM(4, 4, 2), torch.ones(5, 2, 4), backward=True)
         measure(nn.TransformerEncoderLayer(8, 2, 16), torch.ones(5, 2, 8), backward=True)
+
+
+class Makes(OrderedDict[str, Tensor]):
+    """A dict that makes what it is asked for, like the table of activations of transformers."""
+
+    def __getitem__(self, key: str) -> Tensor:
+        raise AssertionError(f"{key} was read")
+
+
+MAKES = Makes(a=torch.ones(1))
+
+
+def test_no_code_of_the_user_runs_to_note_the_places() -> None:
+    """Noting the content of a dict does not call methods of its class, before and after the run."""
+    measure(Model("in_list"), torch.ones(3, 4))
+    assert list(MAKES) == ["a"]
