@@ -66,8 +66,8 @@ class _Namespace:
     def __init__(self, owner: Any, mapping: Mapping[str, Any]) -> None:
         self.owner = owner
         self.mapping = mapping
-        # A subclass of dict may have methods that do more than those of dict.
-        self.before = dict.copy(mapping) if isinstance(mapping, dict) else dict(mapping)
+        # The items of a subclass of dict are read past its methods, which may make an object for each key.
+        self.before = mapping.copy() if type(mapping) is dict else dict(_items_of(mapping))
 
     def changed(self) -> Iterator[Any]:
         before = self.before
@@ -83,7 +83,8 @@ class _Namespace:
             return
         kind: Any = OrderedDict if isinstance(self.mapping, OrderedDict) else dict
         kind.clear(self.mapping)
-        kind.update(self.mapping, self.before)
+        for key, value in self.before.items():
+            kind.__setitem__(self.mapping, key, value)
 
 
 class _Items:
@@ -341,7 +342,7 @@ def _is_users(module: Any) -> bool:
     return isinstance(module, str) and module.partition(".")[0] not in _LIBRARIES
 
 
-def _is_part(value: type | types.FunctionType) -> bool:
+def _is_part(value: Any) -> bool:
     """Return whether this is a class of `torch.nn.Module` or a function, and not the class of a setting of a model."""
     return not isinstance(value, type) or issubclass(value, torch.nn.Module)
 
