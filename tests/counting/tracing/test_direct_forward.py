@@ -9,28 +9,12 @@ import pickle
 import threading
 
 import pytest
-import torch
+from squares import SQUARE, X, calls_of, flops_of, square
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
-
-X = torch.randn(3, 4)
-#: FLOPs of a square linear layer on `X`.
-SQUARE = 2 * 3 * 4 * 4
-
-
-def square():
-    return nn.Linear(4, 4, bias=False)
-
-
-def flops_of(counted):
-    return {path: module.flops for path, module in counted.modules.items()}
-
-
-def calls_of(counted):
-    return {path: module.calls for path, module in counted.modules.items()}
 
 
 class Calls(nn.Module):
