@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 #: The maximum number of items that are taken from one output, since a generator may never end.
 MAX_ITEMS = 1_000
+#: How deep containers are searched for iterators.
+_MAX_DEPTH = 20
 #: Python's lazy iterators. They do no work besides that of the iterators and functions that they were made from.
 _LAZY = (GeneratorType, map, filter, zip, enumerate)
 
@@ -23,18 +26,23 @@ def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
     At most `MAX_ITEMS` items of an iterator are taken.
 
     Args:
-        output: the value that a model returned. It may be a list, a tuple or a dict with iterators and coroutines.
+        output: the value that a model returned. Containers and dataclasses in it may hold iterators and coroutines.
         notes: a set to which notes for the user are added.
         keep: whether the items are returned. If not, each item is freed before the next one is made, as in a loop.
 
     Returns:
-        The output, with a list of items in place of each iterator, and a result in place of each coroutine.
+        The output, with a list of items in place of each iterator, and a result in place of each coroutine. An object
+        of another class that holds some stays as it is, in a list with what its parts gave.
     """
     kind = type(output)
-    if (kind is list or kind is tuple) and any(map(_may_be_lazy, output)):
-        return [take_lazy_outputs(item, notes, keep=keep) for item in output]
-    if kind is dict and any(map(_may_be_lazy, output.values())):
-        return {key: take_lazy_outputs(item, notes, keep=keep) for key, item in output.items()}
+    parts = _parts_of(output)
+    if parts is not None:
+        if not any(map(_holds_lazy, parts)):
+            return output
+        taken = [take_lazy_outputs(part, notes, keep=keep) for part in parts]
+        if kind is dict:
+            return dict(zip(output, taken, strict=True))
+        return taken if kind is list or kind is tuple else [output, *taken]
     if isinstance(output, _LAZY) or (isinstance(output, Iterator) and kind.__module__ == "itertools"):
         return _take(output, notes, keep=keep)
     if inspect.iscoroutine(output):
@@ -49,8 +57,23 @@ def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
     return output
 
 
-def _may_be_lazy(value: Any) -> bool:
-    return isinstance(value, Iterator) or inspect.iscoroutine(value) or inspect.isasyncgen(value)
+def _parts_of(value: Any) -> list[Any] | None:
+    """Return the parts of a container or a dataclass; None for any other value."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    return None
+
+
+def _holds_lazy(value: Any, depth: int = 0) -> bool:
+    """Return whether the value is lazy, or holds a lazy value."""
+    if isinstance(value, Iterator) or inspect.iscoroutine(value) or inspect.isasyncgen(value):
+        return True
+    parts = _parts_of(value) if depth < _MAX_DEPTH else None
+    return parts is not None and any(_holds_lazy(part, depth + 1) for part in parts)
 
 
 def _take(items: Iterator[Any], notes: set[str], *, keep: bool) -> list[Any]:

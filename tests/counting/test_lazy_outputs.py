@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 
 import pytest
@@ -259,3 +260,32 @@ def test_timed():
 
 #: One entry per run of the generator in `test_timed`. It is global, because a timed run clones what functions hold.
 COUNTED = []
+
+
+@dataclasses.dataclass
+class Output:
+    """An output of a model, like those of transformers."""
+
+    items: object
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda items: (1, [items]),
+        lambda items: {"outer": {"inner": items}},
+        lambda items: [[{"a": (items,)}]],
+        Output,
+        lambda items: {"output": [Output([items])]},
+    ],
+)
+def test_iterators_within_containers(wrap):
+    """Iterators in nested containers and dataclasses are used too: 3 products of (1, 8) and (8, 8)."""
+    layer = torch.nn.Linear(8, 8, bias=False)
+
+    def forward(x):
+        return wrap(layer(x) for _ in range(3))
+
+    counted = measure(forward, torch.ones(1, 8))
+    assert counted.flops == 3 * 2 * 8 * 8
+    assert any("the work of all its items (3) is counted" in note for note in counted.notes)
