@@ -33,8 +33,6 @@ _CPU, _META = torch.device("cpu"), torch.device("meta")
 _INITIALIZERS = torch.nn.init.__name__
 #: Attributes that say whether a tensor is on a device of one type.
 _TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
-#: Methods that copy or store a tensor. How they do this depends on the device of the tensor.
-_OF_MEMORY = ("__deepcopy__", "__reduce_ex__")
 #: Functions that return a tensor which is already on the requested device.
 _CONVERTERS = ("as_tensor", "asarray")
 
@@ -55,7 +53,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         ("type", _type),
         ("new_tensor", _new_tensor),
         ("new", _new),
-        *((name, _seeing_meta) for name in _OF_MEMORY),
+        ("__deepcopy__", _seeing_meta),  # how a tensor is copied depends on its device
     )
     for name, replace in replacements:
         yield kind, name, replace(getattr(kind, name))

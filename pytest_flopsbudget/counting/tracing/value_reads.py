@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: Methods of tensors that read values. Other methods (`__str__`, `__format__`, `__array__`) call these methods.
-_OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__")
+_OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__", "__reduce_ex__")
 #: Methods that compute in Python, and write to the tensor. Without a replacement, they would not change a tensor
 #: without data.
 _IN_PLACE = ("apply_", "map_", "map2_")
@@ -32,6 +32,7 @@ _OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
 #: Method → the modules of callers that do not compute with the value that the method returns.
 _ONLY_LOOK: dict[str, tuple[str, ...]] = {
     "data_ptr": ("torch.",),
+    "__reduce_ex__": ("copy.",),  # `copy.copy` makes a tensor of what it returns; pickle makes bytes
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }
 #: The types of the numbers in a list that is made a tensor.

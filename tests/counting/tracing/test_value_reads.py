@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -65,6 +66,10 @@ def test_constants(name):
     assert rows_taken(read) == (value, "shapes")
 
 
+def unpickle(data):
+    return pickle.loads(data)  # noqa: S301 -- made in this file
+
+
 #: Name → (code that reads the input, whose elements are all 1, and the value that it computes).
 OF_DATA = {
     "numpy": (lambda m, x: x.numpy()[0].sum(), 8),
@@ -82,6 +87,9 @@ OF_DATA = {
     "address of a typed storage": (lambda m, x: number_at(x.storage().data_ptr(), ctypes.c_float, 3) + 1, 2),
     "written by a function": (lambda m, x: x[0].clone().apply_(lambda value: value / 2).sum(), 4),
     "dlpack": (lambda m, x: np.from_dlpack(x)[0].sum(), 8),
+    "pickle": (lambda m, x: unpickle(pickle.dumps(x))[0].sum(), 8),
+    "pickle of a state": (lambda m, x: unpickle(pickle.dumps({"x": [x]}))["x"][0][0].sum(), 8),
+    "a pickler in Python": (lambda m, x: unpickle(pickle._dumps(x))[0].sum(), 8),
     "a list of tensors": (lambda m, x: torch.tensor([x[0, 0], x[0, 1]]).sum(), 2),
 }
 
@@ -132,6 +140,17 @@ class Split(nn.Module):
 
     def forward(self, x, grid):
         return [self.layer(part) for part in x.split(self.read(grid))]
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_copies_read_no_value(make):
+    """A copy of a tensor needs no value, although its class makes one by the method that pickle calls too."""
+
+    def forward(x):
+        return make(x) @ torch.ones(8, 8)
+
+    result = measure(forward, ONES)
+    assert (result.flops, result.execution) == (2 * 10 * 8 * 8, "shapes")
 
 
 def test_texts_that_nobody_parses():
