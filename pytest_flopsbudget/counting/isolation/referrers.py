@@ -2,7 +2,8 @@
 
 `OutsideCaches` knows the places that a model's code can reach by name. Tensors in other places are rare: a local list
 in which a test's hook gathers activations, or a cache in a library. Here the garbage collector finds these places. The
-search takes some tenths of a second, and is done only if a tensor of the run is still alive after the run.
+search takes some tenths of a second. It is done only if a tensor of the run is still alive after the run, and if
+something other than the run's own objects and exceptions refers to it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 
 _PACKAGE = __name__.partition(".")[0]
-#: The maximum number of references from a tensor of the run to an object that existed before the run.
-_MAX_STEPS = 8
 #: Objects that end soon without our help. Their references to other objects end with them.
 _TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, BaseException)
 
@@ -79,36 +78,76 @@ class NewObjects:
         Returns:
             Descriptions of the attributes and variables whose values before the run are not known.
         """
+        run = _Survivors(self._living())
+        held = run.held_by_others(is_from_run)
+        if not held:
+            return []
         if self._freezes:
             gc.unfreeze()  # the garbage collector finds no references from frozen objects
-        held: list[Any] = [
-            item
-            for item in gc.get_objects()
-            if id(item) in self._made and isinstance(item, torch.Tensor) and is_from_run(item)
-        ]
+        referrers = gc.get_referrers(*held)
+        own = {id(held), id(run.objects), id(run.holding), id(sys._getframe())}
         problems: set[str] = set()
-        #: `id` → object, for all objects that hold a tensor of the run, and for the tensors themselves.
-        holding: dict[int, Any] = {}
-        for _ in range(_MAX_STEPS):
-            if not held:
-                break
-            holding.update((id(item), item) for item in held)
-            referrers = gc.get_referrers(*held)
-            own = {id(held), id(referrers), id(holding), id(sys._getframe())}
-            held = []
-            for referrer in referrers:
-                if id(referrer) in holding or id(referrer) in own or isinstance(referrer, _TRANSIENT):
-                    continue
-                if _is_ours(referrer):
-                    continue
-                if id(referrer) in self._made:
-                    held.append(referrer)
-                else:
-                    problems.update(_take_out(referrer, holding))
-            del referrers
+        for referrer in referrers:
+            if id(referrer) not in run.holding and id(referrer) not in own and not _is_passing(referrer):
+                problems.update(_take_out(referrer, run.holding))
         if self._freezes:
             gc.freeze()
         return sorted(problems)
+
+    def _living(self) -> list[Any]:
+        """Return the objects of the run that are left. Call `collect` first."""
+        # `collect` moved them from generation 0 to generation 1.
+        found = gc.get_objects() if self._freezes else gc.get_objects(generation=1)
+        living = [item for item in found if id(item) in self._made]
+        if not living and not self._freezes:  # other versions of Python have other generations
+            living = [item for item in gc.get_objects() if id(item) in self._made]
+        return living
+
+
+class _Survivors:
+    """The objects of a run that are left after it.
+
+    The search of all objects of the process for references takes long. So the references among these few objects are
+    counted first. If they are all the references that there are, no other object needs to be searched. A run that
+    raises an error leaves such objects: its exception holds them.
+    """
+
+    def __init__(self, objects: list[Any]) -> None:
+        self.objects = objects
+        counts, own = _reference_counts(objects), _reference_counts([object()]).popitem()[1]
+        #: `id` → how many references the object has that are not from one of these objects.
+        self._from_others = {name: count - own for name, count in counts.items()}
+        #: `id` → the ids of the objects that refer to the object.
+        self._referrers: dict[int, list[int]] = {}
+        for item in objects:
+            passing = _is_passing(item)
+            for part in gc.get_referents(item):
+                if id(part) in self._from_others:
+                    self._from_others[id(part)] -= 1
+                    if not passing:
+                        self._referrers.setdefault(id(part), []).append(id(item))
+        #: `id` → object, for all objects that hold a tensor of the run, and for the tensors themselves.
+        self.holding: dict[int, Any] = {}
+
+    def held_by_others(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[Any]:
+        """Fill `holding`. Return the objects in it to which other objects refer."""
+        by_id = {id(item): item for item in self.objects}
+        waiting = [name for name, item in by_id.items() if isinstance(item, torch.Tensor) and is_from_run(item)]
+        while waiting:
+            name = waiting.pop()
+            if name not in self.holding:
+                self.holding[name] = by_id[name]
+                waiting.extend(self._referrers.get(name, ()))
+        return [item for name, item in self.holding.items() if self._from_others[name] > 0]
+
+
+def _reference_counts(objects: list[Any]) -> dict[int, int]:
+    return {id(item): sys.getrefcount(item) for item in objects}
+
+
+def _is_passing(value: Any) -> bool:
+    """Return whether the references of an object end soon without our help."""
+    return isinstance(value, _TRANSIENT) or _is_ours(value)
 
 
 def _is_ours(value: Any) -> bool:
