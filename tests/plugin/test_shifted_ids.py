@@ -157,5 +157,5 @@ def test_strict_improvements(write, workers):
     result = project.run(*workers)
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["flops changed: *", "this id held another model; *", "to accept: pytest --flops-*"])
-    project.run("--flops-budget-update", *workers).assert_outcomes(passed=3)
+    project.run("--flops-budget-update").assert_outcomes(passed=3)
     project.run(*workers).assert_outcomes(passed=3)
