@@ -11,6 +11,8 @@ from torch import nn
 def test_net(flops_budget):
     flops_budget(nn.Linear(8, 4), torch.ones(1, 8))  # 2 * 8 * 4 = 64 FLOPs, 8 * 4 + 4 = 36 params
 """
+#: The same for runs that do not import PyTorch.
+TEST_OF_NET = "from models import *\n\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 TABLE = "[tool.pytest-flopsbudget]\n"
 
 
@@ -65,7 +67,9 @@ class TestNearest:
 
     def test_workers(self, repository):
         """With workers of pytest-xdist too, the table in the nearest pyproject applies."""
-        result = repository(a__pyproject_toml=limit("flops", 1), a__test_a_py=TEST, b__test_b_py=TEST).run("-n1")
+        result = repository(
+            a__pyproject_toml=limit("flops", 1), a__test_a_py=TEST_OF_NET, b__test_b_py=TEST_OF_NET
+        ).run_apart("-n1")
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])
 
@@ -151,8 +155,8 @@ class TestMistakes:
     def test_keys_of_the_run(self, repository, workers):
         """If a nested table has keys that can have only one value in a run, a line says that they are not used."""
         result = repository(
-            a__pyproject_toml=f'{TABLE}github = "auto"\nmachine = "box"\ntolerance = "1%"\n', a__test_a_py=TEST
-        ).run(*workers)
+            a__pyproject_toml=f'{TABLE}github = "auto"\nmachine = "box"\ntolerance = "1%"\n', a__test_a_py=TEST_OF_NET
+        ).run_apart(*workers)
         result.stdout.fnmatch_lines(
             ["a/pyproject.toml: github, machine: not used, because a whole run has one value; set it in pyproject.toml"]
         )

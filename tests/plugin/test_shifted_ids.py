@@ -147,15 +147,30 @@ def test_without_parameters(project):
     result.stdout.no_fnmatch_line("*another model*")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n1",)])
-def test_strict_improvements(write, workers):
+def test_strict_improvements(write):
     """With improved-baseline = "fail", a test whose id moved fails, until an update writes its baseline."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     project = write(body, [configs[0], *configs[2:]])
     project.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
-    result = project.run(*workers)
+    result = project.run()
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["flops changed: *", "this id held another model; *", "to accept: pytest --flops-*"])
     project.run("--flops-budget-update").assert_outcomes(passed=3)
-    project.run(*workers).assert_outcomes(passed=3)
+    project.run().assert_outcomes(passed=3)
+
+
+def test_workers(project):
+    """Workers of pytest-xdist too compare what a baseline knows of the model."""
+    body = (
+        "@pytest.mark.parametrize('model', {}, ids=range({}))\n"
+        "def test_net(flops_budget, model):\n    flops_budget(model, IMAGE)\n"
+    )
+    project.write(body.format("[Net(5, 8), Net(5, 5), Net(5, 4)]", 3))
+    project.run_apart("--flops-budget-update")
+    project.write(body.format("[Net(5, 8), Net(5, 4)]", 2))
+    project.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
+    result = project.run_apart("-n1")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["this id held another model; *"])
+    project.run_apart("--flops-budget-update", "-n1").assert_outcomes(passed=2)

@@ -33,7 +33,7 @@ class TestLeftOut:
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_named_with_the_reason(self, project, option, workers):
         project.write(f"{NEW}\n{OVER}\n{FAILS}\n{TEARDOWN}")
-        result = project.run(option, *workers)
+        result = project.run_apart(option, *workers)
         result.stdout.fnmatch_lines(
             [
                 "baseline written: __flops__/test_net.json: 1 new",

@@ -44,10 +44,11 @@ class TestPatterns:
         assert set(near.split(", ")) <= set(line.partition("near names: ")[2].split(", "))
         result.assert_outcomes(passed=2)
 
-    def test_workers(self, two):
+    def test_workers(self, project):
         """With workers, the message on a pattern that matches no test appears once."""
-        two.settings(BUDGET.format("test_ent.py::*"))
-        lines = [line for line in two.run("-n2").outlines if "matches no test" in line]
+        project.write("NET = Net()\n" + TWO)
+        project.settings(BUDGET.format("test_ent.py::*"))
+        lines = [line for line in project.run_apart("-n2").outlines if "matches no test" in line]
         assert len(lines) == 1
 
     def test_watch(self, two):
@@ -135,7 +136,7 @@ class TestNothingChecked:
             "@pytest.mark.xfail\ndef test_c(flops_budget):\n    assert False\n\n"
             "def test_without(): pass\n"
         )
-        result = project.run("-q", *workers)
+        result = project.run_apart("-q", *workers)
         line = "no flops budget was checked: of the 3 tests with a budget, 2 skipped, 1 failed as expected"
         result.stdout.fnmatch_lines([line])
 

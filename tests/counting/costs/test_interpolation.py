@@ -77,7 +77,7 @@ def cubic_weights(t, a=-0.75):
     return far[0], near[0], near[1], far[1]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(height=st.integers(1, 4), width=st.integers(1, 4), new=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_bicubic(height, width, new):
     inputs = random(1, 1, height, width, grad=True)
