@@ -136,7 +136,7 @@ def test_nothing_of_ours_is_kept(way):
     def ours():
         gc.collect()
         kinds = Counter(map(type, gc.get_objects()))
-        return {kind: count for kind, count in kinds.items() if kind.__module__.startswith(TRACING)}
+        return {kind: count for kind, count in kinds.items() if str(kind.__module__).startswith(TRACING)}
 
     with watch():
         way(model, inputs)
