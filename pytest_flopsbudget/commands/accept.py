@@ -195,7 +195,7 @@ class _Acceptance:
                 continue
             comparison = compare(old, new, {})
             kind = "new" if old is None else comparison.status if comparison.changes else "changed"
-            if kind == "improved" and measurement.comparison.another_model:
+            if kind == "moved" or (kind == "improved" and measurement.comparison.another_model):
                 kind = "changed"
             self._kinds[kind] += 1
             shown_metrics = metrics_to_show({change.metric for change in comparison.changes})

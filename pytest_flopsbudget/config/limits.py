@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.catalog import find_device
-from pytest_flopsbudget.quantities.metrics import METRICS, Amount, Metric, key_for
+from pytest_flopsbudget.quantities.metrics import COMPARED, METRICS, Amount, Metric, compared_parts, key_for
 from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio, quote_value
 
 if TYPE_CHECKING:
@@ -36,6 +36,27 @@ def read_quantities(
         elif key not in besides:
             problems.add_unknown_key(key, (*METRICS, *besides))
     return quantities
+
+
+def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
+    """Return the metrics that the value of the key ``hold`` names. Messages on mistakes are added to ``problems``."""
+    if value == "all":
+        return COMPARED
+    if not isinstance(value, (list, tuple)):
+        problems.add("hold", f'{quote_value(value)} is no list of metrics; write ["flops", "params"], or "all"')
+        return ()
+    here = problems.inside("hold")
+    held: list[str] = []
+    for key in value:
+        if not isinstance(key, str) or key not in METRICS:
+            problems.add_unknown_choice("hold", key, METRICS)
+        elif METRICS[key].over:
+            here.add(key, "is a ratio, which no baseline holds; hold the metrics behind it")
+        elif not compared_parts(key):
+            here.add(key, "is a part of time, and only the sum is compared; hold time")
+        else:
+            held += compared_parts(key)
+    return tuple(dict.fromkeys(held))
 
 
 def _parse_limit(value: object, metric: Metric) -> Amount:

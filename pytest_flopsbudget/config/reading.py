@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
-from pytest_flopsbudget.config.limits import device_in, read_modules, read_phases, read_quantities
+from pytest_flopsbudget.config.limits import device_in, read_hold, read_modules, read_phases, read_quantities
 from pytest_flopsbudget.config.prescan import FILE, TABLE
 from pytest_flopsbudget.config.problems import Problems
 from pytest_flopsbudget.config.pyproject import find_table, read_document
@@ -23,7 +23,7 @@ from pytest_flopsbudget.config.settings import (
 )
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
-from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for, name_in
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, compared_parts, is_key, key_for, name_in
 from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance, quote_value
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
@@ -43,6 +43,7 @@ _LIMITS = f"[tool.{TABLE}.limits]"
 _BUDGETS = f"[[tool.{TABLE}.budgets]]"
 _KEYS = (
     "tolerance",
+    "hold",
     "missing-baseline",
     "unknown-operators",
     "improved-baseline",
@@ -106,7 +107,7 @@ def marker_budget(
         messages.append(
             f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
         )
-    budget = _read_budget(kwargs, problems, source, besides=("modules", "phases", "tolerance"))
+    budget = _read_budget(kwargs, problems, source, besides=("modules", "phases", "tolerance", "hold"))
     _raise(messages)
     return budget
 
@@ -143,12 +144,14 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
         elif key not in _KEYS:
             problems.add_unknown_key(key, _KEYS)
     tolerance = _read_tolerance(table, problems)
+    hold = read_hold(table["hold"], problems) if "hold" in table else Settings().hold
     return Settings(
         file=file,
         keys_of_run=tuple(key for key in table if key in _KEYS_OF_RUN),
         limits=_read_limits(table["limits"], problems) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
         tolerance={**exact_tolerances(), **tolerance},
+        hold=tuple(dict.fromkeys((*hold, *_tolerated(table)))),
         missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, problems),
         unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, problems),
         improved_baseline=_read_choice(
@@ -239,9 +242,11 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
         problems.add("limits", f"must be a table, not {quote_value(value)}; write {_LIMITS}")
         return None
     here = problems.for_table(f"{problems.file}: {_LIMITS}")
-    if "tolerance" in value:
-        here.add("tolerance", f"belongs one level higher, in [tool.{TABLE}]")
-    table = {key: entry for key, entry in value.items() if key != "tolerance"}
+    misplaced = ("tolerance", "hold")
+    for key in misplaced:
+        if key in value:
+            here.add(key, f"belongs one level higher, in [tool.{TABLE}]")
+    table = {key: entry for key, entry in value.items() if key not in misplaced}
     budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
 
@@ -266,10 +271,10 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
         )
         problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
-        problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
+        problems.messages.append(f"{problems.head}: sets no limit, no tolerance and no hold; add one, or remove it")
     source = f"{problems.file}, {_BUDGETS} {number}"
     return replace(
-        _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance")), match=match
+        _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance", "hold")), match=match
     )
 
 
@@ -281,7 +286,17 @@ def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *
         modules=read_modules(table["modules"], problems) if "modules" in table else {},
         phases=read_phases(table["phases"], problems) if "phases" in table else {},
         tolerance=_read_tolerance(table, problems),
+        tolerated=_tolerated(table),
+        hold=read_hold(table["hold"], problems) if "hold" in table else None,
     )
+
+
+def _tolerated(table: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the metrics to which a table or a marker gives a tolerance by name, without wrong names."""
+    value = table.get("tolerance")
+    if not isinstance(value, Mapping):
+        return ()
+    return tuple(part for key in value if key in METRICS for part in compared_parts(key))
 
 
 def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[str, Tolerance]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_flopsbudget.config.prescan import FILE
 from pytest_flopsbudget.hardware import catalog as known_devices
 from pytest_flopsbudget.identifiers import matches_pattern
-from pytest_flopsbudget.quantities.metrics import METRICS, Amount
+from pytest_flopsbudget.quantities.metrics import HELD_BY_DEFAULT, METRICS, Amount
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class Budget:
     phases: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
     #: Metric key → allowed growth over the baseline. Other metrics keep the tolerance of the settings.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
+    #: The metrics to which ``tolerance`` gives a tolerance by name. The baseline holds them.
+    tolerated: tuple[str, ...] = ()
+    #: The metrics that the baseline holds; None for the metrics of the settings or of a less close budget.
+    hold: tuple[str, ...] | None = None
     #: Patterns of the node ids of the tests that the budget limits; empty for a marker and for the table ``limits``.
     match: tuple[str, ...] = ()
 
@@ -69,6 +73,8 @@ class Settings:
     budgets: tuple[Budget, ...] = ()
     #: Metric key → allowed growth over the baseline, for every metric.
     tolerance: Mapping[str, Tolerance] = field(default_factory=exact_tolerances)
+    #: The metrics that baselines hold: a test fails if one of them grows. Other metrics are recorded and shown.
+    hold: tuple[str, ...] = HELD_BY_DEFAULT
     #: The reaction to a measurement without a baseline.
     missing_baseline: Reaction = "warn"
     #: The reaction to an operator without a formula.

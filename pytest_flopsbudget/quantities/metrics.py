@@ -51,6 +51,9 @@ class Metric:
     per: Per | None = None
     #: "less": a limit is a maximum. "more": a limit is a minimum.
     better: Better = "less"
+    #: Whether the value depends on the kernels that PyTorch runs, and not only on the model. Another minor version of
+    #: PyTorch may have other kernels.
+    of_kernels: bool = False
 
 
 _ROWS = (
@@ -63,12 +66,27 @@ _ROWS = (
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
-    Metric("communication", "communicated bytes", "bytes", "sum", "bytes exchanged with other processes", absent=0),
+    Metric(
+        "communication",
+        "communicated bytes",
+        "bytes",
+        "sum",
+        "bytes exchanged with other processes",
+        absent=0,
+        of_kernels=True,
+    ),
     Metric("activations", "activations", "count", "sum", "elements that convolutions and matrix products put out"),
-    Metric("peak_memory", "peak memory", "bytes", "peak", "most bytes alive at once"),
-    Metric("memory_traffic", "memory traffic", "bytes", "sum", "bytes that operators read and write"),
-    Metric("launches", "launches", "count", "sum", "kernel launches in eager mode"),
-    Metric("depth", "steps in depth", "count", "whole", "longest chain of operators that depend on each other"),
+    Metric("peak_memory", "peak memory", "bytes", "peak", "most bytes alive at once", of_kernels=True),
+    Metric("memory_traffic", "memory traffic", "bytes", "sum", "bytes that operators read and write", of_kernels=True),
+    Metric("launches", "launches", "count", "sum", "kernel launches in eager mode", of_kernels=True),
+    Metric(
+        "depth",
+        "steps in depth",
+        "count",
+        "whole",
+        "longest chain of operators that depend on each other",
+        of_kernels=True,
+    ),
     Metric(
         "arithmetic_intensity",
         "intensity",
@@ -78,6 +96,7 @@ _ROWS = (
         derived=("flops", "other_flops"),
         over=("memory_traffic",),
         better="more",
+        of_kernels=True,
     ),
     Metric(
         "average_parallelism",
@@ -88,10 +107,29 @@ _ROWS = (
         derived=("flops", "other_flops"),
         over=("depth",),
         better="more",
+        of_kernels=True,
     ),
-    Metric("compute_time", "est. compute time", "ns", "sum", "of time, operators bound by compute", per="device"),
-    Metric("memory_time", "est. memory time", "ns", "sum", "of time, operators bound by memory", per="device"),
-    Metric("launch_time", "est. launch time", "ns", "sum", "of time, launching operators", per="device"),
+    Metric(
+        "compute_time",
+        "est. compute time",
+        "ns",
+        "sum",
+        "of time, operators bound by compute",
+        per="device",
+        of_kernels=True,
+    ),
+    Metric(
+        "memory_time",
+        "est. memory time",
+        "ns",
+        "sum",
+        "of time, operators bound by memory",
+        per="device",
+        of_kernels=True,
+    ),
+    Metric(
+        "launch_time", "est. launch time", "ns", "sum", "of time, launching operators", per="device", of_kernels=True
+    ),
     Metric(
         "time",
         "est. time",
@@ -100,8 +138,17 @@ _ROWS = (
         "least time on a device: an estimate, and a lower bound",
         derived=("compute_time", "memory_time", "launch_time"),
         per="device",
+        of_kernels=True,
     ),
-    Metric("latency", "latency", "ns", "whole", "median time of a run as measured on a machine", per="machine"),
+    Metric(
+        "latency",
+        "latency",
+        "ns",
+        "whole",
+        "median time of a run as measured on a machine",
+        per="machine",
+        of_kernels=True,
+    ),
 )
 
 #: Key without brackets → row of this table, in the order in which reports show the metrics.
@@ -112,6 +159,13 @@ STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.der
 
 #: The keys that results and baselines store with the name of a device or machine in brackets.
 STORED_BY_NAME: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived and metric.per is not None)
+
+#: The keys without brackets that a measurement is compared by with its baseline. The parts of a time are not compared.
+COMPARED: tuple[str, ...] = (*STORED, "time", "latency")
+
+#: The keys in `COMPARED` whose values follow from the model alone. Unless the user chooses others, a baseline holds
+#: these metrics: a test fails if one of them grows.
+HELD_BY_DEFAULT: tuple[str, ...] = tuple(key for key in COMPARED if not METRICS[key].of_kernels)
 
 _PLACES = {key: place for place, key in enumerate(METRICS)}
 
@@ -244,6 +298,16 @@ def is_measured(metrics: Mapping[str, int], key: str) -> bool:
     """Return whether all parts of ``key`` were measured. A ratio with denominator 0 is measured but has no value."""
     parts = (*parts_of(key), *_divisors(key)) if base_of(key) in METRICS else ()
     return measured_value(metrics, key) is not None or all(part in metrics for part in parts)
+
+
+def compared_parts(key: str) -> tuple[str, ...]:
+    """Return the keys in `COMPARED` that ``key`` consists of: for "macs", "flops". ``key`` has no name in brackets.
+
+    The result is empty for a ratio and for a part of a time: they are not compared.
+    """
+    if key in COMPARED:
+        return (key,)
+    return () if METRICS[key].over else tuple(part for part in METRICS[key].derived if part in COMPARED)
 
 
 def identifying_metrics(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:

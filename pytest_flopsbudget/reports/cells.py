@@ -26,6 +26,8 @@ def label(test_id: str, name: str, *, alone: bool) -> str:
 def change(comparison: Comparison, show: str = "flops") -> str:
     """Return the change of the metric ``show``: "+5.0%", "=", "new", or "(other)" if only other metrics changed.
 
+    A change of another metric that is not judged is not shown.
+
     MACs, sums and ratios are not compared. For these metrics, return the change of FLOPs.
     """
     if comparison.status == "new":
@@ -35,7 +37,7 @@ def change(comparison: Comparison, show: str = "flops") -> str:
     work = [change for change in comparison.changes if key in (change.metric, base_of(change.metric))]
     if work:
         return format_percent(work[0].old, work[0].new)
-    return "(other)" if comparison.changes else "="
+    return "(other)" if any(change.judged for change in comparison.changes) else "="
 
 
 def amount(metrics: Mapping[str, int], show: str) -> str:

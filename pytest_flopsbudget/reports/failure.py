@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
@@ -112,7 +113,7 @@ def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
     if "new" in verdict.failing:
         yield f'{label}no baseline, and missing-baseline = "fail"'
     if "improved" in verdict.failing or "changed" in verdict.failing:
-        for change in changes:
+        for change in filter(attrgetter("judged"), changes):
             words = format_change(change.old, change.new, change.metric)
             yield f"{label}{change.metric} {verdict.comparison.status}: {words}"
         yield '    improved-baseline = "fail" asks for the baseline to follow'
@@ -190,6 +191,8 @@ def run_changes(comparison: Comparison) -> Iterator[str]:
     yield from signature_changes(comparison)
     if comparison.execution_changed:
         yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
+    if comparison.pytorch_changed:
+        yield "the baseline was measured with PyTorch {}, this with {}".format(*comparison.pytorch_changed)
     if comparison.backward_changed:
         old_pass, new_pass = ("with" if passed else "without" for passed in comparison.backward_changed)
         yield f"the baseline was measured {old_pass} the backward pass, this {new_pass} it"

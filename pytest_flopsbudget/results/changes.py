@@ -111,7 +111,7 @@ def _kind(comparison: Comparison) -> ChangeKind:
         return "regressed"
     if comparison.status == "improved":
         return "improved"
-    if comparison.status == "changed":
+    if comparison.status in {"changed", "moved"}:
         return "changed"
     run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
     return "changed" if run or comparison.vanished else "unchanged"

@@ -8,6 +8,7 @@ import msgspec
 
 from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
 from pytest_flopsbudget.quantities.metrics import (
+    COMPARED,
     METRICS,
     base_of,
     count_of,
@@ -20,12 +21,12 @@ from pytest_flopsbudget.results.complexity import Complexity, Execution
 from pytest_flopsbudget.results.identity import ids_of_equal_cost, is_another_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 
-Status = Literal["new", "unchanged", "regressed", "improved", "changed", "within"]
+Status = Literal["new", "unchanged", "regressed", "improved", "changed", "within", "moved"]
 
 
 class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,16 +35,19 @@ class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     old: int
     new: int
-    #: Whether the tolerance allows the change.
+    #: Whether the change passes: the tolerance allows it, or the metric is not judged.
     allowed: bool
+    #: Whether the change is judged. If not, the change is shown and has no effect on the test: the baseline does not
+    #: hold the metric, or another version of PyTorch ran other kernels.
+    judged: bool = True
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The comparison of one measurement with its baseline. It is plain data, which can be sent to other processes."""
 
     #: "regressed": a metric grew beyond its tolerance. "within": metrics grew, but within their tolerance. "improved":
-    #: no metric grew and some shrank. "changed": like "improved", but the baseline is of another input or model. "new":
-    #: there is no baseline.
+    #: no metric grew and some shrank. "changed": like "improved", but the baseline is of another input or model.
+    #: "moved": only metrics that are not judged changed. "new": there is no baseline.
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
@@ -61,6 +65,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     execution_changed: tuple[Execution, Execution] | None = None
     #: Whether the backward pass was counted: (old, new), if they differ.
     backward_changed: tuple[bool, bool] | None = None
+    #: (old, new) minor version of PyTorch, if they differ. Metrics that depend on kernels are not judged then.
+    pytorch_changed: tuple[str, str] | None = None
     #: Metrics of the baseline that every run should measure, but that this run did not measure.
     vanished: tuple[str, ...] = ()
 
@@ -70,6 +76,8 @@ def compare(
     new: Complexity,
     tolerance: Mapping[str, Tolerance],
     neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
+    *,
+    hold: Collection[str] = COMPARED,
 ) -> Comparison:
     """Compare a measurement with its baseline.
 
@@ -80,15 +88,20 @@ def compare(
             listed may not grow; a latency has a default tolerance. The parts of a time are not judged.
         neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
             always belongs to the same model.
+        hold: The metrics that the baseline holds, without names of devices or machines. Changes of other metrics are
+            found, and not judged.
     """
     if old is None:
         return Comparison(status="new")
+    both_known = bool(old.pytorch and new.pytorch)
+    pytorch_changed = (old.pytorch, new.pytorch) if both_known and old.pytorch != new.pytorch else None
+    judged = frozenset(key for key in hold if not (pytorch_changed and METRICS[key].of_kernels))
     # This is a fast path: most measurements are unchanged, and there may be thousands.
     same = old.metrics == new.metrics
     both = set() if same else old.metrics.keys() & new.metrics.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
-    changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance))
+    changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance, judged))
     equal_to: tuple[str, ...] = ()
     another_model = False
     if changes and neighbours is not None:
@@ -112,6 +125,7 @@ def compare(
         another_model=another_model,
         equal_to=equal_to,
         execution_changed=(old.execution, new.execution) if old.execution != new.execution else None,
+        pytorch_changed=pytorch_changed,
         backward_changed=(old.backward, new.backward) if old.backward != new.backward else None,
         vanished=tuple(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
     )
@@ -132,7 +146,11 @@ _PARTS = METRICS["time"].derived
 
 
 def _changes(
-    old: Mapping[str, int], new: Mapping[str, int], keys: Iterable[str], tolerance: Mapping[str, Tolerance]
+    old: Mapping[str, int],
+    new: Mapping[str, int],
+    keys: Iterable[str],
+    tolerance: Mapping[str, Tolerance],
+    judged: Collection[str],
 ) -> Iterator[MetricChange]:
     for key in keys:
         before, after = count_of(old, key), count_of(new, key)
@@ -143,18 +161,23 @@ def _changes(
             # Two timings are never equal: a latency within its tolerance counts as unchanged.
             own = tolerance.get(base, LATENCY_TOLERANCE)
             if not own.allows(min(before, after), max(before, after)):
-                yield MetricChange(key, before, after, after < before)
+                yield MetricChange(key, before, after, after < before or base not in judged, base in judged)
+        elif base not in judged:
+            yield MetricChange(key, before, after, allowed=True, judged=False)
         else:
             allowed = after < before or (base in tolerance and tolerance[base].allows(before, after))
             yield MetricChange(key, before, after, allowed)
 
 
-def _status(changes: Iterable[MetricChange]) -> Status:
-    if not all(change.allowed for change in changes):
+def _status(changes: Collection[MetricChange]) -> Status:
+    judged = [change for change in changes if change.judged]
+    if not all(change.allowed for change in judged):
         return "regressed"
-    if any(change.new > change.old for change in changes):
+    if any(change.new > change.old for change in judged):
         return "within"
-    return "improved" if changes else "unchanged"
+    if judged:
+        return "improved"
+    return "moved" if changes else "unchanged"
 
 
 def tightens(comparison: Comparison) -> bool:

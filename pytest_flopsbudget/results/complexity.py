@@ -234,6 +234,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     execution: Execution
     #: Whether the backward pass is counted.
     backward: bool = False
+    #: The minor version of PyTorch that ran or counted the model: "2.13"; empty if it is unknown.
+    pytorch: str = ""
     #: Path → module, in the order of the model's modules. The path of the model itself is "".
     modules: dict[str, Module]
     #: Operator ("aten.mm") → its calls and metrics. Only operators that do arithmetic or send bytes to other processes

@@ -168,6 +168,19 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
     return tolerances
 
 
+def held_metrics(budgets: Sequence[Budget], settings: Settings) -> frozenset[str]:
+    """Return the metrics that the baseline holds. The closest ``hold`` applies. The closest budget is last.
+
+    A metric to which a tolerance is given by name is held too.
+    """
+    held = set(settings.hold)
+    for budget in budgets:
+        if budget.hold is not None:
+            held = set(budget.hold)
+        held.update(budget.tolerated)
+    return frozenset(held)
+
+
 def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Violation | Unmeasured]:
     """Return the limits that are exceeded or cannot be checked, for the model, its modules and its phases."""
     return [

@@ -20,6 +20,7 @@ from pytest_flopsbudget.results.limits import (
     check_limits,
     drop_metrics,
     find_unmatched,
+    held_metrics,
     largest_share,
     merge_budgets,
     name_machine,
@@ -108,7 +109,13 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     effective = name_machine(merge_budgets(budgets), complexity)
     tolerance = tolerance_for(budgets, settings)
     noisy = find_noisy_latency(complexity, tolerance)
-    comparison = compare(baseline, without_metrics(complexity, _metrics_of(noisy)), tolerance, neighbours)
+    comparison = compare(
+        baseline,
+        without_metrics(complexity, _metrics_of(noisy)),
+        tolerance,
+        neighbours,
+        hold=held_metrics(budgets, settings),
+    )
     if comparison.status == "improved" and comparison.inputs_changed:
         # A smaller input does not make a model cheaper.
         comparison = replace(comparison, status="changed")
@@ -208,7 +215,10 @@ def _metrics_of(noisy: Iterable[NoisyLatency]) -> set[str]:
 def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:
     if old is None:
         return ()
-    return tuple(diff(old, new, metric) for metric in metrics_to_show({change.metric for change in comparison.changes}))
+    return tuple(
+        diff(old, new, metric)
+        for metric in metrics_to_show({change.metric for change in comparison.changes if change.judged})
+    )
 
 
 def is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:

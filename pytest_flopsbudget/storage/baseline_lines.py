@@ -3,7 +3,7 @@
 An entry is one measurement of one test. It consists of these lines, followed by a blank line::
 
     {"test": "test_net", "name": "model"},
-    {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "test": …, "name": …},
+    {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "pytorch": "2.13", …},
     {"metrics": {"flops": 384, "params": 136}, "test": …, "name": …},
     {"module": "", "type": "Net", "calls": 1, "flops": 384, "params": 136, "test": …, "name": …},
     {"module": "block.{0-1}", "type": "Linear", "shape": "8->8", "calls": 1, …},
@@ -65,7 +65,8 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
             "execution": entry.execution,
             "backward": entry.backward,
             "inputs": entry.inputs,
-        },
+        }
+        | ({"pytorch": entry.pytorch} if entry.pytorch else {}),
         {"metrics": _by_row(entry.metrics)},
         *({"module": path} | _module(module) for path, module in fold(without_peaks(entry.modules)).items()),
         *({"operator": name} | _operator(operator) for name, operator in sorted(entry.operators.items())),
@@ -156,6 +157,7 @@ class _Run(_Title):
     execution: Execution
     backward: bool
     inputs: tuple[str, ...]
+    pytorch: str = ""
 
 
 class _End(_Title):
@@ -409,6 +411,7 @@ def _build(entry: _Entry) -> Complexity:
         inputs=run.inputs,
         execution=run.execution,
         backward=run.backward,
+        pytorch=run.pytorch,
         metrics=metrics,
         modules=modules,
         operators={name: Operator(calls=line.calls, metrics=_values(line)) for name, line in parts["operator"].items()},

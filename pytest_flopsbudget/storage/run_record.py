@@ -279,7 +279,12 @@ def _with_accepted(file: BaselineFile, entries: Sequence[Entry], update_mode: Up
 
 def _differs(comparison: Comparison) -> bool:
     """Return whether an update would change the baseline entry."""
-    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    run = (
+        comparison.inputs_changed
+        or comparison.execution_changed
+        or comparison.backward_changed
+        or comparison.pytorch_changed
+    )
     return bool(comparison.status != "unchanged" or comparison.parts or comparison.vanished or run)
 
 
@@ -294,6 +299,7 @@ _IN_WORDS: dict[Status, str] = {
     "within": "grown within tolerance",
     "improved": "improved",
     "changed": "changed",
+    "moved": "moved in metrics that are not judged",
     "unchanged": "unchanged",
 }
 

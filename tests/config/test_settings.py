@@ -70,6 +70,7 @@ class TestLoadSettings:
         settings = load("""
             [tool.pytest-flopsbudget]
             tolerance = "1%"
+            hold = ["macs", "peak_memory"]
             missing-baseline = "fail"
             unknown-operators = "ignore"
             improved-baseline = "fail"
@@ -105,10 +106,12 @@ class TestLoadSettings:
                     "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2",
                     modules={"layer4": {"params": 10}},
                     tolerance={"params": Tolerance(absolute=5)},
+                    tolerated=("params",),
                     match=("tests/test_b.py::*", "*::test_c"),
                 ),
             ),
             tolerance={**dict.fromkeys(METRICS, ONE_PERCENT), "latency": LATENCY_TOLERANCE},
+            hold=("flops", "peak_memory"),
             missing_baseline="fail",
             unknown_operators="ignore",
             improved_baseline="fail",
@@ -189,7 +192,7 @@ class TestLoadSettings:
             ('missing_baseline = "fail"', "] missing_baseline", "did you mean missing-baseline?"),
             ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
             ("limit = 0", "] limit", "did you mean limits?"),
-            ("zzzz = 0", "] zzzz", "There are tolerance, missing-baseline, "),
+            ("zzzz = 0", "] zzzz", "There are tolerance, hold, missing-baseline, "),
             ("flops = 1", "] flops", "write limits for every test in [tool.pytest-flopsbudget.limits]"),
             ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
             ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
@@ -250,7 +253,7 @@ class TestLoadSettings:
         """)
         place, _, problem = lines[0].rpartition(": ")
         assert place == "pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 2"
-        assert problem == "sets neither a limit nor a tolerance; add one, or remove it"
+        assert problem == "sets no limit, no tolerance and no hold; add one, or remove it"
         assert len(lines) == 1
 
     @pytest.mark.parametrize(
@@ -419,6 +422,7 @@ class TestMarkerBudget:
             limits={"flops": 8_200_000_000, "params": 25_600_000},
             modules={"layer4": {"flops": 1_700_000_000}},
             tolerance={"params": ONE_PERCENT},
+            tolerated=("params",),
         )
 
     def test_may_be_bare(self):

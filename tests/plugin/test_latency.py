@@ -164,7 +164,7 @@ class TestLimit:
 class TestBaseline:
     def test_a_slower_model(self, project, clock):
         """A latency 10% above the baseline passes, and one that is 11% above fails."""
-        project.write(marked(latency="1 s"))
+        project.write(marked(latency="1 s", hold=["latency"]))
         project.run("--flops-budget-update").assert_outcomes(passed=1)
         clock.says(11)
         project.run().assert_outcomes(passed=1)

@@ -6,6 +6,7 @@ import pytest
 from timed import estimated, net, peaking, timed
 
 from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -254,7 +255,7 @@ class TestBeyondWork:
 
     def test_growth_of_a_time(self):
         """If a part of a time grew, the failure shows the growth of the time, not of the part."""
-        lines = text(case(estimated(memory=500), estimated()))
+        lines = text(case(estimated(memory=500), estimated(), hold=COMPARED))
         assert lines[0] == "time[A100] regressed: at least 1.4 us -> 1.6 us, +200 ns (+14.3%) (estimate)"
         start = lines.index("what changed in time[A100], by module:")
         assert lines[start + 1] == "    head: Linear, +200 ns"
@@ -271,7 +272,7 @@ class TestBeyondWork:
 
     def test_a_peak(self):
         """A broken limit on the peak shows where the peak is and which memory is alive there."""
-        lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21})))
+        lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21}), hold=COMPARED))
         assert lines[:4] == [
             "peak_memory over its limit: 3 MiB > 2 MiB, +1 MiB (+50.0%)",
             "    limit set by here",

@@ -15,6 +15,7 @@ from reporting import RUN, a_test, complexity, measurement, over, report, report
 from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.config.settings import Budget
+from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
 from pytest_flopsbudget.results.complexity import UnknownOperator
@@ -296,13 +297,13 @@ class TestBeyondWork:
         assert "; 2.5 kFLOPs counted." in found
 
     def test_growth(self):
-        found = page(a_test(measurement(estimated(memory=500), estimated())))
+        found = page(a_test(measurement(estimated(memory=500), estimated(), hold=COMPARED)))
         assert "time[A100] regressed: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in found.behind[0]
         assert "what changed in time[A100], by module:" in found.behind[0]
 
     def test_told_once(self):
         """If a time is part of a failure, its line is shown once."""
-        found = page(a_test(measurement(estimated(memory=500), estimated())))
+        found = page(a_test(measurement(estimated(memory=500), estimated(), hold=COMPARED)))
         assert found.behind[0].count("A100: at least 1.6 us (estimate)") == 1
 
     def test_a_latency_that_is_not_judged(self):

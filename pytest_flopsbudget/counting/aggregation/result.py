@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.aggregation.sums import Sums
@@ -27,8 +28,6 @@ from pytest_flopsbudget.results.complexity import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
-
     from pytest_flopsbudget.counting.tensors.packed import PackedSize
     from pytest_flopsbudget.counting.tracing.memory import Memory
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
+#: The minor version of PyTorch: "2.13".
+_PYTORCH = ".".join(torch.__version__.split(".")[:2])
 #: Metrics that every operator has, even if they are 0.
 _ALWAYS_KEPT = ("flops", "other_flops")
 #: This metric is part of the result only if there may be other ranks.
@@ -256,6 +257,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         inputs=tuple(inputs),
         execution=execution,
         backward=backward,
+        pytorch=_PYTORCH,
         metrics={**modules[""].metrics, "depth": tracer.memory.depth},
         modules=modules,
         operators=_operators(tracer, sums),

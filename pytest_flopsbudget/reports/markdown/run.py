@@ -12,6 +12,7 @@ from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain_one, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
+from pytest_flopsbudget.reports.moved import NOT_JUDGED
 from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
@@ -234,7 +235,7 @@ def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> 
         yield from explain_one(test.nodeid, measurement, test.measurements, own_failure=test.own_failure).split("\n")
     else:
         for one in measurement.comparison.changes:
-            yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}"
+            yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}{'' if one.judged else NOT_JUDGED}"
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
     yield from complexity.notes

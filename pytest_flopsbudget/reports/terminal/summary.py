@@ -14,6 +14,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, signature_changes, unknown_operators
+from pytest_flopsbudget.reports.moved import moved_in_run, moved_values
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import (
     MIN_ROOM,
@@ -88,7 +89,7 @@ def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what 
             for verdict in entry.unpack_verdicts():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
-                for line in details.detail_lines(verdict.complexity):
+                for line in (*moved_values(verdict), *details.detail_lines(verdict.complexity)):
                     lines += wrap(
                         screen.text(visible(line)),
                         screen.width,
@@ -259,6 +260,9 @@ def _suggestions(
         yield f"{pluralize(len(tighter), 'test')} improved; tighten the baseline: {command(tighter, 'improved')}"
     if other:
         yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {command(other)}"
+    moved = [entry for entry in entries if entry.would_pass() and any(map(_is_moved, _waiting(entry)))]
+    if moved:
+        yield from moved_in_run((verdict for entry in moved for verdict in _waiting(entry)), command(moved))
     if changed:
         yield f"{pluralize(len(changed), 'test')} changed: another input or model; to accept: {command(changed)}"
     if new:
@@ -271,6 +275,10 @@ def _waiting(entry: Entry) -> list[Verdict]:
 
 def _has(entry: Entry, status: Status) -> bool:
     return any(verdict.comparison.status == status for verdict in _waiting(entry))
+
+
+def _is_moved(verdict: Verdict) -> bool:
+    return any(not change.judged for change in verdict.comparison.changes)
 
 
 def _tightens(verdict: Verdict) -> bool:

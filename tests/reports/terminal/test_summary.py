@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
 from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
@@ -26,9 +27,11 @@ def complexity(flops=2000, params=20, modules=None, **fields):
     return Complexity(model="Net", metrics=metrics, modules=modules, **fields)
 
 
-def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=()):
+def entry(
+    new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=(), hold=COMPARED
+):
     measurement = Measurement(name=name, complexity=new or complexity())
-    verdict = judge(measurement, budgets, Settings(), old, accepts=accepts)
+    verdict = judge(measurement, budgets, Settings(hold=hold), old, accepts=accepts)
     return Entry.from_builtins(
         pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], vanished, seconds=0.25), passed=True
     )

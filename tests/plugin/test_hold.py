@@ -1,0 +1,218 @@
+"""Which metrics a baseline holds, and what another PyTorch changes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+#: With ``COPY`` as ``x.clone()``, the model has the FLOPs of the model without it. It reads and writes 32 bytes more,
+#: holds 32 bytes more at its peak, and has a launch and a step more.
+COPIES = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(COPY)
+
+MARKER
+def test_net(flops_budget):
+    flops_budget(Net(), torch.ones(2, 4))
+"""
+
+
+def write(project, *, copies, marker=""):
+    project.pytester.makepyfile(
+        test_net="import pytest\n" + COPIES.replace("COPY", "x.clone()" if copies else "x").replace("MARKER", marker)
+    )
+
+
+def hold(project, *metrics):
+    project.settings(f"[tool.pytest-flopsbudget]\nhold = {json.dumps(metrics)}\n")
+
+
+@pytest.fixture
+def with_baseline(project):
+    """A project whose baseline is of the model that makes no copy, while the model now makes one."""
+    write(project, copies=False)
+    project.run("--flops-budget-update").assert_outcomes(passed=1)
+    write(project, copies=True)
+    return project
+
+
+class TestDefault:
+    """If the user chooses no metrics, a baseline holds those that follow from the model alone."""
+
+    def test_a_copy(self, with_baseline):
+        result = with_baseline.run()
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "*test_net * = * ok*",
+                (
+                    "moved in 1 measurement, and not held to the baseline: peak_memory, memory_traffic, launches, "
+                    "depth; to accept: pytest --flops-budget-update test_net.py::test_net"
+                ),
+            ]
+        )
+
+    def test_values_with_v(self, with_baseline):
+        """With -v, the summary has each value that moved."""
+        result = with_baseline.run("-v")
+        result.stdout.fnmatch_lines(["  launches: 1 ? 2, +1 launches (+100.0%) (not judged)"])
+
+    def test_update(self, with_baseline):
+        """The command in the message writes the new values."""
+        result = with_baseline.run("--flops-budget-update", "test_net.py::test_net")
+        result.stdout.fnmatch_lines(["baseline written: *: 1 moved in metrics that are not judged"])
+        with_baseline.run().stdout.no_fnmatch_line("*moved*")
+
+    def test_strict_improvements(self, with_baseline):
+        """A metric that is not held may shrink, even if improvements need an update."""
+        with_baseline.run("--flops-budget-update")
+        write(with_baseline, copies=False)
+        with_baseline.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
+        with_baseline.run().assert_outcomes(passed=1)
+
+    def test_flops(self, with_baseline):
+        text = with_baseline.baseline.read_text()
+        with_baseline.baseline.write_text(text.replace('"flops": 64', '"flops": 63'))
+        result = with_baseline.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["flops regressed: *"])
+        result.stdout.no_fnmatch_line("launches regressed: *")
+
+    def test_a_limit(self, with_baseline):
+        """A limit applies to a metric that is not held."""
+        write(with_baseline, copies=True, marker="@pytest.mark.flops_budget(launches=1)")
+        with_baseline.run().assert_outcomes(failed=1)
+
+
+class TestChosen:
+    """The user chooses the metrics: in the pyproject, in a budget of it, or in a marker. The closest choice applies."""
+
+    def test_pyproject(self, with_baseline):
+        hold(with_baseline, "launches")
+        result = with_baseline.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["launches regressed: *"])
+        result.stdout.no_fnmatch_line("depth regressed: *")
+
+    def test_all(self, with_baseline):
+        with_baseline.settings('[tool.pytest-flopsbudget]\nhold = "all"\n')
+        result = with_baseline.run()
+        result.stdout.fnmatch_lines(["memory_traffic regressed: *", "launches regressed: *", "depth regressed: *"])
+
+    def test_nothing(self, with_baseline):
+        hold(with_baseline)
+        write(with_baseline, copies=True)
+        text = with_baseline.baseline.read_text()
+        with_baseline.baseline.write_text(text.replace('"flops": 64', '"flops": 63'))
+        result = with_baseline.run()
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(["moved in 1 measurement, and not held to the baseline: flops, *"])
+
+    def test_budget(self, with_baseline):
+        with_baseline.settings(
+            '[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nhold = ["flops", "depth"]\n'
+        )
+        result = with_baseline.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["depth regressed: *"])
+
+    @pytest.mark.parametrize(("metrics", "failed"), [(["flops"], 0), (["launches"], 1)])
+    def test_marker(self, with_baseline, metrics, failed):
+        hold(with_baseline, "depth")
+        write(with_baseline, copies=True, marker=f"@pytest.mark.flops_budget(hold={metrics})")
+        with_baseline.run().assert_outcomes(failed=failed, passed=1 - failed)
+
+    @pytest.mark.parametrize(("tolerance", "failed"), [("'100%'", 0), ("'99%'", 1)])
+    def test_tolerance(self, with_baseline, tolerance, failed):
+        """A metric to which a tolerance is given by name is held. There is 1 launch more than 1."""
+        write(with_baseline, copies=True, marker=f"@pytest.mark.flops_budget(tolerance={{'launches': {tolerance}}})")
+        with_baseline.run().assert_outcomes(failed=failed, passed=1 - failed)
+
+    def test_tolerance_of_everything(self, with_baseline):
+        """One tolerance for all metrics does not change which metrics are held."""
+        with_baseline.settings('[tool.pytest-flopsbudget]\ntolerance = "0%"\n')
+        with_baseline.run().assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ('["flopz"]', "hold: 'flopz' is none of *; did you mean *flops*?"),
+            ('["arithmetic_intensity"]', "hold.arithmetic_intensity: is a ratio, which no baseline holds; *"),
+            ('["compute_time"]', "hold.compute_time: is a part of time, and only the sum is compared; hold time"),
+            ('"flops"', '''hold: 'flops' is no list of metrics; write ["flops", "params"], or "all"'''),
+            ("3", 'hold: 3 is no list of metrics; write ["flops", "params"], or "all"'),
+            ("[3]", "hold: 3 is none of *"),
+        ],
+    )
+    def test_mistakes(self, with_baseline, value, message):
+        with_baseline.settings(f"[tool.pytest-flopsbudget]\nhold = {value}\n")
+        result = with_baseline.run()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"*{message.replace('[', '[[]')}"])
+
+
+class TestAnotherPyTorch:
+    """With another minor version of PyTorch than the baseline's, values of kernels are not judged."""
+
+    @pytest.fixture
+    def upgraded(self, with_baseline):
+        text = with_baseline.baseline.read_text()
+        minor = '"pytorch": "2.'
+        assert minor in text
+        with_baseline.baseline.write_text(text.replace(minor, '"pytorch": "1.'))
+        return with_baseline
+
+    @pytest.mark.parametrize("settings", ["", 'hold = "all"\n'])
+    def test_kernels(self, upgraded, settings):
+        """The summary has one line for the run, whatever the baseline holds."""
+        upgraded.settings(f"[tool.pytest-flopsbudget]\n{settings}")
+        result = upgraded.run()
+        result.assert_outcomes(passed=1)
+        (line,) = [line for line in result.outlines if "of kernels moved" in line]
+        assert line.startswith("measured with PyTorch 1.")
+        # The values are peak_memory, memory_traffic, launches and depth.
+        assert line.endswith(
+            ": 4 values of kernels moved; to accept: pytest --flops-budget-update test_net.py::test_net"
+        )
+        result.stdout.no_fnmatch_line("*not held*")
+
+    def test_flops(self, upgraded):
+        """FLOPs are judged with every version. The failure names both versions."""
+        text = upgraded.baseline.read_text()
+        upgraded.baseline.write_text(text.replace('"flops": 64', '"flops": 63'))
+        result = upgraded.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["flops regressed: *", "the baseline was measured with PyTorch 1.*, this with 2.*"])
+
+    def test_equal_values(self, upgraded):
+        """If no value moved, there is no line. An update notes the new version."""
+        write(upgraded, copies=False)
+        upgraded.run().stdout.no_fnmatch_line("*PyTorch 1.*")
+        upgraded.run("--flops-budget-update")
+        assert '"pytorch": "2.' in upgraded.baseline.read_text()
+
+    def test_a_limit(self, upgraded):
+        write(upgraded, copies=True, marker="@pytest.mark.flops_budget(launches=1)")
+        upgraded.run().assert_outcomes(failed=1)
+
+    def test_unknown_version(self, upgraded):
+        """If the baseline has no version, its values of kernels are judged."""
+        lines = upgraded.baseline.read_text().split("\n")
+        assert any('"pytorch": "1.' in line for line in lines)
+        upgraded.baseline.write_text(
+            "\n".join(
+                line[: line.index(', "pytorch"')] + line[line.index(', "test"') :] if '"pytorch"' in line else line
+                for line in lines
+            )
+        )
+        hold(upgraded, "launches")
+        upgraded.run().assert_outcomes(failed=1)
