@@ -229,7 +229,7 @@ class TestOptimizers:
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """The second step costs the operations of the update for each element."""
+        """The second step of an optimizer costs the operations of its update for each element."""
         # Each tensor has a step counter, except with SGD.
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)

@@ -140,7 +140,7 @@ class _Summed(nn.Module):
 
 
 def test_of_modules() -> None:
-    """A message counts in the module that sends it and in all modules around that module."""
+    """A message counts in the module that sends it and in all modules that contain it."""
     with world(SIZE):
         found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
     assert {path: module.communication for path, module in found.modules.items()} == {

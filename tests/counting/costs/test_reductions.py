@@ -376,7 +376,7 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """`isin` sorts the wanted values, and searches each value of the tensor among them."""
+        """`isin` costs a sort of the wanted values, and a binary search for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 

@@ -44,7 +44,7 @@ def register():
 
 
 def test_one_registration_counts_a_model():
-    """If an operator is registered with five rules, each metric comes from its rule."""
+    """One registration may give an operator five rules, and all five are used."""
     # 2 · 2·4 · 3 FLOPs, 4 other FLOPs and 5 activations for each of 6 outputs, 8 elements of 4 bytes
     register()
     with torch.no_grad():
