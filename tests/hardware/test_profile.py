@@ -51,7 +51,7 @@ class TestRate:
         ],
     )
     def test_of_few_rates(self, rates, dtype, expected):
-        """A dtype without its own rate gets a rate even if the profile has few rates."""
+        """If a profile has few rates, it still has a rate for every dtype."""
         assert device(rates).rate(dtype) == expected
 
     def test_of_vectors_has_rates_of_its_own(self):
