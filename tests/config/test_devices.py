@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def problems(load):
-    """Return a function that writes a pyproject with mistakes and returns the lines of the error message."""
+    """Return a function that writes a pyproject with mistakes and returns the lines of the error."""
 
     def write_and_refuse(text):
         with pytest.raises(UsageError) as caught:
@@ -57,11 +57,11 @@ class TestTimeOn:
         ],
     )
     def test_names_devices(self, load, value, expected):
-        """Device names ignore case. Each device is listed once, with the name from its profile."""
+        """If a device is named in another case, the name of its profile is stored."""
         assert expected == load(f"[tool.pytest-flopsbudget]\ntime-on = {value}").time_on
 
     def test_names_own_ones(self, load):
-        """`time-on` may name a device of the project whose profile comes later in the file."""
+        """`time-on` may name a device whose profile comes later in the file."""
         assert load("[tool.pytest-flopsbudget]\ntime-on = ['CAMERA']\n" + textwrap.dedent(CAMERA)).time_on == (
             "camera",
         )
@@ -78,24 +78,21 @@ class TestTimeOn:
         ],
     )
     def test_refuses_anything_else(self, problems, value, message):
-        """If `time-on` has a wrong value, the error names this key and says what to write.
-
-        For an unknown name, the error suggests a similar name.
-        """
+        """If `time-on` has a wrong value, the error says what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
         assert end in line
 
     def test_is_near_to_own_ones(self, problems):
-        """If the name of a project's device is misspelled, the error suggests the right name."""
+        """If a project's own device is misspelled, the error suggests its name."""
         (line,) = problems("[tool.pytest-flopsbudget]\ntime-on = ['camra']\n" + textwrap.dedent(CAMERA))
         assert "no device is named 'camra'; did you mean camera?" in line
 
 
 class TestProfiles:
     def test_reads_every_figure(self, load):
-        """Each figure of a profile is converted: to FLOPs, operations or bytes per second, bytes, or nanoseconds."""
+        """Every figure of a profile is read."""
         settings = load(
             profile("""
                 float64 = "1 GFLOP/s"
@@ -132,7 +129,7 @@ class TestProfiles:
         }
 
     def test_needs_little(self, load):
-        """A profile needs only one rate and the bandwidth. If no launch time is given, launches cost no time."""
+        """A profile needs only one rate and a bandwidth."""
         device = load(CAMERA).devices["camera"]
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
@@ -142,7 +139,7 @@ class TestProfiles:
         [('"Abacus 5"', ("Abacus 5",)), ('["Abacus 5$", "ABC"]', ("Abacus 5$", "ABC")), ("[]", ())],
     )
     def test_names_that_the_system_gives_it(self, load, written, expected):
-        """``names`` lists the names under which drivers and systems report the device."""
+        """The key ``names`` lists the names that drivers report for the device."""
         assert load(CAMERA + f"    names = {written}").devices["camera"].names == expected
 
     @pytest.mark.parametrize("written", ["5", '["Abacus", 5]', '""', '"$"'])
@@ -152,7 +149,7 @@ class TestProfiles:
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
     def test_is_based_on_a_known_one(self, load):
-        """A profile takes each missing figure from its base; each rate counts as a separate figure."""
+        """If a profile is based on another profile, it takes the missing figures from it."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[
             "half"
         ]
@@ -164,13 +161,13 @@ class TestProfiles:
         assert (device.names, device.sources) == ((), ())
 
     def test_is_based_on_one_above(self, load):
-        """The base of a profile may be another profile of the project that is above it in the file."""
+        """A profile may be based on a profile above it in the file."""
         devices = load(textwrap.dedent(CAMERA) + profile('based-on = "camera"\nlaunch = "1 us"', "camera-2")).devices
         assert devices["camera-2"].rates == devices["camera"].rates
         assert (devices["camera"].launch, devices["camera-2"].launch) == (0, 1_000)
 
     def test_takes_the_place_of_a_known_one(self, load):
-        """If the project defines a profile "A100", this profile replaces the one in the catalog."""
+        """A profile named "A100" replaces the profile "A100" in the catalog."""
         settings = load(
             "[tool.pytest-flopsbudget]\ntime-on = 'A100'\n" + profile("based-on = 'A100'\nlaunch = '0 us'", "A100")
         )
@@ -213,7 +210,7 @@ class TestProfiles:
         ],
     )
     def test_tells_every_mistake(self, problems, text, lines):
-        """For each mistake in a profile, an error names the file and the key, and says what is wrong."""
+        """Every mistake in a profile has a message with the file and the key."""
         found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
@@ -234,7 +231,7 @@ class TestProfiles:
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """Two devices of a project must not have names that differ only in case."""
+        """If two profiles have names that differ only in case, the second is an error."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 
@@ -246,12 +243,12 @@ class TestDeviceNamed:
         assert find_device(settings, "h100") is DEVICES["H100"]
 
     def test_tells_what_is_near(self):
-        """If no device has the given name, the error suggests a similar name."""
+        """If a device is unknown, the error suggests a similar name."""
         with pytest.raises(ValueError, match="no device is named 'H10'; did you mean H100"):
             find_device(Settings(), "H10")
 
 
 def test_the_head_of_a_run_names_them(load):
-    """The header of a run names the devices for which times are estimated."""
+    """The header of a run names the devices of `time-on`."""
     settings = load("[tool.pytest-flopsbudget]\ntime-on = ['a100', 'T4']")
     assert describe(settings) == "pyproject.toml: estimates time on A100, T4"

@@ -25,7 +25,8 @@ def problems(**kwargs):
 
 class TestTimes:
     def test_by_device(self):
-        """Limits on times are converted to nanoseconds. "a100" in a marker becomes the name of the profile, "A100"."""
+        """Limits on times are stored in nanoseconds."""
+        # "a100" becomes the name of the profile, "A100".
         budget = marked(time={"a100": "3 ms", "our-board": "1.5 s"}, memory_time={"A100": "1 us"})
         assert budget.limits == {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
 
@@ -38,10 +39,7 @@ class TestTimes:
         assert budget.phases == {"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}}
 
     def test_an_unknown_device(self):
-        """If a marker names an unknown device, the error suggests similar names.
-
-        The error lists the names of all devices, including the project's own ones.
-        """
+        """If a marker names an unknown device, the error lists all devices."""
         (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told
@@ -78,7 +76,7 @@ class TestLatency:
 
 class TestRatios:
     def test_least_values(self):
-        """A minimum of a ratio is read as an exact fraction."""
+        """A limit on a ratio is stored as an exact fraction."""
         assert marked(arithmetic_intensity="8.2 FLOPs/byte", average_parallelism="1.2k FLOPs/step").limits == {
             "arithmetic_intensity": Fraction(41, 5),
             "average_parallelism": 1200,
@@ -110,7 +108,7 @@ class TestPyproject:
         return write_and_load
 
     def test_own_devices_may_be_named_anywhere(self, load):
-        """A limit or `show` may name a device of the project whose profile comes later in the file."""
+        """A limit may name a device whose profile comes later in the file."""
         settings = load(
             """
             show = "time[Our-Board]"
@@ -144,10 +142,7 @@ class TestPyproject:
         assert told in str(caught.value)
 
     def test_tolerances(self, load):
-        """A tolerance of time applies to all devices.
-
-        A tolerance for all metrics does not change the tolerance of the latency.
-        """
+        """The common tolerance does not apply to the latency."""
         found = load('tolerance = {time = "5%", peak_memory = "1 MiB", latency = "3%"}').tolerance
         assert found["time"].relative == Fraction(1, 20)
         assert found["peak_memory"].absolute == 2**20

@@ -1,4 +1,4 @@
-"""How messages name the place of a mistake."""
+"""Messages about mistakes in the pyproject and in markers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pytest_flopsbudget.config.problems import Problems
 
 
 def test_a_mistake_names_its_path():
-    """A message shows the path of the mistake, in which a key has quotes if TOML requires them."""
+    """A message shows the path of the mistake, with quotes where TOML requires them."""
     messages = []
     Problems("file: [table]", messages).inside("modules").inside("layer4.0").add("flops", "is too much")
     assert messages == ['file: [table] modules."layer4.0".flops: is too much']
 
 
 def test_an_unknown_key_has_a_suggestion():
-    """The message for an unknown key suggests a similar key and lists all known keys."""
+    """If a key is unknown, the message suggests a similar key."""
     messages = []
     problems = Problems("file:", messages)
     problems.add_unknown_key("Tolerence", ["tolerance", "show"])

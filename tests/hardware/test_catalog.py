@@ -1,4 +1,4 @@
-"""The catalog of devices has the published figures, and finds a device by its name."""
+"""The catalog has the published figures of devices."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ PUBLISHED = {
 
 
 def test_every_device_has_published_figures():
-    """`PUBLISHED` has figures for every device of the catalog."""
     assert PUBLISHED.keys() == DEVICES.keys()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_are_those_published(name):
-    """Each figure in the catalog differs from the published one by at most 1%, because data sheets round."""
+    """Each figure differs from the published figure by at most 1%."""
+    # Data sheets round.
     *rates, bandwidth, memory = PUBLISHED[name]
     device = DEVICES[name]
     published = {dtype: rate * TERA for dtype, rate in zip(DTYPES, rates, strict=True) if rate is not None}
@@ -56,7 +56,7 @@ def test_figures_are_those_published(name):
 
 
 def test_vector_rates_are_those_published():
-    """The vector rates of V100, A100 and H100 are those of NVIDIA's white papers, without tensor cores."""
+    """The vector rates are those of NVIDIA's white papers, without tensor cores."""
     published = {
         "V100": {"float64": 7.8, "float32": 15.7, "float16": 31.4},
         "A100": {"float64": 9.7, "float32": 19.5, "bfloat16": 39, "float16": 78},
@@ -69,27 +69,25 @@ def test_vector_rates_are_those_published():
 @pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 class TestProfile:
     def test_names_the_source_of_every_figure(self, device):
-        """Rates (or cores and clock), bandwidth, memory and launches each have a source."""
+        """Every figure has a source."""
         figures = [source.partition(": ")[0] for source in device.sources]
         assert all(": " in source for source in device.sources)
         assert any("rates" in figure or ("cores" in figure and "Hz" in figure) for figure in figures)
         assert all(any(word in figure for figure in figures) for word in ("bandwidth", "memory", "launch"))
 
     def test_fp32_is_not_computed_faster_than_halves(self, device):
-        """A dtype with fewer bits is not slower.
-
-        Products in FP32 have the vector rate, because they do not use TF32.
-        """
+        """A dtype with fewer bits is at least as fast."""
+        # Products in float32 do not use TF32, so they have the vector rate.
         rates = [device.rate(dtype) for dtype in ("float64", "float32", "tfloat32", "float16", "int8")]
         assert sorted(rates) == rates
         assert device.rate("float32") == device.vector_rate("float32")
 
     def test_matrix_units_are_the_fastest(self, device):
-        """The rate of products is never below the vector rate, because products can run on vector units too."""
+        """The rate of products is at least the vector rate."""
         assert all(device.vector_rate(dtype) <= device.rate(dtype) for dtype in DTYPES)
 
     def test_dtypes_are_known(self, device):
-        """A profile has rates only for dtypes that the package looks up."""
+        """Every rate belongs to a dtype in `DTYPES`."""
         assert set(device.rates) | set(device.vector_rates) <= set(DTYPES)
 
 
@@ -102,19 +100,19 @@ class TestDeviceNamed:
         ("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h_100", "H100")]
     )
     def test_an_unknown_one_is_told_with_what_is_near(self, name, near):
-        """If no device has the given name, the error suggests a similar name and lists all names of devices."""
+        """If a device is unknown, the error suggests a similar name and lists all names."""
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
             find_device(name)
 
     def test_nothing_near(self):
-        """If no device has a name like the given one, the error only lists all names of devices."""
+        """If no name is similar, the error only lists all names."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
             find_device("qqqqqq")
 
     def test_own_ones_come_first(self):
-        """A project's own profile is found by its name, and has priority over a device of the catalog."""
+        """If a project's own profile has the name of a device in the catalog, the project's profile is found."""
         own = {name: Device(name, {"float32": 1}, {}, bandwidth=1, memory=1, launch=1) for name in ("camera", "a100")}
         assert find_device("Camera", own) is own["camera"]
         assert find_device("A100", own) is own["a100"]
@@ -148,7 +146,7 @@ class TestRecognized:
         ],
     )
     def test_what_drivers_say(self, description, name):
-        """A device is recognized by the names that CUDA, ROCm, /proc/cpuinfo, the device tree or macOS report."""
+        """A device is recognized by the name that its driver or its system reports."""
         assert recognize_device(description) is DEVICES[name]
 
     @pytest.mark.parametrize(
@@ -168,5 +166,5 @@ class TestRecognized:
         ],
     )
     def test_what_only_resembles_one(self, description):
-        """A variant with other memory or clocks is not recognized, because the catalog does not have this device."""
+        """If a device only has a similar name, it is not recognized."""
         assert recognize_device(description) is None

@@ -1,4 +1,4 @@
-"""The profile of a device tells the rate of each dtype."""
+"""A profile of a device has a rate for every dtype."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestRate:
         ],
     )
     def test_falls_back_to_the_fastest_that_may_apply(self, dtype, expected):
-        """A dtype without a rate gets the fastest rate among the dtypes in which it may be computed."""
+        """A dtype without its own rate gets the rate of another dtype."""
         assert device({"float32": 10, "float16": 40, "int8": 90}).rate(dtype) == expected
 
     @pytest.mark.parametrize(
@@ -51,28 +51,27 @@ class TestRate:
         ],
     )
     def test_of_few_rates(self, rates, dtype, expected):
-        """A profile with few rates has a rate for each dtype: of a related dtype, or else its fastest rate."""
+        """If a profile has few rates, it still has a rate for every dtype."""
         assert device(rates).rate(dtype) == expected
 
     def test_of_vectors_has_rates_of_its_own(self):
-        """The vector rate of a dtype may be lower than its rate of products."""
+        """The vector rate of a dtype may differ from its rate of products."""
         found = device({"float32": 10, "float16": 400}, {"float32": 10, "float16": 20})
         assert found.vector_rate("float16") == 20
         assert found.vector_rate("bfloat16") == 20
 
     def test_of_vectors_is_that_of_products_where_there_is_no_other(self):
-        """If a profile has no vector rates, the rates of products apply."""
+        """If a profile has no vector rates, the vector rate is the rate of products."""
         assert device({"float32": 10}).vector_rate("float32") == 10
 
 
 def test_tf32_is_asked_for_by_name():
-    """A rate of TF32 changes neither the rate of FP32 nor the vector rate."""
+    """The rate of TF32 does not change the rate of float32."""
     found = device({"float32": 10, "tfloat32": 80}, {"float32": 10})
     assert (found.rate("float32"), found.rate("tfloat32"), found.vector_rate("tfloat32")) == (10, 80, 10)
 
 
 def test_devices_go_into_sets_and_tables():
-    """Equal profiles are one element of a set."""
     one, same = device({"float32": 10}), device({"float32": 10})
     assert one == same
     assert len({one, same}) == 1

@@ -1,4 +1,4 @@
-"""The roofline gives the minimum time of an operator on a device."""
+"""The roofline gives the shortest possible time of an operator on a device."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class TestTimes:
         ],
     )
     def test_is_the_larger_of_work_and_traffic(self, flops, other_flops, bytes_moved, expected):
-        """Compute time and memory time are computed by hand from the rates of `SMALL`. Only the larger one counts."""
+        """Only the larger of compute time and memory time is counted."""
         assert expected == times(SMALL, flops, other_flops, bytes_moved, "float32")
 
     @pytest.mark.parametrize(("launches", "expected"), [(0, 0), (1, 5), (3, 15)])
     def test_launches_add_up(self, launches, expected):
-        """Each launch adds its time to the time of the work."""
+        """Each launch adds its time."""
         assert expected == times(SMALL, 1_000, 0, 0, "float32", launches=launches).launch
 
     def test_of_a_convolution_on_an_a100(self):
-        """ResNet-50's first convolution on an A100 is compute-bound in FP32, and memory-bound in TF32 and BF16."""
+        """ResNet-50's first convolution is compute-bound in float32 and memory-bound in TF32 and bfloat16."""
         flops = 2 * 112 * 112 * 7 * 7 * 3 * 64
         bytes_moved = 4 * (3 * 224 * 224 + 64 * 3 * 7 * 7 + 64 * 112 * 112)
         # FP32: 236,027,904 / 19.5e12 = 12.104 us; bytes: 3,850,752 / 1.555e12 = 2.476 us
@@ -56,7 +56,7 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes, launches=st.integers(0, 1_000))
     def test_is_at_most_the_exact_time(self, device, work, dtype, launches):
-        """The time is the exact fraction, rounded down by less than one nanosecond."""
+        """The time is rounded down by less than one nanosecond."""
         flops, other, moved = work
         exact = launches * device.launch + 10**9 * max(
             Fraction(flops, device.rate(dtype)),
@@ -73,14 +73,14 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """One operator never takes longer than two operators that do the same work together, except for rounding."""
+        """One operator is not slower than two operators with the same work, except for rounding."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes)
     def test_either_work_or_traffic_is_credited(self, device, work, dtype):
-        """The smaller one of compute time and memory time is set to 0, so that their sum is the larger one."""
+        """Either the compute time or the memory time is 0."""
         found = times(device, *work, dtype)
         assert 0 in {found.compute, found.memory}
 
@@ -98,5 +98,5 @@ class TestBoundOf:
         ],
     )
     def test_is_the_largest(self, parts, expected):
-        """The largest part bounds the time. If parts are equal, the first one does."""
+        """The largest part is the bound."""
         assert bound_of(*parts) == expected

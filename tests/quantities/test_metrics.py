@@ -1,4 +1,4 @@
-"""The table of metrics and the functions that read keys."""
+"""The table of metrics, keys of values, and derived values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 1
 
 class TestTable:
     def test_what_derives_derives_from_what_is_stored(self):
-        """The parts of a derived metric are stored metrics with the same unit."""
+        """A derived metric is computed from stored metrics with the same unit."""
         for metric in METRICS.values():
             for part in (*metric.derived, *metric.over):
                 assert not METRICS[part].derived
@@ -54,7 +54,7 @@ class TestTable:
 class TestKeys:
     @pytest.mark.parametrize("name", ["A100", "raspberry-pi-5", "T4 [16 GB", "a.b=c,{}", '"', " ", "é"])
     def test_a_name_comes_back(self, name):
-        """A device's name in a key may contain any character except a closing bracket."""
+        """The name of a device in a key may contain any character except a closing bracket."""
         key = key_for("time", name)
         assert (base_of(key), name_in(key)) == ("time", name)
         assert is_key(key)
@@ -86,7 +86,7 @@ class TestKeys:
             metric_of("tme[A100]")
 
     def test_order(self):
-        """Keys are sorted by the rows of the table, and then by the name of the device."""
+        """Keys are sorted by metric and then by device."""
         keys = ["time[T4]", "latency[box]", "flops", "time[A100]", "depth", "macs"]
         assert sort_metrics(keys) == ["flops", "macs", "depth", "time[A100]", "time[T4]", "latency[box]"]
 
@@ -94,7 +94,7 @@ class TestKeys:
         assert (title_of("flops"), title_of("time[A100]")) == ("FLOPs", "est. time A100")
 
     def test_devices(self):
-        """`devices_in` returns the devices of times, but not the machines of latencies."""
+        """`devices_in` returns the names of devices, but not the names of machines."""
         assert devices_in(["flops", "latency[box]", "memory_time[T4]", "time[A100]", "launch_time[T4]"]) == [
             "A100",
             "T4",
@@ -111,7 +111,7 @@ class TestKeys:
 
 class TestValues:
     def test_a_time_is_the_sum_of_its_parts(self):
-        """A time is the sum of its three parts: 5 + 7 + 11."""
+        """A time is the sum of its three parts."""
         assert value_of(TIMES, "time[A100]") == 23
         assert parts_of("time[A100]") == tuple(TIMES)
         assert value_of(TIMES, "launch_time[A100]") == 11
@@ -123,21 +123,21 @@ class TestValues:
         assert value_of(TIMES, "time[T4]") is None
 
     def test_intensity_is_exact(self):
-        """The intensity of (10 + 4) FLOPs and 6 bytes is exactly 7/3."""
+        # (10 + 4) FLOPs divided by 6 bytes
         metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 6}
         assert value_of(metrics, "arithmetic_intensity") == Fraction(7, 3)
 
     def test_parallelism_is_exact(self):
-        """The parallelism of (10 + 4) FLOPs and 4 steps is exactly 7/2."""
+        # (10 + 4) FLOPs divided by 4 steps
         assert value_of({"flops": 10, "other_flops": 4, "depth": 4}, "average_parallelism") == Fraction(7, 2)
 
     def test_a_ratio_beyond_floats(self):
-        """A ratio of integers that no float can hold is exact."""
+        """A ratio is exact even if no float can hold it."""
         metrics = {"flops": 2**80 + 1, "other_flops": 0, "memory_traffic": 2**80}
         assert value_of(metrics, "arithmetic_intensity") - 1 == Fraction(1, 2**80)
 
     def test_a_ratio_over_nothing(self):
-        """A ratio with the divisor 0 counts as measured, but has no value."""
+        """If the divisor of a ratio is 0, the ratio is measured but has no value."""
         metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 0}
         assert value_of(metrics, "arithmetic_intensity") is None
         assert is_measured(metrics, "arithmetic_intensity")
@@ -145,12 +145,12 @@ class TestValues:
         assert not is_measured({"flops": 10, "memory_traffic": 1}, "arithmetic_intensity")
 
     def test_the_whole_part_of_a_ratio_is_no_value_of_it(self):
-        """If the divisor was not measured, a ratio has no value."""
+        """If the divisor of a ratio was not measured, the ratio has no value."""
         assert count_of({"flops": 10, "other_flops": 4}, "total_flops") == 14
         assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
 
     def test_latency_is_that_of_the_machine_which_measured(self):
-        """The key "latency" means the latency of the machine that measured, whatever its name is."""
+        """The key "latency" finds the latency of the machine that measured."""
         assert measured_key({"flops": 1, "latency[box]": 9}, "latency") == "latency[box]"
         assert measured_value({"latency[box]": 9}, "latency") == 9
         assert measured_value({"latency[box]": 9}, "latency[other]") is None
@@ -162,5 +162,5 @@ class TestValues:
         assert measured_value({}, "flops") is None
 
     def test_what_tells_a_model(self):
-        """The metrics that identify a model do not include times and latencies."""
+        """Times and latencies do not identify a model."""
         assert identifying_metrics({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}

@@ -1,4 +1,4 @@
-"""Quantities: reading what users write, and formatting values."""
+"""Parsing and formatting of quantities."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TestParseQuantity:
         [("4.1 GMACs", 4_100_000_000), ("8.2 GFLOPs", 4_100_000_000), ("4.1G", 4_100_000_000), ("7 FLOPs", 3)],
     )
     def test_reads_macs(self, text, expected):
-        """For the metric macs, a number without a unit is in MACs, and FLOPs are halved."""
+        """Two FLOPs are read as one MAC."""
         assert parse_quantity(text, MACS) == expected
 
     @pytest.mark.parametrize(
@@ -112,35 +112,35 @@ class TestParseQuantity:
         ],
     )
     def test_reads_bytes(self, text, expected):
-        """Units of bytes may be powers of 1000 or of 1024."""
+        """Units of bytes are powers of 1000 or of 1024."""
         assert parse_quantity(text, BYTES) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
     def test_takes_whole_numbers(self, value, expected):
-        """A number without a unit is in the metric's unit. A float is accepted if it is whole."""
+        """A whole float is read as an integer."""
         assert parse_quantity(value, FLOPS) == expected
 
     @pytest.mark.parametrize(
         ("text", "expected"), [("0.1234567 kFLOPs", 123), ("0.9 FLOPs", 0), ("1.0009 kFLOPs", 1_000)]
     )
     def test_rounds_down(self, text, expected):
-        """An amount is rounded down to a whole number."""
+        """A fraction of a FLOP is dropped."""
         assert parse_quantity(text, FLOPS) == expected
 
     def test_is_exact(self):
-        """A decimal fraction that no float can hold is read exactly: 0.3 · 10^18."""
+        """A decimal fraction is read exactly, even if no float can hold it."""
         assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
 
     @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
     def test_refuses_rates(self, text):
-        """FLOPS and FLOPs per second are refused, because they are speeds. The error shows how to write the amount."""
+        """FLOPs per second are refused, and the error shows an amount of FLOPs."""
         with pytest.raises(
             ValueError, match=r"is a rate, FLOPs per second, and a budget is an amount of work: write \"8\.2 "
         ):
             parse_quantity(text, FLOPS)
 
     def test_a_refused_rate_keeps_its_word_and_prefix(self):
-        """If MACs per second are refused, the error shows an amount in MACs."""
+        """MACs per second are refused, and the error shows an amount of MACs."""
         with pytest.raises(ValueError, match=r'write "3 TMACs"$'):
             parse_quantity("3 TMACs/s", FLOPS)
 
@@ -156,14 +156,14 @@ class TestParseQuantity:
         ],
     )
     def test_names_the_nearest_spelling(self, text, metric, nearest):
-        """A misspelled unit is refused, and the error suggests the most similar unit."""
+        """If a unit is misspelled, the error suggests the most similar unit."""
         with pytest.raises(ValueError, match=f'{text}.*did you mean "{nearest}"') as caught:
             parse_quantity(text, metric)
         assert "Allowed: " in str(caught.value)
 
     @pytest.mark.parametrize(("text", "choices"), [("96M", '"96 MB" or "96 MiB"'), ("96k", '"96 kB" or "96 KiB"')])
     def test_refuses_ambiguous_bytes(self, text, choices):
-        """For bytes, a prefix without a unit is refused: it may be a power of 1000 or of 1024."""
+        """If an amount of bytes has only a prefix, the error shows both possible units."""
         with pytest.raises(ValueError, match=choices):
             parse_quantity(text, BYTES)
 
@@ -177,15 +177,12 @@ class TestParseQuantity:
         ],
     )
     def test_refuses_another_metrics_unit(self, text, metric, kind):
-        """A unit of another metric is refused.
-
-        The error names the quantity of the unit, and shows an example that fits.
-        """
+        """If a unit belongs to another metric, the error names the quantity of the unit."""
         with pytest.raises(ValueError, match=f"'{text}' {kind}; write \""):
             parse_quantity(text, metric)
 
     def test_refuses_a_comma_that_may_be_decimal(self):
-        """8,178 GFLOPs is refused, because it may mean 8178 or 8.178. The error shows both forms."""
+        """If a comma may be a decimal comma, the error shows both possible numbers."""
         with pytest.raises(ValueError, match=r'"8178 GFLOPs" or "8\.178 GFLOPs"'):
             parse_quantity("8,178 GFLOPs", FLOPS)
 
@@ -194,7 +191,7 @@ class TestParseQuantity:
         ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
     )
     def test_refuses_what_is_no_amount(self, value):
-        """The whole text must be an amount. Other texts and values are refused."""
+        """A value that is not an amount is refused."""
         with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
             parse_quantity(value, FLOPS)
 
@@ -210,7 +207,6 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize("value", [8.2, "8.2"])
     def test_refuses_a_fraction_without_a_unit(self, value):
-        """The fraction 8.2 without a unit is refused."""
         with pytest.raises(ValueError, match="has no unit and is not whole"):
             parse_quantity(value, FLOPS)
 
@@ -233,50 +229,48 @@ class TestParseQuantity:
         ],
     )
     def test_reads_times(self, text, expected):
-        """Times are read as whole nanoseconds. Zero needs no unit."""
+        """Times are read as whole nanoseconds."""
         assert parse_quantity(text, TIME) == expected
 
     @pytest.mark.parametrize("value", [3, 3.5, "3", "3.5", "3k", "3M"])
     def test_refuses_times_without_a_unit(self, value):
-        """A time without a unit is refused, because 3 could mean seconds or nanoseconds."""
+        """A time without a unit is refused."""
         with pytest.raises(ValueError, match=f'{value}\'? has no unit of time; write "3 ms" or "400 us"'):
             parse_quantity(value, TIME)
 
     @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
     def test_refuses_other_units_of_time(self, text):
-        """Units of time other than the known ones are refused. Known units in the wrong case are refused too."""
+        """A unit of time that is not s, ms, us or ns is refused."""
         with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
             parse_quantity(text, TIME)
 
     def test_refuses_a_time_with_a_comma_that_may_be_decimal(self):
-        """1,500 us is refused, because it may mean 1500 us or 1.5 us."""
+        """If a comma in a time may be a decimal comma, the error shows both possible times."""
         with pytest.raises(ValueError, match=r'"1500 us" or "1\.500 us"'):
             parse_quantity("1,500 us", TIME)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_exact_form(self, value, metric):
-        """Text that `format_exact` writes is read as the same value."""
+        """If a value is formatted exactly and read again, it is unchanged."""
         assert value == parse_quantity(format_exact(value, metric), metric)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """A value that `format_value` writes and `parse_quantity` reads changes by at most 0.05%.
-
-        Bytes may change by one more, because `parse_quantity` rounds them down.
-        """
+        """If a value is formatted and read again, it changes by at most 0.05%."""
+        # Bytes may be one less, because they are rounded down.
         read = parse_quantity(format_value(value, metric), metric)
         assert abs(read - value) <= Fraction(value, 2000) + (1 if metric.unit == "bytes" else 0)
 
     @given(text=st.text(), metric=metrics)
     def test_refuses_text_without_a_digit(self, text, metric):
-        """Text without a digit is refused, with an error that says what to write."""
+        """A text without a digit is refused."""
         letters = re.sub("[0-9]", "", text)
         with pytest.raises(ValueError, match=r"is not an amount; write"):
             parse_quantity(letters, metric)
 
     @given(digits=st.from_regex(r"\A[0-9]{1,3}\Z"), unit=st.text(st.characters(categories=["L"]), min_size=1))
     def test_takes_no_unit_that_it_does_not_know(self, digits, unit):
-        """A unit that is not exactly one of the known units is refused, and the error quotes the text."""
+        """If a unit is unknown, the error quotes the text."""
         assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
         with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
             parse_quantity(digits + unit, FLOPS)
@@ -298,7 +292,7 @@ class TestParseRatio:
         ],
     )
     def test_reads_flops_a_byte(self, value, expected):
-        """Ratios are read exactly. A number without a unit is in the unit of the metric."""
+        """FLOPs per byte are read exactly."""
         assert parse_ratio(value, INTENSITY) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
@@ -320,17 +314,16 @@ class TestParseRatio:
         ],
     )
     def test_refuses_anything_else(self, value, metric):
-        """A value that is not a ratio is refused, with an error that says what to write."""
+        """A value that is not a ratio is refused."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
             parse_ratio(value, metric)
 
     def test_only_ratios_are_ratios(self):
-        """Only intensity and parallelism are ratios; the values of other metrics are whole numbers."""
         assert [is_ratio(metric) for metric in (INTENSITY, PARALLELISM, TIME, FLOPS)] == [True, True, False, False]
 
     @given(value=ratios, metric=ratio_metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """A ratio that `format_value` writes is read with a difference of at most 0.05%, even if it is small."""
+        """If a ratio is formatted and read again, it changes by at most 0.05%."""
         assert abs(parse_ratio(format_value(value, metric), metric) - value) <= value / 2000
 
 
@@ -344,7 +337,7 @@ class TestParsePercent:
 
     @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
     def test_refuses_anything_else(self, value):
-        """A value that is not a percentage is refused, with an error that shows the form of a percentage."""
+        """A value that is not a percentage is refused."""
         with pytest.raises(ValueError, match='write it like "1%"'):
             parse_percent(value)
 
@@ -370,13 +363,13 @@ class TestParseTolerance:
 
     @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
     def test_refuses_what_is_neither(self, value):
-        """A value that is neither an amount nor a percentage is refused, with an error that shows both forms."""
+        """A value that is neither an amount nor a percentage is refused."""
         with pytest.raises(ValueError, match='or a share like "1%"'):
             parse_tolerance(value, FLOPS)
 
     @pytest.mark.parametrize("value", [{}, {"percent": 1}, {"relative": 1}, {"absolute": "1%"}])
     def test_refuses_other_tables(self, value):
-        """A table with other keys, or with a value of the wrong form, is refused."""
+        """A table with a wrong key or a wrong value is refused."""
         with pytest.raises(ValueError, match=r"write|Allowed"):
             parse_tolerance(value, FLOPS)
 
@@ -398,11 +391,12 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """A value of 1,000 may grow by the larger one of the two parts of a tolerance. It may always shrink."""
+        """If a tolerance has two parts, the larger part applies."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
-        """Tolerances are exact for integers that no float can hold: 1% of 10^20 passes, and one more does not."""
+        """A tolerance is exact even if no float can hold the values."""
+        # 1% of 10^20 is allowed, and 1 more is not.
         tolerance = Tolerance(relative=Fraction(1, 100))
         assert tolerance.allows(10**20, 10**20 + 10**18)
         assert not tolerance.allows(10**20, 10**20 + 10**18 + 1)
@@ -440,7 +434,7 @@ class TestFormatValue:
         ],
     )
     def test_shows_four_digits(self, value, metric, expected):
-        """A value has at most four digits. If it is exact, it has no trailing zeros."""
+        """A value is shown with at most four digits."""
         assert format_value(value, metric) == expected
 
     @pytest.mark.parametrize(
@@ -456,16 +450,17 @@ class TestFormatValue:
         ],
     )
     def test_rounds_into_the_next_prefix(self, value, metric, expected):
-        """A value that would round to 1000 of a prefix has the next prefix."""
+        """If a value rounds to 1000, it is shown with the next prefix."""
         assert format_value(value, metric) == expected
 
     def test_has_no_prefix_after_the_last(self):
-        """A value beyond the largest prefix, E, has more than four digits."""
+        """If a value is too large for the last prefix, it is shown with more than four digits."""
         assert format_value(12_345 * 10**18, FLOPS) == "12345 EFLOPs"
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """A formatted value has at most four digits and only ASCII. (Times from 9,999 s on have more digits.)"""
+        """A formatted value has at most four digits, all in ASCII."""
+        # Times from 9,999 s on have more digits.
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
         assert text.isascii()
@@ -486,21 +481,21 @@ class TestFormatExact:
         ],
     )
     def test_shows_every_digit(self, value, metric, expected):
-        """The exact form has all digits, in groups of three, and the unit."""
+        """The exact form shows all digits in groups of three."""
         assert format_exact(value, metric) == expected
 
 
 class TestFormatPair:
     def test_is_short_where_that_tells_apart(self):
-        """`format_pair` returns the short forms if they differ."""
+        """If the short forms differ, `format_pair` returns the short forms."""
         assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
 
     def test_is_exact_where_short_forms_agree(self):
-        """`format_pair` returns the exact forms if the short forms are equal."""
+        """If the short forms are equal, `format_pair` returns the exact forms."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
     def test_differ_in_zeros_only(self):
-        """`format_pair` returns the exact forms if the short forms differ only in trailing zeros."""
+        """If the short forms differ only in trailing zeros, `format_pair` returns the exact forms."""
         assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
         assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
 
@@ -513,12 +508,12 @@ class TestFormatPair:
 
     @given(a=ratios, b=ratios, metric=ratio_metrics)
     def test_never_prints_different_ratios_alike(self, a, b, metric):
-        """`format_pair` returns equal texts for two ratios if and only if the ratios are equal."""
+        """`format_pair` returns equal texts for equal ratios only."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
     def test_times_are_exact_where_short_forms_agree(self):
-        """`format_pair` returns nanoseconds if the short forms of two times are equal."""
+        """If the short forms of two times are equal, `format_pair` returns nanoseconds."""
         assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
@@ -526,7 +521,7 @@ class TestFormatPair:
 
     @given(a=amounts, b=amounts, metric=metrics)
     def test_never_prints_different_values_alike(self, a, b, metric):
-        """`format_pair` returns equal texts for two values if and only if the values are equal."""
+        """`format_pair` returns equal texts for equal values only."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
@@ -542,7 +537,7 @@ class TestFormatDelta:
         ],
     )
     def test_shows_the_sign(self, delta, metric, expected):
-        """Growth has a plus sign, and a decrease has the minus sign of ASCII."""
+        """Growth is shown with a plus sign, and a decrease with a minus sign."""
         assert format_delta(delta, metric) == expected
 
 
@@ -566,7 +561,7 @@ class TestFormatPercent:
         ],
     )
     def test_shows_the_change(self, old, new, expected):
-        """A small change has more digits, so that it is never shown as zero."""
+        """A small change is shown with more digits than a large change."""
         assert format_percent(old, new) == expected
 
     @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
@@ -578,7 +573,7 @@ class TestFormatPercent:
 
 
 class TestLargeNumbers:
-    """Numbers beyond 10^308 (the limit of floats) or 4,300 digits (Python's limit) are refused or shown in short."""
+    """Numbers that are too large for a float, or for Python's conversion to decimal text."""
 
     @pytest.mark.parametrize("metric", [FLOPS, PARAMS, BYTES, TIME, INTENSITY], ids=lambda metric: metric.key)
     @pytest.mark.parametrize(
@@ -599,7 +594,7 @@ class TestLargeNumbers:
 
     @pytest.mark.parametrize("value", [[10**5000], {"a": 10**5000}, 10**5000], ids=["list", "dict", "int"])
     def test_are_quoted(self, value):
-        """Numbers that Python does not write in decimal are still quoted in messages, and the quotation is short."""
+        """The quotation of a huge number is short."""
         assert 5 < len(quote_value(value)) < 120
 
     @pytest.mark.parametrize(
@@ -614,7 +609,8 @@ class TestLargeNumbers:
         ids=lambda value: value if isinstance(value, str) else f"{math.log2(value):.0f} bits",
     )
     def test_have_an_exponent(self, value, expected):
-        """A value far beyond the prefix E has an exponent. E is 10^18, so 10^309 FLOPs are 10^291 EFLOPs."""
+        """If a value has too many digits, it is shown with an exponent."""
+        # E is 10^18, so 10^309 FLOPs are 10^291 EFLOPs.
         assert format_value(value, FLOPS) == expected
 
     def test_percentages(self):
@@ -623,7 +619,7 @@ class TestLargeNumbers:
 
     @given(st.integers(0, 9_000), st.integers(0, 10**6))
     def test_exact_values_of_any_size(self, zeros, number):
-        """The exact form of number · 10^zeros has the digits of the number, then the zeros."""
+        """The exact form shows every digit of a huge number."""
         text = format_exact(number * 10**zeros, PARAMS)
         digits = f"{number}{'0' * zeros}" if number else "0"
         assert text.replace(",", "") == digits
@@ -636,12 +632,12 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """Differences in case and dashes count less than other letters. A word unlike all others gets no suggestion."""
+        """If no known word is similar, there is no suggestion."""
         assert nearest_spelling(word, METRICS) == expected
 
 
 def test_a_count_takes_the_word_of_its_key():
-    """A count may have the name of its metric as a unit, but not the name of another count."""
+    """A count accepts the name of its own metric as unit, but not the name of another metric."""
     launches = Metric("launches", "launches", "count", "sum", "kernel launches")
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):
@@ -649,7 +645,7 @@ def test_a_count_takes_the_word_of_its_key():
 
 
 class TestWholeMessages:
-    """Each message quotes the refused value and says what to write."""
+    """Every message says what to write."""
 
     EXAMPLES = '"8.2 GFLOPs" or "4.1 GMACs"'
 
@@ -677,7 +673,7 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """If "1,024 K" is refused for bytes, the error suggests amounts without a comma, which are valid."""
+        """If an amount of bytes has a comma and only a prefix, the suggested amounts have no comma."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
@@ -696,13 +692,14 @@ class TestWholeMessages:
 
 class TestLengths:
     def test_the_longest_amount(self):
-        """A text of 100 characters is read, and a longer one is refused."""
+        """A text of more than 100 characters is refused."""
         assert parse_quantity("1".zfill(100), METRICS["flops"]) == 1
         with pytest.raises(ValueError, match="not an amount"):
             parse_quantity("1".zfill(101), METRICS["flops"])
 
     def test_the_longest_quotation(self):
-        """A text of 98 characters is quoted in full, because with quotation marks it has 100. A longer one is cut."""
+        """A quotation of more than 100 characters is cut."""
+        # The two quotation marks count.
         assert quote_value("a" * 98) == "'" + "a" * 98 + "'"
         assert quote_value("a" * 99) == "'" + "a" * 99 + "..."
 
@@ -712,11 +709,11 @@ def test_a_percentage_with_a_space_behind():
 
 
 def test_dashes_count_least():
-    """A word that differs only in case and dashes is suggested before a word that shares more characters."""
+    """If a known word differs only in case and dashes, it is suggested before all other words."""
     assert nearest_spelling("A-B", ["A-BC", "a_b"]) == "a_b"
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """`format_pair` adds only as many digits as show the difference: 1.23411 and 1.23421 need five."""
+    """`format_pair` shows no more digits than two ratios need to differ."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

@@ -1,4 +1,4 @@
-"""Indexing that adds values, compared with plain loops over numbers that count their own operations."""
+"""Indexing operators that add values cost as much as a loop over single numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """A tensor as separate numbers, to which single values are added. Each addition is counted."""
+    """The elements of a tensor as numbers that count their additions."""
 
     def __init__(self, target):
         self.tally = Tally()
@@ -57,7 +57,8 @@ class TestIndexAdd:
         index=st.lists(st.integers(0, 3), min_size=1, max_size=6), dim=st.integers(-2, 1), alpha=st.sampled_from([1, 2])
     )
     def test_is_its_loop(self, index, dim, alpha):
-        """`index_add` costs one addition for each value of the source, and one product if alpha is not 1."""
+        """`index_add` costs one addition for each value of the source."""
+        # A factor alpha costs one more product for each value.
         positive = dim % 2
         target = torch.ones(4, 3) if positive == 0 else torch.ones(3, 4)
         target = target.double()
@@ -85,7 +86,7 @@ class TestIndexAdd:
         assert both(lambda x, i, y: x.index_add(0, i, y), args).other_flops == 0
 
     def test_complex_numbers(self):
-        """Adding a complex number costs two sums. Scaling it by a real factor costs two more products."""
+        # Each of 4 values costs 2 FLOPs for a complex sum, and 2 for a product with a real number.
         z, index = torch.ones(4, dtype=torch.complex64), torch.tensor([0, 1, 1, 3])
         assert both(lambda z, i: z.index_add(0, i, z), (z, index)).other_flops == 2 * 4
         assert both(lambda z, i: z.index_add(0, i, z, alpha=2), (z, index)).other_flops == 4 * 4
@@ -93,10 +94,7 @@ class TestIndexAdd:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 10), ("amax", 10), ("amin", 10), ("mean", 10 + 15)])
     @pytest.mark.filterwarnings("ignore:index_reduce")
     def test_other_reductions(self, reduce, count):
-        """In `index_reduce`, each of 2 · 5 values is combined with one element of the target: 1 FLOP for each value.
-
-        A mean also divides all 3 · 5 elements of the target.
-        """
+        # 1 FLOP for each of 2 · 5 values. A mean also divides each of 3 · 5 elements.
         args = torch.ones(3, 5), torch.tensor([0, 2]), torch.ones(2, 5)
         assert both(lambda x, i, y: x.index_reduce(0, i, y, reduce), args).other_flops == count
 
@@ -106,7 +104,7 @@ class TestScatter:
     @few
     @given(height=st.integers(1, 3), width=st.integers(1, 3), extra=st.integers(0, 2), data=st.data())
     def test_add_is_its_loop(self, height, width, extra, data):
-        """`scatter_add` adds one value for each index, even if the source has more values than the index."""
+        """`scatter_add` costs one addition for each index, even if the source has more values."""
         places = st.lists(st.integers(0, 3), min_size=width, max_size=width)
         index = torch.tensor(data.draw(st.lists(places, min_size=height, max_size=height)))
         target, source = torch.ones(4, 3, dtype=torch.float64), numbers(height + extra, width)
@@ -126,10 +124,7 @@ class TestScatter:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 6), ("amax", 6), ("amin", 6), ("mean", 6 + 12)])
     @pytest.mark.filterwarnings("ignore:scatter_reduce")
     def test_other_reductions(self, reduce, count):
-        """In `scatter_reduce`, each of 2 · 3 values is combined with one element of the target: 1 FLOP for each value.
-
-        A mean also divides all 4 · 3 elements of the target.
-        """
+        # 1 FLOP for each of 2 · 3 values. A mean also divides each of 4 · 3 elements.
         args = torch.ones(4, 3), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3)
         assert both(lambda x, i, y: x.scatter_reduce(0, i, y, reduce), args).other_flops == count
 
@@ -140,19 +135,17 @@ class TestScatter:
         assert both(lambda x, i, y: x.scatter(0, i, 3.0, reduce="multiply"), args).other_flops == 6
 
     def test_backward_pass_of_gather(self):
-        """The backward pass of `gather` adds each value of the gradient to the element that was gathered."""
+        """The backward pass of `gather` costs one addition for each value of the gradient."""
         inputs, index = torch.ones(4, 3, requires_grad=True), torch.zeros(2, 3, dtype=torch.int64)
         assert both(lambda x, i: x.gather(0, i), (inputs, index)).other_flops == 0
         assert both(lambda x, i: x.gather(0, i), (inputs, index), backward=True).other_flops == 6
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Return a dict: number of elements that ``index_put_`` writes → index tensors that lead to this number.
+    """Return a dict: number of elements that ``index_put_`` writes → index tensors with which it writes so many.
 
-    The function tries all possible values of the masks. Each entry of the parameter ``indices`` describes one index:
-    the text "mask 2 3" is a mask of shape (2, 3), None is a whole dimension, and a shape is a tensor of positions.
-    PyTorch adds 1 each time that an index selects an element, so the number of elements written is the sum of the
-    target.
+    The function tries all values of the masks. In ``indices``, the text "mask 2 3" is a mask of shape (2, 3), None is
+    a whole dimension, and a tuple is the shape of a tensor of positions.
     """
     found = {}
     masks = [[int(size) for size in part.split()[1:]] for part in indices if isinstance(part, str)]
@@ -175,7 +168,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=6))
     def test_pairs(self, index):
-        """Two index tensors select one element for each pair of indices, so one addition per pair is counted."""
+        """Indexing with two tensors costs one addition for each pair of indices."""
         rows, columns = (torch.tensor(part) for part in zip(*index, strict=True))
         target, values = torch.ones(4, 3, dtype=torch.float64), numbers(len(index))
         sums = Sums(target)
@@ -190,7 +183,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.integers(0, 3), min_size=1, max_size=6), second=st.booleans())
     def test_slices(self, index, second):
-        """If the index selects slices, one addition is counted for every element of every selected slice."""
+        """If the index selects slices, each element of each slice costs one addition."""
         target = torch.ones(5, 4, 2, dtype=torch.float64) if second else torch.ones(4, 5, 2, dtype=torch.float64)
         sums = Sums(target)
         for one, i, j in itertools.product(index, range(5), range(2)):
@@ -202,7 +195,7 @@ class TestIndexPut:
         agrees(sums, put, (target, torch.tensor(index), torch.tensor(2.0, dtype=torch.float64)))
 
     def test_broadcast_indices(self):
-        """A column and a row of indices are broadcast to 2 · 3 pairs. Each pair selects a slice of 5 values."""
+        # The indices are broadcast to 2 · 3 pairs, and each pair selects a slice of 5 values.
         rows, columns = torch.tensor([[0], [1]]), torch.tensor([0, 1, 1])
         target = torch.ones(4, 3, 5)
 
@@ -212,10 +205,7 @@ class TestIndexPut:
         assert both(put, (target, rows, columns, torch.ones(5))).other_flops == 30
 
     def test_a_mask_names_all_places(self):
-        """With a boolean mask as index, every element of the target is counted as selected.
-
-        The number of elements that the mask really selects depends on data.
-        """
+        """If the index is a boolean mask, one addition for each element of the target is counted."""
         target, mask = torch.ones(4, 3), torch.tensor([True, False, True, False])
         work = for_real(lambda x, m: x.index_put((m,), torch.tensor(1.0), accumulate=True), (target, mask))
         assert work.other_flops == 12
@@ -241,7 +231,7 @@ class TestIndexPut:
     @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
     @pytest.mark.filterwarnings("ignore:.*torch.uint8")
     def test_masks_with_other_indices(self, shape, indices, dtype):
-        """The count is the largest number of elements that PyTorch writes, over all values of the masks."""
+        """The count is the largest number of elements that PyTorch writes for any values of the masks."""
         named = elements_that_pytorch_writes(shape, indices, dtype)
         target, value = torch.ones(shape), torch.tensor(1.0)
         most = max(named)
@@ -264,7 +254,7 @@ class TestIndexPut:
         assert both(lambda x, i, v: x.put(i, v), args).other_flops == 0
 
     def test_backward_pass_of_indexing(self):
-        """The backward pass of indexing adds each value of the gradient to the row that it was taken from."""
+        """The backward pass of indexing costs one addition for each value of the gradient."""
         inputs, index = torch.ones(4, 3, requires_grad=True), torch.tensor([0, 0, 1, 2, 2])
         assert both(lambda x, i: x[i], (inputs, index), backward=True).other_flops == 15
         assert both(lambda x, i: x.index_select(0, i), (inputs, index), backward=True).other_flops == 15
@@ -272,11 +262,8 @@ class TestIndexPut:
 
 class TestEmbedding:
     def test_backward(self):
-        """Looking up rows in an embedding is free.
-
-        The backward pass adds each value of the gradient to a row of the weight. With `scale_grad_by_freq`, each value
-        is first multiplied by a factor.
-        """
+        """The backward pass of an embedding costs one addition for each value of the gradient."""
+        # Looking up rows is free. With `scale_grad_by_freq`, each value is also multiplied by a factor.
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         assert both(nn.Embedding(4, 5), tokens).other_flops == 0
         assert both(nn.Embedding(4, 5), tokens, backward=True).other_flops == 6 * 5
@@ -287,11 +274,8 @@ class TestEmbedding:
     @few
     @given(data=st.data())
     def test_bags(self, mode, data):
-        """A bag adds its rows or takes their maximum: 1 FLOP for each value of each row.
-
-        The first row of a bag costs as much as the other rows, because a bag starts at 0 or at minus infinity. A mean
-        also divides each value of the bag.
-        """
+        """A bag of embeddings costs one FLOP for each value of each row, in a sum or a maximum."""
+        # The first row also costs FLOPs, because a bag starts at 0 or at minus infinity.
         sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         tokens = torch.arange(sum(sizes)) % 4
         offsets = torch.tensor([0, *itertools.accumulate(sizes)][:-1])
@@ -314,7 +298,7 @@ class TestEmbedding:
         assert both(look_up, (tokens, weight, offsets), without=BYTES).other_flops == tally.count
 
     def test_weighted_bags(self):
-        """With weights, each row is multiplied by its weight and added to its bag: 2 FLOPs for each value."""
+        # 6 rows of 5 values: a product with the weight, and a sum.
         args = torch.tensor([[0, 1, 1], [2, 2, 2]]), torch.ones(4, 5), torch.ones(2, 3)
 
         def look_up(tokens, weight, weights):
@@ -324,11 +308,8 @@ class TestEmbedding:
 
     @pytest.mark.parametrize(("mode", "count"), [("sum", 6 * 5), ("mean", 2 * 6 * 5), ("max", 2 * 5)])
     def test_backward_of_bags(self, mode, count):
-        """The backward pass adds the gradient of a bag to each row of the bag: here six rows of five values.
-
-        With a mean, each of these values is also divided. With a maximum, only one gradient for each bag and column is
-        added.
-        """
+        # 1 FLOP for each of 6 rows of 5 values. A mean also divides each value. A maximum has one gradient for each of
+        # 2 bags and 5 columns.
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         bag = nn.EmbeddingBag(4, 5, mode=mode)
         added = (
@@ -337,11 +318,7 @@ class TestEmbedding:
         assert added == count
 
     def test_backward_of_weighted_bags(self):
-        """The backward pass of weighted bags computes the gradients of the rows and of the weights.
-
-        The gradient of a bag is multiplied by the weight of each of the six rows, and is added. The gradient of each
-        weight is a sum of five products.
-        """
+        # 6 rows of 5 values: a product with the weight, and a sum. The gradient of each of 6 weights sums 5 products.
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         weight, weights = torch.ones(4, 5, requires_grad=True), torch.ones(2, 3, requires_grad=True)
 
@@ -359,27 +336,22 @@ class TestGradientsThatOverlap:
     @pytest.mark.parametrize("mode", ["reflect", "replicate"])
     @pytest.mark.parametrize("dims", PADS)
     def test_padding(self, mode, dims):
-        """Padding is free. The backward pass adds each value of the gradient to the element that the padding copied."""
+        """Padding is free, and its backward pass costs one addition for each value of the gradient."""
         inputs = torch.ones(2, 3, *(4, 5, 6)[:dims], requires_grad=True)
         padded = F.pad(inputs, PADS[dims], mode=mode)
         assert both(lambda x: F.pad(x, PADS[dims], mode=mode), inputs).other_flops == 0
         assert both(lambda x: F.pad(x, PADS[dims], mode=mode), inputs, backward=True).other_flops == padded.numel()
 
     def test_constant_padding(self):
-        """With constant padding, no values overlap.
-
-        So the backward pass only slices the gradient, and costs nothing.
-        """
+        """The backward pass of constant padding is free, because it only slices the gradient."""
         inputs = torch.ones(2, 3, 4, requires_grad=True)
         assert both(lambda x: F.pad(x, (1, 1)), inputs, backward=True).other_flops == 0
 
     @few
     @given(kernel=st.integers(1, 3), stride=st.integers(1, 2), padding=st.integers(0, 1))
     def test_fold(self, kernel, stride, padding):
-        """`fold` adds each value of the columns to its pixel.
-
-        `unfold` is free, and its backward pass costs one `fold`.
-        """
+        """`fold` costs one addition for each value of the columns."""
+        # `unfold` is free. Its backward pass is a `fold`.
         padding = min(padding, kernel // 2)
         inputs = torch.ones(2, 3, 5, 5, requires_grad=True)
         columns = F.unfold(inputs, kernel, padding=padding, stride=stride).detach()
@@ -396,16 +368,13 @@ class TestGradientsThatOverlap:
         assert both(unfold, inputs, backward=True, without=BYTES).other_flops == columns.numel()
 
     def test_windows(self):
-        """The windows of `Tensor.unfold` overlap. So the backward pass adds each value of each window's gradient."""
+        """The backward pass of `Tensor.unfold` costs one addition for each value of each window."""
         inputs = torch.ones(2, 6, requires_grad=True)
         assert both(lambda x: x.unfold(1, 3, 1), inputs).other_flops == 0
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing a sparse tensor adds the values that have equal indices.
-
-        One addition is counted for each stored value, which is an upper bound.
-        """
+        """Coalescing a sparse tensor costs one addition for each stored value, as an upper bound."""
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)
         assert for_real(lambda x: x.coalesce(), (sparse,)).other_flops == 3

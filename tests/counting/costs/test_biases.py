@@ -1,4 +1,4 @@
-"""Work that is added to matrix products and convolutions: biases, factors, fused activations, gradients of biases."""
+"""Biases, factors and fused activations cost `other_flops` in matrix products and convolutions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_forward(self, batch, features, outputs, bias):
-        """A bias adds one FLOP for each element of the output, for every shape of the batch."""
+        """A bias costs one FLOP for each element of the output."""
         counted = both(nn.Linear(features, outputs, bias=bias), torch.ones(*batch, features))
         count = math.prod(batch) * outputs
         assert counted.other_flops == (count if bias else 0)
@@ -40,7 +40,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, min_size=1, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_backward(self, batch, features, outputs, bias):
-        """The gradient of a bias is a sum over the batch: n - 1 FLOPs for each output, if the batch has n values."""
+        """The gradient of a bias is a sum over the batch."""
         model = nn.Linear(features, outputs, bias=bias)
         inputs = torch.ones(*batch, features)
         gradient = (math.prod(batch) - 1) * outputs
@@ -54,10 +54,7 @@ class TestLinear:
             assert both(nn.Linear(4, 5), torch.ones(2, 3, 4)).other_flops == 2 * 3 * 5
 
     def test_as_one_operator(self):
-        """On some devices, one operator computes the backward pass of a linear layer.
-
-        The three gradients are counted.
-        """
+        """If one operator computes the backward pass of a linear layer, all three gradients are counted."""
         operator = torch.ops.aten.linear_backward
         inputs, gradient, weight = (torch.ones(shape, device="meta") for shape in ((2, 3, 4), (2, 3, 5), (5, 4)))
         output = inputs, weight, weight[:, 0]
@@ -79,7 +76,7 @@ SUMS = {
 
 
 class TestMatrices:
-    """Each operator computes beta · input + alpha · product, for matrices (2, 3) and (3, 5) or a batch of 4 pairs."""
+    """Products of (2, 3) and (3, 5), which are added to an input: beta · input + alpha · product."""
 
     @pytest.mark.parametrize("operator", SUMS)
     @few
@@ -93,7 +90,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("operator", SUMS)
     def test_without_input(self, operator):
-        """If beta is 0, no sum with the input is counted. A factor alpha of the product is still counted."""
+        """If beta is 0, the sum with the input is not counted."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         assert both(lambda *args: operator(*args, beta=0), operands).other_flops == 0
         assert both(lambda *args: operator(*args, beta=0, alpha=2), operands).other_flops == operands[0].numel()
@@ -108,10 +105,7 @@ class TestMatrices:
         assert both(in_place, operands).other_flops == operands[0].numel()
 
     def test_of_other_numbers(self):
-        """Sums of integers are free.
-
-        A complex sum costs 2 FLOPs, and multiplying a complex by a real number costs 2 FLOPs.
-        """
+        # Each of 10 elements costs 2 FLOPs for a complex sum, and 2 for the product with the real number alpha.
         for dtype, count in ((torch.int64, 0), (torch.complex64, 4 * 10)):
             operands = tuple(torch.ones(shape, dtype=dtype) for shape in SUMS[torch.addmm])
             assert both(lambda *args: torch.addmm(*args, alpha=2), operands).other_flops == count
@@ -125,7 +119,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize(("gelu", "each"), [(False, 1), (True, 9)])
     def test_activations_on_the_way(self, gelu, each):
-        """The operator adds a bias (1 FLOP), and applies ReLU (1 FLOP) or GELU by its tanh formula (9 FLOPs)."""
+        # ``each``: 1 FLOP for ReLU, or 9 FLOPs for GELU with tanh. The bias costs 1 more.
         operands = tuple(torch.ones(shape) for shape in SUMS[torch.addmm])
         counted = both(lambda *args: torch.ops.aten._addmm_activation(*args, use_gelu=gelu), operands)
         assert counted.other_flops == (1 + each) * 10
@@ -146,7 +140,8 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A convolution's bias costs one sum for each output. Its gradient sums the elements of each of 6 channels."""
+        """A convolution's bias costs one sum for each output."""
+        # The gradient of the bias is a sum over the elements of each of 6 channels.
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
         count = model(inputs).numel()
@@ -154,10 +149,7 @@ class TestConvolutions:
         assert both(model, inputs, backward=True).other_flops == (count + count - 6 if bias else 0)
 
     def test_fused_on_other_devices(self):
-        """Some devices fuse a ReLU into the convolution, or the sum with alpha · z and a ReLU.
-
-        Each fused operation is counted.
-        """
+        """If a kernel fuses a convolution with a sum or a ReLU, each fused operation is counted."""
         outputs = torch.ones(1, 6, 4, 4, device="meta")
         image, weight, bias = (torch.ones(s, device="meta") for s in ((1, 3, 6, 6), (6, 3, 3, 3), (6,)))
         rest = [1, 1], [0, 0], [1, 1], 1
@@ -174,7 +166,7 @@ class TestConvolutions:
 
     @pytest.mark.parametrize("mask", [(True, True, True), (True, False, True), (False, True, False)])
     def test_gradients_asked_by_a_mask(self, mask):
-        """Each requested gradient of input or weight costs 3·3·2 products for each of 4·4·4 outputs of two images."""
+        """Only the gradients that the mask requests are counted."""
 
         def backward(gradient, image, weight):
             operator = torch.ops.aten._slow_conv2d_backward.output_mask
@@ -185,7 +177,7 @@ class TestConvolutions:
         assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
 
     def test_gradients_written_to_tensors(self):
-        """A call may pass tensors for the gradients instead of a mask. The gradients that have a tensor are counted."""
+        """If a call passes tensors for the gradients, the gradients are counted without a mask."""
 
         def backward(gradient, image, weight, *gradients):
             operator = torch.ops.aten._slow_conv2d_backward.grad_input
@@ -199,7 +191,7 @@ class TestConvolutions:
         assert result.other_flops == 2 * 4 * 4 * 4 - 4
 
     def test_gradients_on_a_mac(self):
-        """The backward kernel of MPS also has a mask, and only the gradients that it requests are counted."""
+        """MPS's backward kernel costs only the gradients that the mask requests."""
         gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
         for mask in ((True, True, True), (False, True, False)):
             args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)
@@ -213,11 +205,8 @@ class TestQuantized:
     """Quantized layers cost as much as the floating-point layers that they replace."""
 
     def test_static_layers(self):
-        """A quantized convolution with a fused ReLU costs one sum with the bias and one ReLU for each output.
-
-        Each of three images has outputs in 6 channels of 2 · 2 pixels. The linear layer has no bias, so it has no
-        `other_flops`.
-        """
+        """A quantized convolution with a fused ReLU costs one sum with the bias and one ReLU for each output."""
+        # 3 images with 6 channels of 2 · 2 pixels. The linear layer has no bias.
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(),
             nn.Conv2d(4, 6, 3),

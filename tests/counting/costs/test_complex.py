@@ -1,4 +1,4 @@
-"""Elementwise operators on complex numbers, compared with their definitions in real numbers that count operations."""
+"""Elementwise operators on complex numbers cost as much as their definitions in real numbers."""
 
 from __future__ import annotations
 
@@ -55,8 +55,6 @@ def complex_inverse_times_two(a, b):
 
 
 class TestComplex:
-    """A complex number is a pair of real numbers that count their operations."""
-
     REAL, IMAGINARY = numbers(2, low=0.3, high=2.0)
     OTHER_REAL, OTHER_IMAGINARY = numbers(2, shape=(1, 5), low=0.3, high=2.0)
 
@@ -102,10 +100,7 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting, an operator costs all operations of its definition for each element of the result.
-
-        This includes operations that use only the values of the broadcast operand.
-        """
+        """If an operand is broadcast, the definition is counted for each element of the result."""
         operator, definition = self.BINARY[case]
         tally = Tally()
         parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))
@@ -118,17 +113,14 @@ class TestComplex:
         assert both(operator, operands).other_flops == tally.count
 
     def test_ternary(self):
-        """An operator with three operands costs its complex sums (2 FLOPs each), products (6) and quotients (11)."""
+        # 2 FLOPs for a complex sum, 6 for a product, 11 for a quotient.
         z = torch.complex(self.REAL, self.IMAGINARY)
         assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
         assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15
         assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
 
     def test_to_and_from_real_numbers(self):
-        """An absolute value is the root of a sum of two squares.
-
-        A polar form needs a cosine, a sine and two products.
-        """
+        """`abs` is the root of a sum of two squares, and `polar` is a product with a cosine and a sine."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         tally = Tally()
         a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)

@@ -1,7 +1,4 @@
-"""Formulas for products, attention and recurrent layers, compared with loops that count single multiply-accumulates.
-
-Each cost is measured twice: in a run on shapes and in a run on data.
-"""
+"""Products, attention and recurrent layers cost as much as loops that count single multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_plain_batched_and_added_products(self, b, m, k, n):
-        """A matrix product costs two FLOPs for each multiply-accumulate. Adding a matrix does not change `flops`."""
+        """A matrix product costs two FLOPs for each multiply-accumulate."""
         one = 2 * macs_of_product((m, k), (k, n))
         many = 2 * macs_of_product((b, m, k), (b, k, n))
         left, right, bias = torch.ones(m, k), torch.ones(k, n), torch.ones(m, n)
@@ -53,7 +50,7 @@ class TestProducts:
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """In a product, a vector is counted like a matrix with one row or one column."""
+        """A product with a vector costs as much as a product with a matrix of one column."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -63,26 +60,26 @@ class TestProducts:
     @few
     @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
     def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0917 -- drawn one by one
-        """Each position of the broadcast batch costs one product, even if one operand lacks the batch dimensions."""
+        """Each position of the broadcast batch costs one product, even if one operand has no batch."""
         left = (*(batch if left_has_it else [1] * len(batch)), m, k)
         right = (*(batch if right_has_it else ()), k, n)
         assert both(torch.matmul, (torch.ones(left), torch.ones(right))).flops == 2 * macs_of_product(left, right)
 
     def test_a_matrix_by_a_batch(self):
-        """(3, 4) times (8, 4, 5) is 8 products of 3 * 4 * 5 = 60 multiply-accumulates, which are 480 in total."""
+        # 8 products of 3 * 4 * 5 multiply-accumulates
         assert both(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
     @few
     @given(st.lists(sizes, min_size=1, max_size=4), sizes, st.booleans())
     def test_linear(self, shape, outputs, bias):
-        """Each position of the input is multiplied with the whole weight. The bias does not count in `flops`."""
+        """A bias does not change the `flops` of a linear layer."""
         layer = nn.Linear(shape[-1], outputs, bias=bias)
         assert both(layer, torch.ones(shape)).flops == 2 * math.prod(shape) * outputs
 
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_bilinear(self, batch, i, j, outputs):
-        """Each output is a sum of i * j products of the two inputs."""
+        """Each output of a bilinear layer is a sum of i * j products."""
         layer = nn.Bilinear(i, j, outputs)
         assert both(layer, (torch.ones(batch, i), torch.ones(batch, j))).flops == 2 * batch * outputs * i * j
 
@@ -94,31 +91,25 @@ class TestProducts:
         assert both(torch.mm, (left, right)).flops == 8 * macs_of_product((m, k), (k, n))
 
     def test_complex_convolution(self):
-        """A complex convolution costs 8 FLOPs for each of 4 positions and 3 products.
-
-        PyTorch runs three real convolutions.
-        """
+        # 8 FLOPs for each of 4 positions and 3 products
         inputs, weight = torch.ones(1, 1, 6, dtype=torch.complex64), torch.ones(1, 1, 3, dtype=torch.complex64)
         assert both(F.conv1d, (inputs, weight)).flops == 8 * 4 * 3
 
     def test_integers(self):
-        """A product of integers costs as much as the product of floating-point numbers with equal shapes."""
+        """A product of integers costs as much as a product of floating-point numbers."""
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
     def test_grouped(self):
-        """Each row is multiplied with the matrix of its group. So the sizes of the groups do not change the cost."""
+        """The sizes of the groups do not change the cost of a grouped product."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
         ends = torch.tensor([4, 16], dtype=torch.int32)
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
     def test_grouped_columns(self):
-        """Each group of a grouped product costs its own product.
-
-        Groups divide the columns (3-D times 2-D) or the summed dimension (2-D times 2-D). If both operands are 3-D,
-        there are no groups: the operator is a batched product.
-        """
+        """A grouped product costs the products of all groups."""
+        # The groups divide the columns, then the summed dimension. The last product has no groups.
         ends = torch.tensor([8, 16], dtype=torch.int32)
 
         def ones(*shape):
@@ -140,7 +131,7 @@ class TestProducts:
         assert both(torch.mm, (left, right.requires_grad_()), backward=True).flops == 3 * one
 
     def test_an_outer_product_has_no_sum(self):
-        """An outer product sums nothing, so it adds nothing to `flops`."""
+        """An outer product has no `flops`, because it sums nothing."""
         assert both(torch.outer, (torch.ones(3), torch.ones(4))).flops == 0
 
 
@@ -150,28 +141,25 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """A sparse matrix times a dense matrix costs one product for each of 3 stored elements and 5 columns."""
+        """A sparse matrix times a dense matrix costs one product for each stored element and column."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """A sparse matrix times a vector costs one product for each of 3 stored elements."""
+        """A sparse matrix times a vector costs one product for each stored element."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse matrix product that takes a mean in place of a sum costs as many products."""
+        """A sparse matrix product with a mean costs as many products as one with a sum."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient of a reduced sparse product costs one product for each stored element and column.
-
-        The forward pass costs as much.
-        """
+        """Each gradient of a sparse product with a mean costs as much as the forward pass."""
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -181,14 +169,14 @@ class TestSparse:
         assert not two.unknown_operators
 
     def test_sparse_by_sparse_is_named(self):
-        """The cost of multiplying sparse matrices depends on which elements they store. So the operator is unknown."""
+        """A product of two sparse matrices is an unknown operator, because its cost depends on the values."""
         sparse = self.matrix.to_sparse()
         assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
 
 
 @st.composite
 def convolutions(draw):
-    """Draw the settings of a random convolution, and the shape of an input that fits."""
+    """Draw the settings of a convolution and the shape of an input."""
     dims = draw(st.integers(min_value=1, max_value=3))
 
     def per_dim(low, high):
@@ -203,7 +191,7 @@ def convolutions(draw):
 
 
 def positions_of(size, settings):
-    """Return the number of output positions: all positions at which the kernel fits into the padded input."""
+    """Return the number of positions at which the kernel fits into the padded input."""
     count = 1
     for length, kernel, stride, padding, dilation in zip(
         size,
@@ -222,10 +210,7 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_forward_and_backward(self, case):
-        """Each output element of a convolution sums channels / groups * kernel products.
-
-        Each gradient costs as many products as the forward pass.
-        """
+        """Each gradient of a convolution costs as much as the forward pass."""
         dims, (ins, outs), parameters, shape = case
         layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
         per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
@@ -238,10 +223,7 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_transposed(self, case):
-        """In a transposed convolution, each input element is multiplied with channels / groups * kernel weights.
-
-        Each gradient costs as many products as the forward pass.
-        """
+        """Each gradient of a transposed convolution costs as much as the forward pass."""
         dims, (ins, outs), parameters, shape = case
         # The padding of a transposed convolution cuts its output. It is 0 here, so that it never cuts the whole output.
         layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1](
@@ -255,24 +237,20 @@ class TestConvolutions:
         assert both(layer, inputs.requires_grad_(), backward=True).flops == 3 * flops
 
     def test_depthwise(self):
-        """A depthwise convolution treats each of 8 channels separately: 8 * 4 * 4 positions, with 9 products each."""
+        # 9 products for each of 8 channels and 4 * 4 positions
         assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
 
     def test_time_major(self):
-        """`conv_tbc` is counted for 4 output positions in each of 2 sequences, from 4 to 5 channels.
-
-        Each sequence has 6 steps, and the kernel has 3 steps.
-        """
+        # 4 positions in each of 2 sequences, 5 output channels, and sums over 3 steps of 4 channels
         args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
         assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
 
     def test_without_a_batch(self):
-        """An input without a batch dimension is counted as a batch of one."""
         assert both(nn.Conv2d(2, 3, 3), torch.ones(2, 5, 5)).flops == 2 * 9 * 3 * 2 * 9
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """With padding="same", the output has 7 positions like the input, also for an even kernel."""
+        """With padding="same", the output has as many positions as the input, even if the kernel is even."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
@@ -288,7 +266,7 @@ class TestAttention:
     @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     @pytest.mark.parametrize("causal", [False, True])
     def test_backends(self, backend, causal):
-        """Every backend costs the same, and a causal mask does not reduce the cost."""
+        """Every backend costs the same, with and without a causal mask."""
 
         def attend(query, key, value):
             if backend is None:
@@ -305,7 +283,7 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """Keys and values may have different widths. A mask does not change the count."""
+        """A mask does not change the cost of attention."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -353,13 +331,8 @@ class TestRecurrent:
     @pytest.mark.parametrize("batch_first", [False, True])
     @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
-        """In the forward pass, each step, layer and direction costs gates * hidden * (input + hidden) products.
-
-        In the backward pass, the gradients of the weights cost as much as the forward pass. The gradients of inputs and
-        hidden states cost as much again, but two kinds of gradients are not computed and not counted. These are the
-        gradients of the initial states, and the gradients of the model's inputs if these inputs do not require
-        gradients.
-        """
+        """The backward pass costs up to twice as much as the forward pass."""
+        # Two gradients are missing: ``initial`` of the initial states, ``first`` of an input that requires no gradient.
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
         batch = 5 if batch_first else 2
@@ -375,14 +348,14 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore:LSTM with projections")
     @pytest.mark.parametrize("directions", [1, 2])
     def test_projections(self, directions):
-        """An LSTM with a projection has one more product in each step, and a smaller hidden state."""
         model = nn.LSTM(3, 4, 2, bidirectional=directions == 2, proj_size=2)
         flops = recurrent_flops(nn.LSTM, 5 * 2, 3, 4, 2, directions, projection=2)
         assert both(model, torch.randn(5, 2, 3)).flops == flops
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """In packed sequences, only existing steps are counted: 5 + 3 + 2."""
+        """In packed sequences, only existing steps are counted."""
+        # 5 + 3 + 2 steps
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
@@ -402,7 +375,7 @@ class TestRecurrent:
 class TestQuantized:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_static_layers(self):
-        """Quantized convolutions and linear layers, whose weights are packed, cost as much as floating-point layers."""
+        """Quantized layers cost as many products as floating-point layers."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
         ).eval()
@@ -415,7 +388,7 @@ class TestQuantized:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_dynamic_linear(self):
-        """A quantized product costs as much as the floating-point product that it replaces."""
+        """A quantized linear layer costs as many products as a floating-point layer."""
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4
@@ -424,7 +397,7 @@ class TestQuantized:
 
 @pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyOptions"), reason="PyTorch 2.13 and newer")
 class TestLinearCrossEntropyInChunks:
-    """Eight rows with three features and four classes: one product costs 2 * 8 * 3 * 4 FLOPs."""
+    """A loss of 8 rows with 3 features and 4 classes."""
 
     product = 2 * 8 * 3 * 4
 
@@ -445,17 +418,13 @@ class TestLinearCrossEntropyInChunks:
         assert result.flops == self.product
 
     def test_gradients_are_worked_out_on_the_way_forward(self):
-        """With a mean, the forward pass computes the logits and both gradients, each for the cost of one product.
-
-        The backward pass only scales the gradients.
-        """
+        """With a mean, the forward pass already computes the gradients."""
+        # the logits and two gradients, each for the cost of one product
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 
     def test_gradients_of_one_loss_a_row(self):
-        """Without reduction, the backward pass computes both gradients, and computes logits and loss again.
-
-        The loss is computed from two dot products.
-        """
+        """Without reduction, the backward pass computes the logits again."""
+        # the logits twice, two gradients, and two dot products for the loss
         result = self.measured(reduction="none", requires_grad=True, backward=True)
         assert result.flops == 4 * self.product + 2 * (2 * 8)

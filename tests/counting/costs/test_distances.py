@@ -1,4 +1,4 @@
-"""Distances, cross products and histograms, compared with loops over pairs, components and values."""
+"""Distances, cross products and histograms cost as much as loops over single numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _one(like, truth):
 
 
 def slopes(p, xs, ys, grad, length):
-    """Return the gradient of one distance with respect to x, before the sum over the pairs."""
+    """Return the gradient of one distance with respect to ``xs``, or None if ``p`` is 0."""
     if p == 0:
         return None
     if p == 2:
@@ -106,14 +106,15 @@ def test_pdist(p, points, components):
 
 
 def test_many_points():
-    """For more than 25 points, PyTorch uses a matrix product. The definition is counted: 3 FLOPs for each component."""
+    """If PyTorch uses a matrix product for more than 25 points, the definition is counted anyway."""
+    # 3 FLOPs for each component of each pair
     result = both(torch.cdist, (random(30, 4), random(7, 4)))
     assert (result.flops, result.other_flops) == (0, 30 * 7 * 3 * 4)
 
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """`dist` costs the distance between its two tensors after broadcasting."""
+    """`dist` costs the distance between the two broadcast tensors."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
@@ -137,7 +138,7 @@ def test_cross():
 
 
 def binned(arithmetic, values, low, high, bins):
-    """Return the number of values in each bin. For each value: check the range, find the bin, and add one."""
+    """Return the number of values in each bin."""
     counts = [arithmetic.zero() for _ in range(bins)]
     for value in values:
         outside = [value.less_than(low), not value.less_than(high) and value.value != high]
@@ -150,7 +151,6 @@ def binned(arithmetic, values, low, high, bins):
 
 
 def test_histc():
-    """Each value costs two comparisons with the range, three operations to find its bin, and one addition."""
     values = random(40)
     low, high = values.min().item(), values.max().item()
     arithmetic = Arithmetic()
@@ -166,10 +166,8 @@ def test_histc():
 
 
 def test_histogram():
-    """Each of 10 values costs 6 FLOPs for equally wide bins. Finding the range costs 2·9 comparisons.
-
-    A density of 4 bins costs 3 sums for the total, 4 widths of bins, and 2 quotients for each bin.
-    """
+    # Each of 10 values costs 6 FLOPs for its bin. Finding the range costs 2 · 9 comparisons. A density costs 3 sums,
+    # 4 widths, and 2 quotients for each of 4 bins.
     values, weight = random(10), random(10).abs()
     assert both(lambda x: torch.histogram(x, 4), values).other_flops == 60 + 18
     assert both(lambda x: torch.histogram(x, 4, range=(-1.0, 1.0)), values).other_flops == 60
@@ -179,21 +177,16 @@ def test_histogram():
 
 @pytest.mark.parametrize(("edges", "comparisons"), [(2, 2), (3, 2), (4, 3), (8, 4)])
 def test_histogram_by_edges(edges, comparisons):
-    """For each value, a binary search among ``edges`` sorted edges costs ⌈log2(edges + 1)⌉ comparisons.
-
-    Adding 1 to the bin of the value costs one more FLOP.
-    """
+    """A binary search among the edges finds the bin of each value."""
+    # The addition to the bin costs one more FLOP for each value.
     assert comparisons == math.ceil(math.log2(edges + 1))
     bins = torch.linspace(-5, 5, edges, dtype=torch.float64)
     assert both(torch.histogram, (random(10), bins)).other_flops == 10 * (comparisons + 1)
 
 
 def test_histogram_in_several_dimensions():
-    """Each of 10 points in 2 dimensions costs 5 FLOPs for each coordinate, and one addition.
-
-    If no range is given, finding it costs 2·9 for each dimension. PyTorch finds it twice: for the edges and for the
-    counts.
-    """
+    # Each of 10 points costs 5 FLOPs for each of 2 coordinates, and 1 addition. Finding the range costs 2 · 9 for each
+    # coordinate, and PyTorch does it twice: for the edges and for the counts.
     points = random(10, 2)
     assert both(lambda x: torch.histogramdd(x, [3, 4], range=[-5.0, 5.0, -5.0, 5.0]), points).other_flops == 110
     assert both(lambda x: torch.histogramdd(x, [3, 4]), points).other_flops == 110 + 2 * 36
@@ -207,7 +200,7 @@ def test_histogram_in_several_dimensions():
 
 
 def test_bincount():
-    """Counting integers is free. With weights, one addition for each value is counted."""
+    """Counting integers costs one addition for each value if there are weights, else nothing."""
     values = torch.tensor([0, 2, 2, 1])
     assert real_flops(torch.bincount, values) == 0
     assert real_flops(torch.bincount, values, random(4)) == 4

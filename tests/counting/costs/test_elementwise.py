@@ -1,8 +1,4 @@
-"""Elementwise operators, compared with definitions that are written in numbers that count their operations.
-
-Each definition must give PyTorch's values, which proves that it is right. Its number of operations is then the expected
-cost.
-"""
+"""Elementwise operators cost as much as definitions in numbers that count their operations."""
 
 from __future__ import annotations
 
@@ -48,10 +44,7 @@ def sigmoid(x):
 
 
 def gelu_tanh_inner(x):
-    """Compute the argument of tanh in GELU like PyTorch's reference `torch._refs.nn.functional.gelu`.
-
-    The cube of x costs two products.
-    """
+    """Compute the argument of tanh in GELU like `torch._refs.nn.functional.gelu`."""
     return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
 
 
@@ -76,7 +69,7 @@ def elu(x, alpha=1, scale=1, input_scale=1):
 
 
 def elu_backward(g, x, alpha=1, scale=1, input_scale=1):
-    """Compute the gradient of ELU. The product scale · alpha · input_scale is a Python number and costs nothing."""
+    # The product of the three factors is a Python number and costs nothing.
     return branch(x > 0, lambda: g * scale, lambda: g * (exp(input_scale * x) * (scale * alpha * input_scale)))
 
 
@@ -85,7 +78,7 @@ def elu_backward_of_result(g, y, alpha, scale, input_scale):
 
 
 def between(x, low, high, value):
-    """Return ``value`` inside of the range and 0 outside of it, with two comparisons."""
+    """Return ``value`` if ``x`` is between ``low`` and ``high``, else 0."""
     return branch(x > low, lambda: branch(x < high, value, lambda: 0.0), lambda: 0.0)
 
 
@@ -155,7 +148,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return the first of two results of an operator. A test compares only this result, but counts both."""
+    """Return the first result of an operator with two results. The operations of both are counted."""
     return first
 
 
@@ -394,10 +387,8 @@ def measured(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_is_its_definition(case):
-    """A definition gives the operator's values, and its number of operations is the operator's cost.
-
-    Some of PyTorch's constants have 32 bits, so the values are compared with a tolerance.
-    """
+    """The definition gives the values of the operator, and has as many operations as are counted."""
+    # The values are compared with a tolerance, because some of PyTorch's constants have 32 bits.
     operator, tensors, definition = CASES[case]
     tally = Tally()
     expected = definition(*map(tally.numbers, tensors))
@@ -423,7 +414,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_backward_pass_of_a_module(case):
-    """With the backward pass, an elementwise module costs its own operations and those of the derivative."""
+    """The backward pass of an elementwise module costs the operations of the derivative."""
     module = ACTIVATIONS[case]
     inputs = X.clone().requires_grad_()
     tally = Tally()
@@ -444,7 +435,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """The formula of the whole operator gives the sum of the costs of its parts."""
+    """A whole operator costs as much as the operators into which it decomposes."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
@@ -476,7 +467,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Each operator in the package's tables has a case in this file, or is in `NO_DEFINITION` with a reason."""
+    """Every operator in the package's tables has a case in this file or is listed in `NO_DEFINITION`."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

@@ -1,4 +1,4 @@
-"""Operators of PyTorch outside of ATen: each is counted, known to be free, or unknown on purpose."""
+"""Every operator of PyTorch outside of ATen is counted, free, or unknown on purpose."""
 
 from __future__ import annotations
 
@@ -66,15 +66,13 @@ def classes():
 
 
 def test_every_operator_is_classified(classes):
-    """Each unknown operator is in `UNKNOWN_ON_PURPOSE`.
-
-    If this test fails, PyTorch has a new operator. Give it a formula, or add it to a table with a reason.
-    """
+    """Every unknown operator is in `UNKNOWN_ON_PURPOSE`."""
+    # If this test fails, PyTorch has a new operator. Give it a formula, or add it to a table with a reason.
     assert {name for name, kind in classes.items() if kind == "unknown"} <= UNKNOWN_ON_PURPOSE.keys()
 
 
 def test_the_listing_reaches_what_it_means_to(classes):
-    """The list of PyTorch's operators contains each expected namespace, and both counted and free operators."""
+    """The list of operators contains every expected namespace."""
     namespaces = {name.partition("::")[0] for name in classes}
     assert namespaces >= {
         "quantized",
@@ -91,7 +89,7 @@ def test_the_listing_reaches_what_it_means_to(classes):
 
 
 def test_reasons_are_needed(classes):
-    """An operator that is listed as unknown on purpose is neither counted nor free."""
+    """No operator in `UNKNOWN_ON_PURPOSE` is counted or free."""
     assert not {name for name in UNKNOWN_ON_PURPOSE if classes.get(name, "unknown") != "unknown"}
 
 
@@ -128,7 +126,7 @@ def cost_of(operator, args, output):
 
 
 def called(name, arguments):
-    """Return a call of an operator that some versions of PyTorch do not have."""
+    """Return a call of an operator, given its name and its arguments."""
     return Call.by_names(name, arguments)
 
 
@@ -137,7 +135,7 @@ distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="P
 
 @distributed
 class TestCommunication:
-    """Collectives are free, including their sums. Products that are fused with a collective are counted."""
+    """Collectives are free, but a product that is fused with a collective is counted."""
 
     @pytest.mark.parametrize("name", ["all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "wait_tensor"])
     def test_collectives(self, name):
@@ -154,17 +152,16 @@ class TestCommunication:
         return torch.ops.symm_mem
 
     def test_gathered_rows(self, operators):
-        """This rank multiplies the rows of both ranks: 8 rows of 8 features with matrices (8, 3) and (8, 5).
-
-        Each rank has 4 of the 8 rows.
-        """
+        """A rank multiplies the gathered rows of both ranks."""
+        # 4 rows of each of 2 ranks, with 8 features
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (None, [torch.ones(8, 3), torch.ones(8, 5)])
         operator = operators.fused_all_gather_matmul.default
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """Each output is scaled twice, and the outputs of the first product also have a bias."""
+        """If the gathered rows are scaled, each output costs two products with scales."""
+        # The outputs of the first product also have a bias.
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
         scales = torch.ones(()), [torch.ones(())] * 2
@@ -174,7 +171,7 @@ class TestCommunication:
         assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
 
     def test_scattered_sums(self, operators):
-        """This rank multiplies all its 4 rows of 8 features with (8, 6), although it keeps only 2 rows of the sum."""
+        """A rank multiplies all its rows, although it keeps only a part of the summed rows."""
         args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
         operator = operators.fused_matmul_reduce_scatter.default
         assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)
@@ -186,7 +183,7 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """The check for NaN compares each element once with itself: 1 FLOP per element."""
+    """The check for NaN costs one comparison for each element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
@@ -194,14 +191,14 @@ class TestCompiled:
     """Operators that PyTorch's compiler inserts in place of other operators."""
 
     def test_sum_of_products(self):
-        """The operator computes two products of (3, 4) and (4, 5), and the sum of the products."""
+        """The operator costs two products and their sum."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
         cost = cost_of(torch.ops.inductor._mm_plus_mm.default, (left, right, left, right, output), output)
         assert cost == (2 * 2 * 3 * 4 * 5, 3 * 5)
 
     @pytest.mark.parametrize(("present", "expected"), [(True, 6), (False, 0)])
     def test_gradients(self, present, expected):
-        """Storing the first gradient costs nothing. Adding a further gradient costs one sum for each element."""
+        """Storing the first gradient is free, and adding a further gradient costs one sum for each element."""
         tensor = torch.ones(2, 3)
         arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
         assert (
@@ -210,16 +207,13 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """The operator costs the products of all pairs in its two lists.
-
-        Here the products are (2, 3) times (3, 4), and (4, 5) times (5, 6).
-        """
+        """An operator on two lists of matrices costs the products of all pairs."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """An operator of flex attention's backward pass, which adds two values to the gradient, costs 2 FLOPs."""
+        """If the backward pass of flex attention scatters two values, it costs two additions."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 
@@ -229,7 +223,7 @@ class TestCompiled:
 
 
 class TestStaticRuntime:
-    """Operators of Static Runtime cost as much as the ATen operators that they replace. The input is 5 rows of 8."""
+    """Operators of Static Runtime cost as much as the ATen operators that they replace."""
 
     rows = torch.ones(5, 8)
 
@@ -245,13 +239,13 @@ class TestStaticRuntime:
         assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
 
     def test_layer_norm(self):
-        """Static Runtime's layer norm costs 7 FLOPs per element: sum, subtract, square, sum, divide, weight, bias."""
+        # For each of 5 · 8 elements: sum, subtract, square, sum, divide, weight, bias.
         args = self.rows, [8], torch.ones(8), torch.ones(8)
         outputs = self.rows, torch.ones(5), torch.ones(5)
         assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
 
     def test_embedding_bag(self):
-        """Static Runtime's embedding bag costs one sum for each number of 4 rows of 8, which are added to 2 bags."""
+        # 4 rows of 8 numbers are added to 2 bags.
         args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
         outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
         assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

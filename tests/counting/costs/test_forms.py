@@ -1,4 +1,4 @@
-"""Elementwise operators in other forms: in place, broadcast, on integers, random, quantized."""
+"""Elementwise operators cost the same in place, broadcast, on any dtype and quantized."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ X, Y = numbers(2)
 
 
 class TestForms:
-    """An operator costs the same in place, with ``out=``, with a scalar, and with a broadcast tensor."""
-
     @given(data=st.data())
     def test_broadcasting(self, data):
         """One operation is counted for each element of the broadcast result."""
@@ -81,7 +79,6 @@ class TestForms:
         ],
     )
     def test_integers_are_free(self, function):
-        """An operator without floating-point numbers costs no FLOPs."""
         operands = (torch.arange(1, 7), torch.arange(2, 8))
         assert for_real(function, operands).other_flops == 0
 
@@ -98,11 +95,11 @@ class TestForms:
         ],
     )
     def test_integers_that_become_floating_point_numbers(self, function):
-        """An operator on integers is counted if it computes or compares in floating-point numbers."""
+        """If integers are converted to floating-point numbers, the operator is counted."""
         assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
 
     def test_what_moves_casts_and_selects_is_free(self):
-        """Copies, casts and selections are no arithmetic, so they cost nothing."""
+        """Copies, casts and selections are free."""
 
         def moves(x):
             y = x.clone().to(torch.float32).double().contiguous()
@@ -125,16 +122,14 @@ class TestForms:
 
 class TestDropout:
     def test_training(self):
-        """In training, dropout costs 2 FLOPs per element: it scales the mask and multiplies the input with the mask.
-
-        The backward pass multiplies the gradient with the mask.
-        """
+        """Dropout scales its mask and multiplies the input with the mask."""
+        # 2 FLOPs for each element. The backward pass multiplies the gradient with the mask.
         inputs = X.clone().requires_grad_()
         assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15
         assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
 
     def test_one_operator(self):
-        """On some devices, dropout is one operator. Its cost is the cost of the separate operators of dropout."""
+        """Dropout as one operator costs as much as dropout in separate operators."""
         mask = torch.ones(3, 5, dtype=torch.bool)
         assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
         assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
@@ -144,13 +139,13 @@ class TestDropout:
         assert both(lambda x: aten.native_dropout(x, 0.3, False), X, without=BYTES).other_flops == 0
 
     def test_rrelu_in_training(self):
-        """RReLU in training costs a comparison and a product. Drawing random numbers is free."""
+        """RReLU in training costs a comparison and a product."""
         assert both(nn.RReLU(), X).other_flops == 2 * 15
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantization:
-    """Quantizing is a quotient, a rounding, a sum and two bounds. Dequantizing is a difference and a product."""
+    # Quantizing: a quotient, a rounding, a sum and two bounds. Dequantizing: a difference and a product.
 
     def test_there_and_back(self):
         tally = Tally()

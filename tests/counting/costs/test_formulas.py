@@ -1,4 +1,4 @@
-"""Formulas of users: registered by the decorator or by a hook, or declared free in pyproject.toml."""
+"""Users can register formulas, or declare operators free."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IMAGE = torch.empty(2, 5)
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Remove the formulas that a test registered, when the test ends."""
     with REGISTRY.restored():
         yield
 
 
 class TestDecorator:
     def test_counts(self):
-        """The user's formula counts two FLOPs for each element and step: 2·10·4."""
+        """A user's formula is called with the arguments of the operator."""
+        # 2 FLOPs for each of 10 elements and 4 steps
         assert list(measure(lambda x: scan(x, 4), IMAGE).unknown_operators) == ["flopsbudget_tests.scan"]
 
         @flops_formula("flopsbudget_tests::scan")
@@ -36,7 +36,7 @@ class TestDecorator:
         assert measure(scan, IMAGE).flops == 60
 
     def test_another_formula(self):
-        """The formula that was registered last is used, also for calls that were measured before."""
+        """If a second formula is registered for an operator, it replaces the first."""
         for flops in (7, 8):
             flops_formula("flopsbudget_tests::scan")(lambda _, flops=flops: flops)
             assert measure(scan, IMAGE).flops == flops
@@ -51,7 +51,7 @@ class TestDecorator:
         assert (measured.flops, measured.other_flops, measured.unknown_operators) == (0, 0, {})
 
     def test_both_kinds_of_work(self):
-        """A formula may return a pair (flops, other_flops): here 2 and 3 for each of 2 · 5 elements."""
+        """A formula may return a pair (flops, other_flops)."""
 
         @flops_formula("flopsbudget_tests::scan")
         def formula(call):
@@ -76,13 +76,12 @@ class TestDecorator:
         assert measure(scan, IMAGE).other_flops == 0
 
     def test_other_work_alone(self):
-        """The first number of a pair may be 0."""
         flops_formula("flopsbudget_tests::scan")(lambda _: (0, 4))
         measured = measure(scan, IMAGE)
         assert (measured.flops, measured.other_flops, measured.unknown_operators) == (0, 4, {})
 
     def test_goes_before_our_own(self):
-        """A user's formula replaces our formulas for both metrics: here for a linear layer (`addmm`) and for ReLU."""
+        """A user's formula replaces the package's formula."""
         flops_formula("aten::addmm")(lambda _: (1, 2))
         flops_formula("aten::relu")(lambda _: 0)
         measured = measure(torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU()), IMAGE)
@@ -105,7 +104,7 @@ class TestDecorator:
             measure(scan, IMAGE)
 
     def test_a_formula_that_raises(self):
-        """The error quotes the exception of the formula, and lists the arguments of the operator."""
+        """If a formula raises an exception, the error quotes it and lists the operator's arguments."""
         flops_formula("flopsbudget_tests::scan")(lambda call: call["y"])
         with pytest.raises(UsageError, match=r"raised KeyError: 'y'; the operator's arguments are x, steps"):
             measure(scan, IMAGE)
@@ -158,7 +157,7 @@ class TestPlugin:
         result.stderr.fnmatch_lines(["*free-operators: [[]'scan'[]] is not a list of operators; write *"])
 
     def test_the_message_shows_how(self, project):
-        """The example in the failure message works if it is copied unchanged: it registers a formula."""
+        """The example in the failure message registers a formula if it is copied unchanged."""
         project.write(
             OPERATOR.replace("    assert (m.flops, m.other_flops) == ({flops}, {other_flops})\n", "").replace(
                 "assert not", "assert"

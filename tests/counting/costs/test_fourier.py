@@ -1,4 +1,4 @@
-"""Fourier transforms, compared with the cited formula and with the radix-2 algorithm."""
+"""Fourier transforms cost 5·n·log2 n FLOPs, like the radix-2 algorithm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from zoo import both
 
 
 def radix_2(points):
-    """Return the transform, and the number of real operations that it needs.
-
-    A butterfly consists of a complex product (6), a sum (2) and a difference (2).
-    """
+    """Return the transform and the number of its real operations."""
+    # A butterfly consists of a complex product (6), a sum (2) and a difference (2).
     if len(points) == 1:
         return points, 0
     half = len(points) // 2
@@ -31,7 +29,7 @@ def radix_2(points):
 @settings(max_examples=12)
 @given(power=st.integers(0, 6), batch=st.integers(1, 3))
 def test_powers_of_two(power, batch):
-    """For a power of two, the radix-2 algorithm needs exactly 5·n·log2 n operations, which is the cost."""
+    """If n is a power of two, a transform costs exactly the operations of the radix-2 algorithm."""
     signal = torch.complex(random(batch, 2**power), random(batch, 2**power, seed=1))
     operations = 0
     for row in signal:
@@ -48,10 +46,7 @@ def test_powers_of_two(power, batch):
     norm=st.sampled_from(["forward", "ortho"]),
 )
 def test_any_size(shape, data, norm):
-    """A complex transform of n points costs 5·n·log2 n, rounded to a whole number, for any n.
-
-    A real transform costs half of that. The argument ``norm`` does not change the cost.
-    """
+    """A complex transform of n points costs 5·n·log2 n FLOPs, and a real transform costs half as many."""
     dims = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
     points = math.prod(shape[dim] for dim in dims)
     transforms = math.prod(shape) // points
@@ -69,7 +64,6 @@ def test_any_size(shape, data, norm):
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_backward(size):
-    """The gradient of a transform costs one more transform."""
     signal = torch.complex(random(2, size), random(2, size)).requires_grad_()
     grad, transform = torch.fft.fft(signal.detach()), 5 * size * int(math.log2(size))
     assert gradient_flops(torch.fft.fft, [signal], grad) == 2 * transform

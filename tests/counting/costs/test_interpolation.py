@@ -1,4 +1,4 @@
-"""Resizing and sampling of images, compared with interpolation in loops."""
+"""Interpolation of images costs as much as loops over pixels."""
 
 from __future__ import annotations
 
@@ -20,20 +20,14 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def position(index, size, new_size, *, align_corners):
-    """Return the position in the input that lies under the middle of an output pixel.
-
-    The operations for computing positions are not counted.
-    """
+    """Return the position in the input that corresponds to the middle of an output pixel."""
     if align_corners:
         return index * (size - 1) / (new_size - 1) if new_size > 1 else 0.0
     return max((index + 0.5) * size / new_size - 0.5, 0.0)
 
 
 def interpolated(image, where):
-    """Return the value of the image at the position ``where``, interpolated along the last dimension first.
-
-    Each pair of values costs two products and a sum.
-    """
+    """Return the value of ``image`` at the position ``where``, by linear interpolation."""
     if not where:
         return image
     at, *rest = where
@@ -71,7 +65,7 @@ def test_linear(sizes, align_corners):
 
 
 def cubic_weights(t, a=-0.75):
-    """Return the weights of cubic interpolation (Keys, 1981), with PyTorch's value of the parameter `a`."""
+    """Return the four weights of cubic interpolation at the distance ``t`` (Keys, 1981)."""
     near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
     far = [a * (d**3 - 5 * d**2 + 8 * d - 4) for d in (1 + t, 2 - t)]
     return far[0], near[0], near[1], far[1]
@@ -120,7 +114,7 @@ def test_bicubic(height, width, new):
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_nearest(mode, dimensions):
-    """Nearest interpolation only copies. Its backward pass costs one sum for each of 2·5^d gradients."""
+    """Nearest interpolation is free, and its backward pass costs one sum for each output gradient."""
     inputs = random(1, 2, *[3] * dimensions, grad=True)
 
     def forward(x):
@@ -131,11 +125,7 @@ def test_nearest(mode, dimensions):
 
 
 def taps(size, new_size, radius, *, align_corners, factor=None):
-    """Yield, for each output pixel, the input pixels that the kernel of this output pixel reaches.
-
-    The kernel reaches an input pixel if the distance from the middle of the output pixel is more than -reach and at
-    most reach.
-    """
+    """Yield, for each output pixel, the input pixels that its kernel reaches."""
     if align_corners:
         scale = Fraction(size - 1, new_size - 1) if new_size > 1 else Fraction(0)
     else:
@@ -158,7 +148,7 @@ def products_and_sums(values, reached):
     align_corners=st.booleans(),
 )
 def test_antialiased(mode, radius, sizes, new, align_corners):
-    """Antialiased interpolation costs the filtering of each row along the width, and then of each column."""
+    """Antialiased interpolation filters each row and then each column."""
     inputs = random(1, 2, *sizes, grad=True)
     arithmetic = Arithmetic()
     for channel in range(2):
@@ -179,7 +169,7 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
 def test_antialiased_by_a_factor(factor):
-    """With a scale factor, the radius of the kernel is 1/factor pixels, but at least 1."""
+    """If a scale factor is given, it determines the width of the antialiasing kernel."""
     size = int(8 * factor)
     across = sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
     down = size * sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
@@ -191,20 +181,14 @@ def test_antialiased_by_a_factor(factor):
 
 
 def test_what_an_antialiased_output_is_made_of():
-    """From 8 to 4 pixels, the outputs use 3, 4, 4 and 3 input pixels.
-
-    Each kernel reaches 2 pixels to each side, and an edge of the image cuts one pixel.
-    """
+    """`taps` yields as many input pixels as PyTorch uses."""
     assert [len(reached) for reached in taps(8, 4, 1, align_corners=False)] == [3, 4, 4, 3]
     weights = functional.interpolate(torch.eye(8)[:, None, None], (1, 4), mode="bilinear", antialias=True)[:, 0, 0]
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]
 
 
 def test_lanczos():
-    """From 6 to 6 pixels, the outputs use 4, 5, 6, 6, 5 and 4 input pixels.
-
-    The kernel reaches 3 pixels to each side of a middle; one end of this range is excluded.
-    """
+    """The Lanczos kernel reaches three pixels to each side."""
     reached = [len(pixels) for pixels in taps(6, 6, 3, align_corners=False)]
     expected = 6 * sum(2 * count - 1 for count in reached) * 2
     image = random(1, 1, 6, 6)
@@ -217,10 +201,7 @@ def test_bytes_are_free():
 
 
 def sampled(arithmetic, image, grid, grad):
-    """Sample one channel bilinearly, at points that are all inside of the image.
-
-    Return the output, and the gradients of image and grid.
-    """
+    """Return the samples of an image at points inside of it, and the gradients of image and grid."""
     height, width = image.shape
     forward, backward = arithmetic
     output, of_grid = [], []
@@ -248,7 +229,7 @@ def sampled(arithmetic, image, grid, grad):
 
 
 def _pixel(arithmetic, coordinate, size):
-    """Return ((x + 1)·size - 1)/2, the pixel position of a coordinate x between -1 and 1."""
+    """Return the pixel position of a coordinate between -1 and 1."""
     number = arithmetic.numbers(torch.tensor(coordinate, dtype=torch.float64))
     return (((number + 1) * size - 1) / 2).value
 
@@ -284,10 +265,8 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """The cost of `grid_sample` per output element depends on the mode. A coordinate costs 4 FLOPs in every mode.
-
-    In the backward pass, the slope of each coordinate is multiplied and summed for each element, and is scaled once.
-    """
+    """The cost of `grid_sample` depends on its mode."""
+    # A coordinate costs 4 FLOPs, and 5 in a backward pass that computes its slope.
     image, points = random(1, 2, *[4] * dimensions, grad=True), 3**dimensions
     grid = random(1, *[3] * dimensions, dimensions).requires_grad_()
 
@@ -306,10 +285,8 @@ def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), size=st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_affine_grid(batch, size):
-    """`affine_grid` costs one matrix product: each of d coordinates of a position is a sum of d + 1 products.
-
-    The backward pass costs as much.
-    """
+    """`affine_grid` costs a matrix product, in the forward pass and in the backward pass."""
+    # Each of d coordinates of a position is a sum of d + 1 products.
     dimensions = len(size)
     theta = random(batch, dimensions, dimensions + 1, grad=True)
     shape = [batch, 1, *size]
@@ -324,7 +301,7 @@ def test_affine_grid(batch, size):
 
 
 def test_kernels_of_other_devices():
-    """Bilinear sampling and affine grids cost the same in cuDNN's operators and in the fallback operators."""
+    """cuDNN's grid operators cost as much as those of the CPU."""
     aten = torch.ops.aten
     image, grid, output = random(1, 2, 4, 4), random(1, 3, 3, 2), random(1, 2, 3, 3)
     forward = cost_of(aten.grid_sampler_2d, (image, grid, 0, 0, True), output)

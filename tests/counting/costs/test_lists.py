@@ -1,4 +1,4 @@
-"""Operators on lists of tensors (`_foreach_`), and steps of optimizers, which consist of such operators."""
+"""Operators on lists of tensors (`_foreach_`), and optimizers, which run such operators."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of(name):
 
 
 def one_by_one(name):
-    """Return a function that runs an operator without "_foreach_" on each tensor of the lists."""
+    """Return a function that applies the operator ``name`` to each tensor of its lists."""
     operator = getattr(torch, name)
 
     def each(*lists):
@@ -48,8 +48,6 @@ def one_by_one(name):
 
 
 class TestForeach:
-    """An operator on a list costs the sum of the costs of the operator on each tensor."""
-
     @pytest.mark.parametrize(("name", "dtype"), [*product(UNARY, REAL), *product(UNARY_OF_COMPLEX, COMPLEX)])
     def test_unary(self, name, dtype):
         expected = both(one_by_one(name), (tensors(dtype),)).other_flops
@@ -57,8 +55,6 @@ class TestForeach:
 
     @pytest.mark.parametrize("name", UNARY.split())
     def test_in_place(self, name):
-        """The in-place form of an operator costs as much as the operator itself."""
-
         def in_place(given):
             copies = [one.clone() for one in given]
             of(f"{name}_")(copies)
@@ -74,23 +70,20 @@ class TestForeach:
 
     @pytest.mark.parametrize(("name", "count"), [("add", 0), ("mul", 0), ("maximum", 0), ("div", ELEMENTS)])
     def test_integers(self, name, count):
-        """Operations on integers are free. Quotients are counted, because their results are floating-point numbers."""
+        """Operations on integers are free, except quotients."""
         args = [[torch.ones(shape, dtype=torch.int64) for shape in SHAPES] for _ in range(2)]
         assert both(of(name), tuple(args)).other_flops == count
 
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """In sums of lists, a factor alpha of 1 costs nothing. Any other factor costs one product per element."""
+        """A factor alpha costs one product for each element, if it is not 1."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 
     @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
     def test_numbers(self, name):
-        """The second operand may be one number for all tensors, or one number for each tensor.
-
-        Operations on integers are counted if the results are floating-point numbers.
-        """
+        """The second operand may be one number, or a list with one number for each tensor."""
         assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
         assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
         integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
@@ -101,14 +94,14 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """An operator with a complex tensor and a real number is counted for both parts of each complex number."""
+        """If a complex tensor is multiplied by a real number, two products are counted for each element."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
 
     @pytest.mark.parametrize("weight", [0.5, None])
     def test_lerp(self, weight):
-        """`lerp` computes a + w · (b - a), which costs 3 for each element, with a number or with tensors as weight."""
+        # a + w · (b - a)
         work = both(lambda x, y: torch._foreach_lerp(x, y, y if weight is None else weight), (tensors(), tensors()))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -118,12 +111,12 @@ class TestForeach:
         [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
     )
     def test_sums_with_products(self, name, value, count):
-        """Each element costs two operations, and a third operation if the factor of its tensor is not 1."""
+        """Each element costs two operations, and a third one if ``value`` is not 1."""
         work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """If the factors are in a tensor, their values are not known without data. So the product is always counted."""
+        """If the factors are in a tensor, their product is always counted."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -133,7 +126,7 @@ class TestForeach:
         assert both(lambda x: torch._foreach_norm(x, order), (tensors(),)).other_flops == expected.other_flops
 
     def test_maximum(self):
-        """The maximum of n values costs n - 1 comparisons."""
+        # n - 1 comparisons for each tensor of n values
         assert both(torch._foreach_max, (tensors(),)).other_flops == ELEMENTS - len(SHAPES)
 
     def test_copies_are_free(self):
@@ -146,7 +139,7 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """Clipping costs the norm of each tensor, the norm of all norms, one factor, and a product for each value."""
+        """Clipping costs the same on lists and on single tensors."""
 
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
@@ -162,10 +155,7 @@ class TestForeach:
 
 
 def counted_update(name, options):
-    """Return the number of operations per element in one update of an optimizer, as a textbook defines it.
-
-    The update is the second one, before which the state of the optimizer already exists.
-    """
+    """Return the number of operations for each element in the second step of an optimizer."""
     tally = Tally()
     p, g, m, v, s = (tally.numbers(torch.tensor(x)) for x in (0.5, 0.3, 0.1, 0.2, 0.4))
     lr, decay = 0.1, options.get("weight_decay", 0)
@@ -235,19 +225,18 @@ def work_of(steps, name, options):
 
 @pytest.mark.parametrize("form", FORMS, ids=["foreach", "single", "fused"])
 class TestOptimizers:
-    """In each of its forms, a step of an optimizer costs as much as the update in a textbook."""
+    """A step of an optimizer costs as much as the update in a textbook."""
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """The second step costs the update of a textbook, and the increase of a step counter for each tensor.
-
-        SGD has no step counters.
-        """
+        """The second step of an optimizer costs the operations of its update for each element."""
+        # Each tensor has a step counter, except with SGD.
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)
         expected = counted_update(name, options) * ELEMENTS + counters
         assert work_of(2, name, options) - work_of(1, name, options) == expected
 
     def test_first_step_with_momentum(self, form):
-        """In the first step, the momentum buffer is a copy of the gradient. So the step costs only p - η · g."""
+        """In the first step, SGD copies the gradient to the momentum buffer without FLOPs."""
+        # p - η · g
         assert work_of(1, "SGD", {"momentum": 0.9} | form) == 2 * ELEMENTS

@@ -1,4 +1,4 @@
-"""Losses and their gradients, compared with loops over the definitions in the documentation of `torch.nn`."""
+"""Losses and their gradients cost as much as loops over their definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Return one of two values. Both values were computed before, so the operations of both are counted."""
+    """Return one of two values. The operations of both values were counted before."""
     return one if condition else other
 
 
@@ -56,7 +56,7 @@ def cross_entropy_with_logits(x, y):
 
 
 def mse_slope(x, y, g):
-    """Return the gradient of the squared error. ``g`` is the gradient of the loss, times all constant factors."""
+    """Return the gradient of the squared error. ``g`` contains all constant factors."""
     return (x - y) * g
 
 
@@ -94,7 +94,7 @@ LOSSES = {
 
 
 def reduced(arithmetic, losses, reduction):
-    """Return the losses, or their sum or mean. The single division of a mean is not counted."""
+    """Return the losses, or their sum or mean. The division of the mean is not counted."""
     if reduction == "none":
         return losses
     total = arithmetic.total(losses).value
@@ -102,7 +102,7 @@ def reduced(arithmetic, losses, reduction):
 
 
 def operands(name, count):
-    """Return inputs and targets in the range that the loss expects, such as probabilities or signs."""
+    """Return inputs and targets that are valid for the loss ``name``."""
     x, y = random(count), random(count, seed=1)
     if name == "cross_entropy":
         x = x.sigmoid()
@@ -160,7 +160,8 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """A weight costs one product. A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x)."""
+    """Weights cost products in the binary cross entropy."""
+    # A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x).
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()
     losses = []
@@ -193,10 +194,7 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """The NLL loss of each row is -x[label], times the weight of the label.
-
-    A weighted mean divides by the sum of the weights.
-    """
+    """The NLL loss costs a change of sign for each row, and a product if there are weights."""
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -225,10 +223,8 @@ def test_nll(weighted, reduction, rows, classes, places):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multi_margin(p, weighted, reduction):
-    """The multi-margin loss of a row sums max(0, margin - x[label] + x[class])^p over all other classes.
-
-    The sum is divided once.
-    """
+    """The multi-margin loss costs as much as a loop over all classes except the label."""
+    # max(0, margin - x[label] + x[class])^p, summed over all other classes, and divided once
     x, target = random(3, 4), torch.tensor([0, 3, 1])
     weight = random(4, seed=1).abs() if weighted else None
     forward, backward = Arithmetic(), Arithmetic()
@@ -277,11 +273,9 @@ def _plain(arithmetic, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_margin(reduction):
-    """The multi-label margin loss counts each pair of classes, because each class of a row may be a label.
-
-    The forward pass costs a sum, a maximum and a sum for each pair. The backward pass costs a sum, a comparison and two
-    sums for each pair, and a product for each class.
-    """
+    """The multi-label margin loss costs as much as if every class of a row were a label."""
+    # For each of 16 pairs of classes: a sum, a maximum and a sum. Backward: a sum, a comparison and two sums for each
+    # pair, and a product for each of 4 classes.
     x, target = random(3, 4, grad=True), torch.tensor([[3, 0, -1, 1], [0, 1, 2, 3], [-1, 1, 2, 3]])
 
     def model(x, target):
@@ -293,7 +287,7 @@ def test_multilabel_margin(reduction):
 
 
 def log_of_sum(*numbers):
-    """Return the logarithm of a sum of exponentials. The largest number is subtracted first."""
+    """Return the logarithm of a sum of exponentials."""
     largest = numbers[0]
     for number in numbers[1:]:
         largest = largest.maximum(number)
@@ -307,10 +301,7 @@ def log_of_sum(*numbers):
 
 
 def test_ctc():
-    """Each state of CTC sums up to three states of the step before, in logarithms.
-
-    Source: Graves et al., 2006, §4.1.
-    """
+    """The CTC loss costs as much as the algorithm of Graves et al., 2006, §4.1."""
     steps, labels = 5, [1, 2]
     log_probs = random(steps, 1, 3).log_softmax(-1)
     arithmetic = Arithmetic()
@@ -337,10 +328,7 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The backward pass of CTC costs three numbers of FLOPs, which are added.
-
-    It costs 13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
-    """
+    """The cost of CTC's backward pass grows with the number of states and of classes."""
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])
     lengths = [steps] * sequences, [longest] * sequences

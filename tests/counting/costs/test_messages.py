@@ -1,4 +1,4 @@
-"""The bytes of the message of each collective that a model calls, in measurements on shapes and on data."""
+"""Each collective that a model calls has a message with a number of bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _all_to_all(tensor: torch.Tensor) -> None:
 
 
 def _uneven(tensor: torch.Tensor) -> None:
-    """Run an exchange in which each rank sends its whole tensor and receives twice as many elements."""
+    """Exchange uneven parts. Each rank sends its whole tensor and receives twice as many elements."""
     dist.all_to_all_single(tensor.new_empty(2 * LENGTH), tensor, [4] * SIZE, [2] * SIZE)
 
 
@@ -92,7 +92,7 @@ _NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
 @pytest.mark.parametrize("rank", [0, SIZE - 1])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
-    """Each call has the expected message, no FLOPs and no unknown operator, both on the root and on another rank."""
+    """On the root rank and on another rank, a collective has the expected message and no FLOPs."""
     with world(SIZE, rank):
         on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
     assert on_shapes.execution == "shapes"
@@ -104,10 +104,7 @@ def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tup
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], expected: object) -> None:
-    """After a measurement, the input has its original values.
-
-    A measurement on shapes calls no collective. A measurement on data restores the input.
-    """
+    """After a measurement, the input of a collective has its original values."""
     with world(SIZE):
         tensor = torch.arange(float(LENGTH))
         measure(call, tensor)
@@ -116,7 +113,7 @@ def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], 
 
 
 def test_a_group_of_some_ranks() -> None:
-    """The message depends on the size of the collective's group, not on the size of the world."""
+    """The message depends on the size of the group, not on the size of the world."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
 
@@ -143,7 +140,7 @@ class _Summed(nn.Module):
 
 
 def test_of_modules() -> None:
-    """A message is credited to the module that sends it, and to all modules that contain this module."""
+    """A message counts in the module that sends it and in all modules that contain it."""
     with world(SIZE):
         found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
     assert {path: module.communication for path, module in found.modules.items()} == {
@@ -156,14 +153,14 @@ def test_of_modules() -> None:
 
 
 def test_without_processes() -> None:
-    """A model that is not distributed has a communication of 0, which is not stored in its metrics."""
+    """If a model is not distributed, its communication is 0 and is missing from its metrics."""
     found = measure(nn.Linear(LENGTH, LENGTH), torch.empty(2, LENGTH))
     assert "communication" not in found.metrics
     assert (found.communication, found[""].communication) == (0, 0)
 
 
 def test_one_of_one() -> None:
-    """In a world of one rank, a communication of 0 is stored in the metrics."""
+    """If the world has one rank, the metrics contain a communication of 0."""
     with world(1):
         found = measure(_Summed(), torch.empty(2, LENGTH))
     assert found.metrics["communication"] == 0

@@ -1,4 +1,4 @@
-"""Normalizations and their gradients, compared with loops over the values of one channel, group or row."""
+"""Normalizations and their gradients cost as much as loops over rows or channels."""
 
 from __future__ import annotations
 
@@ -33,20 +33,15 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Normalize values that belong together, and apply weights and biases.
-
-    These are the values of a row in layer norm, of a group in group norm, and of a channel in instance or batch norm.
-    """
+    """Normalize the values of one row, group or channel, and apply weights and biases."""
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
 
 def gradients(arithmetic, values, grads, weights, asked):
-    """Return the gradients of (values, weight, bias) for one row. Source: Ba et al., 2016.
+    """Return the gradients of (values, weight, bias) for one row (Ba et al., 2016).
 
-    The formula contains two sums over n values, and each sum is divided once. ``weights`` has one weight for each
-    value, or is None. The gradients of weight and bias are returned for each element of the row. Adding these gradients
-    over all rows costs 1 for each element.
+    The gradients of weight and bias have one element for each value. The caller adds them over all rows.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)
@@ -143,11 +138,7 @@ def test_group_norm(batch, groups, size, given_ones):
 
 
 def test_group_norm_backward():
-    """With all gradients, each of 2·4·3 elements costs 13.
-
-    These are x̂ (2), the gradient of the input (7) and its product with the weight (1), the gradients of weight (2) and
-    bias (1).
-    """
+    # x̂ (2), the gradient of the input (7), its product with the weight (1), the gradients of weight (2) and bias (1)
     inputs, weight, bias = random(2, 4, 3, grad=True), random(4, grad=True), random(4, grad=True)
     grad = random(2, 4, 3)
     assert gradient_flops(lambda x, w, b: functional.group_norm(x, 2, w, b), [inputs, weight, bias], grad) == 13 * 24
@@ -178,11 +169,8 @@ def test_batch_norm_in_training(shape, given_ones):
 @settings(max_examples=15)
 @given(shape=SHAPES, given_ones=PARAMETERS)
 def test_batch_norm_in_inference(shape, given_ones):
-    """In inference, batch norm costs 2 FLOPs per element: one product with a scale, and one sum with a shift.
-
-    Each channel has one scale and one shift, which are computed from its statistics and parameters. Computing them is
-    not counted.
-    """
+    """Batch norm in inference costs a product with a scale and a sum with a shift for each element."""
+    # Computing the scale and the shift of each channel is not counted.
     inputs, mean, var = random(*shape), random(shape[1], seed=3), random(shape[1], seed=4).abs()
     weight, bias = parameters(shape[1:2], given_ones)
     scale = (var + EPS).rsqrt() * (1 if weight is None else weight)
@@ -203,10 +191,8 @@ def test_batch_norm_in_inference(shape, given_ones):
 @settings(max_examples=20)
 @given(shape=SHAPES, asked=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any))
 def test_batch_norm_backward_in_training(shape, asked):
-    """Batch norm in training has the gradients of a layer norm, with channels in place of rows.
-
-    Each channel has one weight. The two sums of a channel are also the gradients of its weight and bias.
-    """
+    """The gradients of batch norm in training cost as much as a loop over channels."""
+    # Two sums of a channel are also the gradients of its weight and its bias.
     inputs, weight, bias = (
         random(*size, seed=seed, grad=flag)
         for seed, (size, flag) in enumerate(zip((shape, shape[1:2], shape[1:2]), asked, strict=True))
@@ -246,10 +232,7 @@ def test_batch_norm_backward_in_training(shape, asked):
     [((True, False, False), 1), ((False, True, False), 4), ((False, False, True), 1), ((True, True, True), 6)],
 )
 def test_batch_norm_backward_in_inference(asked, expected):
-    """The gradients of input, weight and bias cost 1, 4 and 1 FLOP per element.
-
-    Input: g·scale costs 1. Weight: Σ g·x̂ costs 4, of which 2 are for x̂. Bias: Σ g costs 1.
-    """
+    # Input: g·scale costs 1. Weight: Σ g·x̂ costs 4, of which 2 are for x̂. Bias: Σ g costs 1.
     mean, var = random(3), random(3).abs()
     operands = [random(*shape, grad=flag) for shape, flag in zip(((2, 3, 2), (3,), (3,)), asked, strict=True)]
 
@@ -260,20 +243,14 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """Instance norm costs 5 FLOPs for each of 2·3·4 elements, and 2 more with weight and bias.
-
-    Instance norm is a batch norm of each image.
-    """
+    """Instance norm costs as much as a batch norm of each image."""
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
 
 
 def test_batch_norm_over_processes():
-    """The operators of a synchronized batch norm together cost as much as one batch norm.
-
-    The cost is 7 FLOPs per element in forward and 9 in backward.
-    """
+    """A synchronized batch norm costs as much as a plain batch norm."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [
@@ -289,10 +266,8 @@ def test_batch_norm_over_processes():
 
 
 def test_kernels_of_other_devices():
-    """Batch norm in cuDNN and MIOpen costs as much as on a CPU.
-
-    The cost per element is 7 FLOPs in training, 2 in inference, and 9 in the backward pass.
-    """
+    """Batch norm of cuDNN and MIOpen costs as much as on a CPU."""
+    # FLOPs for each element: 7 in training, 2 in inference, 9 in the backward pass.
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     for name in ("cudnn", "miopen"):
@@ -307,7 +282,7 @@ def test_kernels_of_other_devices():
 @pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("of_weight", [None, False, True])
 def test_root_mean_square_in_one_kernel(of_input, of_weight):
-    """RMS norm in one kernel costs as much as the operators that the CPU runs for it, in both passes."""
+    """RMS norm in one kernel costs as much as the CPU's separate operators."""
     inputs, rstd = random(2, 3, grad=of_input), random(2, 1)
     weight = None if of_weight is None else random(3, grad=of_weight)
     forward = both(functional.rms_norm, (inputs, (3,), weight, EPS)).other_flops
@@ -321,7 +296,7 @@ def test_root_mean_square_in_one_kernel(of_input, of_weight):
 @settings(max_examples=10)
 @given(rows=st.integers(1, 3), columns=st.integers(1, 4))
 def test_weight_norm(rows, columns):
-    """A loop over w = v·g/‖v‖ and its gradients gives the cost. Source: Salimans and Kingma, 2016, equation 3."""
+    """Weight norm costs as much as a loop over its definition (Salimans and Kingma, 2016, equation 3)."""
     v, g, grad = random(rows, columns, grad=True), random(rows, 1, seed=1, grad=True), random(rows, columns, seed=2)
     forward, backward = Arithmetic(), Arithmetic()
     expected, of_v, of_g = [], [], []
@@ -349,10 +324,8 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Renormalizing costs the term of the norm (2 FLOPs for p = 3, otherwise 1), a sum and a scaling per element.
-
-    An embedding with ``max_norm`` has this cost for each row that is looked up.
-    """
+    """Renormalizing costs a norm and a scaling for each element."""
+    # An embedding with `max_norm` renormalizes each row that is looked up.
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
 
@@ -363,14 +336,14 @@ def test_renorm(p, terms):
 
 
 def test_sparse_norm():
-    """The norm of a sparse tensor with 3 stored elements costs 3 squares, 2 sums and a root."""
+    # 3 squares, 2 sums and a root
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     assert real_flops(torch.ops.aten.native_norm, inputs) == 6
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, but it still exists
 def test_quantized_batch_norm():
-    """A quantized batch norm costs a scale and a shift, like in floating-point numbers: 2 for each of 24 elements."""
+    """A quantized batch norm costs a scale and a shift for each element."""
     inputs = torch.quantize_per_tensor(random(1, 2, 3, 4).float(), 0.1, 10, torch.quint8)
     mean = random(2).abs().float()
     operator = torch.ops.aten.quantized_batch_norm.default
@@ -390,7 +363,7 @@ def test_quantized_batch_norm():
     ],
 )
 def test_names_of_batch_norm(name, switches, expected):
-    """Batch norm operators that a compiler or an exporter inserts cost as much as a plain batch norm."""
+    """Batch norm costs the same under the names that compilers and exporters give it."""
     x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
     operator = getattr(torch.ops.aten, name).default
 

@@ -1,4 +1,4 @@
-"""Products with fused operators in oneDNN, MKL and XNNPACK, compared with the cost of their unfused form."""
+"""Fused operators of oneDNN, MKL and XNNPACK cost as much as the unfused operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ACTIVATIONS = [
 
 
 def _only(names):
-    """Return the activations with these names. (Kernels for integers have fewer activations.)"""
+    """Return the cases of ``ACTIVATIONS`` that have one of these names."""
     return [case for case in ACTIVATIONS if case[0] in names.split()]
 
 
@@ -44,10 +44,9 @@ def known(model, *args):
 
 
 class TestConvolution:
-    """A convolution of 2 images with 4 channels of 6 · 6 pixels, to 8 channels in 2 groups, with kernel 3 · 3.
+    """A convolution of 2 images from 4 to 8 channels, in 2 groups."""
 
-    Each output is a sum of 2 · 9 products.
-    """
+    # Each output is a sum of 2 · 9 products.
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -58,13 +57,13 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("name", "numbers", "algorithm", "expected"), ACTIVATIONS)
     def test_activations(self, name, numbers, algorithm, expected):
-        """Each output of a convolution costs a sum with the bias, and the operations of the fused activation."""
+        """Each output costs a sum with the bias, and the operations of the fused activation."""
         operator = torch.ops.mkldnn._convolution_pointwise
         measured = known(lambda x, w, b: operator(x, w, b, *self.settings, name, numbers, algorithm), *self.operands())
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """A convolution whose weight has oneDNN's own layout, and which has no bias, costs only its products."""
+        """If a convolution has a reordered weight and no bias, it costs only its products."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -72,10 +71,8 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("activation", "expected"), [(None, 0), ("relu", 1)])
     def test_second_operand(self, activation, expected):
-        """A convolution with a fused second operand costs a sum with the bias and a sum with the operand per output.
-
-        A fused ReLU costs 1 more per output. The result is a new tensor, or is written to the second operand.
-        """
+        """A fused sum with a second operand costs 1 FLOP for each output."""
+        # Each output costs 1 FLOP more for the bias, and 1 FLOP more for a fused ReLU.
         image, *rest = self.operands()
         other = torch.randn(2, 8, 6, 6)
         fused = "add", 1.0, activation, [], ""
@@ -88,10 +85,8 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """A transposed convolution multiplies each of 2 · 4 · 36 inputs with 3 channels of 3 · 3 weights.
-
-        A fused ReLU costs 1 FLOP for each element of the outputs, which have 11 · 11 pixels.
-        """
+        """A transposed convolution multiplies each input value with the weights of all output channels."""
+        # 2 · 4 · 36 inputs, each with 3 channels of 9 weights. ReLU costs 1 FLOP for each of 2 · 3 · 11 · 11 outputs.
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1
         if reorder:
@@ -101,7 +96,6 @@ class TestConvolution:
         assert measured == (2 * (2 * 4 * 36) * 3 * 9, 2 * 3 * 11 * 11)
 
     def test_prepacked(self):
-        """A prepacked convolution costs its products and its bias."""
         image, weight, bias = self.operands()
         pack = torch.ops.mkldnn_prepacked.conv2d_prepack
         packed = pack(weight, bias, *self.settings, list(image.shape), "none")
@@ -124,7 +118,7 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_integers_and_a_sum(self):
-        """An integer convolution with a fused sum and ReLU costs 3 FLOPs per output: bias, sum and ReLU."""
+        # bias, sum and ReLU
         image, weights = self.integers()
         total = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
         fused = 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], ""
@@ -136,7 +130,7 @@ class TestConvolution:
 
 
 class TestLinear:
-    """A linear layer from 8 to 3 features, on 5 rows, costs 2 · 5 · 8 · 3 FLOPs, and has 15 outputs."""
+    """A linear layer from 8 to 3 features, on 5 rows."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -151,10 +145,8 @@ class TestLinear:
 
     @pytest.mark.parametrize("name", ["add", "mul", "sub", "div"])
     def test_second_operand(self, name):
-        """A linear layer with a fused second operand costs 2 FLOPs per output.
-
-        One FLOP is the sum with the bias, and the other FLOP is the operation with the second operand.
-        """
+        """A fused operation with a second operand costs 1 FLOP for each output."""
+        # The bias costs 1 FLOP more for each output.
         inputs, *rest = self.operands()
         operator = torch.ops.mkldnn._linear_pointwise.binary
         measured = known(lambda x, y, w, b: operator(x, y, w, b, name), inputs, torch.randn(5, 3), *rest)
@@ -186,10 +178,8 @@ class TestLinear:
 
     @pytest.mark.parametrize(("name", "expected"), [("add", 1), ("none", 0)])
     def test_integers_and_a_sum(self, name, expected):
-        """An integer linear layer with a fused ReLU costs 2 FLOPs per output: bias and ReLU.
-
-        A fused sum with a second operand costs 1 more per output.
-        """
+        """A fused sum with a second operand costs 1 FLOP for each output."""
+        # Bias and ReLU cost 2 FLOPs more for each output.
         inputs, weights = self.integers()
         fused = 1.0, 0, torch.float32, 1.0, 0, name, 1.0, "relu", [], ""
         operator = torch.ops.onednn.qlinear_pointwise.binary
@@ -211,7 +201,7 @@ newer = pytest.mark.skipif(not hasattr(torch.ops.onednn, "qadd"), reason="newer 
 @newer
 @pytest.mark.parametrize(("name", "expected"), [("qadd", 1), ("qadd_relu", 2), ("qmul", 1)])
 def test_integer_arithmetic(name, expected):
-    """Integers with a scale represent floating-point numbers. So operations on them are counted."""
+    """If integers have a scale, operations on them are counted."""
     operand = torch.randint(0, 9, (5, 8), dtype=torch.uint8)
     operator = getattr(torch.ops.onednn, name).tensor
     measured = known(lambda x: operator(x, 0.1, 0, x, 0.1, 0, 0.1, 0, torch.uint8), operand)
@@ -220,7 +210,7 @@ def test_integer_arithmetic(name, expected):
 
 @newer
 def test_integer_batch_norm():
-    """Batch norm of integers costs 2 FLOPs per element: a scale and a shift."""
+    # a scale and a shift for each element
     operands = torch.randint(0, 9, (2, 4, 6, 6), dtype=torch.uint8), torch.ones(4)
     operator = torch.ops.onednn.qbatch_norm2d
     measured = known(lambda x, w: operator(x, 0.1, 0, w, w, w, w, 1e-5, 0.1, 0, torch.uint8), *operands)
@@ -228,7 +218,7 @@ def test_integer_batch_norm():
 
 
 class TestPackedForMobile:
-    """The operators ``prepacked::…`` exist only in builds with XNNPACK, so these tests imitate their contexts."""
+    """The operators ``prepacked::…`` of XNNPACK, called with an imitation of packed weights."""
 
     class Context:
         def __init__(self, *state):
@@ -244,22 +234,21 @@ class TestPackedForMobile:
         return facets.flops(call), facets.other(call)
 
     def test_linear(self):
-        """A linear layer from 8 to 3 features, on 5 rows, costs its products, a bias and two bounds."""
+        """A packed linear layer costs its products, a bias and two bounds."""
         cost = self.cost("linear_clamp_run", torch.ones(5, 8), torch.ones(5, 3), torch.ones(3, 8), torch.ones(3), 0, 6)
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """A packed convolution without bias costs 2 · 9 products and one bound for each of 2 · 8 · 36 outputs."""
+        """A packed convolution costs its products and one bound."""
+        # 2 · 9 products for each of 2 · 8 · 36 outputs
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
         cost = self.cost("conv2d_clamp_run", *images, torch.ones(8, 2, 3, 3), None, *settings)
         assert cost == (2 * (2 * 8 * 36) * 2 * 9, 2 * 8 * 36)
 
     def test_transposed_convolution(self):
-        """A packed transposed convolution multiplies each of 2 · 4 · 36 inputs with 3 channels of 3 · 3 weights.
-
-        A bias costs 1 FLOP for each output.
-        """
+        """A packed transposed convolution costs its products and a bias."""
+        # 2 · 4 · 36 inputs, each with 3 channels of 9 weights
         settings = [2, 2], [1, 1], [0, 0], [1, 1], 1, None, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 3, 11, 11)
         cost = self.cost("conv2d_transpose_clamp_run", *images, torch.ones(4, 3, 3, 3), torch.ones(3), *settings)
@@ -267,8 +256,6 @@ class TestPackedForMobile:
 
 
 class Net(nn.Module):
-    """A convolution, batch norm, ReLU, the mean of each channel, and a classifier."""
-
     def __init__(self):
         super().__init__()
         self.convolution = nn.Conv2d(3, 8, 3, padding=1)
@@ -295,14 +282,15 @@ class TestNets:
         assert (result.flops, result.other_flops) == (self.flops, self.other_flops + self.norm)
 
     def test_to_mkldnn(self):
-        """On tensors in oneDNN's layout, the network costs as much as on plain tensors."""
+        """In oneDNN's layout, the network costs as much as in the plain layout."""
         from torch.utils.mkldnn import to_mkldnn  # warns that the module is deprecated
 
         net = to_mkldnn(Net().eval())
         assert known(net, torch.randn(2, 3, 8, 8).to_mkldnn()) == (self.flops, self.other_flops + self.norm)
 
     def test_frozen(self):
-        """Freezing folds the batch norm into the convolution, so the batch norm costs nothing."""
+        """If a network is frozen, its batch norm costs nothing."""
+        # Freezing folds the batch norm into the convolution.
         net = torch.jit.freeze(torch.jit.script(Net().eval()))
         result = measure(net, torch.randn(2, 3, 8, 8))
         assert not result.unknown_operators

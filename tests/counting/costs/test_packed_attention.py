@@ -1,7 +1,4 @@
-"""Attention over packed sequences: each query is paired with the keys of its own sequence only.
-
-Offsets give the lengths of the sequences.
-"""
+"""Attention over packed sequences costs products only for a query and the keys of its own sequence."""
 
 from __future__ import annotations
 
@@ -30,15 +27,12 @@ def tokens(lengths, heads=HEADS, *, grad=False):
 
 
 def pairs(queries, keys):
-    """Count the pairs of a query and a key, one by one."""
+    """Count the pairs of a query and a key in the same sequence."""
     return sum(1 for q, k in zip(queries, keys, strict=True) for _ in range(q) for _ in range(k))
 
 
 def products(queries, keys=None):
-    """Return the FLOPs of the scores and of the weighted sums.
-
-    Both are products that cost 2 FLOPs for each pair of a query and a key, each head and each element.
-    """
+    """Return the FLOPs of the scores and of the weighted sums."""
     return 2 * 2 * HEADS * WIDTH * pairs(queries, keys or queries)
 
 
@@ -65,7 +59,7 @@ def counted(kernel, *args, **kwargs):
 
 
 def bounds(result):
-    """Return the notes of a result which say that a count is an upper bound."""
+    """Return the notes which say that a count is an upper bound."""
     return [note for note in result.notes if "upper bound" in note]
 
 
@@ -85,15 +79,13 @@ class TestKnown:
 
     @KERNELS
     def test_activations(self, kernel):
-        """The number of activations is the number of all sequences' scores, plus one weighted sum for each query."""
+        """The activations are the scores of all sequences and one weighted sum for each query."""
         result = counted(kernel, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
     def test_other_work(self):
-        """In packed attention, each element of queries and keys costs one scaling. A score costs 5 for softmax.
-
-        A causal mask costs 1 more for each score.
-        """
+        """A causal mask costs 1 FLOP for each score."""
+        # Each element of queries and keys is scaled once. Softmax costs 5 FLOPs for each score.
         plain = counted(attend, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert plain.other_flops == 2 * 8 * HEADS * WIDTH + 5 * HEADS * 34
         args = (tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
@@ -108,7 +100,7 @@ class TestKnown:
 
     @pytest.mark.parametrize("lengths", PACKED, ids=str)
     def test_backward(self, lengths):
-        """The backward pass of packed attention costs two products for each product of the forward pass."""
+        """The backward pass costs two products for each product of the forward pass."""
         operand = tokens(lengths, grad=True)
         result = counted(attend, operand, operand, offsets(lengths), offsets(lengths), backward=True)
         assert result.flops == 3 * products(lengths)
@@ -144,13 +136,13 @@ class TestKnown:
         assert counted(attend_into, tokens(lengths), tokens(lengths), offsets(lengths)).flops == products(lengths)
 
     def test_cache_of_keys(self):
-        """If a sequence uses only a part of its space in the cache of keys, only the used keys are counted."""
+        """If a sequence uses a part of its cache of keys, only the used keys are counted."""
         queries, space, used = [1, 1, 2], [16, 16, 16], [3, 9, 5]
         args = (tokens(queries), tokens(space), offsets(queries), offsets(space))
         assert measure(attend, args, {"seqused_k": torch.tensor(used)}).flops == products(queries, used)
 
     def test_pages_of_keys(self):
-        """A page of keys may belong to any sequence, so the lengths come from the numbers of used keys."""
+        """If the keys are in pages, `seqused_k` gives the number of keys of each sequence."""
         queries, used = [1, 2], [5, 7]
         pages = torch.zeros(6, 4, HEADS, WIDTH, dtype=torch.float16)
         options = {"seqused_k": torch.tensor(used), "block_table": torch.zeros(2, 2, dtype=torch.int32)}
@@ -159,7 +151,7 @@ class TestKnown:
         )
 
     def test_kernel_of_cudnn(self):
-        """cuDNN's operator accepts packed sequences, or a batch (sequences, heads, length, width). Both are counted."""
+        """cuDNN's operator is counted for packed sequences and for a padded batch."""
         operator = operator_info(aten._cudnn_attention_forward.default)
         query, cu = tokens([3, 5]), offsets([3, 5])
         args = (query, query, query, None, cu, cu, 9, 9, True)
@@ -174,7 +166,7 @@ class TestHowValuesAreKnown:
     LENGTHS = (3, 5)
 
     def test_made_in_the_model(self):
-        """Offsets that are computed from Python numbers are known in a run on shapes."""
+        """If the model computes offsets from Python numbers, they are known on shapes."""
         result = counted(lambda q: attend(q, q, offsets(self.LENGTHS), offsets(self.LENGTHS)), tokens(self.LENGTHS))
         assert (result.flops, result.execution, result.notes) == (products(self.LENGTHS), "shapes", ())
 
@@ -194,11 +186,7 @@ class TestHowValuesAreKnown:
         assert counted(model, tokens(self.LENGTHS)).flops == products(self.LENGTHS)
 
     def test_other_lengths_of_the_same_shape(self):
-        """Calls with equal shapes and different lengths get different costs.
-
-        Outputs of operators are remembered by the shapes of their inputs. Costs that depend on lengths must not be
-        remembered.
-        """
+        """If two calls have equal shapes and different lengths, their costs differ."""
         for lengths in ([3, 5], [1, 7], [4, 4]):
             args = (tokens(lengths), tokens(lengths), offsets(lengths), offsets(lengths))
             assert counted(attend, *args).flops == products(lengths)
@@ -208,10 +196,7 @@ class TestHowValuesAreKnown:
 class TestUnknown:
     @KERNELS
     def test_upper_bound(self, kernel):
-        """If the lengths of the sequences are unknown, each query is counted with 9 keys, and a note says so.
-
-        The number 9 is the length of the longest sequence that the call passes to the kernel.
-        """
+        """If the lengths are unknown, each query is counted with as many keys as the longest sequence has."""
         query, cu = tokens([3, 5]), offsets([3, 5], "meta")
         result = counted(kernel, query, query, cu, cu)
         assert (result.flops, result.execution) == (2 * 2 * HEADS * WIDTH * 8 * 9, "shapes")
@@ -225,7 +210,7 @@ class TestUnknown:
         assert len(bounds(result)) == 1
 
     def test_longest_sequence_unknown(self):
-        """If the call does not pass the longest length either, each query is counted with all 8 keys."""
+        """If the longest length is unknown too, each query is counted with all keys."""
 
         def kernel(query, cu):
             return aten._efficient_attention_forward(query, query, query, None, cu, cu, 9, None, 0.0, 0)[0]
@@ -243,7 +228,7 @@ class TestUnknown:
 class TestWatched:
     @pytest.fixture
     def kernel_for_cpu(self):
-        """Register a CPU kernel for flash attention, because PyTorch has no such kernel."""
+        """Register a CPU kernel for flash attention, because PyTorch has none."""
         library = torch.library.Library("aten", "IMPL")
 
         def kernel(query, *_args, **_kwargs):
@@ -255,7 +240,7 @@ class TestWatched:
 
     @pytest.mark.usefixtures("kernel_for_cpu")
     def test_each_call_by_its_lengths(self):
-        """Two watched calls with equal shapes and different lengths are each counted with their own lengths."""
+        """If two watched calls have equal shapes and different lengths, each is counted by its lengths."""
         query = tokens([3, 5])
         with watch() as watched:
             flash(query, query, offsets([3, 5]), offsets([3, 5]))

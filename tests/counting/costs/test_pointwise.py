@@ -1,4 +1,4 @@
-"""Pointwise operators that no table lists: by default, they cost one operation for each element."""
+"""A pointwise operator that is in no table costs one operation for each element."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __lshift__ __rshift__ bitwise_and bitwise_left_shift bitwise_not bitwise_or bitw
 
 
 def pointwise_operators():
-    """Yield the names of all operators that PyTorch tags as pointwise and that do not decompose."""
+    """Yield the names of the pointwise operators that do not decompose."""
     for name in torch._C._dispatch_get_all_op_names():
         namespace, _, operator = name.partition("::")
         operator, _, overload = operator.partition(".")
@@ -55,10 +55,8 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """Every pointwise operator that no table of the package contains is in one of this file's lists.
-
-        If this test fails, PyTorch has a new pointwise operator. Check that it is one operation, and add its name.
-        """
+        """Every pointwise operator without a formula is in one of the lists of this file."""
+        # If this test fails, PyTorch has a new pointwise operator. Check that it is one operation, and add its name.
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name
             for name in pointwise_operators()
@@ -70,7 +68,6 @@ class TestPointwiseOperators:
         "name", [name for name in (ARITHMETIC + SPECIAL_FUNCTIONS).split() if hasattr(torch.ops.aten, name)]
     )
     def test_one_operation(self, name):
-        """The operator costs one operation for each element, with one tensor or with two."""
         if name == "polygamma":
             assert both(lambda x: aten.polygamma(2, x), UNIT).other_flops == 15
             return

@@ -1,4 +1,4 @@
-"""Pooling, compared with loops over windows."""
+"""Pooling costs as much as loops over windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo import both
 
 @st.composite
 def pools(draw, *, dilated):
-    """Draw (number of dimensions, sizes of the input, arguments of a pool) that PyTorch accepts."""
+    """Draw the number of dimensions, the sizes of an input, and the arguments of a pool."""
     dimensions = draw(st.integers(1, 3))
     several = st.lists(st.integers(1, 3), min_size=dimensions, max_size=dimensions)
     kernel = draw(several)
@@ -35,7 +35,7 @@ def places(shape):
 @settings(max_examples=30)
 @given(pool=pools(dilated=True))
 def test_max_pool(pool):
-    """Each output of a max pool costs k - 1 comparisons for a window of k, even if padding cuts the window."""
+    """A max pool costs k - 1 comparisons for each window of k values, including the padding."""
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes)
     max_pool = getattr(functional, f"max_pool{dimensions}d")
@@ -52,7 +52,7 @@ def test_max_pool(pool):
 
 
 def _at(image, place, offset, arguments, outside=-math.inf):
-    """Return the value of the image at one offset in a window, or ``outside`` if this place is in the padding."""
+    """Return the value at one offset in a window, or ``outside`` if the offset is in the padding."""
     dilation = arguments.get("dilation", [1] * image.ndim)
     where = [
         p * stride + o * step - pad
@@ -68,7 +68,7 @@ def _at(image, place, offset, arguments, outside=-math.inf):
 @settings(max_examples=30)
 @given(pool=pools(dilated=False))
 def test_average_pool(pool):
-    """Each output of an average pool costs k - 1 additions and a division, for a window of k with padding."""
+    """An average pool costs k - 1 additions and a division for each window of k values."""
     dimensions, sizes, arguments = pool
     assume(not arguments["ceil_mode"])  # a window that reaches beyond the padding has another divisor
     inputs = random(1, 2, *sizes)
@@ -89,10 +89,8 @@ def test_average_pool(pool):
 @settings(max_examples=20)
 @given(pool=pools(dilated=False))
 def test_gradients(pool):
-    """The backward pass of an average pool costs k FLOPs for each gradient.
-
-    The backward pass of a maximum pool costs one addition for each gradient.
-    """
+    """The backward pass of an average pool costs one FLOP for each value of each window."""
+    # The backward pass of a max pool costs one addition for each output gradient.
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes, grad=True)
     average_pool, max_pool = (getattr(functional, f"{kind}_pool{dimensions}d") for kind in ("avg", "max"))
@@ -106,10 +104,7 @@ def test_gradients(pool):
 @settings(max_examples=30)
 @given(sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3))
 def test_adaptive_pool(sizes):
-    """The cost of an output of an adaptive pool depends on the number of inputs in its window.
-
-    With m outputs over n inputs, the window of output i begins at floor(i·n/m) and ends before ceil((i + 1)·n/m).
-    """
+    """The windows of an adaptive pool may have different sizes."""
     shape, target = [n for n, _ in sizes], [m for _, m in sizes]
     dimensions = len(sizes)
     inputs = random(1, 2, *shape)
@@ -132,10 +127,8 @@ def test_adaptive_pool(sizes):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_fractional_max_pool(dimensions):
-    """In fractional max pooling, each of 2·3^d outputs costs 2^d - 1 comparisons, for its window of 2^d inputs.
-
-    In the backward pass, each output costs one sum.
-    """
+    """A fractional max pool costs k - 1 comparisons for each window of k values."""
+    # The backward pass costs one sum for each output.
     pool = getattr(functional, f"fractional_max_pool{dimensions}d")
     inputs = random(1, 2, *[7] * dimensions)
     outputs = 2 * 3**dimensions
@@ -149,7 +142,8 @@ def test_fractional_max_pool(dimensions):
 
 
 def test_max_unpool():
-    """Pooling to 2 · 4 outputs costs 3 comparisons for each. Unpooling only copies."""
+    """Unpooling is free."""
+    # 3 comparisons for each of 2 · 4 pooled outputs
 
     def model(x):
         pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
@@ -159,7 +153,8 @@ def test_max_unpool():
 
 
 def test_one_number_for_all_dimensions():
-    """A kernel size in a list of one number applies to all dimensions: 4 outputs with windows of 3·3."""
+    """If the kernel size is a list of one number, this number applies to all dimensions."""
+    # 4 windows of 3 · 3 values
     assert both(lambda x: functional.max_pool2d(x, [3]), random(1, 1, 6, 6)).other_flops == 4 * 8
 
 
@@ -170,10 +165,8 @@ def test_integers_are_free(pool):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_kernels_of_other_devices(dimensions):
-    """A max pool of MKL-DNN costs as much as other max pools: 2^d - 1 FLOPs for each of 2 outputs.
-
-    The backward pass costs one sum for each output.
-    """
+    """A max pool of MKL-DNN costs as much as any other max pool."""
+    # 2^d - 1 comparisons for each of 2 outputs. The backward pass costs one sum for each output.
     image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
     forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))
     kernel = [2] * dimensions

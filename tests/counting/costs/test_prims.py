@@ -1,4 +1,4 @@
-"""A primitive costs as much as ATen's operator with the same definition. Forward-mode derivatives run primitives."""
+"""A primitive of PyTorch costs as much as the ATen operator with the same definition."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestOperators:
         ("operator", "each"), [(prims.add, 2), (prims.sub, 2), (prims.mul, 6), (prims.div, 11), (prims.pow, 6 + 6 + 5)]
     )
     def test_complex_numbers(self, operator, each):
-        """A complex product is 4 real products and 2 sums. A complex power is exp(b · log a)."""
+        # A complex product is 4 real products and 2 sums. A complex power is exp(b · log a).
         assert other_flops(operator, COMPLEX, COMPLEX) == each * 20
 
     @pytest.mark.parametrize("operator", [prims.add, prims.mul, prims.gcd, prims.bitwise_and, prims.eq])
@@ -44,18 +44,18 @@ class TestOperators:
 
     @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
     def test_reductions(self, operator, count):
-        """A reduction of n = 5 values costs n - 1 operations, for each of 4 rows."""
+        """A reduction of n values costs n - 1 operations."""
         assert other_flops(lambda x: operator(x, [1]), REAL) == count
 
     def test_variance(self):
-        """A variance costs 4 FLOPs per element: the mean, the differences, their squares, and the squares' mean."""
+        # the mean, the differences, their squares, and the mean of the squares
         assert other_flops(lambda x: prims.var(x, [1], 1), REAL) == 4 * 20
 
     def test_fourier_transform(self):
         assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
 
     def test_singular_values(self):
-        """The primitive `svd` costs as much as ATen's operator that computes singular values and singular vectors."""
+        """The primitive `svd` costs as much as ATen's `_linalg_svd`."""
         parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
         found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
         assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)
@@ -69,7 +69,7 @@ class TestOperators:
 
 
 def primitive(name):
-    """Return a primitive of Inductor, which registers them when this module is imported."""
+    """Import the primitives of Inductor, and return one of them."""
     importlib.import_module("torch._inductor.inductor_prims")
     if not hasattr(prims, name):
         pytest.skip(f"this version of PyTorch has no prims.{name}")
@@ -86,7 +86,7 @@ class TestOfInductor:
 
     @pytest.mark.parametrize("dim", [0, 1])
     def test_softmax(self, dim):
-        """The maximum, the differences, the exponentials, and their sum."""
+        # the maximum, the differences, the exponentials, and their sum
         assert other_flops(lambda x: primitive("prepare_softmax_online")(x, dim), REAL) == 4 * 20
 
     @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ class TestOfInductor:
         [((2, 3, 8, 8), (2, 2), 2 * 3 * 4 * 4), ((1, 2, 9, 8), (3, 2), 2 * 3 * 4), ((1, 1, 4, 4, 4), (2, 2, 2), 8)],
     )
     def test_maximum_of_a_window(self, image, kernel, outputs):
-        """A window of k values has k - 1 comparisons; its offsets are integers."""
+        """A window of k values costs k - 1 comparisons."""
         pool, zeros, ones = primitive("_low_memory_max_pool_with_offsets"), [0] * len(kernel), [1] * len(kernel)
 
         def windows(x):
@@ -104,7 +104,7 @@ class TestOfInductor:
 
     @pytest.mark.parametrize(("accumulate", "count"), [(False, 0), (True, 2 * 5)])
     def test_write_at_indices(self, accumulate, count):
-        """A sum for each of the 2 · 5 values that are added."""
+        """If values are added at indices, each value costs one sum."""
         put, rows = primitive("_unsafe_index_put_"), torch.tensor([0, 2])
         info = operator_info(put.default)
         assert cost_of(info, (REAL, [rows], torch.ones(2, 5), accumulate), {}, REAL).other_flops == count
@@ -121,10 +121,9 @@ OF_OPERATORS = ("memory_traffic", "launches", "peak_memory", "depth", "arithmeti
 
 
 class TestForwardMode:
-    """A function and its derivative cost the operations in a textbook.
+    """A function and its derivative cost the operations that a textbook gives."""
 
-    For example, the derivative of a product costs two products and one sum.
-    """
+    # For example, the derivative of a product has two products and one sum.
 
     @pytest.mark.parametrize(
         ("function", "each"),
@@ -150,7 +149,8 @@ class TestForwardMode:
         assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
 
     def test_products(self):
-        """The derivative of x · W costs two products, dx · W and x · dW, even if W is constant."""
+        """The derivative of x · W costs two products, even if W is constant."""
+        # dx · W and x · dW
         weight = torch.ones(5, 3)
 
         def derivative(x):

@@ -1,4 +1,4 @@
-"""Quantized layers and operators have the `flops` and `other_flops` of the floating-point ones that they replace."""
+"""Quantized layers cost as much as the floating-point layers that they replace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUANTIZED = torch.ops.quantized
 
 
 def known(model, *args):
-    """Return (flops, other_flops) of a model that is measured as users do it, and check that no operator is unknown."""
+    """Return (flops, other_flops) of a model, and check that no operator is unknown."""
     result = measure(model, args)
     assert not result.unknown_operators
     return result.flops, result.other_flops
@@ -37,7 +37,7 @@ def qint8(tensor):
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Let a test choose the quantization engine. At the end of the test, restore the engine that was set before."""
+    """Return a function that sets the quantization engine until the end of the test."""
     before = torch.backends.quantized.engine
 
     def choose(name):
@@ -50,11 +50,11 @@ def engine(monkeypatch):
 
 
 class TestDynamic:
-    """`torch.ao.quantization.quantize_dynamic`: weights are quantized in advance, and activations inside each layer."""
+    """Dynamic quantization, in which each layer quantizes its own input."""
 
     @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
     def test_linear(self, dtype):
-        """5 rows cost products of 2 · 5 · (8 · 4 + 4 · 3), biases of 5 · (4 + 3), and ReLU of 5 · 4."""
+        # products, then biases, then ReLU
         model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
         quantized = quantization.quantize_dynamic(model, {nn.Linear}, dtype=dtype)
         assert known(quantized, torch.randn(5, 8)) == (2 * 5 * (8 * 4 + 4 * 3), 5 * (4 + 3) + 5 * 4)
@@ -68,10 +68,7 @@ class TestDynamic:
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates.
-
-        The model has two such layers, each in two directions, from 8 to 4 units, on 6 steps of 2 sequences.
-        """
+        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates."""
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
         with mode():
@@ -82,7 +79,8 @@ class TestDynamic:
 
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_packed_sequences(self, kind):
-        """In packed sequences, only existing steps are counted: 5 + 3 + 2."""
+        """In packed sequences, only existing steps are counted."""
+        # 5 + 3 + 2 steps
         model = nn.Sequential(kind(3, 4))
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         gates = 4 if kind is nn.LSTM else 3
@@ -91,7 +89,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("batch_first", [True, False])
     def test_as_the_twin(self, batch_first):
-        """A quantized LSTM costs as much as the floating-point LSTM, with the batch in either dimension."""
+        """A quantized LSTM costs as much as a floating-point LSTM."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
         with torch.no_grad():
             twin = both(model, torch.randn(5, 2, 3))
@@ -102,7 +100,7 @@ class TestDynamic:
         ("cell", "gates"), [(nn.LSTMCell(8, 4), 4), (nn.GRUCell(8, 4), 3), (nn.RNNCell(8, 4), 1)], ids=str
     )
     def test_cells(self, cell, gates):
-        """A quantized cell costs the products of one step on 5 rows, and the other FLOPs of the floating-point cell."""
+        """A quantized cell costs as much as a floating-point cell."""
         model = nn.Sequential(cell)
         quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
         flops, other_flops = known(quantized, torch.randn(5, 8))
@@ -118,8 +116,6 @@ class TestDynamic:
 
 
 class Net(nn.Module):
-    """Two convolutions with a residual, hardswish, pooling, a gate and a classifier."""
-
     def __init__(self):
         super().__init__()
         self.first = nn.Conv2d(3, 8, 3, padding=1)
@@ -154,17 +150,14 @@ def image():
 
 
 class TestStatic:
-    """Post-training static quantization of the network, with PyTorch's FX graph mode."""
+    """Static quantization of a network with PyTorch's FX graph mode."""
 
     def test_float_twin(self, image):
         assert known(Net().eval(), image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
 
     def test_quantized(self, image):
-        """The quantized network costs as much as the float network without its batch norm, plus the conversions.
-
-        Quantizing costs 5 per element: of the image, the features and the inputs of the head. Dequantizing costs 2 per
-        element: of the features, the means and the output.
-        """
+        """A quantized network costs the floating-point network without batch norm, and the conversions."""
+        # Quantizing costs 5 for each element, and dequantizing costs 2.
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         quantized = quantize_fx.convert_fx(prepared)
@@ -172,10 +165,7 @@ class TestStatic:
         assert known(quantized, image) == (NET_FLOPS, NET_OTHER_FLOPS + conversions)
 
     def test_reference(self, image):
-        """A graph of ``quantized_decomposed`` operators has the products of the float network.
-
-        Exporters write such graphs.
-        """
+        """A graph of ``quantized_decomposed`` operators has the products of the floating-point network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(quantize_fx._convert_to_reference_decomposed_fx(prepared), image)
@@ -183,7 +173,8 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS
 
     def test_training_that_knows_of_it(self, image):
-        """Quantization-aware training has the products of the float network. Fake quantization adds other FLOPs."""
+        """Quantization-aware training has the products of the floating-point network."""
+        # Fake quantization adds other FLOPs.
         prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(prepared, image)
@@ -191,12 +182,12 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS + NORM
 
     def test_observed(self, image):
-        """During calibration, a model has the products of the float network."""
+        """During calibration, a network has the products of the floating-point network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         assert known(prepared, image)[0] == NET_FLOPS
 
     def test_autocast(self, image):
-        """Under autocast in bfloat16, the network costs as much as in float32, because casts are free."""
+        """Under autocast, the network costs as much as in float32."""
         net = Net().eval()
 
         def in_bfloat16(image):
@@ -207,8 +198,6 @@ class TestStatic:
 
 
 class Decoder(nn.Module):
-    """A network for eager quantization: a residual, ELU, instance norm, a transposed convolution, upsampling."""
-
     def __init__(self):
         super().__init__()
         self.there, self.back = quantization.QuantStub(), quantization.DeQuantStub()
@@ -226,7 +215,7 @@ class Decoder(nn.Module):
 
 
 class TestEager:
-    """Post-training static quantization, module by module, on 2 images with 3 channels of 4 · 4 pixels."""
+    """Static quantization of a network in PyTorch's eager mode."""
 
     features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
     flops = 2 * features * 3 + 2 * features * 2 * 4
@@ -238,10 +227,7 @@ class TestEager:
         assert known(Decoder().eval(), torch.randn(2, 3, 4, 4)) == (self.flops, self.other_flops)
 
     def test_quantized(self):
-        """The quantized network costs as much as the float network and two conversions.
-
-        The image is quantized, and the output is dequantized.
-        """
+        """A quantized network costs as much as the floating-point network and two conversions."""
         model, image = Decoder().eval(), torch.randn(2, 3, 4, 4)
         model.qconfig = quantization.default_qconfig
         prepared = quantization.prepare(model)
@@ -256,8 +242,6 @@ COUNT = math.prod(SHAPE)
 
 
 class TestElements:
-    """Operators on quantized tensors. The expected numbers are operations for each element."""
-
     @pytest.mark.parametrize(
         ("operator", "arguments", "expected"),
         [
@@ -302,12 +286,12 @@ class TestElements:
         assert known(lambda x: operator([x, x], 1, 0.1, 3), operand) == (0, expected * 2 * COUNT)
 
     def test_prelu(self):
-        """A quantized PReLU costs 2 FLOPs per element: a comparison with zero, and a product with the slope."""
+        # a comparison with zero, and a product with the slope
         operands = quint8(torch.randn(SHAPE)), quint8(torch.ones(4))
         assert known(lambda x, w: QUANTIZED.prelu(x, w, 0.1, 3), *operands) == (0, 2 * COUNT)
 
     def test_matmul(self):
-        """A quantized matrix product costs the products of two 6 · 6 matrices, for each of 8 pairs of matrices."""
+        # 8 pairs of 6 · 6 matrices
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: QUANTIZED.matmul(x, x, 0.1, 3), operand) == (2 * 8 * 6 * 6 * 6, 0)
 
@@ -326,15 +310,13 @@ class TestElements:
 
     @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.batch_norm2d, 2), (QUANTIZED.batch_norm2d_relu, 3)])
     def test_batch_norm(self, operator, expected):
-        """A quantized batch norm costs 2 FLOPs per element: a scale and a shift. A fused ReLU costs 1 more."""
+        # a scale and a shift, and a fused ReLU
         operands = quint8(torch.randn(SHAPE)), torch.ones(4)
         assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
 
     def test_pooling(self):
-        """In quantized pooling, a window of 2 · 2 costs three comparisons, or three sums and a quotient.
-
-        A window of 2 costs one comparison.
-        """
+        """Quantized pooling costs as much as floating-point pooling."""
+        # A window of 2 · 2 costs 3 comparisons, or 3 sums and a quotient. A window of 2 costs 1 comparison.
         image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
         windows = [2, 2], [2, 2], [0, 0], [1, 1]
         assert known(nn.MaxPool2d(2), image) == (0, 3 * COUNT // 4)
@@ -350,7 +332,7 @@ class TestElements:
 
 
 class TestLinear:
-    """A linear layer from 8 to 3 features, on 5 rows, costs 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
+    """A quantized linear layer from 8 to 3 features, on 5 rows."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -369,7 +351,7 @@ class TestLinear:
         ("name", "arguments", "around"), [("linear_tanh", (), 2), ("linear_leaky_relu", (0.1,), 3)]
     )
     def test_fused_activations(self, name, arguments, around, engine):
-        """A fused tanh costs 1 operation per output, and a fused leaky ReLU costs 2. The bias costs 1 more."""
+        # a bias, and tanh (1) or a leaky ReLU (2)
         engine("onednn")
         packed = QUANTIZED.linear_prepack(qint8(torch.randn(3, 8)), torch.randn(3))
         operator = getattr(QUANTIZED, name)
@@ -382,28 +364,28 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """A quantized linear operator may get a weight that is not packed. Packing this weight costs nothing."""
+        """Packing a weight during the call is free."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """A packed weight hides the shape of its matrix. The cost follows from the shapes of input and output."""
+        """If a packed weight hides its shape, the cost follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
         assert measured == (self.flops, 15)
 
     def test_sparse(self, engine):
-        """A sparse weight is counted like the dense weight, with its zeros."""
+        """A sparse weight costs as much as a dense weight."""
         engine("qnnpack")
         packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
         measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """A product of bfloat16 rows with an 8-bit integer weight of shape (32, 64) costs 2 · 64 · 32 for each row."""
+        """A product with a weight of 8-bit integers costs 2 FLOPs for each row and each element of the weight."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
@@ -414,10 +396,7 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(QUANTIZED, "int4mm_packed_weight_cpu"), reason="newer versions of PyTorch have it")
     def test_integers_of_4_bits(self):
-        """Each byte holds two weights: a (16, 64) weight is stored as (16, 32), and is counted as (16, 64).
-
-        Each group of 32 weights has its own scale.
-        """
+        """If each byte of a weight holds two elements, both elements are counted."""
         operands = torch.randn(3, 64), torch.randint(0, 255, (16, 32), dtype=torch.uint8)
         scales = torch.ones(2, 16, 2)
         measured = known(
@@ -427,10 +406,7 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
     def test_integers_of_4_bits_in_groups(self):
-        """A (32, 64) weight that ATen packs is counted as (32, 64).
-
-        Each group of 32 weights has a scale and a zero point.
-        """
+        """A weight of 4-bit integers that ATen packs costs as much as the plain weight."""
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
             torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
         )
@@ -440,10 +416,9 @@ class TestLinear:
 
 
 class TestConvolution:
-    """A convolution of 2 images with 4 channels of 6 · 6 pixels, to 8 channels in 2 groups, with kernel 3 · 3.
+    """A quantized convolution of 2 images from 4 to 8 channels, in 2 groups."""
 
-    Each output is a sum of 2 · 9 products.
-    """
+    # Each output is a sum of 2 · 9 products.
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -452,7 +427,7 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """An older overload of a quantized convolution, whose packed weight has another name, costs the same."""
+        """An older overload of the quantized convolution costs as much as the current overload."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)
@@ -463,7 +438,7 @@ class TestConvolution:
         assert measured == (self.flops, 2 * self.outputs)
 
     def test_with_a_sum(self, engine):
-        """A quantized convolution with a fused sum and ReLU costs 3 FLOPs per output: bias, sum and ReLU."""
+        # bias, sum and ReLU
         engine("onednn")
         packed = self.packed()
         operands = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 8, 6, 6))
@@ -472,26 +447,22 @@ class TestConvolution:
 
 
 class TestEmbeddings:
-    """Quantized embeddings. Each test looks up 5 rows of 4 numbers, in bags of 2 and 3 rows."""
+    """Quantized embeddings, from which 5 rows of 4 numbers are looked up."""
 
     rows, offsets = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
 
     def test_rows(self):
-        """Looking up rows in a quantized embedding is free."""
         assert known(torch.ao.nn.quantized.Embedding(10, 4), self.rows) == (0, 0)
 
     def test_bags(self):
-        """A quantized embedding bag costs one sum for each number of each row, because it adds the rows of a bag."""
+        """A quantized bag of embeddings costs one sum for each number of each row."""
         module = torch.ao.nn.quantized.EmbeddingBag(10, 4, mode="sum", include_last_offset=False)
         assert known(module, self.rows, self.offsets) == (0, 5 * 4)
 
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """A bag of packed rows costs one sum for each number of each row.
-
-        With weights, each number also costs one product.
-        """
+        """A bag of packed rows costs one sum for each number, and one product if there are weights."""
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None
@@ -503,15 +474,12 @@ class TestEmbeddings:
 
 
 class TestDecomposed:
-    """The operators ``quantized_decomposed`` on plain integer tensors, for 5 rows of 8."""
+    """The operators ``quantized_decomposed`` on 5 rows of 8 numbers."""
 
     operators = torch.ops.quantized_decomposed
 
     def test_tensor(self):
-        """Quantizing costs a quotient, a rounding, a sum and two bounds.
-
-        Dequantizing costs a difference and a product.
-        """
+        # Quantizing: a quotient, a rounding, a sum and two bounds. Dequantizing: a difference and a product.
 
         def there_and_back(x):
             integers = self.operators.quantize_per_tensor(x, 0.1, 3, 0, 255, torch.uint8)
@@ -530,7 +498,7 @@ class TestDecomposed:
         assert both(there_and_back, operands).other_flops == (5 + 1) * 40
 
     def test_range(self):
-        """Choosing a scale costs 2 per element, for the smallest and the largest value."""
+        """Choosing a scale costs the search for the smallest and the largest value."""
         choose = self.operators.choose_qparams
         assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
         choose = self.operators.choose_qparams_per_token

@@ -1,4 +1,4 @@
-"""Reductions, running sums, sorting and searches, compared with plain loops over numbers that count operations."""
+"""Reductions, running sums, sorting and searches cost as much as plain loops."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ few = settings(max_examples=15)
 
 @st.composite
 def reduced(draw, *, one=False):
-    """Draw a tensor without empty dimensions, the dimensions to reduce, and the argument ``keepdim``.
-
-    If ``one`` is true, there is only one dimension to reduce.
-    """
+    """Draw a tensor, the dimensions to reduce, and ``keepdim``. If ``one``, draw a single dimension."""
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = 1 if one else len(shape)
     dims = draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, max_size=count, unique=True))
@@ -33,10 +30,7 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """Yield one slice of ``x`` for each index along the dimensions ``dims``.
-
-    Each slice has the shape of the reduction's output. Combining all slices element by element gives this output.
-    """
+    """Yield the slices of ``x`` that a reduction over ``dims`` combines."""
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
         place = [slice(None)] * len(x.shape)
@@ -46,7 +40,7 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """Combine all slices with ``function``, one by one, and return the result."""
+    """Combine the slices with ``function``, one after the other."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -129,10 +123,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """An operator that returns variance and mean costs as much as an operator that returns only the variance.
-
-        The computation of a variance needs the mean in any case.
-        """
+        """If an operator also returns the mean, it costs as much as the variance alone."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -155,7 +146,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_over_one_dimension(self, operator, loop, given):
-        """A reduction of n values costs n - 1 comparisons or products."""
+        """A reduction of n values costs n - 1 operations."""
         values, (dim,), keepdim = given
         tally = Tally()
         fold(loop, rows(tally.numbers(values), [dim]))
@@ -174,7 +165,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_truth(self, operator, given):
-        """`any`, `all` and `count_nonzero` compare each floating-point value with 0. For booleans they are free."""
+        """`any`, `all` and `count_nonzero` cost one comparison for each floating-point value."""
         values, (dim,), _ = given
         assert both(lambda x: operator(x, dim), values).other_flops == values.numel()
         assert both(lambda x: operator(x, dim), values > 1).other_flops == 0
@@ -203,19 +194,18 @@ class TestOverAll:
         assert both(operator, torch.ones(3, 5)).other_flops == count
 
     def test_distance(self):
-        """`dist` of 3 · 5 elements (after broadcasting) costs 15 differences and the norm of 15 values."""
+        # 15 differences, 15 squares, 14 sums and a root
         assert both(torch.dist, (torch.ones(3, 5), torch.zeros(3, 5))).other_flops == 15 + 15 + 14 + 1
         assert both(torch.dist, (torch.ones(3, 1), torch.zeros(1, 5))).other_flops == 15 + 15 + 14 + 1
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod])
     def test_nothing(self, operator):
-        """The sum or the product of an empty tensor costs nothing."""
         assert both(operator, torch.ones(0, 5)).other_flops == 0
         assert both(lambda x: operator(x, 0), torch.ones(0, 5)).other_flops == 0
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod, torch.mean, torch.max, torch.amax])
     def test_one_value(self, operator):
-        """With a single value, there is nothing to combine, so the cost is 0. A mean still divides."""
+        """If there is one value, only a mean costs something: its division."""
         assert both(operator, torch.tensor(2.0)).other_flops == (operator is torch.mean)
 
 
@@ -231,19 +221,16 @@ class TestDtypes:
         ("operator", "count"), [(torch.sum, 5), (torch.prod, 5), (torch.mean, 6), (torch.nansum, 11)]
     )
     def test_integers_cast_first(self, operator, count):
-        """With ``dtype=``, integers are cast before they are summed. So the sum is counted."""
+        """If ``dtype`` converts integers to floating-point numbers, their sum is counted."""
         assert both(lambda x: operator(x, dtype=torch.float32), torch.arange(6)).other_flops == count
         assert both(lambda x: torch.cumsum(x, 0, dtype=torch.float32), torch.arange(6)).other_flops == 5
 
     def test_integers_become_floating_point_numbers(self):
-        """logsumexp of integers computes in floating-point numbers: 4 FLOPs for each value."""
+        """`logsumexp` of integers is counted, because it computes in floating-point numbers."""
         assert both(lambda x: torch.logsumexp(x, 0), torch.arange(6)).other_flops == 4 * 6
 
     def test_complex_numbers(self):
-        """A complex sum costs 2, a complex product costs 6 (4 products, 2 sums).
-
-        |z|² costs 2 products and a sum, and its result is real.
-        """
+        # A complex sum costs 2, and a complex product costs 6. |z|² costs 2 products and a sum.
         z = torch.ones(6, dtype=torch.complex64)
         assert both(torch.sum, z).other_flops == 2 * 5
         assert both(torch.mean, z).other_flops == 2 * 5 + 2
@@ -257,7 +244,7 @@ class TestDtypes:
 
 
 def running(function, x, dim):
-    """Combine each value along ``dim`` with the result of all values before it, and return all results."""
+    """Return the results of combining each value along ``dim`` with all values before it."""
     results = []
     for one in rows(x, [dim]):
         results.append(function(results[-1], one) if results else one)
@@ -294,10 +281,7 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Return the number of comparisons for merging runs of 1, 2, 4 … values.
-
-    Each pass over the runs has one comparison per value.
-    """
+    """Return the number of comparisons in a merge sort of ``count`` values, as an upper bound."""
     comparisons, run = 0, 1
     while run < count:
         comparisons += count
@@ -306,10 +290,7 @@ def comparisons_of_merges(count):
 
 
 def comparisons_of_a_heap(depth_of, count):
-    """Return the number of comparisons for putting ``count`` values into a heap of ``depth_of`` values.
-
-    Each value sinks through all levels of the heap, with one comparison per level.
-    """
+    """Return the number of comparisons for putting ``count`` values into a heap of ``depth_of`` values."""
     levels, nodes = 0, 1
     while nodes < depth_of:
         levels += 1
@@ -328,7 +309,7 @@ def comparisons_of_a_search(count):
 
 
 def merge_sort(values):
-    """Return the sorted values, and the number of comparisons that sorting needed."""
+    """Return the sorted values and the number of comparisons."""
     if len(values) < 2:
         return values, 0
     middle = len(values) // 2
@@ -356,7 +337,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """A sort, a median, a mode or a k-th value costs one sort for each slice along the dimension."""
+        """A sort, a median, a mode or a k-th value costs one sort of each slice."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -365,7 +346,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The formula for sorting is an upper bound for the comparisons that a merge sort really makes."""
+        """The counted comparisons are at least those of a real merge sort."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops
@@ -377,7 +358,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """`topk` of ``size`` values costs the comparisons of a heap of k values."""
+        """`topk` costs the comparisons of a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -385,7 +366,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """In `searchsorted` and `bucketize`, each value costs a binary search among ``size`` boundaries."""
+        """`searchsorted` and `bucketize` cost a binary search for each value."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -395,24 +376,21 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """`isin` costs a sort of the wanted values, and a binary search among them for each value of the tensor."""
+        """`isin` costs a sort of the wanted values, and a binary search for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """`unique` costs a sort of the values, and a comparison of each value with the value before.
-
-        `unique_consecutive` costs only the comparisons.
-        """
+        """`unique` costs a sort and a comparison of each value with the value before."""
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected
         assert for_real(torch.unique_consecutive, (values,)).other_flops == size - 1
 
     def test_different_rows(self):
-        """Comparing two of five rows costs three comparisons, one for each number of a row."""
+        """Comparing two rows of three numbers costs three comparisons."""
         rows_of_three = torch.arange(15.0).reshape(5, 3)
         expected = 3 * comparisons_of_merges(5) + 3 * 4
         assert for_real(lambda x: torch.unique(x, dim=0), (rows_of_three,)).other_flops == expected
@@ -429,13 +407,12 @@ class TestOrder:
 
 
 def test_backward_pass_of_a_sum():
-    """The gradient of a sum is expanded without FLOPs. The gradient of a mean is divided first."""
+    """The gradient of a mean costs one division for each element, and the gradient of a sum is free."""
     inputs = torch.ones(3, 5, requires_grad=True)
     assert both(torch.sum, inputs, backward=True).other_flops == 14
     assert both(torch.mean, inputs, backward=True).other_flops == 15 + 15
 
 
 def test_no_shape_needs_data():
-    """Sorting, running sums and reductions are counted on the meta device, without data."""
     x = torch.ones(3, 5, device="meta")
     assert on_shapes(lambda x: x.sort(1)[0].cumsum(0).amax(1).sum(), x).other_flops == 45 + 10 + 12 + 2

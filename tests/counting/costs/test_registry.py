@@ -1,4 +1,4 @@
-"""One registration contains everything that counting needs to know about an operator."""
+"""One registration holds all that counting knows about an operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.counting.costs.registry import REGISTRY, Facets, Registr
 
 @torch.library.custom_op("flopsbudget_tests::gated_product", mutates_args=())
 def gated_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Compute sigmoid(x · weight). This operator has no implementation for the meta device."""
+    """Compute sigmoid(x · weight), without an implementation for the meta device."""
     return torch.sigmoid(x @ weight)
 
 
@@ -27,13 +27,12 @@ class Gate(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Remove the operators that a test registered, when the test ends."""
     with REGISTRY.restored():
         yield
 
 
 def register():
-    """Register all facets of the operator in one call."""
+    """Register all rules of the operator in one call."""
     operator(
         "flopsbudget_tests.gated_product",
         flops=lambda call: 2 * call.tensor("x").numel() * call.tensor("weight").shape[1],
@@ -45,10 +44,8 @@ def register():
 
 
 def test_one_registration_counts_a_model():
-    """All registered facets are used: for an input (2, 4) and a weight (4, 3), the metrics are those of the formulas.
-
-    These are 2·2·4·3 FLOPs, 4 other FLOPs for each of 6 outputs, and 8 elements of 4 bytes read.
-    """
+    """One registration may give an operator five rules, and all five are used."""
+    # 2 · 2·4 · 3 FLOPs, 4 other FLOPs and 5 activations for each of 6 outputs, 8 elements of 4 bytes
     register()
     with torch.no_grad():
         measured = on_shapes(Gate(), torch.empty(2, 4))
@@ -63,7 +60,7 @@ def test_one_registration_counts_a_model():
 
 
 def test_the_operator_is_unknown_afterwards():
-    """A registration in a `restored` block ends with the block, even if the operator was counted in the block."""
+    """If a `restored` block ends, the operators that it registered are unknown again."""
     inputs = torch.empty(2, 4)
     with REGISTRY.restored(), torch.no_grad():
         register()
@@ -72,7 +69,7 @@ def test_the_operator_is_unknown_afterwards():
 
 
 def test_a_facet_is_registered_once():
-    """Registering a second formula for one operator raises an error, because one of the two would never be used."""
+    """Registering a second FLOP formula for an operator raises an error."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len))
     registry.add(["a.b"], Facets(other=len))
@@ -81,10 +78,7 @@ def test_a_facet_is_registered_once():
 
 
 def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
-    """The in-place operator `a.b_` has the formula of `a.b`, but not the rules of `a.b` for bytes and shapes.
-
-    The reason is that `a.b_` writes to its argument.
-    """
+    """The in-place operator `a.b_` shares only the formulas of `a.b`, because it writes to its argument."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len, traffic=len, shape=max))
     facets = registry.facets("a.b_")
@@ -92,6 +86,6 @@ def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
 
 
 def test_registries_are_independent():
-    """Registering an operator in another registry does not change the registry that counting uses."""
+    """Registering an operator in one registry does not change another registry."""
     Registry().add(["aten.mm"], Facets(traffic=len))
     assert REGISTRY.facets("aten.mm").traffic is None

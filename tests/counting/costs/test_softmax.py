@@ -1,4 +1,4 @@
-"""Softmax, its logarithm and their gradients, compared with loops over the definitions."""
+"""Softmax, its logarithm and their gradients cost as much as loops over their definitions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ ROWS, COLUMNS = st.integers(1, 4), st.integers(1, 5)
 
 
 def naive(arithmetic, rows, *, log):
-    """Compute softmax in loops.
-
-    Each element costs a comparison, a subtraction, an exponential, a sum and a division.
-    """
+    """Compute softmax, or its logarithm, in loops."""
     result = []
     for row in rows:
         largest = arithmetic.zero()
@@ -74,15 +71,13 @@ def test_softmax_backward(log, rows, columns):
 
 
 def test_safe_softmax():
-    """Safe softmax costs 5 FLOPs for each of 2·3·4 elements, with and without a mask."""
+    # 5 FLOPs for each of 2 · 3 · 4 elements
     assert both(lambda x: torch._safe_softmax(x, -1), random(2, 3, 4)).other_flops == 120
 
 
 def test_masked_softmax():
-    """Masked softmax costs 5 FLOPs per element in forward and 4 in backward, also for masked elements.
-
-    The reason is that only data tell which elements are masked.
-    """
+    """Masked softmax costs FLOPs for masked elements too."""
+    # Only data tell which elements are masked. Each of 6 elements costs 5 FLOPs, and 4 in the backward pass.
     mask = torch.tensor([[True, False, False], [False, False, True]])
     inputs, grad = random(2, 3), random(2, 3, seed=1)
     assert real_flops(lambda x: torch._masked_softmax(x, mask, -1, 2), inputs) == 30
@@ -91,7 +86,8 @@ def test_masked_softmax():
 
 @pytest.mark.parametrize("name", ["_sparse_softmax", "_sparse_log_softmax"])
 def test_sparse_softmax(name):
-    """For a sparse tensor, softmax costs 5 FLOPs in forward and 4 in backward for each of 3 stored elements."""
+    """Softmax of a sparse tensor costs FLOPs for the stored elements only."""
+    # Each of 3 stored elements costs 5 FLOPs, and 4 in the backward pass.
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     forward, backward = (getattr(torch.ops.aten, operator).default for operator in (name, f"{name}_backward_data"))
     assert real_flops(lambda x: forward(x, 1, False), inputs) == 15
@@ -99,9 +95,6 @@ def test_sparse_softmax(name):
 
 
 def test_transform_bias_rescale():
-    """Each element of queries, keys and values costs a sum with the bias.
-
-    Each query element also costs a scaling: 4·B·L·D.
-    """
+    """Queries, keys and values each cost a sum with the bias, and queries also cost a scaling."""
     qkv, bias = random(2, 3, 24), random(24)
     assert real_flops(lambda x, b: torch._transform_bias_rescale_qkv(x, b, 2), qkv, bias) == 4 * 2 * 3 * 8

@@ -1,6 +1,6 @@
-"""Operators of torchvision, compared with their definitions in loops.
+"""Operators of torchvision cost as much as their definitions in loops.
 
-If torchvision is not installed, this file defines its operators with their schemas, and runs them on shapes only.
+If torchvision is not installed, this file defines its operators with their schemas.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SymInt offset_groups, bool use_mask) -> (Tensor, Tensor, Tensor, Tensor, Tensor)
 
 
 def defined():
-    """Define the operators, and the metadata of the outputs that the tests need."""
+    """Define torchvision's operators, and kernels for some of them."""
     library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in SCHEMAS.strip().splitlines():
         library.define(schema)
@@ -78,7 +78,7 @@ SHAPES = [
 
 
 def operands(shape, *, masked=True, grad=()):
-    """Return the arguments of the forward pass (with stride 1 and no padding) and the size of the output."""
+    """Return the arguments of a deformable convolution and the size of its output."""
     images, channels, size, outputs, kernel, groups, offset_groups = shape
     side = size - kernel + 1
     tensors = {
@@ -94,16 +94,13 @@ def operands(shape, *, masked=True, grad=()):
 
 
 def dense(args, output):
-    """Return the FLOPs of a dense convolution: 2 for each product, counted one by one."""
+    """Return the FLOPs of a dense convolution: 2 for each product."""
     weight = args[1]
     return sum(2 for _ in range(output.numel()) for _ in range(weight[0].numel()))
 
 
 def samples(args, output):
-    """Return the number of inputs that a deformable convolution interpolates.
-
-    There is one for each image, channel, place in the kernel and position of the output.
-    """
+    """Return the number of values that a deformable convolution interpolates."""
     images, weight = args[0], args[1]
     return images.shape[0] * images.shape[1] * weight[0, 0].numel() * output[0, 0].numel()
 
@@ -111,10 +108,8 @@ def samples(args, output):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("masked", [True, False])
 def test_deformable_convolution(shape, masked):
-    """In a deformable convolution, a sample costs three linear interpolations and a product with the mask.
-
-    A linear interpolation costs two products and one sum.
-    """
+    """A deformable convolution interpolates each value before the product with a weight."""
+    # Three linear interpolations, each of two products and one sum, and a product with the mask.
     args, size = operands(shape, masked=masked)
     output = torch.zeros(size)
     around = args[2].numel() + (3 * 3 + masked) * samples(args, output) + output.numel()
@@ -135,10 +130,8 @@ def test_deformable_convolution(shape, masked):
     ids=str,
 )
 def test_deformable_convolution_backward(shape, grad, products, per_sample):
-    """Each requested gradient of a deformable convolution is counted. An offset has two slopes.
-
-    A slope costs two differences, an interpolation (3), the product with the gradient, and a sum.
-    """
+    """Only the requested gradients of a deformable convolution are counted."""
+    # Each of the two slopes of an offset costs two differences, an interpolation (3), a product and a sum.
     args, size = operands(shape, grad=grad)
     output = torch.zeros(size)
     bias = output.numel() - size[1] if not grad or "bias" in grad else 0
@@ -147,7 +140,7 @@ def test_deformable_convolution_backward(shape, grad, products, per_sample):
 
 
 def test_deformable_convolution_measured():
-    """A deformable convolution has the products of a dense convolution. The sizes are those of a public report."""
+    """A deformable convolution has the products of a dense convolution."""
     args, _ = operands((1, 4, 9, 6, 3, 1, 1), masked=False)
     result = measure(lambda *tensors: ops.deform_conv2d(*tensors, *args[5:]), args[:5])
     assert (result.flops, result.execution) == (2 * 7 * 7 * 4 * 9 * 6, "shapes")
@@ -170,7 +163,7 @@ def regions(rows):
 
 
 def edges(row, scale):
-    """Return (start, end) of a region along the height, and (start, end) along the width."""
+    """Return (start, end) of a region along the height and along the width."""
     x1, y1, x2, y2 = (value * scale for value in row[1:])
     return (y1, y2), (x1, x2)
 
@@ -178,8 +171,7 @@ def edges(row, scale):
 def sampled(rows, scale, ratio, *, aligned):
     """Return the number of samples for one channel in all regions.
 
-    If ``ratio`` is positive, each bin has ``ratio`` samples in each direction. Otherwise it has about one for each
-    pixel.
+    If ``ratio`` is not positive, each bin has about one sample for each pixel.
     """
     total = 0
     for row in rows:
@@ -226,10 +218,7 @@ class TestRegions:
     @pytest.mark.parametrize("ratio", [2, 3, 0, -1])
     @pytest.mark.parametrize("aligned", [True, False])
     def test_samples(self, rows, scale, ratio, aligned):
-        """RoI align costs 9 FLOPs for each sample, and s FLOPs for the average of s samples.
-
-        The backward pass costs as much.
-        """
+        """RoI align costs 9 FLOPs for the interpolation of each sample, and 1 for the average."""
         pooled = torch.zeros(len(rows), 8, *BINS)
         right = Cost(0, 8 * (9 + 1) * sampled(rows, scale, ratio, aligned=aligned))
         rois = regions(rows)
@@ -247,7 +236,8 @@ class TestRegions:
         assert cost(ops._ps_roi_align_backward, backward, images) == right
 
     def test_maxima(self, rows, scale):
-        """RoI pooling costs k - 1 comparisons for the maximum of k inputs. Backward costs one sum for each output."""
+        """RoI pooling costs k - 1 comparisons for a bin of k inputs."""
+        # The backward pass costs one sum for each output.
         pooled = torch.zeros(len(rows), 8, *BINS)
         comparisons = sum(max(count - 1, 0) for row in rows for count in windows(row, scale, extra=1))
         assert cost(ops.roi_pool, (IMAGES, regions(rows), scale, *BINS), (pooled, pooled)) == Cost(0, 8 * comparisons)
@@ -255,10 +245,7 @@ class TestRegions:
         assert cost(ops._roi_pool_backward, backward, IMAGES) == Cost(0, pooled.numel())
 
     def test_averages(self, rows, scale):
-        """Position-sensitive RoI pooling costs k FLOPs for the average of k inputs, in each of two output channels.
-
-        The backward pass costs as much.
-        """
+        """Position-sensitive RoI pooling costs k FLOPs for a bin of k inputs."""
         images, pooled = torch.zeros(1, 12, 12, 10), torch.zeros(len(rows), 2, *BINS)
         right = Cost(0, 2 * sum(count for row in rows for count in windows(row, scale, extra=0)))
         assert cost(ops.ps_roi_pool, (images, regions(rows), scale, *BINS), (pooled, pooled)) == right
@@ -267,7 +254,7 @@ class TestRegions:
 
 
 class TestUnknownRegions:
-    """If the values of the regions are unknown, each region counts as the whole image, which is an upper bound."""
+    """If the values of the regions are unknown, each region counts as the whole image."""
 
     def test_samples(self):
         rois = regions(REGIONS[1]).to("meta")
@@ -276,10 +263,7 @@ class TestUnknownRegions:
         assert "upper bound" in result.notes[0]
 
     def test_samples_of_a_fixed_number(self):
-        """With a fixed number of samples, the count does not depend on the values of the regions.
-
-        So the count is exact, and is made in a run on shapes.
-        """
+        """If the number of samples is fixed, the count is exact on shapes."""
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 2, True), (IMAGES, regions(REGIONS[1])))
         assert (result.other_flops, result.execution, result.notes) == (2 * 8 * 6 * (9 + 1) * 4, "shapes", ())
 
@@ -306,20 +290,15 @@ class TestUnknownRegions:
 
 @pytest.mark.parametrize(("count", "comparisons"), [(0, 0), (1, 0), (2, 1), (5, 3), (8, 3), (9, 4)])
 def test_suppression(count, comparisons):
-    """Non-maximum suppression costs 3 for the area of each box, and 13 for the overlap of each pair of boxes.
-
-    Sorting costs ⌈log2 n⌉ comparisons for each of n scores.
-    """
+    """Non-maximum suppression costs FLOPs for each box, each pair of boxes, and a sort."""
+    # 3 for the area of each box, 13 for the overlap of each pair, ⌈log2 n⌉ comparisons for each of n scores
     pairs = sum(1 for one in range(count) for _ in range(one))
     args = (torch.zeros(count, 4), torch.zeros(count), 0.5)
     assert cost(ops.nms, args, torch.zeros(0)) == Cost(0, count * (3 + comparisons) + 13 * pairs)
 
 
 def test_suppression_measured():
-    """The number of boxes that remain after suppression depends on data.
-
-    So the operator is counted in a run on data, and is refused if there are no data.
-    """
+    """Non-maximum suppression is counted on data, and refused without data."""
     corners = torch.arange(10.0)[:, None].expand(10, 4) * 3 + torch.tensor([0.0, 0.0, 2.0, 2.0])
     result = measure(lambda boxes, scores: ops.nms(boxes, scores, 0.5), (corners, torch.rand(10)))
     assert (result.other_flops, result.execution) == (10 * (3 + 4) + 13 * 45, "real")

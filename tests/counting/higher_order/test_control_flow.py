@@ -1,7 +1,4 @@
-"""Branches, loops and transforms are operators that call functions.
-
-Each of these operators costs as much as plain PyTorch code that computes the same.
-"""
+"""Branches, loops and transforms cost as much as plain code that computes the same."""
 
 from __future__ import annotations
 
@@ -33,13 +30,14 @@ class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
     def test_the_more_expensive_one_counts(self, branches, sign):
-        """The more expensive branch is counted for every value of the predicate. On shapes the value is unknown."""
+        """The more expensive branch is counted, whatever the predicate is."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT
         assert counted.operators["aten.mm"].calls == 2
 
     def test_backward(self):
-        """The backward pass runs through the branch that was counted: each product of the branch has two gradients."""
+        """The backward pass runs through the branch that was counted."""
+        # 2 products of the branch, with 2 gradients each
         inputs = SQUARE.clone().requires_grad_()
         counted = both(lambda x: torch.cond(x.sum() > 0, squared, cubed, (x,)), inputs, backward=True)
         assert counted.flops == 3 * 2 * PRODUCT
@@ -51,7 +49,7 @@ class TestBranches:
         assert both(forward, SQUARE).flops == 4 * PRODUCT
 
     def test_modules_of_the_other_branch(self):
-        """A module that only the cheaper branch calls gets no FLOPs and no calls."""
+        """If only the cheaper branch calls a module, the module gets no FLOPs and no calls."""
 
         class Model(nn.Module):
             def __init__(self):
@@ -70,10 +68,7 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """Unknown operators of the branch that is not counted are named, too.
-
-        The cost of this branch is unknown, and it may be the more expensive branch.
-        """
+        """Unknown operators are reported even if they are in the branch that is not counted."""
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)
@@ -81,7 +76,7 @@ class TestBranches:
         assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
-        """`cond` is counted if it is called as in exported programs: directly, with branches that return tuples."""
+        """`cond` is counted if an exported program calls it directly."""
         operator = torch.ops.higher_order.cond
         counted = both(lambda x: operator(x.sum() > 0, lambda x: (squared(x),), lambda x: (cubed(x),), (x,))[0], SQUARE)
         assert counted.flops == 2 * PRODUCT
@@ -125,10 +120,7 @@ def _scanned(xs):
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", LOOPS)
 def test_loops(name, backward):
-    """A loop operator has the FLOPs and activations of the same loop in Python, in both passes.
-
-    The launches differ, because a loop operator also launches operators that select and stack its values.
-    """
+    """A loop operator has the FLOPs and activations of the same loop in Python."""
     loop, plain, inputs = LOOPS[name]
     inputs = inputs.clone().requires_grad_(backward)
     counted, expected = both(loop, inputs, backward=backward), on_shapes(plain, inputs, backward=backward)
@@ -147,26 +139,26 @@ class TestTransforms:
         assert both(forward, self.BATCH).flops == 5 * 2 * PRODUCT
 
     def test_grad(self):
-        """`grad` of x · x costs one product in the forward pass, and one product for each of the two operands."""
+        # a forward product, and a product for the gradient of each of two operands
         assert both(torch.func.grad(lambda x: squared(x).sum()), SQUARE).flops == 3 * PRODUCT
 
     def test_vjp(self):
         assert both(lambda x: torch.func.vjp(squared, x)[1](x)[0], SQUARE).flops == 3 * PRODUCT
 
     def test_jvp(self):
-        """`jvp` of x · x costs the product itself, and one more product for the derivative of each operand."""
+        # a forward product, and a product for the derivative of each of two operands
         assert both(lambda x: torch.func.jvp(squared, (x,), (x,))[1], SQUARE).flops == 3 * PRODUCT
 
     def test_jacrev(self):
-        """`jacrev` of x · x costs the product once, and one pair of gradients for each of 4 outputs."""
+        # a forward product, and two gradients for each of 4 outputs
         assert both(torch.func.jacrev(lambda x: squared(x).sum(0)), SQUARE).flops == PRODUCT + 4 * 2 * PRODUCT
 
     def test_jacfwd(self):
-        """`jacfwd` of x · x costs the product once, and one pair of derivatives for each of 16 inputs."""
+        # a forward product, and two derivatives for each of 16 inputs
         assert both(torch.func.jacfwd(squared), SQUARE).flops == PRODUCT + 16 * 2 * PRODUCT
 
     def test_hessian(self):
-        """A Hessian (forward mode over reverse mode) costs the same on shapes and on data."""
+        """A Hessian costs the same on shapes as on data."""
         assert both(torch.func.hessian(lambda x: squared(x).sum()), SQUARE).flops > 16 * PRODUCT
 
     def test_grad_of_grad(self):
@@ -180,7 +172,7 @@ class TestTransforms:
 
 
 def test_global_patches_are_taken_back():
-    """After a measurement, the higher-order operators are PyTorch's own again, even if the model raises."""
+    """If a model raises an error, the patches of higher-order operators are removed."""
     operators = [torch.ops.higher_order.cond, torch.ops.higher_order.while_loop, torch.ops.higher_order.scan]
     calls = [type(operator).__call__ for operator in operators]
 

@@ -1,4 +1,4 @@
-"""Flex attention costs the work of its definition, for the blocks that its mask keeps."""
+"""Flex attention costs the work of the blocks that its mask keeps."""
 
 from __future__ import annotations
 
@@ -35,20 +35,16 @@ def block_mask(function=causal):
 class TestForward:
     @pytest.mark.parametrize("function", [flex_attention, torch.compile(flex_attention, backend="eager")])
     def test_dense(self, function):
-        """Without a mask, flex attention costs two products.
-
-        Each score costs 1 FLOP for the scale and 5 for softmax.
-        """
+        """Without a mask, all pairs of a query and a key are counted."""
+        # Each score costs 1 FLOP for the scale and 5 for softmax.
         counted = both(function, (QUERY, KEY, VALUE))
         assert counted.flops == DENSE
         assert counted.other_flops == (1 + 5) * PAIRS
         assert not counted.notes
 
     def test_score_mod(self):
-        """Arithmetic on scores is counted once for each score.
-
-        Arithmetic on positions is on integers and costs nothing.
-        """
+        """Arithmetic in `score_mod` is counted once for each score."""
+        # Arithmetic on positions is on integers and costs nothing.
         counted = both(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2 + (i - j)),
             (QUERY, KEY, VALUE),
@@ -60,7 +56,7 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """Flex attention can be measured on the meta device, although PyTorch refuses to run it on this device."""
+        """Flex attention can be measured on the meta device, although PyTorch refuses this device."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 
@@ -70,7 +66,7 @@ class TestBlockMask:
     KEPT, ALL = 10, 16
 
     def test_as_an_argument(self):
-        """A causal mask keeps the blocks on and below the diagonal. Only these blocks are counted."""
+        """If the mask is causal, only the blocks on and below the diagonal are counted."""
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": block_mask()})
         assert counted.flops == DENSE * self.KEPT // self.ALL
         assert counted.other_flops == 6 * PAIRS * self.KEPT // self.ALL
@@ -78,17 +74,16 @@ class TestBlockMask:
         assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
 
     def test_full_blocks_count(self):
-        """Fully kept blocks and partly kept blocks are both counted. (A block mask lists them separately.)"""
+        """If a mask keeps a block completely, the block is counted."""
+        # A block mask lists complete and partial blocks separately.
         mask = block_mask(lambda b, h, i, j: j < BLOCK)
         assert int(mask.kv_num_blocks.sum()) == 0
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})
         assert counted.flops == DENSE // 4
 
     def test_of_each_head(self):
-        """If a mask differs between heads, the blocks are counted separately for each head.
-
-        Here the first head keeps all blocks, and each other head keeps a quarter of its blocks.
-        """
+        """If a mask differs between heads, the blocks of each head are counted."""
+        # The first head keeps all blocks. Each other head keeps a quarter of its blocks.
         mask = create_block_mask(
             lambda b, h, i, j: (h == 0) | (j < BLOCK), None, HEADS, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK
         )
@@ -96,7 +91,7 @@ class TestBlockMask:
         assert counted.flops == DENSE // HEADS + DENSE * (HEADS - 1) // HEADS // 4
 
     def test_not_known(self):
-        """If a mask depends on data that are missing, all blocks are counted, and a note says so."""
+        """If a mask depends on data that are missing, all blocks are counted."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -112,7 +107,7 @@ class TestBlockMask:
         )
 
     def test_with_data(self):
-        """In a run on data, a mask that depends on data is known, and only the kept blocks are counted."""
+        """If a mask depends on data that are there, only the kept blocks are counted."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -126,16 +121,14 @@ class TestBlockMask:
 
 class TestBackward:
     def test_dense(self):
-        """The backward pass costs four products. Each score costs 1 FLOP for the scale and 4 for softmax.
-
-        This test runs on shapes only, because PyTorch has no backward pass of flex attention on CPUs.
-        """
+        """The backward pass costs four products."""
+        # Each score costs 1 FLOP for the scale and 4 for softmax. PyTorch has no such backward pass on CPUs.
         counted = on_shapes(flex_attention, tuple(heads(gradient=True) for _ in range(3)), backward=True)
         assert counted.flops == 3 * DENSE
         assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
 
     def test_score_mod(self):
-        """If a score modification multiplies scores by a factor, its derivative costs one product for each score."""
+        """If `score_mod` multiplies by a number, its derivative costs one product for each score."""
         counted = on_shapes(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
             tuple(heads(gradient=True) for _ in range(3)),
@@ -149,7 +142,7 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """If query heads share keys and values, the gradients of keys and values are summed over these query heads."""
+        """If query heads share a key head, the gradients of the key head are summed."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

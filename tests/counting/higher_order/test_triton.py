@@ -1,7 +1,4 @@
-"""Triton kernels are counted by a formula.
-
-Without a formula they are unknown. Stand-ins replace compiled kernels here.
-"""
+"""A Triton kernel is counted by its formula, and is unknown without one."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ def scaled_product(left, right, out, scale):
 
 
 class Kernel:
-    """A stand-in for the object that Triton makes from a function."""
+    """A stand-in for a Triton kernel."""
 
     def __init__(self, function):
         self.fn = function
 
 
 class Autotuned:
-    """A stand-in for the object that Triton makes from a kernel whose parameters are tuned automatically."""
+    """A stand-in for an autotuned Triton kernel."""
 
     def __init__(self, kernel):
         self.fn = kernel
@@ -37,7 +34,7 @@ class Autotuned:
 
 @pytest.fixture(params=[False, True])
 def launch(request):
-    """Return a function that launches the kernel, autotuned or not, as `torch.library.wrap_triton` does."""
+    """Return a function that launches the kernel like `torch.library.wrap_triton`."""
     kernel = Kernel(scaled_product)
     index = kernel_side_table.add_kernel(Autotuned(kernel) if request.param else kernel)
     constants = kernel_side_table.add_constant_args({"scale": 2})
@@ -59,13 +56,13 @@ def launch(request):
 
 
 def test_unknown(launch):
-    """A kernel without a formula is an unknown operator, named after its function."""
+    """If a kernel has no formula, it is an unknown operator with the name of its function."""
     counted = on_shapes(launch, X)
     assert counted.unknown_operators["triton.scaled_product"].calls == 1
 
 
 def test_our_formula(launch):
-    """A user's formula reads the arguments by their names, including constant arguments."""
+    """A user's formula reads the arguments of a kernel by their names."""
     with REGISTRY.restored():
 
         @flops_formula("triton::scaled_product")
@@ -79,7 +76,7 @@ def test_our_formula(launch):
 
 
 def test_pytorchs_registry(launch):
-    """A formula in the registry of PyTorch's `FlopCounterMode` is called with the arguments of the launch."""
+    """If PyTorch's `FlopCounterMode` has a formula for a kernel, that formula is used."""
     flop_counter.flop_registry[launch.kernel] = lambda *, kwargs, out_val, **_launch: 2 * kwargs["left"].numel() * 3
     try:
         counted = on_shapes(launch, X)
@@ -90,7 +87,7 @@ def test_pytorchs_registry(launch):
 
 
 def test_functional_launches(launch):
-    """A functional launch writes to clones of its arguments and returns these clones."""
+    """If a functional launch returns clones of its arguments, later operators use the clones."""
 
     def forward(x):
         return (

@@ -1,4 +1,4 @@
-"""Attention on shapes runs the operators that attention runs on the CPU, in the same order."""
+"""On shapes, attention runs the same operators as on the CPU."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Compare the operators of a shape-only run with those of a run on data: their metadata, work and cost.
+    """Return a function that compares the operators of a run on shapes with those of a run on data.
 
-    Views are not compared. The fixture returns a function, which returns the names of the operators.
+    The function returns the names of the operators. It ignores views.
     """
     operators = []
 
@@ -100,10 +100,7 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """In the forward pass, runs on shapes and on data have the same operators, with equal metadata and costs.
-
-        Attention is fused if the CPU fuses it.
-        """
+        """In the forward pass, runs on shapes and on data have the same operators."""
 
         def model(*items):
             with mode():
@@ -113,20 +110,20 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """In the backward pass, runs on shapes and on data have the same operators, with equal metadata and costs."""
+        """In the backward pass, runs on shapes and on data have the same operators."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)
 
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     def test_some_gradients(self, answered, asked):
-        """The fused backward operator runs, for every choice of requested gradients."""
+        """The fused backward operator runs, whichever operands require gradients."""
         tensors = [item.detach().requires_grad_(one) for item, one in zip(operands(), asked, strict=True)]
         assert f"{FUSED}_backward" in answered(F.scaled_dot_product_attention, tuple(tensors), backward=True)
 
     @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     def test_chosen_backend(self, answered, backend):
-        """A backend that is chosen with `sdpa_kernel` is used on shapes too."""
+        """If a backend is chosen with `sdpa_kernel`, it is also used on shapes."""
         with sdpa_kernel(backend):
             names = answered(F.scaled_dot_product_attention, operands())
         assert (backend is SDPBackend.FLASH_ATTENTION) == (FUSED in names)
@@ -134,14 +131,14 @@ class TestSameOperators:
     @pytest.mark.parametrize("train", [True, False])
     @pytest.mark.parametrize("backward", [True, False])
     def test_encoder(self, answered, train, backward):
-        """An encoder uses fused attention in inference. In training it has dropout, so it uses the unfused form."""
+        """If an encoder is in training mode, its attention is not fused, because it has dropout."""
         encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2).train(train)
         names = answered(encoder, torch.randn(2, 5, 16), backward=backward)
         assert (not train) == (FUSED in names)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_whoever_calls(self, answered):
-        """Attention is also fused in scripted functions, in exported graphs and in direct calls of the operator."""
+        """Attention is fused in scripted functions, in exported graphs and in calls of the operator."""
 
         class Attends(nn.Module):
             def forward(self, query, key, value):
@@ -157,7 +154,7 @@ class TestSameCounts:
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     @pytest.mark.parametrize("key_heads", [2, 4])
     def test_only_gradients_that_are_asked_for(self, asked, key_heads):
-        """If the fused kernel runs, only the requested gradients are counted, as in the unfused form."""
+        """If the fused kernel runs, only the requested gradients are counted."""
         tensors = [
             item.detach().requires_grad_(one) for item, one in zip(operands(key_heads=key_heads), asked, strict=True)
         ]
@@ -175,20 +172,20 @@ class TestSameCounts:
 
     @pytest.mark.parametrize("backend", [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION])
     def test_kernels_of_other_devices(self, backend):
-        """If only backends are allowed that a CPU does not have, the unfused form is counted, without a warning."""
+        """If the CPU has none of the allowed backends, the unfused form of attention is counted."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(backend):
             assert measure(F.scaled_dot_product_attention, meta).flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_fused_kernel_of_another_device(self):
-        """Fused attention with dropout is counted for other devices, although the CPU's fused kernel has no dropout."""
+        """Fused attention with dropout is counted on meta, although the CPU has no kernel for it."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             counted = measure(F.scaled_dot_product_attention, meta, {"dropout_p": 0.1})
         assert counted.flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_mask_of_integers(self):
-        """A mask of integers is an error on shapes, as it is in a real run."""
+        """A mask of integers is an error on shapes, as on data."""
         with pytest.raises(RuntimeError, match="Expected attn_mask dtype"):
             measure(F.scaled_dot_product_attention, operands(), {"attn_mask": MASK.int()})
 
@@ -204,7 +201,7 @@ class TestUntouched:
         assert before == torch._C._dispatch_dump(ATTENTION._schema.name)
 
     def test_one_within_the_other(self):
-        """After a measurement within another measurement, attention in the outer measurement is still fused."""
+        """After an inner measurement, attention in the outer measurement is still fused."""
 
         def outer(*items):
             measure(F.scaled_dot_product_attention, items)
@@ -213,7 +210,7 @@ class TestUntouched:
         assert set(measure(outer, operands()).operators) == {FUSED}
 
     def test_other_threads(self):
-        """On a thread without a measurement, attention on the meta device is PyTorch's own, and is not fused."""
+        """If another thread runs attention on the meta device during a measurement, that attention is not fused."""
         made = []
 
         def attend():

@@ -1,4 +1,4 @@
-"""Autocast does not change FLOPs. On shapes it gives the same dtypes as on data, because models may read dtypes."""
+"""Under autocast, outputs on shapes have the same dtypes as on data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Casts(nn.Module):
-    """A model that calls a function with its layer and input under autocast, and records the dtype of the output."""
+    """A model that calls a function under autocast and records the dtype of the output."""
 
     def __init__(self, layer, function=lambda layer, x: layer(x), dtype=torch.bfloat16, device="cpu"):
         super().__init__()
@@ -35,7 +35,7 @@ DTYPES = []
 
 
 def dtypes(model, x, **options):
-    """Return the output dtypes on shapes and on data. Check that both measurements have the same results."""
+    """Return the recorded output dtypes of a run on shapes and a run on data."""
     DTYPES.clear()
     shapes, real = on_shapes(model, x, **options), for_real(model, x, **options)
     assert shapes.modules == real.modules
@@ -77,10 +77,8 @@ def test_dtypes(layer, function, x):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_of_a_model_that_asks(dtype):
-    """If a model chooses a branch by the dtype of a layer's output, the branch for the dtype of autocast is counted.
-
-    With autocast the model computes two products, and without autocast three.
-    """
+    """If a model chooses a branch by an output's dtype, the branch for autocast's dtype is counted."""
+    # Two products with autocast, three without.
 
     def forward(layer, x):
         y = layer(x)
@@ -106,7 +104,7 @@ def test_around_the_measurement():
 
 
 def test_of_another_device():
-    """For weights on the meta device, CUDA's autocast applies too: it computes softmax and norms in float32."""
+    """If weights are on the meta device, CUDA's autocast applies to them."""
     model = nn.Linear(4, 5, device="meta")
 
     def forward(x):
@@ -131,7 +129,7 @@ def test_of_another_device():
 
 
 def test_nothing_stays():
-    """A measurement restores the methods of autocast, even if the model fails inside autocast."""
+    """If a model fails inside autocast, the methods of autocast are restored."""
 
     def fails(layer, x):
         raise ValueError("fails")

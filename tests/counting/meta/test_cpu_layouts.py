@@ -1,4 +1,4 @@
-"""If a meta kernel gives another layout than the CPU kernel, a shape rule gives the layout of the CPU kernel."""
+"""If a meta kernel gives another layout than the CPU, a shape rule gives the CPU's layout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LAYOUTS = (in_order, channels_last, cropped, some_channels, batch_inside, spread
 
 
 class Compare(TorchDispatchMode):
-    """Run each operator on the CPU, and compare its output with the outputs that the shape rules give on meta."""
+    """Compare each operator's output on the CPU with the output of its shape rule."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolutions(module, shape, of_weight, lay_out):
-    """The output of a convolution is channels last if the input or the weight is."""
+    """If the input or the weight is channels last, the output of a convolution is channels last."""
     module = module.to(memory_format=of_weight)
     inputs = lay_out(torch.randn(shape, dtype=module.weight.dtype)).detach().requires_grad_()
     compared = run(module, inputs)
@@ -121,7 +121,7 @@ NORMS = {
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("module", "shape"), NORMS.values(), ids=NORMS)
 def test_batch_norms(module, shape, train, lay_out):
-    """The shape rules for batch norm give the CPU's outputs: their layout, and in training the batch's statistics."""
+    """The shape rules give the CPU's outputs of batch norm, including its statistics."""
     inputs = lay_out(torch.randn(shape)).detach().requires_grad_()
     compared = run(module.train(train), inputs)
     assert compared & {"aten.native_batch_norm", "aten._native_batch_norm_legit"}
@@ -130,7 +130,7 @@ def test_batch_norms(module, shape, train, lay_out):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_batch_norm_of_an_input_without_gradient(asked):
-    """If the input requires no gradient, the backward operator returns None in place of its gradient."""
+    """If the input requires no gradient, the backward operator returns None for it."""
     module = nn.BatchNorm2d(4)
     module.weight.requires_grad_(asked)
     assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
@@ -150,7 +150,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize("lay_out", LAYOUTS)
 @pytest.mark.parametrize(("function", "operator"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_gradients(function, operator, lay_out, of_gradient):
-    """The shape rules give the layout that the CPU's gradient has, for every layout of the incoming gradient."""
+    """The shape rules give the CPU's layout of gradients."""
     inputs = lay_out(torch.randn(3, 4, 5, 6)).detach().requires_grad_()
     gradient = of_gradient if function(inputs).ndim else in_order
     assert operator in run(function, inputs, gradient)
@@ -168,7 +168,7 @@ LOSSES = {
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
 def test_losses_stay_where_their_elements_were(function, operator, reduction):
-    """A reduced loss of 20 elements keeps a storage of 20 numbers, in the first call and in later calls."""
+    """A reduced loss keeps the storage of all its 20 elements."""
     x = torch.rand(4, 5)
 
     def loss(x, y):
@@ -185,7 +185,7 @@ def test_losses_stay_where_their_elements_were(function, operator, reduction):
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_bags_of_embeddings(mode, options, dtype, frozen):
-    """The shape rules give the tensors that EmbeddingBag keeps for its backward pass, for each mode and each option."""
+    """The shape rules give the tensors that an EmbeddingBag keeps for its backward pass."""
     model = nn.EmbeddingBag(10, 4, mode=mode, dtype=dtype, **options).requires_grad_(not frozen)
     inputs = (torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 3]))
     run_both = Compare()
@@ -208,14 +208,14 @@ HALF = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("norm", HALF.values(), ids=HALF)
 def test_norms_in_half_precision(norm, dtype, train, backward):
-    """The statistics of a norm have the dtype of the parameters, even if the inputs have another dtype."""
+    """The statistics of a norm have the dtype of its parameters."""
     inputs = torch.randn(3, 4, 5, 6, dtype=torch.bfloat16, requires_grad=True)
     both(norm(dtype=dtype).train(train), inputs, backward=backward)
 
 
 @pytest.mark.parametrize("reuse_answers", [True, False])
 def test_channels_stay_innermost(reuse_answers):
-    """A convolution keeps channels last, both with and without remembered outputs of operators."""
+    """The output of a convolution stays channels last, with and without `reuse_answers`."""
 
     def model(inputs):
         output = F.conv2d(inputs, torch.ones(6, 4, 3, 3, device=inputs.device))
@@ -239,7 +239,7 @@ UNFOLDED = [
 
 
 class TestRoomInStorages:
-    """If a kernel shrinks its output, the storage keeps its size, and the shape rules give this size."""
+    """If a kernel shrinks its output, the shape rule gives the unchanged size of the storage."""
 
     @staticmethod
     def check(operator, *args):
@@ -274,7 +274,7 @@ class TestRoomInStorages:
         [torch.unique_consecutive, lambda x: torch.unique(x, dim=0), lambda x: torch.unique(x, sorted=False)],
     )
     def test_distinct_values(self, function):
-        """The peak memory is equal in a run that knows the values of integers and in a run on data."""
+        """The peak memory is the same in a run with known integers and in a run on data."""
         values = torch.tensor([3, 3, 3, 1, 1, 2])
         run = Run(function, (values,), {}, False)
         peaks = {run.complexity((way,)).peak_memory for way in ("integers", "data")}
@@ -282,10 +282,7 @@ class TestRoomInStorages:
 
 
 def test_known_values_do_not_keep_memory_alive():
-    """In a chain of operators on known values, each value is freed as early as in a run on data.
-
-    So the peak memory on shapes and on data is equal.
-    """
+    """In a chain of operators on known values, each value is freed as early as on data."""
 
     def chain():
         values = torch.linspace(0, 1, 100, device="cpu")

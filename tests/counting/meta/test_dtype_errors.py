@@ -1,4 +1,4 @@
-"""Operands of different dtypes raise the same errors on shapes as in a real run."""
+"""Operands of different dtypes raise the same errors on shapes as on data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def error_of(call):
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.mark.parametrize("name", CALLS)
 def test_as_for_real(name, pair):
-    """A call raises on shapes if, and only if, it raises in a real run."""
+    """A call raises an error on shapes if and only if it raises one on data."""
     for_real = error_of(lambda: CALLS[name](*pair))
     shapes = error_of(lambda: on_shapes(lambda: CALLS[name](*pair)))
     assert (shapes is None) == (for_real is None), (shapes, for_real)
@@ -75,7 +75,7 @@ def test_as_for_real(name, pair):
     ],
 )
 def test_models_without_data(model, shape):
-    """A float64 input for float32 weights is an error, even if the model has no data and cannot run for real."""
+    """If a model without data gets a float64 input for float32 weights, the run on shapes raises an error."""
     with shape_only():
         built = model()
     x = torch.empty(shape, dtype=torch.float64)

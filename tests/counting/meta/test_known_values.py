@@ -1,7 +1,4 @@
-"""Values that follow from Python numbers are known on shapes, in every dtype.
-
-The values of small tensors that a model holds, such as a list of strides, are known too.
-"""
+"""Values that a model computes from Python numbers are known on shapes."""
 
 from __future__ import annotations
 
@@ -75,14 +72,14 @@ def test_constants(name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_operators_on_numbers(name):
-    """Operators that get plain numbers instead of tensors have known values, and cost the same as in a real run."""
+    """If an operator gets plain numbers, its value is known."""
     read, value = NUMBERS[name]
     assert rows_taken(read) == (value, "shapes")
     both(TakesRows(read), ONES, without=("peak_memory",))
 
 
 def test_what_is_written_is_no_constant():
-    """After an unknown value was written to a part of a known tensor, the tensor is not known any more."""
+    """If an unknown value is written into a known tensor, the tensor becomes unknown."""
 
     def read(_model, x):
         tensor = torch.zeros(2)
@@ -105,7 +102,7 @@ def test_written_whole(write):
 
 
 def test_part_of_a_storage():
-    """Filling a part of a tensor does not make the rest of the tensor known."""
+    """If a part of an unknown tensor is filled, the tensor stays unknown."""
 
     def read(_model, x):
         tensor = x[0] * 1
@@ -116,10 +113,7 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """A module that holds small tensors in an attribute, a list, a dict and a buffer.
-
-    From the values of these tensors, ``forward`` computes how many rows of the input it uses.
-    """
+    """A module that holds small tensors and computes from them how many rows of the input it uses."""
 
     def __init__(self):
         super().__init__()
@@ -138,10 +132,7 @@ class Strides(nn.Module):
 @pytest.mark.parametrize("x", [ONES, torch.empty(10, 8, device="meta")], ids=["data", "meta"])
 @pytest.mark.parametrize("without_data", [False, True])
 def test_settings(without_data, x):
-    """Small tensors that a model holds in addition to its parameters have known values in a run on shapes.
-
-    This is also true if `shape_only` built the model.
-    """
+    """The values of small tensors that a model holds are known on shapes."""
     if without_data:
         with shape_only():
             model = Strides()

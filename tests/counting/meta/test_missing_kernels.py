@@ -1,4 +1,4 @@
-"""For operators without a meta kernel, the shape rules give the metadata that the real kernels give."""
+"""If an operator has no meta kernel, its shape rule gives the metadata of the real kernel."""
 
 from __future__ import annotations
 

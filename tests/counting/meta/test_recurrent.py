@@ -1,4 +1,4 @@
-"""Recurrent layers cost the same on shapes and on the CPU, step by step or as one operator of oneDNN."""
+"""Recurrent layers cost the same on shapes as on the CPU."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """In forward and backward, measurements on shapes and on data give equal metrics for all modules."""
+        """With a backward pass, the metrics on shapes equal those on data."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
         both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """In a forward pass alone, measurements on shapes and on data give equal metrics, including the peak memory."""
+        """Without a backward pass, the metrics on shapes equal those on data."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
-        """If initial states require gradients, a measurement on shapes and one on data still have the same results."""
+        """If initial states require gradients, the metrics on shapes equal those on data."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
         given = (inputs(), states if kind == "lstm" else states[0])
@@ -74,7 +74,7 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
-        """In packed sequences of different lengths, only existing steps are counted."""
+        """In packed sequences, only existing steps are counted."""
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         packed = nn.utils.rnn.pack_sequence([torch.randn(5, INPUT), torch.randn(3, INPUT)])
         gates = model.weight_ih_l0.shape[0] // HIDDEN
@@ -86,7 +86,7 @@ class TestEveryPath:
 
 
 class TestWithoutProducts:
-    """Without biases, the `other_flops` of one recurrent layer in one direction equal a closed formula."""
+    """The `other_flops` of a recurrent layer follow from the definition of its cell."""
 
     #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU costs 1, sigmoid costs 4.
     FORWARD: ClassVar = {"rnn": 1 + 1, "relu": 1 + 1, "lstm": 4 + 3 * 4 + 1 + 3 + 2, "gru": 3 + 2 * 4 + 1 + 1 + 3}
@@ -99,7 +99,7 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_biases(self, kind):
-        """Each of the two biases adds one FLOP for every gate."""
+        """Each gate has two biases, and each bias costs one FLOP."""
         model = KINDS[kind](INPUT, HIDDEN)
         gates = model.weight_ih_l0.shape[0] // HIDDEN
         with torch.no_grad():
@@ -108,11 +108,9 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """In its backward pass, a simple RNN costs the derivative of the activation, and two sums.
-
-        The gradient of a hidden state is a sum of two gradients, from the output and from the next step. The gradient
-        of the hidden weight is a sum over all steps.
-        """
+        """The backward pass of a simple RNN costs the derivative of the activation and two sums."""
+        # A hidden state adds the gradients of its output and of the next step. The gradient of the hidden weight is
+        # summed over the steps.
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         forward = both(lambda x: model(x)[0], inputs())
         counted = both(lambda x: model(x)[0], inputs(), backward=True)
@@ -123,10 +121,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients, only a few steps run and their work is counted for all.
-
-    All metrics equal those of a full run.
-    """
+    """If only a few steps run and stand for all steps, the metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -136,10 +131,7 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """An LSTM runs one operator for each layer and direction.
-
-        The bytes of this operator are those of reading each operand once and writing each output once.
-        """
+        """An LSTM runs one operator for each layer and direction, which reads and writes each tensor once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))
@@ -152,10 +144,8 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
     def test_what_is_kept_for_the_backward_pass(self, kept):
-        """With gradients, oneDNN's operator for an LSTM also writes four gates and the cell state of each step.
-
-        The backward pass needs these values.
-        """
+        """With gradients, oneDNN's LSTM also writes values that the backward pass needs."""
+        # four gates and the cell state of each step
         model = nn.LSTM(INPUT, HIDDEN)
         with torch.set_grad_enabled(kept):
             counted = [
@@ -166,11 +156,7 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """An LSTM with 2 layers, two directions and 7 steps has a depth of 2 · (7 + 1).
-
-        The second layer waits for the first layer, but the two directions of a layer do not wait for each other. One
-        operator joins both directions at the end of each layer.
-        """
+        """The two directions of a layer do not wait for each other, so they do not add to the depth."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
@@ -180,17 +166,14 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
     def test_dtypes(self, dtype):
-        """On shapes, oneDNN's operator is used for each dtype that it supports on any machine.
-
-        It does not support float64.
-        """
+        """On shapes, oneDNN's LSTM operator is used for every dtype except float64."""
         model = nn.LSTM(INPUT, HIDDEN).to(dtype)
         with torch.no_grad():
             counted = on_shapes(model, inputs(gradient=False).to(dtype))
         assert ("aten.mkldnn_rnn_layer" in counted.operators) == (dtype is not torch.float64)
 
     def test_turned_off(self):
-        """If oneDNN is switched off, a run on shapes does not use oneDNN's LSTM operator."""
+        """If oneDNN is switched off, its LSTM operator is not used on shapes."""
         torch._C._set_mkldnn_enabled(False)
         try:
             with torch.no_grad():
@@ -200,7 +183,7 @@ class TestOneDNN:
         assert "aten.mkldnn_rnn_layer" not in counted.operators
 
     def test_gradients_of_gradients(self):
-        """A backward pass with create_graph=True runs step by step, and costs the same on shapes and on data."""
+        """With create_graph=True, the metrics on shapes equal those on data."""
         model = nn.LSTM(INPUT, HIDDEN)
 
         def penalty(x):
@@ -214,7 +197,7 @@ class TestStepByStep:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"dropout": 0.5, "num_layers": 2}])
     def test_computes_the_same(self, kind, options):
-        """With data, the step-by-step form that runs on shapes computes the same values as PyTorch."""
+        """The step-by-step form of a recurrent layer computes the same values as PyTorch."""
         model = KINDS[kind](INPUT, HIDDEN, **options).eval()
         x = inputs(gradient=False)
         expected = _flat(model(x))

@@ -1,4 +1,4 @@
-"""Shape rules give the metadata that PyTorch's meta kernels give, on samples of PyTorch's operator database."""
+"""Shape rules give the same metadata as PyTorch's meta kernels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Yield functions that change the layout of a tensor. Each call of a function uses another layout in turn."""
+    """Yield functions that lay out a tensor differently in each call."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """Return a tensor of the same shape that repeats the first row with `expand`, like the gradient of a sum."""
+    """Return a tensor of the same shape whose first row is expanded."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
@@ -104,7 +104,7 @@ def test_equals_the_meta_kernels(dtype):
 
 
 def test_a_first_count_does_not_import_the_compiler():
-    """A first measurement does not import torch._dynamo, which would need a second or more in every process."""
+    """A measurement does not import torch._dynamo, which takes a second."""
     code = """
 import sys, torch
 from torch import nn
@@ -124,10 +124,8 @@ print("torch._dynamo" in sys.modules)
     ids=["rows", "batches", "summed"],
 )
 def test_grouped_products(left, right, ends):
-    """The shape rule for grouped products gives the metadata of the real kernel.
-
-    The meta kernel is not compared, because it refuses float32.
-    """
+    """The shape rule for grouped products gives the metadata of the real kernel."""
+    # The meta kernel refuses float32, so it is not compared.
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)

@@ -1,4 +1,4 @@
-"""Activations count the outputs of products. A fused operator has as many activations as its unfused form."""
+"""Activations count the outputs of products, and are the same for fused and unfused operators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.convoluti
 
 
 class Outputs(TorchDispatchMode):
-    """Sum the activations that the operators report, and separately the output elements of plain products."""
+    """Sum the activations of all operators, and the output elements of plain products."""
 
     def __init__(self):
         super().__init__()
@@ -58,31 +58,31 @@ def said_of(operator, args, output):
 
 class TestPlainOperators:
     def test_convolution(self):
-        """The activations of a convolution are its output elements: 2 images, 6 channels, 7 by 7 positions."""
+        # 2 images, 6 channels, 7 · 7 positions
         said = outputs(nn.Conv2d(4, 6, 2), torch.randn(2, 4, 8, 8)).said
         assert said == 2 * 6 * 7 * 7
 
     @pytest.mark.parametrize("groups", [1, 4])
     @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
     def test_any_convolution(self, kind, groups):
-        """Each output element of a convolution counts as one activation, although it is a sum of many products."""
+        """Each output element of a convolution is one activation."""
         convolution, image = kind(4, 8, 3, stride=2, groups=groups), torch.randn(2, 4, 9, 9)
         assert convolution(image).numel() == outputs(convolution, image).said
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_linear_layers(self, bias):
-        """The activations of a linear layer are one row of outputs for each token."""
+        """Each output element of a linear layer is one activation."""
         said = outputs(nn.Linear(3, 7, bias=bias), torch.randn(2, 5, 3)).said
         assert said == 2 * 5 * 7
 
     def test_nothing_else(self):
-        """Normalization, activation functions and pooling add no activations."""
+        """Normalization, activation functions and pooling have no activations."""
         block = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
         assert outputs(block, torch.randn(2, 4, 8, 8)).said == 0
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_stored_elements(self):
-        """In a sparse output, only the stored elements are counted."""
+        """If an output is sparse, only its stored elements are activations."""
         args = (torch.eye(4).to_sparse_csr(), torch.randn(4, 3), torch.randn(3, 4))
         output = torch.sparse.sampled_addmm(*args)
         assert said_of(aten.sparse_sampled_addmm, args, output) == 4
@@ -99,7 +99,7 @@ class TestAttention:
     )
     @pytest.mark.parametrize("heads", [4, 2])
     def test_fused_as_plain(self, options, heads):
-        """Fused and unfused attention have equal activations, also with masks and with shared key heads."""
+        """Fused attention has as many activations as unfused attention."""
         for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
             with sdpa_kernel(backend):
                 found = outputs(
@@ -119,20 +119,17 @@ class TestAttention:
         ids=str,
     )
     def test_kernels_of_other_devices(self, operator, more):
-        """Fused kernels of other devices have the activations of unfused attention.
-
-        The test calls these kernels on the meta device.
-        """
+        """Fused kernels of other devices have as many activations as unfused attention."""
         args = (*(item.to("meta", torch.bfloat16) for item in (QUERY, KEY, VALUE)), *more)
         assert said_of(operator, args, operator(*args)) == ATTENTION
 
     def test_length_first(self):
-        """The activations of flash attention are right for operands of the shape (batch, length, heads, width)."""
+        """If operands have the shape (batch, length, heads, width), attention has the same activations."""
         args = (*(item.transpose(1, 2) for item in (QUERY, KEY, VALUE)), None, None, 6, 10, 0.0, False, False)
         assert said_of(aten._flash_attention_forward, args, QUERY) == ATTENTION
 
     def test_packed(self):
-        """In packed sequences of 1 and 3 tokens, each head has 1 + 9 scores, and a weighted sum for each token."""
+        # 2 heads, each with 1 + 9 scores (sequences of 1 and 3 tokens) and 4 weighted sums of 8 numbers
         tokens, ends = torch.randn(4, 2, 8), torch.tensor([0, 1, 4])
         args = (tokens, tokens, tokens, ends, ends, 3, 3, 0.0, False, False)
         assert said_of(aten._flash_attention_forward, args, tokens) == 2 * (1 + 9) + 4 * 2 * 8
@@ -142,7 +139,7 @@ class TestEncoder:
     @pytest.mark.parametrize("masked", [False, True])
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     def test_layer_in_one(self, masked, activation):
-        """The fused encoder layer of inference has the activations of projections, attention and two linear layers."""
+        """A fused encoder layer has as many activations as an unfused one."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, activation=activation, batch_first=True).eval()
         source = torch.randn(2, 5, 16)
         mask = torch.zeros(2, 5, dtype=torch.bool) if masked else None
@@ -158,7 +155,7 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """An encoder layer on a nested tensor has the activations of all sequences, each with its own length."""
+        """The activations of a nested tensor are those of its sequences."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -167,10 +164,7 @@ class TestEncoder:
         assert sum(alone) == nested.said
 
     def test_attention_in_one(self):
-        """`nn.MultiheadAttention` in inference has the activations of its unfused form.
-
-        These are 4 projections of 2 · 5 tokens, 2 · 4 · 5 · 5 scores, and the weighted sums.
-        """
+        # 4 projections of 2 · 5 tokens, 2 · 4 · 5 · 5 scores, and the weighted sums
         layer, source = nn.MultiheadAttention(16, 4, batch_first=True).eval(), torch.randn(2, 5, 16)
         with torch.no_grad():
             fused = outputs(layer, source, source, source, need_weights=False)
@@ -184,7 +178,7 @@ def layers(kind, **options):
 
 @contextmanager
 def every_step():
-    """Within this context, recurrent layers run step by step, even if oneDNN has one operator for the layer."""
+    """Run recurrent layers step by step, even if oneDNN has an operator for the whole layer."""
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
@@ -198,10 +192,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
     @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
     def test_any_as_step_by_step(self, kind, options):
-        """A layer has the activations of its steps.
-
-        On the CPU, an LSTM is one operator, and other layers run step by step.
-        """
+        """A recurrent layer has the activations of its steps."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad():
             whole = outputs(layer, inputs)
@@ -221,7 +212,7 @@ class TestRecurrent:
     )
     @pytest.mark.parametrize("operator", [aten._cudnn_rnn, aten.miopen_rnn], ids=str)
     def test_stacks_of_other_devices(self, kind, options, operator):
-        """cuDNN and MIOpen run all layers and directions in one operator. It has the activations of all steps."""
+        """If one operator runs all layers and directions, it has the activations of all steps."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad(), every_step():
             steps = outputs(layer, inputs)
@@ -231,7 +222,7 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_quantized(self, kind):
-        """A quantized layer has the activations of the floating-point layer that it was made from."""
+        """A quantized recurrent layer has as many activations as a floating-point layer."""
         layer, inputs = layers(kind, num_layers=2, bidirectional=True)
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {kind}, dtype=torch.qint8)
         with torch.no_grad(), every_step():
@@ -244,7 +235,7 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
     def test_quantized_cells(self, kind):
-        """A quantized cell runs one step: its activations are the gates of the input and of the hidden state."""
+        """A quantized cell has as many activations as a floating-point cell."""
         cell, inputs = kind(8, 16), torch.randn(3, 8)
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(cell), {kind}, dtype=torch.qint8)
         with torch.no_grad():
@@ -255,14 +246,14 @@ class TestRecurrent:
 
 class TestSeveralProducts:
     def test_lists(self):
-        """An operator on lists has the activations of the products of all pairs."""
+        """If an operator multiplies the pairs of two lists, the outputs of all products are activations."""
         left, right = [torch.randn(2, 3), torch.randn(4, 3)], [torch.randn(3, 5), torch.randn(3, 6)]
         expected = sum((a @ b).numel() for a, b in zip(left, right, strict=True))
         products = [a @ b for a, b in zip(left, right, strict=True)]
         assert said_of(torch.ops.aten._foreach_mm, (left, right), products) == expected
 
     def test_sum_of_two(self):
-        """Inductor's operator for a · b + c · d has the activations of both products."""
+        """The outputs of both products are activations, although the operator returns only their sum."""
         left, right, output = torch.randn(2, 3), torch.randn(3, 5), torch.empty(2, 5)
         assert said_of(torch.ops.inductor._mm_plus_mm, (left, right, left, right, output), output) == 2 * 2 * 5
 
@@ -270,7 +261,8 @@ class TestSeveralProducts:
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     @pytest.mark.parametrize("gradients", [False, True])
     def test_linear_cross_entropy(self, reduction, gradients):
-        """The activations of the loss are 6 · 9 logits, even if its forward pass computes gradients."""
+        """Only the logits of the loss are activations."""
+        # 6 rows of 9 logits
         inputs, weight = (torch.randn(size, 4, requires_grad=gradients) for size in (6, 9))
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)
         target = torch.zeros(6, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Activations, compared with fvcore's count and with the figures that the authors of RegNet publish."""
+"""Activations agree with fvcore's count and with the figures that the authors of RegNet published."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def regnet(widths, depths, group):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name):
-    """MACs, parameters and activations equal the published figures, if rounded to the published digits."""
+    """MACs, parameters and activations, rounded, are the published figures."""
     *built, macs, params, activations = PUBLISHED[name]
     counted = measure(regnet(*built), X)
     found = (counted.macs / 1e9, counted.params / 1e6, counted.activations / 1e6)

@@ -1,4 +1,4 @@
-"""Memory traffic and launches, compared with values that are derived by hand and with a published formula."""
+"""Memory traffic and launches equal values that are derived by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F32, I64, BOOL = 4, 8, 1
 
 
 def moved(function, *args):
-    """Return (bytes, launches) of a function. Check that runs on shapes and on data have the same results."""
+    """Return (bytes, launches) of a function, and check that both are the same on shapes and on data."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.value("memory_traffic") == real.value("memory_traffic")
     assert shapes.launches == real.launches
@@ -24,7 +24,7 @@ def moved(function, *args):
 @given(*[st.integers(1, 40)] * 4)
 @settings(max_examples=30, deadline=None)
 def test_a_pointwise_convolution_moves_what_the_published_form_says(height, width, inputs, outputs):
-    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements. Source: N. Ma et al., "ShuffleNet V2", 2018, equation 1."""
+    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements (N. Ma et al., "ShuffleNet V2", 2018, equation 1)."""
     model = nn.Conv2d(inputs, outputs, 1, bias=False)
     expected = height * width * (inputs + outputs) + inputs * outputs
     assert on_shapes(model, torch.empty(1, inputs, height, width)).value("memory_traffic") == expected * F32
@@ -115,7 +115,7 @@ def test_bytes_and_launches(case):
 
 
 def test_sparse_operands_are_what_they_store():
-    """For a sparse matrix, the bytes of its indices and values are counted, not those of its zeros."""
+    """If an operand is sparse, its traffic is the bytes of its indices and values."""
     dense = torch.zeros(6, 5)
     dense[0, 1] = dense[4, 2] = 1.0
     sparse, right = dense.to_sparse(), torch.randn(5, 3)
@@ -126,13 +126,12 @@ def test_sparse_operands_are_what_they_store():
 
 
 def test_a_layout_that_nobody_looks_into():
-    """For a tensor in oneDNN's layout, the bytes of its elements are counted."""
+    """If a tensor has oneDNN's layout, the bytes of its elements are counted."""
     assert for_real(lambda x: x.to_mkldnn(), (X,)).value("memory_traffic") == 2 * N * F32
     assert for_real(lambda x: x.to_mkldnn(), (X,)).peak_memory == 2 * N * F32
 
 
 def test_a_mixture_in_bfloat16_halves_the_bytes():
-    """In bfloat16, half as many bytes are moved as in float32."""
     model, x = nn.Linear(16, 16, bias=False), torch.randn(8, 16)
     full = on_shapes(model, x).value("memory_traffic")
     half = on_shapes(model.bfloat16(), x.bfloat16()).value("memory_traffic")
