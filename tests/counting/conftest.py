@@ -1,4 +1,4 @@
-"""A test of counting fails if an unexpected exception makes a model leave the shape-only run."""
+"""Settings for all tests of counting."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from pytest_flopsbudget.counting import attempts
 def _failures_on_shapes_are_errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test if an unexpected exception stops the run on shapes.
 
-    Tests that are marked ``fails_on_shapes`` are excluded.
+    Tests with the mark ``fails_on_shapes`` do not fail.
     """
     if request.node.get_closest_marker("fails_on_shapes") is None:
 

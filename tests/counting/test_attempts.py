@@ -1,4 +1,4 @@
-"""If a measurement cannot stay on shapes, a note says why; with ``shapes="only"`` this is an error."""
+"""If a run on shapes fails, the model runs on data, and a note says why."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pytest_flopsbudget.counting.meta import shape_rules
 
 
 class Keeps(nn.Module):
-    """A model that keeps the rows whose first output is positive. The number of these rows depends on data."""
+    """A model that keeps only the rows whose first output is positive."""
 
     def __init__(self):
         super().__init__()
@@ -21,7 +21,7 @@ class Keeps(nn.Module):
 
 
 class Picks(nn.Module):
-    """A model that takes as many rows as an integer input says."""
+    """A model that uses only the first rows of its input. An integer input is the number of these rows."""
 
     def __init__(self):
         super().__init__()
@@ -49,10 +49,7 @@ def test_who_asked_for_data():
 
 
 def test_values_of_integers():
-    """An integer input says how many of 10 rows are used: 3 rows cost 2·3·4·4 FLOPs.
-
-    A note says that its value was used.
-    """
+    """If a model reads the value of an integer input, a note says so."""
     result = measure(Picks(), (torch.ones(10, 4), torch.tensor(3)))
     assert result.flops == 2 * 3 * 4 * 4
     (note,) = result.notes
@@ -64,10 +61,7 @@ def test_values_of_integers():
 
 @pytest.mark.fails_on_shapes
 def test_an_error_in_a_shape_rule(monkeypatch):
-    """If a shape rule raises an unexpected error, the model is counted on data.
-
-    A note names the exception, the file and the line.
-    """
+    """If a shape rule raises an unexpected error, the model is counted on data, and a note describes the error."""
 
     def divide(*_args):
         return 1 / 0
@@ -118,7 +112,7 @@ def test_error_of_the_model_itself():
 
 
 class ReadsMask(nn.Module):
-    """Makes a mask of Python numbers, as large as the image, and reads whether it hides something."""
+    """A module that makes a mask and asks whether the mask hides any element of the image."""
 
     def __init__(self, make):
         super().__init__()
@@ -140,14 +134,14 @@ MASKS = {
 @pytest.mark.parametrize("size", [8, 100, 800])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_large_mask_of_python_numbers(mask, size, device):
-    """Its values follow from the size of the image, so that the count depends on no data."""
+    """If the values of a mask follow from the size of the image, the model is counted on shapes."""
     result = measure(ReadsMask(mask).to(device), torch.ones(1, 3, size, size, device=device), shapes="only")
     assert result.macs == size * size * 3 * 4
     assert (result.execution, result.notes) == ("shapes", ())
 
 
 def test_a_mask_that_is_too_large():
-    """Over a million elements, the model runs on data: to compute them would cost the time that shapes save."""
+    """If a mask has more than a million elements, the model runs on data."""
     model = ReadsMask(lambda _: torch.ones(1100, 1100).all())
     assert measure(model, torch.ones(1, 3, 8, 8)).execution == "real"
     with pytest.raises(UsageError, match="needs data"):
@@ -155,6 +149,6 @@ def test_a_mask_that_is_too_large():
 
 
 def test_a_large_mask_of_data():
-    """A mask that is made of the image depends on data."""
+    """If a mask is computed from the image, the model runs on data."""
     model = ReadsMask(lambda image: (image > 0).all())
     assert measure(model, torch.ones(1, 3, 100, 100)).execution == "real"

@@ -1,4 +1,4 @@
-"""Text generation with a cache of keys and values: prefill and decoding cost what formulas predict."""
+"""The costs of text generation with a cache of keys and values equal formulas."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Decoder:
             return kind._from_config(config, attn_implementation=attention).eval()
 
     def macs(self, tokens, keys, predicted=None):
-        """Return the MACs of the decoder for a number of new tokens, each of which attends to ``keys`` keys.
+        """Return the MACs for ``tokens`` new tokens, each of which attends to ``keys`` keys.
 
-        ``predicted`` is the number of tokens that get logits. By default, all new tokens get logits.
+        ``predicted`` is the number of tokens that get logits. If it is None, all new tokens get logits.
         """
         matrices = 3 if self.kind == "llama" else 2  # a feed-forward layer with a gate has three matrices
         keys_and_values = 2 * self.width * (self.width // self.heads) * self.key_heads
@@ -69,7 +69,7 @@ class Decoder:
         return self.layers * layer + (tokens if predicted is None else predicted) * self.width * self.vocabulary
 
     def filled(self, cache, length, device="cpu"):
-        """Fill the cache with ``length`` tokens of zeros."""
+        """Fill the cache with ``length`` tokens of zeros, and return it."""
         shape = (1, self.key_heads, length, self.width // self.heads)
         for layer in range(self.layers):
             cache.update(torch.zeros(shape, device=device), torch.zeros(shape, device=device), layer)
@@ -92,13 +92,14 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """Return the MACs without the rotary embedding, which is a matrix product in some versions of transformers only."""
+    """Return the counted MACs without those of the rotary embedding."""
+    # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
 
 @tiny
 def test_prefill(decoder):
-    """Prefill of six tokens attends to six keys. The cache that the test passes stays empty."""
+    """In a prefill of six tokens, each token attends to six keys."""
     model = decoder.build()
     cache = transformers.DynamicCache(config=model.config)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -108,7 +109,7 @@ def test_prefill(decoder):
 
 @tiny
 def test_decode(decoder):
-    """One new token attends to six tokens in the cache and to itself. The cache that the test passes does not grow."""
+    """If the cache holds six tokens, a new token attends to seven keys."""
     model = decoder.build()
     cache = decoder.filled(transformers.DynamicCache(config=model.config), 6)
     counted = both(model, (), {**tokens(1), "past_key_values": cache})
@@ -119,10 +120,8 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """With a static cache, a new token attends to all 16 places, including empty ones.
-
-    In prefill, eager attention computes all 16 places too, but `sdpa` only the six filled ones.
-    """
+    """With a static cache, a new token attends to all 16 places of the cache, including empty places."""
+    # In prefill, eager attention computes all 16 places too, but `sdpa` only the six filled ones.
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -137,7 +136,7 @@ def test_static_cache(decoder, attention):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_real_sizes(decoder):
-    """Models of real size are counted on the meta device: prefill of 2,048 or 512 tokens, and one step of decoding."""
+    """Models of real size are counted on the meta device."""
     count = 2048 if decoder.kind == "llama" else 512
     model = decoder.build("meta")
     empty = transformers.DynamicCache(config=model.config)
@@ -151,7 +150,7 @@ def test_real_sizes(decoder):
 
 @tiny
 def test_both_in_one(decoder):
-    """A function that runs prefill and then three steps of decoding costs the sum of these four parts."""
+    """If one function runs a prefill and three decoding steps, their costs are added up."""
     model = decoder.build()
 
     def prefill_and_decode(input_ids):
@@ -167,16 +166,14 @@ def test_both_in_one(decoder):
 
 
 def generation(model, count, **options):
-    """Return the arguments for `generate` that make it add four tokens, without sampling."""
+    """Return the arguments with which `generate` adds ``count`` tokens."""
     inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
     return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 
 
 def generated_macs(decoder, count):
-    """Return the MACs of `generate` for a prompt of ``count`` tokens and four new tokens.
-
-    The prefill computes logits for one token. Three steps follow, with one token each.
-    """
+    """Return the MACs of `generate` for a prompt of ``count`` tokens and four new tokens."""
+    # The prefill computes logits for one token. Three steps follow, with one token each.
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps
 
@@ -184,7 +181,7 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """`generate` is counted in a run on data, both without an end token and with an end token that never occurs."""
+    """`generate` is counted on data, with and without an end token."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)
@@ -194,7 +191,7 @@ def test_generate(decoder, end):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_generate_without_weights(decoder):
-    """Without an end token, `generate` is counted on the meta device: only the prompt and its mask need data."""
+    """If `generate` has no end token, it can be counted on the meta device."""
     model = decoder.build("meta")
     model.generation_config.eos_token_id = None
     counted = measure(model.generate, (), generation(model, 32))
@@ -202,7 +199,7 @@ def test_generate_without_weights(decoder):
 
 
 def test_generate_that_reads_its_tokens():
-    """With an end token, `generate` reads each new token, so a model without data is refused."""
+    """If `generate` has an end token, it reads each new token, so a model without data is refused."""
     model = TINY["llama"].build("meta")
     with pytest.raises(UsageError, match=r"LlamaForCausalLM.generate needs data, and model.embed_tokens.weight"):
         measure(model.generate, (), generation(model, 6, eos_token_id=51))

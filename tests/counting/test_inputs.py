@@ -42,7 +42,7 @@ class Named(NamedTuple):
 
 
 class Reads(nn.Module):
-    """A linear layer that gets its input from a function of the call's arguments."""
+    """A linear layer whose input is computed from the call's arguments by a given function."""
 
     def __init__(self, read):
         super().__init__()
@@ -72,10 +72,7 @@ KINDS = {
 
 @pytest.mark.parametrize(("args", "kwargs", "read"), KINDS.values(), ids=KINDS)
 def test_kinds(args, kwargs, read):
-    """Tensors are found in any kind of argument.
-
-    Measurements on shapes, on data and by the fixture give equal counts.
-    """
+    """Tensors are found in any kind of argument."""
     model = Reads(read)
     assert both(model, args, dict(kwargs)).flops == LINEAR
     assert both(model, args, dict(kwargs), backward=True).flops == 2 * LINEAR
@@ -83,7 +80,7 @@ def test_kinds(args, kwargs, read):
 
 
 def test_a_list_in_a_tuple_is_one_argument():
-    """A list or tuple is a list of arguments. A single argument that is a list must be inside of a tuple."""
+    """If the only argument of a model is a list, the test passes it inside of a tuple."""
     assert measure(lambda items: items[0] @ items[1].T, ([X, X],)).flops == 2 * 3 * 3 * 4
     assert measure(lambda first, second: first @ second.T, [X, X]).flops == 2 * 3 * 3 * 4
 
@@ -99,10 +96,7 @@ def gpt2():
 class TestOwnExample:
     @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_of_transformers(self, measured):
-        """If a test passes no inputs, the example of transformers is used: three texts of five tokens.
-
-        The same example is used if `model.forward` or the compiled model is measured.
-        """
+        """If a test passes no inputs, a model of transformers runs on the example inputs of transformers."""
         macs = 15 * 12 * 32 * 32 + 2 * 3 * 5 * 5 * 32
         model = gpt2()
         for one in (model, model.forward, torch.compile(model, backend="eager")):
@@ -119,7 +113,7 @@ class TestOwnExample:
         assert {entry.partition("=")[0] for entry in counted.inputs} >= {"input_ids", "decoder_input_ids"}
 
     def test_of_an_exported_program(self):
-        """An exported program is measured on the inputs that it was exported with, or on inputs from the test."""
+        """If a test passes no inputs, an exported program runs on the inputs that it was exported with."""
         exported = torch.export.export(nn.Linear(4, 5), (X,))
         counted = measure(exported)
         assert (counted.flops, counted.params) == (LINEAR, 25)
@@ -158,7 +152,7 @@ class TestOwnExample:
 
 class TestNoInputs:
     def test_none_are_needed(self):
-        """A model or function that requires no inputs can be measured without any."""
+        """A model that requires no inputs can be measured without inputs."""
 
         class Model(nn.Module):
             def __init__(self):
@@ -173,7 +167,7 @@ class TestNoInputs:
             assert FlopsBudget()(one).flops == 2 * 3 * 3 * 4
 
     def test_some_are_needed(self):
-        """If a model requires inputs and the test gives none, the fixture's error says what to pass."""
+        """If a model requires inputs and the test passes none, the error says what to pass."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(4, 5))
         assert str(caught.value) == (
@@ -184,7 +178,7 @@ class TestNoInputs:
 
 
 def test_what_runs_the_tests_is_no_part_of_the_model(request, monkeypatch):
-    """A measured function may use pytest's own objects, and a patch that it makes with `monkeypatch` can be undone."""
+    """A measured function may use fixtures of pytest."""
     held = torch.nn.Linear(4, 5)
 
     def forward(x):

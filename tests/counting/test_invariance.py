@@ -1,4 +1,4 @@
-"""A model has one count, however it is run: PyTorch's own modules, compared with formulas."""
+"""PyTorch's own modules cost what formulas say, however the modules are run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ STEPS, PACKED_STEPS = BATCH * LENGTH, 5 + 3
 
 
 class First(nn.Module):
-    """A module that returns only the output of a recurrent layer. TorchScript cannot call the layer directly."""
+    """A module that returns only the first output of a recurrent layer."""
+
+    # TorchScript cannot call a recurrent layer directly.
 
     def __init__(self, layer):
         super().__init__()
@@ -62,7 +64,7 @@ def encoder(**options):
 
 
 def attention(queries, keys, width, key_width=None, value_width=None):
-    """Return the MACs of attention: four projections (query, key, value, output), the scores and the weighted sums."""
+    """Return the MACs of attention and of its four projections."""
     projections = 2 * queries * width * width + keys * ((key_width or width) + (value_width or width)) * width
     return BATCH * (projections + 2 * queries * keys * width)
 
@@ -70,7 +72,7 @@ def attention(queries, keys, width, key_width=None, value_width=None):
 def recurrent(gates, hidden, *input_widths, steps=STEPS, directions=1, projected=0):
     """Return the MACs of a recurrent network with one layer for each number in ``input_widths``.
 
-    If ``projected`` is not 0, each layer projects its state to this width, and the next step gets the projected state.
+    If ``projected`` is not 0, each layer projects its state to this width.
     """
     state = projected or hidden
     return steps * directions * sum(gates * hidden * (width + state) + hidden * projected for width in input_widths)
@@ -247,6 +249,7 @@ def test_backward(case):
 @either_mode
 @cases(PACKED_INPUTS)
 def test_packed_inputs(case, train):
-    """The count of a packed input is right, with and without data in the weights; the input itself needs data."""
+    """A packed input is counted, with and without data in the weights."""
+    # The packed input itself needs data.
     check_modes(case, train)
     check_weights_without_data(case, train, inputs_without_data=False)

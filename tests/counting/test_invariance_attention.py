@@ -1,4 +1,4 @@
-"""A model has one count, however it is run: attention with each kernel, and frozen TorchScript networks."""
+"""Attention and frozen TorchScript networks have one count, however they are run."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MASKS = {
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=["math", "flash"])
 class TestBackends:
     def test_forward(self, backend, options):
-        """With each kernel, a mask does not reduce the counted work of attention. This includes a causal mask."""
+        """With each kernel, attention with a mask costs as much as attention without a mask."""
         with sdpa_kernel(backend):
             for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, VALUE), options, shapes=True):
                 assert counted.flops == FLOPS
 
     def test_fewer_heads_of_keys(self, backend, options):
-        """If several queries share a key head, there are as many products as the query has heads."""
+        """The cost of attention depends on the number of query heads, not on the number of key heads."""
         operands = (QUERY, KEY[:, :2], VALUE[:, :2])
         options = {**options, "enable_gqa": True}
         with sdpa_kernel(backend):
@@ -44,7 +44,8 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """Attention has two products in forward and four in backward. So both passes cost three times forward."""
+        """Forward and backward of attention together cost three times as much as forward."""
+        # Attention has two products in forward and four in backward.
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
             for way in (on_shapes, for_real):
@@ -53,7 +54,7 @@ class TestBackends:
 
 
 def test_wider_values():
-    """If values are wider than keys, only the weighted sums become more expensive."""
+    """If values are wider than keys, only the weighted sums cost more."""
     value = torch.randn(2, 4, 10, 12)
     with sdpa_kernel(SDPBackend.MATH):
         for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, value), {}, shapes=True):
@@ -99,7 +100,7 @@ class TestFrozen:
 
     @pytest.mark.parametrize("traced", [False, True])
     def test_frozen(self, traced):
-        """A frozen network costs as much as its original, although the batch norm is part of the convolution."""
+        """A frozen network costs as much as its original."""
         network = self.network()
         made = torch.jit.trace(network, self.image) if traced else torch.jit.script(network)
         for model in (network, made, torch.jit.freeze(made)):
@@ -107,7 +108,7 @@ class TestFrozen:
                 assert counted.flops == self.flops
 
     def test_optimized_for_inference(self):
-        """A network that is optimized for inference costs as much as its original, although its kernels are hidden."""
+        """A network that is optimized for inference costs as much as its original."""
         model = torch.jit.optimize_for_inference(torch.jit.script(self.network()))
         assert measure(model, self.image).flops == self.flops
 
@@ -127,10 +128,8 @@ def plus_its_first(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_function_stays_usable():
-    """A scripted function computes the right values after a measurement.
-
-    TorchScript keeps the graph that it optimized, which must not contain anything of the measurement.
-    """
+    """After a measurement, a scripted function still computes the right values."""
+    # TorchScript keeps the graph that it optimized, which must not contain anything of the measurement.
     function, square = torch.jit.script(plus_ones), torch.eye(2)
     assert measure(function, square).flops == 2 * 2 * 2 * 2
     assert torch.equal(function(square), square + 1)
@@ -141,7 +140,7 @@ def test_a_scripted_function_stays_usable():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("source", [scaled_by_its_size, plus_its_first])
 def test_scripted_code_that_reaches_memory(source):
-    """Scripted code that reads a tensor's memory is run on data. Without data it is refused, and does not crash."""
+    """If scripted code reads the memory of a tensor, the code runs on data."""
     function = torch.jit.script(source)
     for model in (function, lambda x: function(x)):  # noqa: PLW0108
         counted = measure(model, torch.eye(2))

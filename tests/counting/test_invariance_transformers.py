@@ -1,4 +1,4 @@
-"""A model has one count, however it is run: tiny models of common architectures, built from configurations."""
+"""Tiny models of common architectures have one count, however they are run."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_backward(case):
 
 
 def test_experts_in_a_loop():
-    """Experts that run in a loop cost as much as grouped products; the choice of the experts does not matter."""
+    """Experts that run in a loop cost as much as experts in grouped products."""
     model = mixtral("eager")
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode():
@@ -166,7 +166,7 @@ def test_experts_in_a_loop():
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_grouped_products_as_exported(backward):
-    """Exported experts call an operator of transformers, which costs as much as the grouped product."""
+    """An exported model with experts costs as much as the original model."""
     model = mixtral().train(backward)
     exported = torch.export.export(model, (), CASES["mixtral"].kwargs).module()
     counted = measure(exported, (), CASES["mixtral"].kwargs, backward=backward)

@@ -1,4 +1,4 @@
-"""Cases that other counters count wrong without a warning. Each test has the right number and the reason."""
+"""Cases that other counters count wrong without a warning."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TOKENS = torch.randn(2, 10, 16)
 
 
 def attention_flops(batch, queries, keys, width):
-    """Return the FLOPs of scores and weighted sums. ``width`` is the sum over all heads."""
+    """Return the FLOPs of scores and weighted sums. ``width`` is the width of all heads together."""
     return 2 * batch * queries * keys * 2 * width
 
 
 def multi_head_flops(batch, length, width):
-    """Return the FLOPs of four projections (query, key, value, output) and of the attention."""
+    """Return the FLOPs of attention and of its four projections."""
     return 4 * 2 * batch * length * width * width + attention_flops(batch, length, length, width)
 
 
@@ -34,7 +34,7 @@ def test_attention_on_cpu():
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_multi_head_attention_in_eval(mode):
-    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: attention on the fused path is counted."""
+    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: attention is counted in evaluation mode."""
     model = nn.MultiheadAttention(16, 4, batch_first=True).eval()
     with mode():
         assert measure(model, (TOKENS, TOKENS, TOKENS)).flops == multi_head_flops(2, 10, 16)
@@ -44,7 +44,7 @@ def test_multi_head_attention_in_eval(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_transformer_encoder_in_eval(mode):
-    """facebookresearch/fvcore#153: an encoder layer that runs as one operator is counted."""
+    """facebookresearch/fvcore#153: an encoder layer is counted in evaluation mode."""
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 3).eval()
     feed_forward = 2 * 2 * 10 * 2 * 16 * 32
     with mode():
@@ -52,7 +52,7 @@ def test_transformer_encoder_in_eval(mode):
 
 
 def test_inference_mode():
-    """pytorch/pytorch#126268: operators are counted in inference mode, outside of the model or within it."""
+    """pytorch/pytorch#126268: operators are counted in inference mode."""
     model = nn.Sequential(nn.Linear(16, 8), nn.GRU(8, 4))
     linear, recurrent = 2 * 20 * 16 * 8, 2 * 20 * 3 * 4 * (8 + 4)
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_inference_mode():
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_a_token_made_from_a_parameter(mode):
-    """A layer whose input is an expanded parameter, like the class token of a vision transformer, is counted."""
+    """If the input of a layer is an expanded parameter, such as a class token, the layer is counted."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -79,13 +79,13 @@ def test_a_token_made_from_a_parameter(mode):
 
 
 def test_lstm_on_cpu():
-    """meta-pytorch/tnt#624: the products of an LSTM with its input and hidden state are counted for all four gates."""
+    """meta-pytorch/tnt#624: the products of an LSTM are counted."""
     assert measure(nn.LSTM(16, 8, batch_first=True), TOKENS).flops == 2 * 20 * 4 * 8 * (16 + 8)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])
 def test_gradient_of_a_grouped_weight(groups):
-    """pytorch/pytorch#183405: the gradient of a weight costs as much as forward, for any number of groups."""
+    """pytorch/pytorch#183405: the weight gradient of a grouped convolution costs as much as the forward pass."""
     model = nn.Conv2d(8, 16, 3, padding=1, groups=groups)
     forward = 2 * 6 * 6 * 16 * (8 // groups) * 9
     inputs = torch.randn(1, 8, 6, 6)
@@ -95,7 +95,8 @@ def test_gradient_of_a_grouped_weight(groups):
 
 
 def test_transposed_convolution():
-    """pytorch/pytorch#119806, sovrasov/flops-counter.pytorch#149: each *input* position is multiplied by the kernel."""
+    """pytorch/pytorch#119806, sovrasov/flops-counter.pytorch#149: a transposed convolution is counted."""
+    # each *input* position is multiplied by the kernel
     model = nn.ConvTranspose2d(8, 4, 3, stride=2)
     forward = 2 * 6 * 6 * 8 * 4 * 9
     inputs = torch.randn(1, 8, 6, 6)
@@ -127,7 +128,7 @@ def test_transposed_convolution():
     ],
 )
 def test_less_common_products(product, args, flops):
-    """These products are counted; PyTorch's `FlopCounterMode` counts 0 for them (checked with torch 2.13)."""
+    """Each product is counted, although `FlopCounterMode` of torch 2.13 counts 0 FLOPs for it."""
     assert measure(product, args).flops == flops
 
 
@@ -139,26 +140,23 @@ def test_grouped_query_attention():
 
 
 def test_attention_by_keywords():
-    """thu-ml/RoboticsDiffusionTransformer#120: operands that are passed by keyword are counted."""
+    """thu-ml/RoboticsDiffusionTransformer#120: attention is counted if its operands are passed by keyword."""
     operands = dict.fromkeys(("query", "key", "value"), torch.randn(2, 4, 10, 4))
     assert measure(F.scaled_dot_product_attention, (), operands).flops == attention_flops(2, 10, 10, 16)
 
 
 def test_broadcast_product():
-    """The product of shapes (3, 4) and (8, 4, 5) is eight products of 3·4·5 = 60 multiply-accumulates."""
+    """The product of a (3, 4) tensor and an (8, 4, 5) tensor costs as much as eight products of matrices."""
     assert measure(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
 
 def test_linear_on_more_dimensions():
-    """TylerYep/torchinfo#77: the weight is multiplied at every position of the input."""
+    """TylerYep/torchinfo#77: a linear layer is counted at every position of its input."""
     assert measure(nn.Linear(16, 8), TOKENS).flops == 2 * 2 * 10 * 16 * 8
 
 
 def test_a_module_used_twice():
-    """A layer that is used twice has twice the FLOPs, and its parameters count once.
-
-    Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256.
-    """
+    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: a layer that is used twice has twice the FLOPs."""
     layer = nn.Linear(16, 16, bias=False)
     counted = measure(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Sequential(layer, nn.ReLU())), TOKENS)
     one = 2 * 20 * 16 * 16
@@ -191,7 +189,7 @@ def test_checkpointed_regions(reentrant):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_modules(backend):
-    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model counts like the original."""
+    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model is counted."""
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4))
     plain, compiled = measure(model, TOKENS), measure(torch.compile(model, backend=backend), TOKENS)
     assert compiled == plain
@@ -200,7 +198,8 @@ def test_compiled_modules(backend):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_modules():
-    """A scripted model has the right count after PyTorch has optimized it, in three runs."""
+    """A scripted model that already ran three times has the right count."""
+    # In the three runs, PyTorch optimizes the model.
     model = torch.jit.script(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4)))
     for _ in range(3):
         model(TOKENS)
@@ -235,7 +234,7 @@ def test_flex_attention():
 
 
 def test_nothing_is_left_behind():
-    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: hooks, buffers, patches and modes do not remain."""
+    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: a measurement leaves no hooks or buffers behind."""
     model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(10)).train()
     functions = F.linear, F.conv2d, torch.matmul, nn.Module.__call__, torch.Tensor.__matmul__
     attributes = {id(part): set(vars(part)) for part in model.modules()}

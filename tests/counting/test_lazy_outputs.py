@@ -1,4 +1,4 @@
-"""If a model returns a generator, a lazy iterator or a coroutine, the work of this object is counted too."""
+"""If a model returns a generator, a lazy iterator or a coroutine, its work is counted too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SQUARE = 2 * 3 * 4 * 4
 
 
 class Runs(nn.Module):
-    """A module that calls a function with its layer and its input."""
+    """A module that passes its layer and its input to a given function."""
 
     def __init__(self, function):
         super().__init__()
@@ -87,7 +87,7 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 def test_counted(name):
-    """If a lazy output calls a layer three times, three calls are counted, both on shapes and on data."""
+    """If a lazy output calls a layer three times, three calls are counted."""
     counted = both(Runs(LAZY[name]), X)
     assert counted.flops == 3 * SQUARE
     assert (counted["layer"].flops, counted["layer"].calls) == (3 * SQUARE, 3)
@@ -95,7 +95,7 @@ def test_counted(name):
 
 @pytest.mark.parametrize("name", ["generator", "map", "in a tuple"])
 def test_functions_and_notes(name):
-    """A measured function may return a lazy output too. A note says how many items were used."""
+    """If a measured function returns a lazy output, a note says how many items were used."""
     layer = nn.Linear(4, 4, bias=False)
     counted = measure(lambda x: LAZY[name](layer, x), X)
     assert counted.flops == 3 * SQUARE
@@ -103,7 +103,7 @@ def test_functions_and_notes(name):
 
 
 def test_a_part_that_is_a_generator():
-    """If a module's forward is a generator, its steps belong to this module, not to the module that takes the items."""
+    """If a module's forward is a generator, the work of the generator is credited to this module."""
 
     class Part(nn.Module):
         def __init__(self):
@@ -177,7 +177,7 @@ def test_exceptions_in_a_part():
 
 
 def test_items_end():
-    """The items of a generator are not kept: with 30 items, the peak memory is that of 3 items."""
+    """A generator with 30 items has the same peak memory as a generator with 3 items."""
 
     def steps(count):
         def forward(layer, x):
@@ -190,13 +190,13 @@ def test_items_end():
 
 
 def test_backward():
-    """The backward pass starts from every yielded tensor: here, the weight gets three gradients."""
+    """The backward pass starts from every tensor that a generator yields."""
     counted = both(Runs(lambda layer, x: (layer(x) for _ in range(3))), X, backward=True)
     assert counted.flops == 6 * SQUARE
 
 
 def test_without_an_end():
-    """A generator without an end is counted up to a limit of items, and a note says so."""
+    """If a generator has no end, it is counted up to a limit of items, and a note says so."""
 
     def forever(layer, x):
         while True:
@@ -208,14 +208,14 @@ def test_without_an_end():
 
 
 class Waiting:
-    """An awaitable that waits for an object of its own class, like an awaitable of a library for sockets."""
+    """An object that a coroutine can wait for, but that only its own library can handle."""
 
     def __await__(self):
         yield self
 
 
 class Custom:
-    """An iterator of a user's class."""
+    """An iterator whose class is no built-in class."""
 
     def __iter__(self):
         return self
@@ -225,7 +225,7 @@ class Custom:
 
 
 def test_named():
-    """If a lazy output cannot be used, a note names its kind."""
+    """If a coroutine or iterator cannot be used, a note names it."""
 
     async def waiting(layer, x):
         y = layer(x)
@@ -240,13 +240,13 @@ def test_named():
 
 
 def test_ordinary_outputs_have_no_note():
-    """Lists, tuples and dicts of tensors are not lazy outputs, so there is no note."""
+    """If a model returns lists, tuples or dicts of tensors, there is no note."""
     for output in (lambda layer, x: [layer(x)], lambda layer, x: {"y": layer(x)}, lambda layer, x: (layer(x), None)):
         assert measure(Runs(output), X).notes == ()
 
 
 def test_timed():
-    """If a model is timed, its generator runs: the latency includes the work, not only making the generator."""
+    """If a model returns a generator, the latency includes the work of the generator."""
 
     class Slow(nn.Module):
         def forward(self, x):
@@ -264,7 +264,7 @@ COUNTED = []
 
 @dataclasses.dataclass
 class Output:
-    """An output of a model, like those of transformers."""
+    """A dataclass that a model returns."""
 
     items: object
 
@@ -280,7 +280,7 @@ class Output:
     ],
 )
 def test_iterators_within_containers(wrap):
-    """Iterators in nested containers and dataclasses are used too: 3 products of (1, 8) and (8, 8)."""
+    """Iterators inside of nested containers and dataclasses are used too."""
     layer = torch.nn.Linear(8, 8, bias=False)
 
     def forward(x):

@@ -1,4 +1,4 @@
-"""Models wrapped by peft: an adapter adds two thin layers, until it is merged into the weight."""
+"""Models with LoRA adapters of peft."""
 
 from __future__ import annotations
 
@@ -56,17 +56,15 @@ def test_adapters():
 
 
 def test_dropout():
-    """In training, the dropout of an adapter costs 2 FLOPs per input: to scale the mask, and to multiply by it."""
+    """In training, the dropout of an adapter costs 2 FLOPs per input."""
+    # One FLOP scales an element of the mask, and one multiplies the input by this element.
     counted = both(adapted(lora_dropout=0.1).train(), X)
     assert (counted.flops, counted.other_flops) == (BASE + ADAPTERS, OTHER + ADDITION + 2 * ROWS * (16 + 32))
 
 
 def test_backward():
-    """If only adapters are trained, the backward pass does not compute gradients of the model's own weights.
-
-    The gradient passes through the model's frozen second layer, because the adapter of the first layer needs it. It
-    need not pass through the frozen first layer.
-    """
+    """If only adapters are trained, the backward pass does not compute gradients of the model's own weights."""
+    # The gradient passes through the frozen second layer, because the adapter of the first layer needs it.
     counted = both(adapted(), X, backward=True)
     first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: the weight's gradient; up: the weight's and the input's gradients
     second = 2 * ROWS * RANK * (2 * 32 + 2 * 8) + 2 * ROWS * 32 * 8
@@ -94,10 +92,7 @@ def test_switched_off():
 
 
 def test_causal_model():
-    """A Llama with adapters on queries and values costs the Llama and the adapters.
-
-    This is also true if the test passes no inputs and the Llama's own example is used.
-    """
+    """A Llama with adapters costs as much as the Llama and the adapters together."""
     config = transformers.LlamaConfig(
         vocab_size=50,
         hidden_size=32,

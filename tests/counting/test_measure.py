@@ -1,4 +1,4 @@
-"""Measurements from a user's view: numbers that are computed by hand, all kinds of models, clear errors."""
+"""Measurements as a user makes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """A model that calls a function with its linear layer (4→5) and the inputs."""
+    """A model that passes its linear layer (4→5) and the inputs to a given function."""
 
     def __init__(self, function):
         super().__init__()
@@ -58,7 +58,8 @@ class TestByHand:
         assert counted.params == 4096 * 1000 + 1000
 
     def test_buffers(self):
-        """The buffers of a batch norm are a mean and a variance for each channel, and an int64 number of batches."""
+        """A batch norm of 8 channels has buffers of 72 bytes."""
+        # 4 bytes for each mean and each variance, 8 bytes for the number of batches
         counted = measure(nn.BatchNorm2d(8), torch.empty(1, 8, 2, 2))
         assert counted.buffer_bytes == 4 * 8 + 4 * 8 + 8
         assert (counted.params, counted.flops) == (16, 0)
@@ -75,7 +76,7 @@ class TestByHand:
         assert measure(nn.Linear(4, 5, dtype=torch.bfloat16), X.bfloat16()).param_bytes == 2 * 25
 
     def test_the_result_says_what_was_measured(self):
-        """The result names the model, its inputs, and how it ran."""
+        """The result names the model and its inputs."""
         counted = measure(Calls(lambda layer, x, mask: layer(x) * mask), X, {"mask": torch.ones(3, 1)})
         assert counted.model == "Calls"
         assert counted.inputs == ("float32[3, 4]", "mask=float32[3, 1]")
@@ -104,7 +105,7 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """If a model reads values of its input, the model runs on its data, and the result says so."""
+        """If a model reads values of its input, it runs on data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5
@@ -112,7 +113,7 @@ class TestData:
         assert not counted.unknown_operators
 
     def test_a_caught_exception_is_not_the_way(self):
-        """If a model catches the exception that stops a shape-only run, it is still counted on its data."""
+        """If a model catches the exception that stops a run on shapes, the model is still counted on data."""
 
         def tries(layer, x):
             try:
@@ -144,10 +145,7 @@ class TestData:
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_integers_are_enough(self, device):
-        """If a model reads values only of masks and lengths, and these have data, the model is counted on any device.
-
-        So the weights and the other inputs may be on the meta device.
-        """
+        """If a model reads only the values of masks and lengths, its weights need no data."""
 
         def forward(layer, x, mask, lengths):
             return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
@@ -158,7 +156,7 @@ class TestData:
         assert (counted.flops, counted.execution) == (2 * 2 * 4 * 5, "real")
 
     def test_indexing_by_integers_needs_none(self):
-        """Indexing by integers needs no data: the shape of the result follows from the shape of the indices."""
+        """Indexing by integers needs no data."""
         table = torch.randn(9, 4)
         index = torch.randint(9, (3, 2))
         assert both(lambda x, i: x[i] @ x.T, (table, index)).flops == 2 * 3 * 2 * 4 * 9
@@ -167,7 +165,7 @@ class TestData:
         assert repeated.flops == 2 * 18 * 4 * 9
 
     def test_known_masks(self):
-        """If the values of a mask are known, the number of selected elements is known, so that shapes are enough."""
+        """If the values of a mask are known, selecting elements by the mask needs no data."""
         mask = [False, True, True]
         assert both(lambda x: x[torch.tensor(mask)] @ x.T, X).flops == 2 * 2 * 4 * 3
         assert both(lambda x: x[torch.tensor(mask), :2] @ x[:2, 2:], X).flops == 2 * 2 * 2 * 2
@@ -227,7 +225,7 @@ class TestConstants:
 
     @pytest.mark.parametrize("writes", [writes_whole, writes_view, writes_on_cpu, writes_list])
     def test_written_constants_are_known(self, writes):
-        """After in-place writes of known values, also through views, a tensor still has known values."""
+        """If known values are written to a tensor in place, reading the tensor needs no data."""
         counted = measure(Calls(lambda layer, x: layer(x) if writes(x) else x), X)
         assert (counted.flops, counted.execution) == (LINEAR, "shapes")
 
@@ -245,7 +243,7 @@ class TestConstants:
         ],
     )
     def test_a_constant_that_data_is_written_to_is_none(self, spoil):
-        """After a write of data, in whatever way, a tensor has no known values any more."""
+        """If data is written to a constant tensor, reading the tensor needs data."""
 
         def forward(layer, x):
             values = torch.zeros(4)
@@ -255,7 +253,7 @@ class TestConstants:
         assert measure(Calls(forward), torch.ones(3, 4)).execution == "real"
 
     def test_constants_do_not_pile_up(self):
-        """The known values of a tensor are freed when the tensor no longer exists."""
+        """If a tensor is deleted, its known values are freed."""
         from pytest_flopsbudget.counting.meta.known_values import KnownValues
 
         constants = KnownValues()
@@ -264,7 +262,7 @@ class TestConstants:
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):
-        """The values of a tensor of over a million elements are not computed, so that reading them needs data."""
+        """If a constant tensor has more than a million elements, reading it needs data."""
 
         def last():
             return torch.arange(2_000_000)[-1].item()
@@ -278,12 +276,12 @@ class OwnError(Exception):
 
 class TestErrors:
     def test_not_callable(self):
-        """If the model cannot be called, an error says what to pass."""
+        """If the model is not callable, the error says what to pass."""
         with pytest.raises(UsageError, match=r"the model is a value of type int, .* hand over a torch.nn.Module"):
             measure(3, X)
 
     def test_the_models_own_error(self):
-        """If the model raises an exception, the caller gets this exception, without one of ours as its context."""
+        """If the model raises an exception, the caller gets this exception."""
 
         def fails(layer, x):
             raise OwnError("mine")
@@ -294,12 +292,12 @@ class TestErrors:
         assert "During handling" not in "".join(traceback.format_exception(error.value))
 
     def test_wrong_shapes(self):
-        """If shapes do not match, the caller gets PyTorch's error, with the shapes of the real operands."""
+        """If shapes do not match, PyTorch's error names the shapes of the real operands."""
         with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(3x4 and 7x5\)"):
             measure(nn.Linear(7, 5), X)
 
     def test_wrong_shapes_on_meta(self):
-        """If shapes do not match on the meta device, the caller gets PyTorch's error too."""
+        """If shapes do not match on the meta device, the caller gets PyTorch's error."""
         with pytest.raises(RuntimeError, match=r"3x4|\[3, 4\]"):
             measure(nn.Linear(7, 5, device="meta"), X)
 
@@ -310,7 +308,7 @@ class TestErrors:
             measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 5)))
 
     def test_nothing_to_differentiate(self):
-        """With ``backward=True``, it is an error if no output requires a gradient."""
+        """If no output requires a gradient, ``backward=True`` raises an error."""
         with pytest.raises(UsageError, match="backward=True, but no output of the model requires a gradient"):
             measure(nn.ReLU(), X, backward=True)
 
@@ -351,7 +349,7 @@ def helper(x):
 
 class TestCallables:
     def test_methods(self):
-        """A method of a module can be measured; the result has the module's parameters and layers."""
+        """If a method of a module is measured, the result has the parameters of the module."""
         counted = both(Encoder().encode, X)
         assert (counted.flops, counted.model) == (LINEAR, "Encoder.encode")
         assert counted["layer"].flops == LINEAR
@@ -359,7 +357,7 @@ class TestCallables:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_functions(self, backward):
-        """A function may use modules from its closure or from globals. These modules get no gradients."""
+        """A measured function may use modules from its closure or from globals."""
         model = nn.Linear(4, 5)
         for function in (lambda x: model(x), uses_a_global, functools.partial(lambda m, x: m(x), model)):  # noqa: PLW0108
             counted = both(function, X, backward=backward)
@@ -369,7 +367,7 @@ class TestCallables:
         assert GLOBAL.weight.grad is None
 
     def test_objects(self):
-        """A callable object and a method of an object can be measured. The object stays unchanged."""
+        """A callable object or a method of an object can be measured."""
 
         class Trainer:
             def __init__(self):
@@ -398,7 +396,7 @@ class TestCallables:
         assert counted.inputs == ("float32[3, 4]", "more=float32[3, 4]", "more=float32[3, 4]")
 
     def test_a_list_is_the_arguments(self):
-        """A list of arguments works like a tuple of arguments. A single tensor is one argument."""
+        """A list of arguments works like a tuple of arguments."""
         assert measure(nn.Linear(4, 5), [X]).flops == measure(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_packed_sequences(self):
@@ -417,7 +415,7 @@ class TestKinds:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.parametrize("backward", [False, True])
     def test_scripted(self, backward):
-        """A scripted model counts like its source in each of several runs, alone or as a part of another model."""
+        """A scripted model costs as much as its source in each of several runs."""
         model = scripted()
         # Backward has the gradients of both weights, and the gradient of the second layer's input.
         expected = 2 * self.two + LINEAR if backward else self.two
@@ -430,13 +428,13 @@ class TestKinds:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_traced(self):
-        """A traced model counts like its source."""
+        """A traced model costs as much as its source."""
         model = torch.jit.trace(nn.Linear(4, 5), X)
         assert both(model, X).flops == LINEAR
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_compiled(self, backward):
-        """A compiled model, part of a model, method or function counts like its source. Module names stay the same."""
+        """A compiled model, method or function costs as much as its source."""
         expected = both(Encoder().encode, X, backward=backward)
         model = Encoder()
         compiled = both(torch.compile(model), X, backward=backward)
@@ -461,7 +459,7 @@ class TestKinds:
         assert list(counted.modules) == ["", "layer"]
 
     def test_lazy(self):
-        """A lazy module gets a shape during the measurement only. Afterwards it is still lazy."""
+        """After a measurement, a lazy module is still lazy."""
         model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(5))
         counted = both(model, X)
         assert counted.flops == self.two
@@ -477,7 +475,7 @@ class TestKinds:
         ],
     )
     def test_parametrized(self, wrap):
-        """A model that computes its weight from other parameters can be measured, and its state does not change."""
+        """A model that computes its weight from other parameters can be measured."""
         model = wrap(nn.Linear(4, 5))
         assert measure(model, X).flops >= LINEAR
         assert measure(model, X)[""].type == type(model).__name__
@@ -485,7 +483,8 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """Spectral norm multiplies the weight (5, 4) by vectors: two products in the power iteration, one for sigma."""
+        """Spectral norm costs three products of the weight with a vector."""
+        # Two products are in the power iteration.
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         # Sigma is u · (W v): a product of matrix and vector, then one of two vectors.
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5
@@ -499,7 +498,7 @@ class TestKinds:
         assert counted.flops == 2 * 2 * 3 * 4 * 4
 
     def test_fake_weights(self):
-        """Fake weights and inputs count like real ones, inside and outside of `FakeTensorMode`."""
+        """Fake weights and inputs cost as much as real ones."""
         with FakeTensorMode():
             model, inputs = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5)), torch.empty(3, 4)
             assert measure(model, inputs).flops == self.two
@@ -508,11 +507,11 @@ class TestKinds:
         assert measure(lambda x: model(x), inputs).flops == self.two  # noqa: PLW0108
 
     def test_meta_weights(self):
-        """Weights on the meta device count like real ones."""
+        """A model with weights on the meta device costs as much as a real model."""
         assert measure(nn.Linear(4, 5, device="meta"), X).flops == LINEAR
 
     def test_tensor_subclasses(self):
-        """In a measurement, an input of a tensor subclass keeps its class, so that its methods can be called."""
+        """In a measurement, an input of a tensor subclass keeps its class."""
 
         class Image(torch.Tensor):
             def halved(self):
@@ -523,7 +522,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast(self, dtype):
-        """Autocast does not change the FLOPs, whether the model or the test enables it."""
+        """Autocast does not change the FLOPs."""
 
         def forward(layer, x):
             with torch.autocast("cpu", dtype=dtype):
@@ -595,7 +594,7 @@ class TestKinds:
         assert both(Model(), X, backward=True).flops == 2 * 4 * LINEAR
 
     def test_references_to_each_other(self):
-        """If a module refers to its parent, strongly or weakly, its clone refers to the parent's clone."""
+        """If a module refers to its parent, the clone of the module refers to the clone of the parent."""
         import weakref
 
         class Part(nn.Module):
@@ -626,7 +625,7 @@ class TestKinds:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_graphs(self):
-        """Models that were traced to a graph, or exported, count like their source."""
+        """A model that was traced to a graph or exported costs as much as its source."""
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5))
         assert both(torch.fx.symbolic_trace(model), X).flops == self.two
         assert both(torch.export.export(model, (X,)).module(), X).flops == self.two
@@ -676,18 +675,15 @@ def _(x):
 
 class TestAutograd:
     def test_function(self):
-        """In a custom autograd function, the products of forward and of backward are counted."""
+        """The products of a custom autograd function are counted in forward and in backward."""
         forward = Calls(lambda layer, x: Doubled.apply(x, layer.weight))
         assert both(forward, X).flops == LINEAR
         assert both(forward, X, backward=True).flops == 3 * LINEAR
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoint(self, reentrant):
-        """A checkpointed layer may run again in backward; this work is credited to the layer.
-
-        Without reentry, PyTorch stops the second run as soon as backward has its inputs, which is before the layer's
-        product.
-        """
+        """If a checkpointed layer runs again in backward, its second run is credited to the layer."""
+        # Without reentry, PyTorch stops the second run before the product of the layer, which backward does not need.
         inputs = X.clone().requires_grad_()
         model = Calls(lambda layer, x: checkpoint(layer, x, use_reentrant=reentrant))
         assert both(model, inputs).flops == LINEAR
@@ -705,7 +701,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR
 
     def test_tensors_are_autograds(self):
-        """In a shape-only run, tensors have autograd properties as in a real run: requires_grad, is_leaf, version."""
+        """In a run on shapes, tensors have the same autograd properties as in a real run."""
 
         def forward(layer, x):
             output = layer(x)
@@ -723,7 +719,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR + 2 * 5
 
     def test_transforms(self):
-        """A gradient per sample, computed with torch.func, costs as much as a batched gradient."""
+        """Gradients per sample, computed with torch.func, cost as much as a batched gradient."""
 
         def forward(layer, x):
             parameters = dict(layer.named_parameters())
@@ -748,11 +744,11 @@ class TestAutograd:
         ],
     )
     def test_outputs_of_any_structure(self, pack):
-        """The backward pass starts from each output that requires a gradient, in whatever structure it is."""
+        """The backward pass starts from each output that requires a gradient."""
         assert both(Calls(lambda layer, x: pack(layer(x))), X, backward=True).flops == 2 * LINEAR
 
     def test_no_grad_outside(self):
-        """With ``backward=True``, gradients are enabled, even if the caller disabled them."""
+        """If the caller disabled gradients, ``backward=True`` enables them."""
         with torch.no_grad():
             assert both(nn.Linear(4, 5), X, backward=True).flops == 2 * LINEAR
         with torch.inference_mode():
@@ -761,7 +757,7 @@ class TestAutograd:
 
 class TestUnknown:
     def test_a_custom_operator_is_named(self):
-        """A custom operator without a formula is named as unknown, together with its module."""
+        """If a custom operator has no formula, the result names it as unknown, together with its module."""
         model = nn.Sequential(Calls(lambda layer, x: twice(layer(x))))
         for counted in (on_shapes(model, X), for_real(model, X)):
             assert counted.flops == LINEAR
@@ -769,7 +765,7 @@ class TestUnknown:
             assert counted.unknown_operators["flopsbudget_tests.twice"].calls == 1
 
     def test_a_registered_formula_counts_it(self):
-        """A formula that is registered with PyTorch's `FlopCounterMode` is used, even after an earlier measurement."""
+        """A formula that is registered with PyTorch's `FlopCounterMode` is used."""
         from torch.utils import flop_counter
 
         measure(twice, X)
@@ -781,7 +777,7 @@ class TestUnknown:
             del flop_counter.flop_registry[operator]
 
     def test_work_on_other_threads_is_named(self):
-        """A module that runs on another thread is named as unknown."""
+        """If a module runs on another thread, the result names it as unknown."""
 
         def forward(layer, x):
             thread = threading.Thread(target=layer, args=(x,))
@@ -838,7 +834,7 @@ MODELS = {
 
 class TestInParts:
     def test_padded_attention(self):
-        """An encoder with a padding mask is counted in evaluation mode, in which PyTorch would use nested tensors."""
+        """An encoder with a padding mask is counted in evaluation mode."""
         model = encoder().eval()
         mask = torch.zeros(2, 5, dtype=torch.bool)
         mask[1, 3:] = True
@@ -846,12 +842,12 @@ class TestInParts:
             assert measure(model, TOKENS, {"src_key_padding_mask": mask}).flops == MODELS["encoder"][2]
 
     def test_nested_tensors(self):
-        """A linear layer on a nested tensor costs as much as on the rows of all components: 2 + 3."""
+        """A linear layer on a nested tensor costs as much as on the rows of all components."""
         nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
         assert measure(nn.Linear(4, 5), nested).flops == 2 * 5 * 4 * 5
 
     def test_losses_and_optimizers(self):
-        """A whole training step can be measured. Weights, gradients and optimizer state stay unchanged."""
+        """A measured training step changes no weights, gradients or optimizer state."""
         model = nn.Linear(4, 5)
         optimizer = torch.optim.AdamW(model.parameters())
         weight = model.weight.detach().clone()

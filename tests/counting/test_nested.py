@@ -30,10 +30,8 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """The backward pass of a linear layer on a nested tensor adds one product, for the weight's gradient.
-
-    The bias's gradient is a sum over all n tokens, which costs n - 1 FLOPs for each output.
-    """
+    """The backward pass of a linear layer on a nested tensor costs one product more than the forward pass alone."""
+    # The gradient of the bias is a sum over all n tokens: n - 1 FLOPs for each output.
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
 
@@ -49,7 +47,8 @@ def test_products(layout):
 
 
 def test_elementwise_and_norms(layout):
-    """On a nested tensor, layer norm costs 7 FLOPs for each element, ReLU 1, and a sum 1."""
+    """Layer norm, ReLU and addition cost FLOPs only for the elements of a nested tensor."""
+    # 7 FLOPs of the norm, 1 of ReLU, 1 of the addition
     model = nn.Sequential(nn.LayerNorm(WIDTH), nn.ReLU())
     counted = measure(lambda x: model(x) + x, nested(layout, WIDTH))
     assert counted.other_flops == (7 + 1 + 1) * TOKENS * WIDTH
@@ -65,5 +64,5 @@ def test_made_inside(layout):
 
 
 def test_signature(layout):
-    """The signature of a nested tensor is equal in every run: it has "*" for the dimension that varies."""
+    """The signature of a nested tensor has "*" for the dimension that varies."""
     assert for_real(nn.ReLU(), nested(layout, WIDTH)).inputs == (f"float32[2, *, {WIDTH}] of {TOKENS * WIDTH}",)

@@ -1,6 +1,6 @@
-"""For the operators in PyTorch's own test database, counts on shapes equal counts on data.
+"""The operators in PyTorch's own test database have equal counts on shapes and on data.
 
-By default, each operator runs a few samples. ``make operators`` runs all samples, in three dtypes.
+By default, each operator runs a few samples. ``make operators`` runs all samples.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ CASES = [pytest.param(op, dtype, backward, id=name) for op, dtype, backward, nam
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns about arguments of its own samples
 @pytest.mark.parametrize(("op", "dtype", "backward"), CASES)
 def test_shapes_count_as_real_execution_does(op, dtype, backward):
-    """Each sample gives equal counts on shapes and on data, and no operator is unknown."""
+    """For each sample of the operator, the count on shapes equals the count on data."""
     name = database.name_of(op)
     tally = database.Tally()
     for sample in database.samples_of(op, dtype, backward=backward):
@@ -87,7 +87,7 @@ def test_shapes_count_as_real_execution_does(op, dtype, backward):
 
 
 def test_summary(capsys):
-    """Print the totals of all samples, and check them."""
+    """Print the totals of all samples, and check that no operator is unknown."""
     tried, agreed = TALLY.tried, TALLY.agreed
     with capsys.disabled():
         print(  # noqa: T201 -- this test prints

@@ -28,7 +28,7 @@ def dynamic(model, dtype=torch.qint8):
 
 
 class Own(nn.Module):
-    """A module that packs its weights itself: one in an attribute, two in a list."""
+    """A module with a packed weight in an attribute and two packed weights in a list."""
 
     def __init__(self):
         super().__init__()
@@ -101,7 +101,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("way", [measure, watched])
 def test_parameters(name, way):
-    """Packed weights count as parameters without gradients, with their bytes, and they are alive at the peak."""
+    """Packed weights count as parameters, with the bytes of their storage."""
     make, make_input, weights, biases, size = CASES[name]
     model, x = make(), make_input()
     counted = way(model, x)
@@ -113,10 +113,8 @@ def test_parameters(name, way):
 
 
 def test_where_they_are():
-    """A packed weight is counted in the module that holds the weight, and in all modules around this module.
-
-    If a model contains this module twice, the packed weight counts once.
-    """
+    """A packed weight is counted in the module that holds it, and in all parents of that module."""
+    # If a model contains the module twice, the packed weight counts once.
     layer = nn.Linear(8, 8)
     counted = measure(dynamic(nn.Sequential(layer, nn.Linear(8, 4))), torch.randn(1, 8))
     assert {path: module.params for path, module in counted.modules.items()} == {
@@ -131,7 +129,7 @@ def test_where_they_are():
 
 
 def test_unchanged():
-    """A measurement leaves packed weights and their results unchanged."""
+    """A measurement does not change packed weights."""
     model, x = dynamic(nn.Sequential(nn.Linear(8, 8))), torch.randn(2, 8)
     before, held = model(x), model[0]._packed_params._packed_params
     measure(model, x)

@@ -1,4 +1,4 @@
-"""Work that activation checkpointing repeats is counted, and reported as recomputed."""
+"""Work that activation checkpointing repeats is reported as recomputed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def linear():
 
 
 class Checkpointed(nn.Module):
-    """A layer, a checkpointed region with two layers and two products, and another layer."""
+    """A model with a checkpointed region between two layers."""
 
     def __init__(self, *, reentrant):
         super().__init__()
@@ -34,10 +34,8 @@ class Checkpointed(nn.Module):
 @pytest.mark.parametrize("reentrant", [False, True])
 class TestCheckpoint:
     def test_by_module(self, reentrant):
-        """A checkpoint repeats its whole region, because the backward pass of tanh needs the output of tanh.
-
-        In this test, tanh is the last operator of the region.
-        """
+        """If a checkpointed region ends with tanh, the whole region is recomputed."""
+        # The backward pass of tanh needs the output of tanh.
         counted = both(Checkpointed(reentrant=reentrant), X, backward=True)
         own = 2 * 2 * 3 * 3 * 4  # the products of (3, 4) by (4, 3), and of the result by (3, 4)
         assert {path: module.recomputed_flops for path, module in counted.modules.items()} == {
@@ -51,11 +49,11 @@ class TestCheckpoint:
         assert counted.flops == 3 * (4 * LINEAR + own) + counted.recomputed_flops
 
     def test_forward_alone(self, reentrant):
-        """Without a backward pass nothing is recomputed."""
+        """Without a backward pass, nothing is recomputed."""
         assert both(Checkpointed(reentrant=reentrant), X).recomputed_flops == 0
 
     def test_regions_within_regions(self, reentrant):
-        """An inner region is recomputed twice: with the outer region, and then for its own backward pass."""
+        """If a checkpointed region is inside of another one, the inner region is recomputed twice."""
         inner, outer = linear(), linear()
 
         def forward(x):
@@ -77,7 +75,7 @@ class TestCheckpoint:
 
 
 class OwnCheckpoint(torch.autograd.Function):
-    """A custom autograd function that computes its forward work again, as libraries for large models do."""
+    """A custom autograd function that recomputes its forward work in backward."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -99,7 +97,7 @@ def test_by_hand():
 
 
 def test_second_derivatives_are_no_recomputation():
-    """With create_graph=True, a backward pass runs with gradients enabled. Its work is still not recomputed work."""
+    """If a backward pass runs with create_graph=True, its work is not reported as recomputed."""
 
     def forward(x):
         (gradient,) = torch.autograd.grad(torch.tanh(x @ x.T).sum(), x, create_graph=True)
@@ -110,7 +108,7 @@ def test_second_derivatives_are_no_recomputation():
 
 
 def test_checkpoint_under_second_derivatives():
-    """If a backward pass with create_graph=True recomputes a region, this work is recomputed work."""
+    """If a backward pass with create_graph=True recomputes a region, the repeated work is reported as recomputed."""
     layer = linear()
 
     def forward(x):

@@ -1,4 +1,4 @@
-"""`shape_only` builds a model on the meta device. The model has the shapes and the count of the real model."""
+"""`shape_only` builds a model on the meta device with the shapes and the count of the real model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from pytest_flopsbudget import UsageError, measure, shape_only
 
 
 def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16):
-    """Compute widths and depths of RegNetX-400MF's stages with tensors, as torchvision's constructor does.
+    """Return the widths and depths of RegNetX-400MF's stages, computed with tensors.
 
-    Source: equations 2 to 4 of Radosavovic et al., "Designing Network Design Spaces", 2020; `BlockParams` in
-    `torchvision/models/regnet.py`.
+    Source: equations 2 to 4 of Radosavovic et al., "Designing Network Design Spaces", 2020.
     """
     continuous = torch.arange(depth) * w_a + w_0
     capacity = torch.round(torch.log(continuous / w_0) / math.log(w_m))
@@ -38,7 +37,7 @@ def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16)
 
 
 class ReadsBack(nn.Module):
-    """A model whose constructor reads values from tensors: stages, rates of stochastic depth, a number of heads."""
+    """A model whose constructor reads values from tensors."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +58,7 @@ class ReadsBack(nn.Module):
 
 
 def test_constants_are_read_back():
-    """RegNetX-400MF's widths and depths, as published, can be computed and read within `shape_only`."""
+    """Within `shape_only`, code can read values from tensors that it computes from numbers."""
     with shape_only():
         assert regnet_stages() == ([32, 64, 160, 400], [1, 2, 7, 12])
     with pytest.raises(RuntimeError), torch.device("meta"):  # in `torch.device("meta")`, PyTorch cannot read them
@@ -122,7 +121,7 @@ def test_devices_that_are_asked_for():
 
 
 def test_random_state():
-    """Random numbers that are drawn within `shape_only` do not change the random state."""
+    """Random numbers that are drawn within `shape_only` do not change the random state of the process."""
     state = torch.random.get_rng_state()
     with shape_only():
         nn.Linear(30, 40)
@@ -150,7 +149,8 @@ INITIALIZERS = {
 @pytest.mark.filterwarnings("ignore:mean is more than 2 std:UserWarning")
 @pytest.mark.parametrize("initialize", INITIALIZERS.values(), ids=INITIALIZERS)
 def test_an_initializer_does_nothing(initialize):
-    """PyTorch's initializers draw numbers until all are in the range, but not for a tensor without data."""
+    """Within `shape_only`, PyTorch's initializers do nothing."""
+    # For a tensor with data, some initializers draw numbers until all are in a range.
     with shape_only():
         model = nn.Linear(4, 6)
         with torch.no_grad():

@@ -1,7 +1,4 @@
-"""All private names of PyTorch are in one file, and the package can be imported if any of them is missing.
-
-A measurement then works, or its error says which name is missing.
-"""
+"""If any private name of PyTorch is missing, the package can still be imported."""
 
 import ast
 import json
@@ -28,7 +25,7 @@ ELSEWHERE = {
 
 
 def defined_names(tree):
-    """Yield the names of functions and attributes that the file itself defines."""
+    """Yield the names of functions and attributes that the parsed file ``tree`` defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             yield node.name
@@ -54,7 +51,7 @@ def private_module(name):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_private_name_elsewhere(path):
-    """No file imports a private name of PyTorch, or reads a private attribute that is not in the table."""
+    """If the file uses a private attribute of PyTorch, `torch_private.ATTRIBUTES` lists the attribute."""
     listed = {name.rpartition(".")[2] for name in torch_private.ATTRIBUTES}
     found = []
     for node in ast.walk(TREES[path]):
@@ -76,7 +73,7 @@ def test_no_private_name_elsewhere(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_private_module_in_a_string(path):
-    """No string contains the name of a private module of PyTorch, except for names that the table lists."""
+    """If a string in the file names a private module of PyTorch, `torch_private.NAMES` lists the module."""
     strings = {
         node.value for node in ast.walk(TREES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -86,7 +83,7 @@ def test_no_private_module_in_a_string(path):
 
 
 def test_every_name_exists_in_this_version():
-    """Each name in the table exists in this version of PyTorch. Otherwise the tests below would remove nothing."""
+    """Each private name that `torch_private` lists exists in this version of PyTorch."""
     assert [name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT] == []
     torch_private.require_attributes()
 
@@ -144,10 +141,7 @@ TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others":
 
 @pytest.fixture(scope="module")
 def answers():
-    """Return a dict: set of removed names → FLOPs of a two-layer model, or the error.
-
-    Each model runs in a new process.
-    """
+    """Return the FLOPs of a model, or the error of its measurement, for each set of removed names."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT), json.dumps(TAKEN_AWAY)],
         capture_output=True,
@@ -161,10 +155,7 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """If a name is missing that every measurement needs, the package can be imported.
-
-    A measurement then raises an error, which contains the missing name.
-    """
+    """If a name is missing that every measurement needs, the error of a measurement contains the name."""
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 
@@ -172,15 +163,12 @@ def test_without_a_name_of_the_core(answers, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", [*WITH_DEFAULT, "all others"])
 def test_without_a_name_of_a_feature(answers, name):
-    """If a name is missing that one feature needs, a model without this feature has its usual count."""
+    """If a name is missing that only one feature needs, a model without this feature has its usual count."""
     assert answers[name] == FLOPS
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """If a private function, class, module or attribute of PyTorch is missing, using its feature raises an error.
-
-    The error says what is missing.
-    """
+    """If a private part of PyTorch is missing, code that uses it raises an error."""
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -200,10 +188,7 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """If a private attribute of PyTorch is missing that the code reads directly, a measurement fails at its start.
-
-    The error says which attribute is missing.
-    """
+    """If a private attribute of PyTorch is missing, a measurement fails at its start."""
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

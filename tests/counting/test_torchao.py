@@ -1,4 +1,4 @@
-"""Weights that torchao quantized are wrapper tensors, which run operators on the tensors inside of them."""
+"""Models whose weights torchao quantized."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def quantized(config):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_weights_alone(mode):
-    """If only weights are quantized, each output of a product costs one more FLOP, for the scale of its channel."""
+    """If only weights are quantized, each output of a product costs one more FLOP."""
+    # This FLOP applies the scale of the output's channel.
     model = quantized(Int8WeightOnlyConfig)
     with mode():
         counted = both(model, X)
@@ -45,10 +46,8 @@ def test_weights_alone(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_activations_too(mode):
-    """If activations are quantized too, the products cost the same.
-
-    Each row of the activations also costs the search for its minimum and maximum.
-    """
+    """If activations are quantized too, the products cost the same."""
+    # Each row of the activations also costs the search for its minimum and maximum.
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():
         # On meta, scales and zero points have other dtypes than on the CPU, which adds casts.
@@ -61,7 +60,8 @@ def test_activations_too(mode):
 
 @each_way
 def test_stored(config):
-    """Quantized weights count as usual parameters with one byte each. Scales and zero points add bytes."""
+    """A quantized model has as many parameters as the original model."""
+    # One byte for each quantized weight; scales and zero points add bytes.
     model = quantized(config)
     counted = measure(model, X)
     assert counted.params == WEIGHTS + OUTPUTS

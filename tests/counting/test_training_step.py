@@ -1,4 +1,4 @@
-"""A function that runs a whole training step costs its products, forward and backward, and the update."""
+"""The cost of a training step is the cost of forward, backward and the update of the weights."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ TRAINER = Trainer()
 
 @each_optimizer
 def test_whole_step(make, update):
-    """The first and the second training step have the same count, and a measurement of either step changes nothing."""
+    """The first and the second training step have the same count."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -101,7 +101,7 @@ def test_whole_step(make, update):
 
 @each_optimizer
 def test_both_ways(make, update):
-    """If the optimizer has state from an earlier step, a step has equal counts on shapes and on data."""
+    """If the optimizer has state, a training step has equal counts on shapes and on data."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -117,7 +117,7 @@ def test_both_ways(make, update):
 
 @each_optimizer
 def test_update_alone(make, update):
-    """`optimizer.step` alone is counted with existing gradients, directly or in a function."""
+    """If gradients exist, `optimizer.step` can be counted alone."""
     model = layers()
     optimizer = make(model.parameters())
     model(X).sum().backward()
@@ -130,10 +130,7 @@ def test_update_alone(make, update):
 
 
 def test_accumulated_gradients():
-    """A step that does not clear existing gradients also counts the additions to these gradients.
-
-    A measurement with ``backward=True`` counts no such additions.
-    """
+    """If a step does not clear existing gradients, the additions to these gradients are counted."""
     model = layers()
 
     def step():
@@ -155,7 +152,7 @@ def test_a_step_that_finds_no_gradients_is_named():
 
 
 def test_a_step_that_asks_whether_it_trains():
-    """In a function with an optimizer, gradients are enabled, so that its loss requires a gradient as in a real run."""
+    """In a measured function with an optimizer, gradients are enabled."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
@@ -169,7 +166,7 @@ def test_a_step_that_asks_whether_it_trains():
 
 
 def test_by_global_names():
-    """Models and optimizers are found by global names, also in functions and objects that are used."""
+    """A measured function may use models and optimizers by their global names."""
     for function in (step_of_globals, lambda: step_of_globals(), lambda: TRAINER.step()):  # noqa: PLW0108
         counted = measure(function)
         assert (counted.flops, counted.other_flops) == (STEP, LOSS + 2 * PARAMETERS)
@@ -180,7 +177,8 @@ def test_by_global_names():
 
 
 def test_schedules_clipping_and_scaling():
-    """Clipping costs 2 FLOPs per gradient for the norm, and 1 to scale it. The schedule does not advance."""
+    """Gradient clipping costs 3 FLOPs for each element of a gradient."""
+    # 2 FLOPs for the norm, 1 for the scaling
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -201,7 +199,7 @@ def test_schedules_clipping_and_scaling():
 
 
 def test_scaled_gradients():
-    """A step with a gradient scaler is counted. Model, optimizer and scaler stay unchanged."""
+    """A training step with a gradient scaler can be counted."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu")

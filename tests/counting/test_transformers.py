@@ -25,13 +25,14 @@ def ids(batch, length):
 
 
 def without_rotary(counted):
-    """Return the MACs without the rotary embedding, which is a matrix product in some versions of transformers only."""
+    """Return the counted MACs without those of the rotary embedding."""
+    # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - counted["model.rotary_emb"].macs
 
 
 class TestImages:
     def test_resnet_50(self):
-        """ResNet-50 has 4.089 GMACs and 25,557,032 parameters, as torchvision's table says."""
+        """ResNet-50 has 4.089 GMACs and 25,557,032 parameters, as torchvision documents."""
         model = on_meta(transformers.ResNetForImageClassification, transformers.ResNetConfig(num_labels=1000))
         counted = measure(model, torch.empty(1, 3, 224, 224))
         assert counted.macs == pytest.approx(4.089e9, rel=1e-3)
@@ -42,7 +43,7 @@ class TestImages:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
     def test_vit_b_16(self, attention, mode):
-        """ViT-B/16 has 17.564 GMACs, as torchvision's table says, with both implementations of attention."""
+        """ViT-B/16 has 17.564 GMACs, as torchvision documents."""
         config = transformers.ViTConfig(num_labels=1000)
         model = on_meta(transformers.ViTForImageClassification, config, attn_implementation=attention).eval()
         tokens, width, inner = 14 * 14 + 1, 768, 3072
@@ -58,7 +59,7 @@ class TestImages:
 class TestText:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
-        """Llama 3.1 8B costs what a formula says for 2,048 tokens, with both implementations of attention."""
+        """Llama 3.1 8B costs what a formula says."""
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048
         config = transformers.LlamaConfig(
             vocab_size=vocabulary,
@@ -83,7 +84,7 @@ class TestText:
 
     @pytest.mark.parametrize("weights", ["real", "meta"])
     def test_bert(self, weights):
-        """BERT costs what a formula says: two encoder layers and a pooler. A padding mask changes nothing."""
+        """BERT costs what a formula says, with and without a padding mask."""
         config = transformers.BertConfig(
             vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
@@ -114,7 +115,7 @@ class TestText:
         assert measure(model, (), training, backward=True).macs == 3 * forward
 
     def test_a_cache_is_not_filled(self):
-        """One step of decoding attends to a cache of six tokens, and the cache does not grow."""
+        """A measured decoding step does not make the cache longer."""
         config = transformers.LlamaConfig(
             vocab_size=50,
             hidden_size=32,
@@ -136,7 +137,7 @@ class TestText:
 
     @pytest.mark.parametrize("experts", ["eager", "grouped_mm"])
     def test_mixtral(self, experts):
-        """In Mixtral, each token costs two of the four experts and the router; it does not matter which experts."""
+        """In Mixtral, each token costs two experts and the router."""
         config = transformers.MixtralConfig(
             vocab_size=50,
             hidden_size=32,
@@ -156,7 +157,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_mamba(self):
-        """Mamba costs what a formula says: projections, a depthwise convolution, and a scan over the states."""
+        """Mamba costs what a formula says."""
         config = transformers.MambaConfig(
             vocab_size=50, hidden_size=32, state_size=8, num_hidden_layers=2, expand=2, conv_kernel=4, time_step_rank=3
         )

@@ -1,4 +1,4 @@
-"""A Llama with the tensor parallelism plan of transformers: the costs of one rank equal formulas."""
+"""A Llama with tensor parallelism: the costs of one rank equal formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _llama(size: int, config: LlamaConfig) -> LlamaForCausalLM:
 
 
 def _products(config: LlamaConfig, length: int) -> int:
-    """Return the FLOPs of all products in a forward pass of the whole model on one sequence."""
+    """Return the FLOPs of all products in a forward pass on one sequence of ``length`` tokens."""
     width, hidden, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     keys = width // heads * config.num_key_value_heads
     matrices = 2 * width * width + 2 * width * keys + 3 * width * hidden
@@ -30,7 +30,8 @@ def _products(config: LlamaConfig, length: int) -> int:
 
 
 def _held(config: LlamaConfig, size: int) -> int:
-    """Return the number of parameters that one rank holds: 1/size of each matrix, and all norms."""
+    """Return the number of parameters that one of ``size`` ranks holds."""
+    # 1/size of each matrix, and all norms
     width, hidden, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     keys = width // heads * config.num_key_value_heads
     matrices = 2 * width * width + 2 * width * keys + 3 * width * hidden
@@ -62,7 +63,8 @@ _8B = {
 @pytest.mark.parametrize(("size", "rank"), [(2, 0), (4, 3)])
 class TestTiny:
     def test_forward(self, size: int, rank: int) -> None:
-        """In forward, ranks sum the embedding and each layer's attention and MLP outputs, and gather the logits."""
+        """In a forward pass, the FLOPs, parameters and messages of a rank equal formulas."""
+        # Ranks sum the embedding and each layer's attention and MLP outputs, and gather the logits.
         config = LlamaConfig(**_TINY)
         with world(size, rank):
             part = measure(_llama(size, config), torch.zeros(BATCH, LENGTH, dtype=torch.long))
@@ -75,7 +77,8 @@ class TestTiny:
         assert part["model.layers.0"].communication == 2 * activation
 
     def test_training_step(self, size: int, rank: int) -> None:
-        """In backward, ranks also sum the input gradients of column-wise layers: five per layer, one in the head."""
+        """In a training step, the FLOPs and messages of a rank equal formulas."""
+        # In backward, ranks also sum the input gradients of column-wise layers: five per layer, one in the head.
         config = LlamaConfig(**_TINY)
         with world(size, rank):
             part = measure(_llama(size, config), torch.zeros(BATCH, LENGTH, dtype=torch.long), backward=True)
@@ -89,7 +92,7 @@ class TestTiny:
 
 
 def test_eight_billion_parameters() -> None:
-    """Llama 3.1 8B on eight ranks is measured on the meta device, without its weights in memory."""
+    """Llama 3.1 8B can be measured on eight ranks without its weights in memory."""
     config = LlamaConfig(**_8B)
     with world(8, 3):
         with torch.device("meta"):

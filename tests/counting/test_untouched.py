@@ -1,4 +1,4 @@
-"""A measurement does not change the model, its inputs, or the modes and random states of the process."""
+"""A measurement changes neither the model nor its inputs nor the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget.counting.measure import measure
 
 
 class Busy(nn.Module):
-    """A model that changes itself and the process in every way that is common in models."""
+    """A model that changes itself and the process in every common way."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("train", [False, True])
     def test_model_and_process(self, way, backward, train):
-        """A measurement changes neither the model's state, hooks and gradients nor the process's random states."""
+        """A measurement changes neither the state of the model nor the random states of the process."""
         model = Busy().train(train)
         model.register_forward_hook(lambda *_: None)
         inputs = torch.randn(3, 4)
@@ -128,7 +128,7 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_model_that_raises(self, way):
-        """If the model raises an exception, the model and the process stay unchanged too."""
+        """If the model raises an exception, the state of the model does not change."""
         model, inputs = Busy(), torch.randn(3, 4)
         model.fails = True
         before, process = state_of(model), process_state()
@@ -144,7 +144,7 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("where", ["closure", "global", "object", "partial"])
     def test_models_in_functions(self, way, where):
-        """If a function uses a model from a closure, global, object or partial, this model stays unchanged."""
+        """If a measured function uses a model, this model does not change."""
         import functools
 
         model = Busy()
@@ -181,7 +181,7 @@ class TestModel:
         assert torch.equal(model.weight.grad, grad)
 
     def test_hooks_with_memory(self):
-        """A hook that collects outputs in a list does not add outputs of a measurement."""
+        """If a hook collects outputs in a list, a measurement adds nothing to the list."""
         model, outputs = nn.Linear(4, 4), []
         model.register_forward_hook(lambda _module, _args, output: outputs.append(output))
         for way in WAYS:
@@ -189,7 +189,7 @@ class TestModel:
         assert outputs == []
 
     def test_lazy_modules_stay_lazy(self):
-        """After a measurement, a lazy module is still lazy, and the user's first call gives it a shape."""
+        """After a measurement, a lazy module is still lazy."""
         model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
         before = state_of_lazy(model)
         for way in WAYS:
@@ -199,7 +199,7 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_generators_and_arrays(self, way):
-        """A model's random generators, and an array that it writes to, keep their state."""
+        """A measurement changes neither random generators nor arrays that the model holds."""
 
         class Draws(nn.Module):
             def __init__(self):
@@ -223,7 +223,7 @@ class TestModel:
         assert state() == before
 
     def test_power_iteration(self):
-        """Each training call changes the vectors of spectral norm, but a measurement leaves these vectors unchanged."""
+        """A measurement does not change the vectors of spectral norm."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         for way in WAYS:
@@ -248,7 +248,7 @@ def runs_the_global_one(x):
 class TestInputs:
     @pytest.mark.parametrize("way", WAYS)
     def test_in_place(self, way):
-        """If a model writes to its inputs, or to views of them, the inputs keep their values."""
+        """If a model writes to its inputs, the caller's inputs keep their values."""
 
         class Writes(nn.Module):
             def forward(self, x, cache, *, keep):
@@ -311,7 +311,7 @@ class TestModes:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_the_mode_around(self, way, mode):
-        """After a measurement, the gradient mode is the one that the caller set."""
+        """A measurement does not change the caller's gradient mode."""
         with mode():
             process = process_state()
             way(Busy(), torch.randn(3, 4))
@@ -322,7 +322,7 @@ class TestModes:
             assert torch.is_inference_mode_enabled() == process["inference"]
 
     def test_measurement_within_a_measurement(self):
-        """If a model measures another model, this inner measurement adds nothing to the outer count."""
+        """If a model measures another model, the inner measurement adds nothing to the outer count."""
         inner = nn.Linear(4, 5)
 
         class Measures(nn.Module):

@@ -1,4 +1,4 @@
-"""A watch of a real run counts what `measure` counts, and does not change the run."""
+"""A watch of a real run counts what `measure` counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_flopsbudget.counting.watch import watch
 
 
 def mlp():
-    """Build a model with 8·16 + 16 and 16·4 + 4 parameters."""
+    """Return a model with 8·16 + 16 and 16·4 + 4 parameters."""
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 
 
 class Product(nn.Module):
-    """A model with composite operators. In inference mode, PyTorch passes them to a dispatch mode undecomposed."""
+    """A model of composite operators, which PyTorch implements by other operators."""
 
     def __init__(self):
         super().__init__()
@@ -131,7 +131,7 @@ WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
 
 
 def facts_of(model, inputs, outputs):
-    """Return everything of a run that a test can observe: tensors, versions, hooks and random states."""
+    """Return tensors, versions, hooks and random states, for comparison with another run."""
     tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
     # Gradients are left out: with any dispatch mode, PyTorch accumulates them in new tensors, whose versions differ.
     known = [*model.parameters(), *model.buffers(), inputs]
@@ -142,10 +142,8 @@ def facts_of(model, inputs, outputs):
 
 
 def outcome(way, model, inputs):
-    """Return (outputs, None), or ([], message) if this processor cannot run the model.
-
-    oneDNN has no bfloat16 LSTM on processors without AVX-512.
-    """
+    """Return (outputs, None), or ([], message) if this processor cannot run the model."""
+    # oneDNN has no bfloat16 LSTM on processors without AVX-512.
     try:
         return way(model, inputs), None
     except RuntimeError as error:
@@ -158,7 +156,7 @@ class TestNothingChanges:
     @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_bit_for_bit(self, name, way):
-        """With and without a watch, results, gradients, weights, versions and random states are equal, bit for bit."""
+        """A watch does not change any bit of results, gradients, weights and random states."""
         make, shape = MODELS[name]
         seen = []
         for watched in (False, True):
@@ -215,7 +213,7 @@ class TestCount:
     @pytest.mark.parametrize("way", [forward, without_gradients, inference, *WAYS[-3:]], ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_same_as_measured(self, name, way):
-        """For each module and in each mode, a watch counts what a measurement on shapes counts."""
+        """For each module, a watch counts what a measurement on shapes counts."""
         make, shape = MODELS[name]
         model, inputs = make(), torch.randn(shape)
         model(inputs)
@@ -235,7 +233,7 @@ class TestCount:
         assert differences(seen.complexity, counted, without=without) == {}
 
     def test_backward(self):
-        """A watch of forward and backward counts what a measurement with ``backward=True`` counts, for each module."""
+        """For each module, a watch of forward and backward counts what a measurement with ``backward=True`` counts."""
         model, inputs = mlp(), torch.randn(3, 8)
         with watch() as seen:
             model(inputs).backward(torch.ones(()).expand(3, 4))  # the gradient of a sum is expanded in the same way
@@ -257,7 +255,7 @@ class TestCount:
         assert seen.complexity.params == 11_689_512
 
     def test_functions_only(self):
-        """If no module ran, the result has the name that the test gave to the watch."""
+        """If no module ran, the result has the name of the watch."""
         with watch("product") as seen:
             torch.randn(2, 3) @ torch.randn(3, 5)
         assert (seen.complexity.model, seen.complexity.inputs) == ("product", ())
@@ -269,7 +267,7 @@ class TestCount:
         assert not seen.has_run
 
     def test_custom_operator(self):
-        """An operator without a formula is named as unknown, together with its module."""
+        """If an operator has no formula, the result names it as unknown, together with its module."""
 
         @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
         def twice(value: torch.Tensor) -> torch.Tensor:
@@ -285,7 +283,7 @@ class TestCount:
         assert (unknown.calls, unknown.modules) == (1, ("1",))
 
     def test_other_thread(self):
-        """A model that runs on another thread is named as unknown, with its modules."""
+        """If a model runs on another thread, the result names it as unknown."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             thread = threading.Thread(target=model, args=(inputs,))
@@ -296,7 +294,7 @@ class TestCount:
 
     @pytest.mark.parametrize("work", ["thread", "pool", "older pool"])
     def test_functions_on_other_threads(self, work):
-        """Work on another thread is named as unknown, even if it is in no module."""
+        """If work on another thread is in no module, the result still names it as unknown."""
         value = torch.randn(8, 8)
 
         def run(pool):
@@ -333,7 +331,7 @@ class TestCount:
         assert seen.complexity.flops == 3 * 2 * MLP_FLOPS
 
     def test_recomputed(self):
-        """Work that a checkpoint recomputes is backward work, and is counted as recomputed."""
+        """Work that a checkpoint recomputes is counted as recomputed."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             checkpoint(model, inputs, use_reentrant=False).sum().backward()
@@ -349,7 +347,7 @@ class TestCount:
 
 class TestModules:
     def test_one_model(self):
-        """If one model runs, it is the root, and its modules have the paths of `named_modules`."""
+        """If one model runs, it is the root of the result."""
         model = mlp()
         with watch() as seen:
             for _ in range(3):
@@ -370,7 +368,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8]",)
 
     def test_part_first(self):
-        """A submodule that is called directly before the model is listed under its path in the model."""
+        """If a submodule is called before its model, it is listed under its path in the model."""
         model = mlp()
         with watch() as seen:
             model[2](torch.randn(5, 16))
@@ -380,7 +378,7 @@ class TestModules:
         assert seen.complexity.params == MLP_PARAMS
 
     def test_two_models(self):
-        """If two models run, each is listed under the name of its class. A parameter that they share counts once."""
+        """If two models run, each is listed under the name of its class."""
         first, second = mlp(), nn.Sequential(nn.Linear(4, 4))
         second.append(nn.Linear(4, 4))
         second[1].weight = second[0].weight
@@ -394,7 +392,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8] x2", "float32[2, 4]")
 
     def test_made_meanwhile(self):
-        """A module that a model creates and calls while it runs is listed below the model."""
+        """If a model creates a module while it runs, this module is listed below the model."""
 
         class Making(nn.Module):
             def forward(self, inputs):
@@ -407,7 +405,7 @@ class TestModules:
 
 class TestPhases:
     def test_training_step(self):
-        """In a step of linear regression, each phase costs what a formula predicts."""
+        """In a training step of linear regression, each phase costs what a formula says."""
         rows, inputs, outputs = 5, 8, 3
         model = nn.Linear(inputs, outputs)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -504,7 +502,7 @@ class TestNested:
         assert outer.complexity["0"].calls == 3
 
     def test_measurement_inside(self):
-        """A measurement inside of a watched block, on shapes or on data, adds nothing to the watch."""
+        """A measurement inside of a watched block adds nothing to the watch."""
         model, inputs = mlp(), torch.randn(2, 8)
 
         def selecting(value):
@@ -520,7 +518,7 @@ class TestNested:
 
 class TestCompiled:
     def test_model(self):
-        """In a watched block, a compiled model runs compiled and has the FLOPs of its original."""
+        """A watch counts the FLOPs of a compiled model."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -539,7 +537,7 @@ class TestCompiled:
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
     def test_model_that_cannot_be_counted(self, monkeypatch):
-        """A watch counts a compiled model in an additional run on shapes. If that run fails, a note says why."""
+        """If a compiled model cannot be counted on shapes, a note of the watch says why."""
 
         def fails(*_args, **_kwargs):
             raise ArithmeticError("no count")
@@ -555,7 +553,7 @@ class TestCompiled:
         assert "no count" in note
 
     def test_function(self):
-        """A compiled function is compiled once, in the watched block or after it, and its work is counted."""
+        """If a watched block calls a compiled function, the function is compiled only once."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -573,7 +571,8 @@ class TestCompiled:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_kernels(self):
-        """Kernels that the default backend compiles are named as unknown: PyTorch's dispatcher does not see them."""
+        """If the default backend compiles kernels, a watch names them as unknown."""
+        # PyTorch's dispatcher does not see the kernels.
         weight = torch.randn(8, 4)
         fast = torch.compile(lambda value: (value @ weight).relu().sum())
         value = torch.randn(2, 8)
@@ -590,14 +589,14 @@ class TestCompiled:
             assert "torch.compile" in seen.complexity.unknown_operators
 
     def test_branch(self):
-        """A watch counts only the branch that really ran."""
+        """If a model has two branches, a watch counts only the branch that ran."""
         value = torch.ones(2, 8)
         with watch() as seen:
             torch.cond(value.sum() > 0, lambda one: one @ one.sin(), lambda one: one.cos(), (torch.ones(8, 8),))
         assert seen.complexity.flops == 2 * 8 * 8 * 8
 
     def test_export(self):
-        """Exporting a model counts 0 FLOPs. Running the exported program is counted."""
+        """Exporting a model counts 0 FLOPs."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             exported = torch.export.export(model, (inputs,))
@@ -615,7 +614,7 @@ class TestCompiled:
 
 
 def resnet_18():
-    """Build ResNet-18: He et al., 2015, table 1, with 1x1 projections where the shape changes."""
+    """Return ResNet-18 (He et al., 2015, table 1)."""
 
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):

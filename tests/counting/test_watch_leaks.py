@@ -1,4 +1,4 @@
-"""After a watched block, the watch keeps no object alive."""
+"""A watch that has ended keeps no object alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRACING = "pytest_flopsbudget.counting.tracing"
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_objects_of_these_tests():
-    """Let the garbage collector look only at objects that the tests of this file make: the others are many."""
+    """Let the garbage collector look only at objects that the tests of this file make."""
     gc.collect()
     gc.freeze()
     yield
@@ -112,7 +112,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_nothing_is_kept(way):
-    """Model, parameters, gradients and inputs are freed when the test drops its last reference to them."""
+    """After a watch, the model, its gradients and its inputs can be freed."""
 
     def run(*, watched):
         model, inputs = mlp(), torch.ones(4, 8)
@@ -130,7 +130,7 @@ def test_nothing_is_kept(way):
 
 @pytest.mark.parametrize("way", [forward, backward, training, nested], ids=lambda way: way.__name__)
 def test_nothing_of_ours_is_kept(way):
-    """While the model and its gradients are alive, no object of an ended watch is alive."""
+    """After a watch, no object of the watch is alive."""
     model, inputs = mlp(), torch.ones(4, 8)
 
     def ours():
@@ -181,7 +181,8 @@ print(resident() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident memory from /proc")
 def test_resident_memory():
-    """300 watched training steps, each with 6 MB of weights, gradients and momenta, leave less than 12 MB behind."""
+    """300 watched training steps leave less than 12 MB of memory behind."""
+    # Each step has 6 MB of weights, gradients and momenta.
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_TRAINING)], capture_output=True, text=True, check=True, timeout=300
     )

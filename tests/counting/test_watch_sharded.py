@@ -1,4 +1,4 @@
-"""Watching a sharded model counts the work of this rank and the messages that it really sends."""
+"""A watch of a sharded model counts the work and the messages of this rank."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ def _pair() -> nn.Sequential:
 
 
 def test_tensor_parallel() -> None:
-    """With tensor parallelism, a watch counts the FLOPs, messages and parameters that a measurement counts.
-
-    DTensor runs operators to find global shapes, and remembers the results. These operators never count.
-    """
+    """With tensor parallelism, a watch counts what a measurement counts."""
+    # DTensor runs operators to find global shapes, and remembers the results. These operators never count.
     for _ in range(2):
         with world(SIZE, 2):
             model = parallelize_module(_pair(), mesh_of(SIZE), {"0": ColwiseParallel(), "2": RowwiseParallel()})
@@ -38,7 +36,8 @@ def test_tensor_parallel() -> None:
 
 
 def test_fsdp() -> None:
-    """With FSDP2, a watch counts a gather of the parameters in forward and in backward, and one reduce-scatter."""
+    """With FSDP2, a watch counts the messages of a training step."""
+    # Parameters are gathered in forward and in backward. Gradients are reduce-scattered once.
     numbers = 2 * WIDTH * HIDDEN + WIDTH + HIDDEN
     with world(SIZE, 1):
         model, mesh = _pair(), mesh_of(SIZE)
@@ -54,7 +53,7 @@ def test_fsdp() -> None:
 
 
 def test_collectives_by_hand() -> None:
-    """Each collective counts with the size of its group. In a group of one rank, it sends nothing."""
+    """A group of one rank sends no messages."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
         with watch("collectives") as watched:

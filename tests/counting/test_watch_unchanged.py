@@ -1,4 +1,4 @@
-"""Tracers, compilers, warnings and tensor subclasses work in a watched block as they work elsewhere."""
+"""A watch does not disturb tracers, compilers, warnings and tensor subclasses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def both(function):
-    """Run ``function`` without a watch and with a watch. Return both results, and what the watch counted."""
+    """Return the result without a watch, the result with a watch, and what the watch counted."""
     torch._dynamo.reset()
     plain = function()
     torch._dynamo.reset()
@@ -45,7 +45,8 @@ X, Y = torch.ones(3, 4), torch.arange(8.0).reshape(2, 4)
 
 
 def rows_dependent(value):
-    """Compute a view whose size comes from the input. A trace has to record that the size was read."""
+    """Return a product with a view of ``value``, whose size depends on the size of ``value``."""
+    # A trace has to record that the size was read.
     return value.view(value.shape[0] * 2, -1) @ torch.ones(2, 3)
 
 
@@ -175,7 +176,7 @@ def same(left, right):
 class TestTracers:
     @pytest.mark.parametrize("name", MAKERS)
     def test_makes_what_it_makes(self, name):
-        """In a watched block, a tracer or compiler makes the same model as without a watch."""
+        """A tracer or compiler makes the same model with and without a watch."""
         function, flops = MAKERS[name]
         plain, watched, counted = both(function)
         assert len(plain) == len(watched)
@@ -184,7 +185,7 @@ class TestTracers:
         assert isinstance(counted.flops, int)
 
     def test_traced_sizes_are_recorded(self):
-        """A function that is traced in a watched block works for another number of rows."""
+        """A function that was traced in a watched block works for another number of rows."""
         with watch() as seen:
             traced = torch.jit.trace(rows_dependent, X)
             assert traced(Y).shape == (4, 3)
@@ -192,7 +193,7 @@ class TestTracers:
         assert seen.complexity.flops == 2 * 4 * 2 * 3
 
     def test_within_another_mode(self):
-        """During tracing, the watch counts nothing, but a dispatch mode of the test still counts."""
+        """During tracing, a watch counts nothing."""
         from torch.utils.flop_counter import FlopCounterMode
 
         def run():
@@ -217,7 +218,7 @@ class TestTracers:
         assert seen.complexity.flops == 3 * MLP_FLOPS
 
     def test_on_another_thread(self):
-        """A tracer on another thread makes the right model. The work on this thread is named as unknown."""
+        """A tracer on another thread makes the right model."""
         made = []
         with watch() as seen:
             thread = threading.Thread(target=lambda: made.append(torch.jit.trace(rows_dependent, X)(Y)))
@@ -237,7 +238,7 @@ class TestTracers:
 
 class TestCompiledFunctions:
     def test_compiled_once(self):
-        """A function that was compiled before the watch is not compiled again, in the watch or after it."""
+        """A function that was compiled before the watch is not compiled again."""
         graphs = []
 
         def backend(graph, _inputs):
@@ -467,7 +468,7 @@ class TestLazyModules:
         ids=["linear", "conv", "norm"],
     )
     def test_state(self, make):
-        """In a watched block, the state of a lazy module can be saved and loaded, before and after it has shapes."""
+        """In a watched block, the state of a lazy module can be saved and loaded."""
         with watch():
             first, second = make(), make()
             second.load_state_dict(first.state_dict())
@@ -524,7 +525,7 @@ class TestOperators:
         ids=["eye", "eye, wide", "zeros", "arange", "linspace", "full"],
     )
     def test_created_in_a_given_tensor(self, create):
-        """An operator that fills a given tensor with numbers costs 0 FLOPs, writes the tensor's bytes, and is known."""
+        """An operator that fills a given tensor with numbers costs 0 FLOPs."""
         plain, watched, counted = both(lambda: create(torch.empty(0)).clone())
         assert torch.equal(plain, watched)
         assert (counted.total_flops, counted.unknown_operators) == (0, {})
@@ -551,7 +552,7 @@ class TestSettings:
         ids=["threads", "deterministic", "precision"],
     )
     def test_stays(self, change, read, restore):
-        """A setting of PyTorch that a watched block changes stays changed after the block."""
+        """If a watched block changes a setting of PyTorch, the setting stays changed after the block."""
         before = read()
         try:
             with watch():

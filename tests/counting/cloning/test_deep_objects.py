@@ -1,4 +1,4 @@
-"""Models with chains of objects longer than Python's recursion limit, such as the graphs that Keras keeps in layers."""
+"""Models with chains of objects that are longer than Python's recursion limit."""
 
 from __future__ import annotations
 
@@ -122,10 +122,7 @@ def chain(name):
 
 @pytest.mark.parametrize("name", LINKS)
 def test_chain(name):
-    """A model with a long chain of objects is counted.
-
-    The model holds the chain, or the chain is an input, or a measured function refers to the chain.
-    """
+    """A model with a long chain of objects is counted."""
     layer, link = nn.Linear(8, 8), chain(name)
 
     class Holder(nn.Module):
@@ -146,7 +143,7 @@ def test_chain(name):
 
 
 def test_a_circle_of_objects():
-    """Objects that refer to each other in a circle, through each kind of container, are cloned once each."""
+    """If objects refer to each other in a circle, each object is cloned once."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -172,10 +169,7 @@ def test_a_circle_of_objects():
 
 
 def test_keys_are_found():
-    """If the hash of a key depends on its attributes, the clones of dicts and sets still find the key.
-
-    The clone of a dict has the order of the dict.
-    """
+    """If the hash of a key depends on its attributes, the clone of a dict still finds the key."""
     keys = [Named(None, name) for name in "bca"]
 
     class Model(nn.Module):
@@ -197,7 +191,7 @@ def test_keys_are_found():
 
 
 def test_the_model_is_the_end_of_the_chain():
-    """A layer is cloned even if the model reaches it only through a long chain: the run does not change its buffers."""
+    """If a model reaches a layer only through a long chain of objects, the layer is cloned."""
     norm = nn.BatchNorm1d(8)
 
     class Model(nn.Module):
@@ -221,7 +215,7 @@ def test_the_model_is_the_end_of_the_chain():
 
 @pytest.mark.parametrize("name", ["objects", "lists", "tuples", "dicts", "named tuples", "slots", "frozen dataclasses"])
 def test_tensors_at_the_end(name):
-    """The tensor at the end of a chain is found once, and several tensors are found in their order."""
+    """The tensor at the end of a long chain of objects is found once."""
     last = chain(name)
     assert [tensor.shape for tensor in iterate_tensors(last)] == [(3,)]
     other = torch.zeros(4)
@@ -229,10 +223,7 @@ def test_tensors_at_the_end(name):
 
 
 def test_tensors_in_a_circle():
-    """The search for tensors ends in a list that contains itself.
-
-    If the list is given twice, its tensors are found twice.
-    """
+    """If a list contains itself, the search for its tensors ends."""
     circle = [torch.zeros(2)]
     circle += [circle, torch.zeros(3)]
     assert [tensor.shape for tensor in iterate_tensors(circle)] == [(2,), (3,)]

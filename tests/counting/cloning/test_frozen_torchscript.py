@@ -1,4 +1,4 @@
-"""TorchScript models that oneDNN optimized for inference are counted, although their operators hide the kernels."""
+"""TorchScript models that oneDNN optimized for inference are counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 class Net(nn.Module):
-    """A model with convolutions. In the optimized graph, oneDNN runs all operators between the convolutions."""
+    """A model with convolutions, which oneDNN can optimize."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +66,7 @@ def test_float_twin(net, image):
 
 
 def test_optimized(optimized, image):
-    """The batch norm becomes part of a convolution and costs only this convolution's bias. No operator is unknown."""
+    """If a batch norm became part of a convolution, it costs only the bias of the convolution."""
     assert hides_kernels(optimized)
     result = measure(optimized, image)
     assert not result.unknown_operators
@@ -88,7 +88,7 @@ def test_it_stays_as_it_was(optimized, image):
 
 
 def test_the_same_values(optimized, image):
-    """The copy with exposed kernels, which is counted, computes the same values as the optimized model."""
+    """The copy that is counted computes the same values as the optimized model."""
     torch.testing.assert_close(expose_kernels(optimized)(image), optimized(image))
 
 
@@ -115,7 +115,7 @@ def test_plain_scripts_are_seen(net):
 
 
 def test_what_cannot_be_counted(image):
-    """An optimized model with attributes that are not frozen is refused, because its graph does not contain them."""
+    """If some attributes of an optimized model are not frozen, the model is refused."""
 
     class Scaled(Net):
         def forward(self, image):

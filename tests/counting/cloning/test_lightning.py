@@ -1,4 +1,4 @@
-"""Lightning modules: their training steps, with and without a Trainer, and their example inputs."""
+"""Lightning modules: their training steps and their example inputs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check_as_before(model, before):
 
 
 def test_training_step():
-    """A training step is counted with and without backward, although the module logs values and has no Trainer."""
+    """If a training step logs values, it can be counted without a Trainer."""
     model = Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
@@ -93,7 +93,7 @@ def test_training_step():
 
 
 def test_whole_step():
-    """A training loop with the optimizer that the module configures also counts the update of the weights."""
+    """In a training loop with the module's own optimizer, the update of the weights is counted."""
     model = Classifier()
     optimizer = model.configure_optimizers()
 
@@ -109,7 +109,7 @@ def test_whole_step():
 
 @pytest.mark.filterwarnings("ignore")  # raised by the Trainer
 def test_after_a_fit():
-    """After a fit, a training step that logs values can be counted, although no training loop receives the values."""
+    """After a fit, a training step that logs values can be counted."""
     model = fitted(Classifier())
     model.zero_grad()
     before = seen(model)
@@ -119,7 +119,7 @@ def test_after_a_fit():
 
 @pytest.mark.filterwarnings("ignore")
 def test_manual_optimization():
-    """A training step that takes its optimizer from the Trainer is counted, and module and Trainer stay unchanged."""
+    """If a training step takes its optimizer from the Trainer, it can be counted."""
     model = fitted(Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)
@@ -147,7 +147,7 @@ def test_an_example_is_not_for_other_methods():
 
 
 def test_a_log_of_its_own():
-    """If a module overrides `log`, its own method is called, and the work in this method is counted."""
+    """If a module overrides `log`, the work in its own method is counted."""
 
     class Counts(Classifier):
         def log(self, name, value, **_options):

@@ -1,4 +1,4 @@
-"""Subclasses of `torch.nn.Parameter`, as used for quantized weights, keep their class while they are counted."""
+"""In a measurement, a subclass of `torch.nn.Parameter` keeps its class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SQUARE = 2 * 2 * 8 * 8
 
 
 class Tagged(nn.Parameter):
-    """A subclass of `Parameter` that adds nothing. Its method ``detach`` returns a plain tensor."""
+    """A subclass of `Parameter` that adds nothing."""
 
 
 class State:
@@ -26,7 +26,7 @@ class State:
 
 
 class Quantized(nn.Parameter):
-    """A class like bitsandbytes' 4-bit parameters: its constructor needs a state, which holds tensors."""
+    """A parameter like bitsandbytes' 4-bit parameters, whose constructor needs a state."""
 
     def __new__(cls, data, *, state, requires_grad=False):
         self = torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -41,7 +41,7 @@ class Quantized(nn.Parameter):
 
 
 class Typed(nn.Parameter):
-    """A class like GGUF parameters: an operator's result gets this class and the quantization type of the weight."""
+    """A parameter like GGUF's: the result of an operator gets the class and the type of the parameter."""
 
     def __new__(cls, data, requires_grad=False, quant_type=None):
         self = torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -64,7 +64,7 @@ class Slotted(nn.Parameter):
 
 
 class Weighted(nn.Module):
-    """A module that multiplies its input by a weight of any class."""
+    """A module that multiplies its input by a given weight."""
 
     def __init__(self, weight):
         super().__init__()
@@ -103,11 +103,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("way", ["shapes", "integers", "data"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_counted(name, way):
-    """The product and the parameters of a model with a special weight are counted.
-
-    After the measurement, the model still has the same weight object, and the attributes of the weight are the same
-    objects.
-    """
+    """A model whose weight has a special class is counted."""
     model = Weighted(WEIGHTS[name]())
     weight, held = model.weight, dict(model.weight.__dict__)
     before = weight.as_subclass(torch.Tensor).detach().clone()
@@ -126,7 +122,7 @@ def test_counted(name, way):
 
 @pytest.mark.parametrize("kind", [Tagged, nn.Parameter])
 def test_class_within_the_run(kind):
-    """While the model runs, the weight has its class, is a leaf, and requires a gradient."""
+    """While the model runs, the weight keeps its class, is a leaf, and requires a gradient."""
     seen = []
 
     class Looks(Weighted):
@@ -140,7 +136,7 @@ def test_class_within_the_run(kind):
 
 
 def test_gradients_that_exist():
-    """A training step is counted if a weight of a subclass has a gradient. Weight and gradient stay unchanged."""
+    """If a weight of a subclass has a gradient, a training step is counted."""
     model = Weighted(Tagged(torch.ones(8, 8)))
     model.weight.grad = torch.ones(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

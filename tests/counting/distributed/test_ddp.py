@@ -1,4 +1,4 @@
-"""DistributedDataParallel: every rank runs the whole model on its batch, and all ranks sum their gradients."""
+"""DistributedDataParallel: every rank runs the whole model, and all ranks sum their gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _replicated() -> DistributedDataParallel:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_training_step(size: int) -> None:
-    """A rank computes all products of the model, divides each gradient once, and sends the bytes of all gradients."""
+    """In a training step, a rank sends the bytes of all gradients."""
     alone = measure(nn.Linear(IN, OUT), torch.empty(ROWS, IN), backward=True)
     with world(size, size - 1):
         part = measure(_replicated(), torch.ones(ROWS, IN), backward=True)
@@ -41,7 +41,8 @@ def test_a_forward_pass() -> None:
 
 
 def test_buffers() -> None:
-    """Before a forward pass, the first rank sends its buffers to all ranks: mean, variance, and a count of 8 bytes."""
+    """Before a forward pass, the first rank sends the buffers of the model."""
+    # A mean and a variance for each channel, and a count of 8 bytes.
     with world(4):
         model = DistributedDataParallel(nn.BatchNorm1d(IN))
         found = messages(measure(model, torch.empty(ROWS, IN), backward=True))
@@ -50,7 +51,7 @@ def test_buffers() -> None:
 
 
 def test_parameters_that_are_frozen() -> None:
-    """A frozen parameter has no gradient. So no message is sent for it."""
+    """No message is sent for a frozen parameter."""
     with world(4):
         layer = nn.Linear(IN, OUT)
         layer.bias.requires_grad_(requires_grad=False)
@@ -59,7 +60,7 @@ def test_parameters_that_are_frozen() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """A measurement keeps the model's reducer, and adds no hooks and no gradients to the model."""
+    """A measurement does not change the model's reducer, hooks and gradients."""
     with world(2):
         model = _replicated()
         before = dict(vars(model))
@@ -71,7 +72,7 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_communication_hooks() -> None:
-    """A communication hook that would halve the messages is not called. A note of the measurement says so."""
+    """If the model has a communication hook, a note says that the hook was not called."""
     with world(2):
         model = _replicated()
         model.register_comm_hook(None, fp16_compress_hook)
@@ -81,7 +82,7 @@ def test_communication_hooks() -> None:
 
 
 def test_gradients_that_are_not_summed_up() -> None:
-    """Inside `no_sync`, no message is sent, because each rank accumulates its own gradients."""
+    """Inside `no_sync`, no message is sent."""
     with world(2):
         model = _replicated()
         with model.no_sync():

@@ -1,4 +1,4 @@
-"""FSDP2 on one rank of n: the rank does all work on its batch, holds 1/n of the parameters, and sends messages."""
+"""FSDP2 on one rank: its work, its parameters and its messages."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ def _model() -> nn.Sequential:
 
 
 def _sharded(size: int, **settings: Any) -> nn.Sequential:
-    """Return a sharded model in which each linear layer is one group of parameters.
-
-    FSDP frees the gathered parameters of a group after the forward pass of the layer.
-    """
+    """Return a sharded model in which each linear layer is one group of parameters."""
     model, mesh = _model(), mesh_of(size)
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh, **settings)
@@ -58,7 +55,7 @@ class TestMessages:
         assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
-        """Before, between and after runs of the model, a rank holds 1/n of each parameter."""
+        """Between runs of the model, one of ``size`` ranks holds 1/size of each parameter."""
         with world(size, size - 1):
             model = _sharded(size)
             held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]
@@ -80,11 +77,7 @@ class TestMessages:
 
 class TestModules:
     def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
-        """Each message is credited to the module that holds the parameters, even if another module is running.
-
-        In the backward pass, FSDP gathers the parameters of the first layer while the last layer runs. It
-        reduce-scatters the gradients of the first layer at the very end.
-        """
+        """Each message is credited to the module that holds the parameters, even if another module is running."""
         with world(4):
             part = measure(_sharded(4), torch.empty(ROWS, IN), backward=True)
         assert part["0"].communication == 3 * FIRST * FLOAT
@@ -92,7 +85,7 @@ class TestModules:
         assert part["2"].communication == 3 * LAST * FLOAT
 
     def test_parameters_that_stay_gathered(self) -> None:
-        """Parameters that are not freed after the forward pass are gathered only once."""
+        """If parameters are not freed after the forward pass, they are gathered only once."""
         with world(4):
             part = measure(_sharded(4, reshard_after_forward=False), torch.empty(ROWS, IN), backward=True)
         assert messages(part) == {_GATHER: (2, PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
@@ -104,7 +97,7 @@ class TestModules:
         assert messages(part) == {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
 
     def test_replicas_of_shards(self) -> None:
-        """With two groups of four ranks, each gradient shard is summed over both groups after the reduce-scatter."""
+        """If there are two groups of four ranks, each gradient is also summed over both groups."""
         with world(8, 5):
             model, mesh = _model(), mesh_of(2, 4, names=("replicas", "shards"))
             for layer in (model[0], model[2], model):
@@ -120,10 +113,8 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """With a policy of mixed precision, each message has the bytes of its own dtype.
-
-        Parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each).
-        """
+        """With mixed precision, each message has the bytes of its own dtype."""
+        # Parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each).
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
             part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)
@@ -131,7 +122,7 @@ class TestModules:
         assert part.param_bytes == PARAMS // 4 * FLOAT
 
     def test_uneven_shards(self) -> None:
-        """If four ranks share 6 rows as 2, 2, 2 and 0, a message is as long as if the last rank also had 2 rows."""
+        """If the last of four ranks holds no rows, its messages are as long as those of the first rank."""
         held = []
         for rank in (0, 3):
             with world(4, rank):
@@ -153,7 +144,7 @@ def test_a_model_on_meta() -> None:
 
 
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
-    """Measurements before the first step and between two steps do not change any bit of the gradients."""
+    """A measurement does not change any bit of the gradients of later steps."""
     with world(2, 1):
         gradients = []
         for times in (0, 1):
@@ -173,7 +164,7 @@ def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
 
 
 def test_two_dimensions() -> None:
-    """With tensor parallelism within a node and FSDP between nodes, both divide work, parameters and messages."""
+    """If tensor parallelism and FSDP are combined, the FLOPs and messages of a rank equal formulas."""
     batch, length, width, heads, hidden = 2, 16, 32, 8, 64
     columns = {name: ColwiseParallel() for name in ("attention.q", "attention.k", "attention.v", "mlp.0")}
     rows = {name: RowwiseParallel() for name in ("attention.o", "mlp.2")}

@@ -1,4 +1,4 @@
-"""A measurement in one process predicts the messages that two real processes exchange, for either rank."""
+"""A measurement in one process predicts the messages that real processes send."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[object]]]:
 
 
 def test_a_rank_by_itself(ranks: list[list[list[object]]]) -> None:
-    """One of two real processes can measure alone: no process waits for the other."""
+    """One of two real processes can measure without the other process."""
     alone, one_by_one, _ = ranks[0]
     assert one_by_one == alone
 
 
 def test_for_real(ranks: list[list[list[object]]]) -> None:
-    """If both real processes run the model together, each sends the messages that were predicted for its rank."""
+    """If two real processes run the model, each sends the messages that were predicted for its rank."""
     for alone, _, together in ranks:
         assert together == alone
     # FSDP gathers all parameters and scatters their gradients. Tensor parallelism sums the output.

@@ -1,4 +1,4 @@
-"""Sharded models that run other parts of PyTorch: a run on shapes costs as much as a run on data."""
+"""Sharded models cost as much on shapes as on data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """Measure the model on shapes.
+    """Measure the model on shapes, and check that a run on data has equal metrics.
 
-    Check that a run on data has equal metrics, except for the metrics in ``without``.
+    Metrics in ``without`` may differ.
     """
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
@@ -57,10 +57,8 @@ class _Checkpointed(nn.Module):
 
 
 def test_checkpoints() -> None:
-    """With a checkpoint, the backward pass recomputes only the first product.
-
-    It needs neither the output of the second product nor the sum of this output over the ranks.
-    """
+    """With a checkpoint, the backward pass recomputes only the first of two products."""
+    # It needs neither the output of the second product nor the sum of this output over the ranks.
     with world(SIZE):
         part = _both_ways(_Checkpointed(), torch.ones(ROWS, WIDTH, requires_grad=True), backward=True)
     product = 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -69,7 +67,7 @@ def test_checkpoints() -> None:
 
 
 def test_random_operators() -> None:
-    """A model with dropout is measured without PyTorch's warning about random operators on a mesh of CPUs."""
+    """If a model has dropout, its measurement gives no warning about random operators."""
     with world(SIZE):
         part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
     assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -77,7 +75,8 @@ def test_random_operators() -> None:
 
 
 def test_a_loss_over_sharded_classes() -> None:
-    """For each row, the ranks exchange three values: the maximum, the sum, and the logit of the label."""
+    """If classes are sharded, the ranks exchange three values for each row."""
+    # The maximum, the sum, and the logit of the label.
     with world(SIZE):
         head = parallelize_module(nn.Linear(WIDTH, HIDDEN), mesh_of(SIZE), ColwiseParallel(use_local_output=False))
 
@@ -95,10 +94,8 @@ def test_a_loss_over_sharded_classes() -> None:
 
 
 def test_another_way_of_sharding() -> None:
-    """Changing from sharded rows to sharded columns costs one all-to-all.
-
-    A CPU backend would gather the whole tensor instead.
-    """
+    """Changing from sharded rows to sharded columns costs one all-to-all."""
+    # A CPU backend would gather the whole tensor instead.
 
     def by_columns(tensor: DTensor) -> torch.Tensor:
         return tensor.redistribute(placements=[Shard(1)]).to_local()
@@ -113,7 +110,7 @@ def test_another_way_of_sharding() -> None:
     ("placement", "operator"), [(Shard(0), "c10d.scatter_"), (Replicate(), "c10d.broadcast_")], ids=["shard", "whole"]
 )
 def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, rank: int) -> None:
-    """Distributing a tensor sends the tensor of the first rank, although PyTorch sends nothing on the meta device."""
+    """Distributing a tensor sends one message, also on the meta device."""
     with world(SIZE, rank):
         mesh = mesh_of(SIZE)
 
@@ -125,7 +122,7 @@ def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, r
 
 
 def test_the_older_fsdp_is_refused() -> None:
-    """A measurement refuses FSDP1, because it would not see the messages for the gradients."""
+    """A model that is wrapped by FSDP1 is refused."""
     with world(SIZE):
         model = FullyShardedDataParallel(nn.Linear(WIDTH, WIDTH), device_id=torch.device("cpu"))
         with pytest.raises(UsageError, match=r"^FullyShardedDataParallel cannot be measured: .*fully_shard"):
@@ -134,7 +131,7 @@ def test_the_older_fsdp_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
 def test_where_its_world_is_gone(kind: str) -> None:
-    """Measuring a sharded model outside of its world is an error, instead of a result without messages."""
+    """If a sharded model is measured outside of its world, an error is raised."""
     with world(SIZE):
         model: nn.Module = nn.Linear(WIDTH, WIDTH)
         if kind == "ddp":

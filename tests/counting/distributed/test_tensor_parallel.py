@@ -1,4 +1,4 @@
-"""Tensor parallelism on one rank, compared with closed formulas for its products and its messages."""
+"""Tensor parallelism: the products and messages of one rank equal formulas."""
 
 from __future__ import annotations
 
@@ -25,17 +25,14 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return ``operators``, the expected messages, or no messages if the group has only one rank."""
+    """Return ``operators``, or an empty dict if ``size`` is 1."""
     return operators if size > 1 else {}
 
 
 @pytest.mark.parametrize("size", SIZES)
 class TestLinear:
     def test_column_wise(self, size: int) -> None:
-        """A rank computes its columns of the output.
-
-        In the backward pass, the ranks sum their gradients of the input.
-        """
+        """A rank computes only its own columns of the output."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), ColwiseParallel())
             inputs = torch.empty(ROWS, IN, requires_grad=True)
@@ -48,7 +45,7 @@ class TestLinear:
         assert forward.param_bytes == FLOAT * forward.params
 
     def test_row_wise(self, size: int) -> None:
-        """A rank multiplies its part of the input with its part of the weight, and the ranks sum their products."""
+        """A rank multiplies its part of the input by its part of the weight."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), RowwiseParallel())
             inputs = torch.empty(ROWS, IN // size, requires_grad=True)
@@ -60,7 +57,7 @@ class TestLinear:
         assert forward.params == (IN // size) * OUT + OUT  # each rank holds the whole bias
 
     def test_one_after_the_other(self, size: int) -> None:
-        """With a column-wise and a row-wise layer, all ranks together cost as much as the whole model on one rank."""
+        """The FLOPs of all ranks together are the FLOPs of the whole model on one rank."""
         model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
         inputs = torch.empty(ROWS, IN)
         whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
@@ -76,13 +73,13 @@ class TestLinear:
 
 
 class TestUnevenShards:
-    """Four ranks share 7 columns unevenly: they hold 2, 2, 2 and 1."""
+    """Four ranks hold 2, 2, 2 and 1 of 7 columns."""
 
     COLUMNS = (2, 2, 2, 1)
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_products(self, backward: bool) -> None:
-        """Each rank computes only its own columns, also if this process acted as another rank before."""
+        """Each rank computes only its own columns."""
         for rank in (0, 3, 1, 3, 2, 0):
             with world(4, rank):
                 model = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 6))
@@ -98,10 +95,7 @@ class TestUnevenShards:
 
 class TestReplicated:
     def test_replicated_work_is_that_of_every_rank(self) -> None:
-        """Each of the four ranks runs the replicated layer.
-
-        So the sum over the ranks contains this layer four times.
-        """
+        """Each of the four ranks runs the whole replicated layer."""
         replicated, sharded = 2 * ROWS * IN * OUT, 2 * ROWS * OUT * IN
         total = 0
         for rank in range(4):
@@ -122,10 +116,7 @@ _NORMS = 2 * 2 * WIDTH
 
 @pytest.mark.parametrize("size", SIZES)
 class TestBlock:
-    """A transformer block, sharded as in Megatron-LM: attention by heads, and the MLP by hidden units.
-
-    Source: Shoeybi et al., "Megatron-LM", 2019, §3.
-    """
+    """A transformer block that is sharded as in Megatron-LM (Shoeybi et al., 2019, §3)."""
 
     def _block(self, size: int) -> nn.Module:
         plan = {name: ColwiseParallel() for name in _COLUMNS}
@@ -141,10 +132,7 @@ class TestBlock:
         assert part.params == _NORMS + (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) // size
 
     def test_backward(self, size: int) -> None:
-        """The backward pass costs twice the products of the forward pass.
-
-        The ranks sum the input gradient of each column-wise layer.
-        """
+        """The backward pass costs twice the products of the forward pass."""
         with world(size):
             inputs = torch.empty(BATCH, LENGTH, WIDTH, requires_grad=True)
             part = measure(self._block(size), inputs, backward=True)
@@ -153,10 +141,7 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards have equal costs in a run on shapes and in a run on data.
-
-        Remembered outputs of operators do not change the costs.
-        """
+        """Ranks with equal shards have equal costs, on shapes and on data."""
         found = []
         for rank in {0, size // 2, size - 1}:
             # With reuse_answers=False, a forward pass also keeps the tensors for its backward pass, unless gradients
@@ -170,10 +155,7 @@ class TestBlock:
 
 
 class TestSequenceParallel:
-    """In sequence parallelism, an all-gather and a reduce-scatter replace each all-reduce.
-
-    Source: Korthikanti et al., 2022, §4.2.
-    """
+    """Sequence parallelism (Korthikanti et al., 2022, §4.2)."""
 
     def _block(self, size: int) -> nn.Module:
         gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
@@ -187,10 +169,7 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """With sequence parallelism, each rank computes as many products as with all-reduce.
-
-        The rank computes only 1/n of the work of the norms.
-        """
+        """With sequence parallelism, a rank computes 1/size of the work of the norms."""
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)
@@ -207,7 +186,7 @@ class TestTensors:
     """DTensors that a function receives, without any module."""
 
     def test_products_of_sharded_tensors(self) -> None:
-        """If the left operand is sharded by rows, each rank multiplies its own rows, and no message is sent."""
+        """If the left operand is sharded by rows, each rank multiplies only its own rows."""
         with world(4, 2):
             mesh = mesh_of(4)
             left, right = (distribute_tensor(torch.ones(8, 16), mesh, [Shard(0)]), torch.ones(16, 8))
@@ -216,10 +195,8 @@ class TestTensors:
         assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
 
     def test_a_backward_pass_from_sharded_outputs(self) -> None:
-        """If the right operand is sharded by columns, each rank multiplies with its own columns.
-
-        With the backward pass, a rank has three products: one in forward, and one for each gradient.
-        """
+        """If the right operand is sharded by columns, each rank computes only its own columns."""
+        # One product in forward, and one for each gradient.
         with world(4, 2):
             mesh = mesh_of(4)
             left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])
@@ -228,14 +205,14 @@ class TestTensors:
         assert product.flops == 3 * 2 * 8 * 16 * 2
 
     def test_gathering(self) -> None:
-        """The bytes of an all-gather are the bytes of the whole gathered tensor."""
+        """An all-gather counts the bytes of the whole gathered tensor."""
         with world(4):
             gathered = measure(DTensor.full_tensor, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
         assert messages(gathered) == {_ALL_GATHER: (1, 8 * 16 * FLOAT)}
 
 
 def test_a_model_without_memory() -> None:
-    """A model on the meta device can be sharded and measured, although its weights would need 16 GiB."""
+    """A model on the meta device can be sharded and measured."""
     with world(8, 5):
         with torch.device("meta"):
             layer = nn.Linear(1 << 16, 1 << 16, bias=False)
@@ -245,11 +222,9 @@ def test_a_model_without_memory() -> None:
 
 
 def test_what_a_rank_holds_at_once() -> None:
-    """The peak memory of a rank contains its weights, the input, its part of the hidden layer, its output, and the sum.
-
-    The sum is the sum of the outputs of all ranks. PyTorch wraps the result of a running all-reduce in a tensor that
-    waits for the result. This wrapper needs no memory.
-    """
+    """The peak memory of a rank equals a sum that is computed by hand."""
+    # The weights, the input, this rank's part of the hidden layer, its output, and the sum of all ranks' outputs. The
+    # tensor in which PyTorch wraps the result of a running all-reduce needs no memory.
     with world(4):
         model = nn.Sequential(nn.Linear(IN, OUT, bias=False), nn.Linear(OUT, IN, bias=False))
         parallelize_module(model, mesh_of(4), {"0": ColwiseParallel(), "1": RowwiseParallel()})
@@ -261,7 +236,7 @@ def test_what_a_rank_holds_at_once() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """The parameters of the model stay the same objects with the same values, and get no gradient."""
+    """A measurement does not change the parameters of a sharded model."""
     with world(2):
         layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(2), ColwiseParallel())
         before = dict(layer.named_parameters())
@@ -275,7 +250,7 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_what_a_module_holds_is_told() -> None:
-    """The shape text of a module shows the size of the whole layer, and the part of it that this rank holds."""
+    """The result shows the size of the whole layer and the size of this rank's part."""
     with world(4):
         model = nn.Sequential(nn.Linear(IN, OUT), nn.Linear(OUT, IN))
         parallelize_module(model, mesh_of(4), {"0": ColwiseParallel(output_layouts=Replicate())})

@@ -1,4 +1,4 @@
-"""Inside `world`, one process acts as one rank of many. Afterwards, nothing of this remains."""
+"""Inside `world`, one process acts as one rank of many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError, world
 
 
 def test_stands_for_a_rank() -> None:
-    """PyTorch reports the rank, the size of the world, and the coordinates in meshes of several dimensions."""
+    """PyTorch reports the rank and the size of the world."""
     with world(size=8, rank=5):
         assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
         mesh = mesh_of(2, 4, names=("data", "tensor"))
@@ -24,16 +24,13 @@ def test_stands_for_a_rank() -> None:
 
 
 def test_rank_0_without_saying_so() -> None:
-    """The default rank is 0. (Most tests need only one rank, and any rank is suitable.)"""
+    """The default rank is 0."""
     with world(2):
         assert dist.get_rank() == 0
 
 
 def test_nothing_is_left() -> None:
-    """At the end, the process group, environment variables and hooks for tracebacks are restored.
-
-    Another world can follow.
-    """
+    """After a world, the process group and the environment variables are as before."""
     before = dict(os.environ), sys.excepthook, torch.get_rng_state()
     for rank in range(2):
         with world(2, rank):
@@ -45,14 +42,14 @@ def test_nothing_is_left() -> None:
 
 
 def test_ends_with_an_exception() -> None:
-    """If a test fails inside the world, no process group remains either."""
+    """If a test fails inside the world, no process group remains."""
     with pytest.raises(ZeroDivisionError), world(2):
         raise ZeroDivisionError
     assert not dist.is_initialized()
 
 
 def test_may_be_ended_within() -> None:
-    """Code may destroy its own process group inside the world. This is no error."""
+    """Code inside the world may destroy its own process group."""
     with world(2):
         dist.destroy_process_group()
     assert not dist.is_initialized()

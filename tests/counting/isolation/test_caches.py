@@ -1,4 +1,4 @@
-"""A measurement leaves caches outside of the model unchanged, so the model runs and counts afterwards as before."""
+"""A measurement does not change caches outside of the model."""
 
 import functools
 import gc
@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 
 
 def table(size: int) -> Tensor:
-    """Compute a table of cosines, which the tests put into caches. The table costs ``size`` FLOPs."""
+    """Return a table of ``size`` cosines, which costs ``size`` FLOPs."""
     return torch.arange(float(size)).cos()
 
 
@@ -45,7 +45,7 @@ def unbounded(size: int) -> tuple[Tensor, Tensor]:
 
 
 class Holder:
-    """An object that is not a module and keeps a table in an attribute."""
+    """An object that is no module and holds a table in an attribute."""
 
     shared: Tensor | None = None
 
@@ -248,7 +248,7 @@ def test_the_model_computes_after_a_measurement_as_before(way: str) -> None:
 
 @pytest.mark.parametrize("way", CACHES)
 def test_a_filled_cache_stays_filled(way: str) -> None:
-    """A cache that was filled before the measurement holds the same tensors afterwards."""
+    """If a cache was filled before the measurement, it holds the same tensors afterwards."""
     model, x = Model(way), torch.ones(3, 4)
     model(x)
     if way == "in_dict":
@@ -273,7 +273,7 @@ def test_a_cache_that_replaces_its_table_gets_the_old_one_back() -> None:
 
 
 def test_a_helper_module_keeps_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table that another Python module keeps in its global variables is removed after the measurement."""
+    """If a Python module keeps a table in a global variable, the measurement removes the table."""
     helper = types.ModuleType("rotary_helper")
     source = """
 import torch
@@ -300,7 +300,7 @@ def table(size):
 
 
 def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
-    """A hook that appends activations to a list of the test does not add tensors of the measurement."""
+    """If a hook appends activations to a list, a measurement adds nothing to the list."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     seen: list[Tensor] = [torch.ones(1)]
     keep = seen.append
@@ -313,7 +313,7 @@ def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
 
 
 def test_a_run_that_needs_data_does_not_find_what_the_run_on_shapes_made() -> None:
-    """The run on shapes fills a cache with meta tensors; the run on data that follows does not find them there."""
+    """A run on data does not find the meta tensors that a run on shapes put into a cache."""
     model = Model("in_lru_cache", reads_data=True)
     assert measure(model, torch.ones(3, 4)).execution == "real"
 
@@ -330,7 +330,7 @@ def test_a_failing_measurement_leaves_no_tensor() -> None:
 
 
 class Slotted:
-    """An object outside of the model whose attributes are not restored after a measurement."""
+    """An object whose attributes are not restored after a measurement."""
 
     __slots__ = ("holders",)
 
@@ -342,7 +342,7 @@ SLOTTED = Slotted()
 
 
 def test_a_place_that_cannot_be_restored_is_named() -> None:
-    """If a measurement cannot restore an object that kept a tensor, it fails and names the object and the attribute."""
+    """If an object that kept a tensor cannot be restored, the measurement fails and names the object."""
 
     class Keeps(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -420,7 +420,7 @@ SHUFFLED = """
 
 @pytest.mark.parametrize("arguments", ["", "-n2", "-k class-1"])
 def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytester, arguments: str) -> None:
-    """In any order of the tests, the counts equal the baseline: shuffled, in two processes, or one test alone."""
+    """A test suite has the same counts in any order and in several processes."""
     pytester.makepyprojecttoml("[tool.pytest-flopsbudget]\n")
     pytester.makepyfile(SUITE)
     pytester.runpytest("-q", "-p", "no:asyncio", "--flops-budget-update").assert_outcomes(passed=9)
@@ -431,7 +431,8 @@ def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytes
 
 
 def test_pytorch_keeps_its_own_tensors() -> None:
-    """PyTorch stores a tensor in its own module for the first nested tensor. A measurement keeps this tensor there."""
+    """If PyTorch stores a tensor in its own module, the tensor stays there after the measurement."""
+    # PyTorch does so for the first nested tensor.
     lines = """
 import torch
 from pytest_flopsbudget import measure
@@ -448,7 +449,7 @@ print(forward(torch.ones(3, 4)).shape)
 
 
 class TestOrdinaryModels:
-    """Nothing of a measurement of an ordinary model stays alive, and the slow search for references is not made."""
+    """A measurement of an ordinary model does not search for references to its tensors."""
 
     @pytest.fixture(autouse=True)
     def _no_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,8 +462,6 @@ class TestOrdinaryModels:
     @pytest.mark.parametrize("backward", [False, True])
     @pytest.mark.parametrize("reads_data", [False, True])
     def test_batch_norm(self, train: bool, backward: bool, reads_data: bool) -> None:
-        """A batch norm has buffers, which it writes to in training."""
-
         class Net(nn.Sequential):
             def forward(self, x: Tensor) -> Tensor:
                 y: Tensor = super().forward(x)
@@ -472,7 +471,6 @@ class TestOrdinaryModels:
         measure(model, torch.ones(2, 3, 8, 8), backward=backward)
 
     def test_a_training_step(self) -> None:
-        """An optimizer writes to parameters and to its state, and frees gradients of the step before."""
         model = nn.Linear(4, 2)
         optimizer = torch.optim.AdamW(model.parameters())
 
@@ -490,7 +488,7 @@ class TestOrdinaryModels:
 
 
 class Makes(OrderedDict[str, Tensor]):
-    """A dict that makes what it is asked for, like the table of activations of transformers."""
+    """A dict that makes a value for each missing key."""
 
     def __getitem__(self, key: str) -> Tensor:
         raise AssertionError(f"{key} was read")
@@ -500,6 +498,6 @@ MAKES = Makes(a=torch.ones(1))
 
 
 def test_no_code_of_the_user_runs_to_note_the_places() -> None:
-    """Noting the content of a dict does not call methods of its class, before and after the run."""
+    """A measurement notes the content of a dict without calling methods of the dict's class."""
     measure(Model("in_list"), torch.ones(3, 4))
     assert list(MAKES) == ["a"]

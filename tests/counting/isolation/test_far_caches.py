@@ -1,4 +1,4 @@
-"""Caches that are several imports or objects away from the model: restored, or named by an error."""
+"""Caches that a model reaches only through several imports or objects."""
 
 from __future__ import annotations
 
@@ -88,13 +88,12 @@ def table(way, n):
 
 @pytest.fixture
 def folder_name() -> str:
-    """The folder of the modules is one of the tested project."""
     return "project"
 
 
 @pytest.fixture
 def near(folder_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A module that imports the module with the caches."""
+    """Yield a module that imports the module with the caches."""
     folder = tmp_path / folder_name
     folder.mkdir()
     (folder / "far_tables.py").write_text(textwrap.dedent(FAR))
@@ -107,7 +106,7 @@ def near(folder_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.mark.parametrize("way", ["in_class", "in_list", "in_dict", "in_deep_dict", "in_big_dict", "in_global"])
 def test_two_imports_away(near: ModuleType, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """The model's module imports a module that imports the caches. By hand: a product of (3, 3) and (3, 8)."""
+    """If a cache is two imports away from the model, the model has the same count in each measurement."""
     monkeypatch.setattr(sys.modules[__name__], "near_tables", near, raising=False)
 
     class Model(nn.Module):
@@ -126,7 +125,7 @@ def test_two_imports_away(near: ModuleType, monkeypatch: pytest.MonkeyPatch, way
 def test_two_imports_away_in_a_library(
     near: ModuleType, monkeypatch: pytest.MonkeyPatch, way: str, place: str, folder_name: str
 ) -> None:
-    """In libraries, imports of imports are not noted before a run: the error names the place, and the model works."""
+    """If a cache is two imports away in a library, the measurement fails and names the place of the cache."""
     assert folder_name in str(near.__file__)
     monkeypatch.setattr(sys.modules[__name__], "near_tables", near, raising=False)
 
@@ -144,7 +143,7 @@ VARIABLE: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("table"
 
 
 def test_a_context_variable_is_named() -> None:
-    """A tensor in a context variable cannot be removed, so the measurement fails and names its place."""
+    """If a model keeps a tensor in a context variable, the measurement fails and names the place of the tensor."""
 
     class Model(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""If a process is forked while another thread measures, the new process can measure too.
-
-The new process has none of the patches and settings of the other thread's measurement.
-"""
+"""If a process is forked during a measurement, the new process can measure too."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ X = torch.ones(2, 4)
 
 
 def state():
-    """Return the settings and functions of the process that a measurement changes while it lasts."""
+    """Return the settings and functions of the process that a measurement changes."""
     return (
         torch.get_default_dtype(),
         torch.backends.mha.get_fastpath_enabled(),
@@ -44,7 +41,7 @@ def state():
 
 
 def in_fork(function):
-    """Call ``function`` in a forked process. Return whether it returned true there within a minute."""
+    """Return whether ``function`` returned true in a forked process within a minute."""
     process = os.fork()
     if not process:
         signal.alarm(60)
@@ -56,10 +53,7 @@ def in_fork(function):
 
 
 def while_waiting(run):
-    """Call ``run(wait)`` on another thread, and yield as soon as ``run`` has called ``wait``.
-
-    The function ``wait`` returns after the yield.
-    """
+    """Call ``run(wait)`` on another thread, where ``wait`` blocks until the context ends."""
     running, done = threading.Event(), threading.Event()
 
     def wait():
@@ -120,7 +114,7 @@ def test_while_another_thread_measures(run):
 
 
 def test_by_the_measured_model():
-    """If the measured model forks, the measurement goes on correctly in both processes."""
+    """If the measured model forks, both processes get the right count."""
     forked = SimpleQueue()  # the measurement does not clone a queue
 
     def model(x):
@@ -139,7 +133,7 @@ def test_by_the_measured_model():
 
 
 def test_within_a_watch():
-    """If a watched block forks, both processes go on watching, and both counts are right."""
+    """If a watched block forks, both processes get the right count."""
     with watch() as seen:
         process = os.fork()
         LAYER(X)

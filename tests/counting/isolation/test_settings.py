@@ -45,7 +45,7 @@ CHANGES = {
 
 @pytest.fixture(autouse=True)
 def _settings_can_change(monkeypatch):
-    """Allow changes of backend flags: if another test imports `torch.testing._internal`, they are forbidden."""
+    """Allow changes of backend flags, which `torch.testing._internal` would forbid."""
     monkeypatch.setitem(torch.backends.ContextProp.__set__.__globals__, "__allow_nonbracketed_mutation_flag", True)
 
 
@@ -67,7 +67,7 @@ class Changing(nn.Module):
 @pytest.mark.parametrize("reads", [False, True], ids=["on shapes", "on data"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_restored(name, reads):
-    """While the model runs it sees the setting that it changed; after the measurement, every setting is as before."""
+    """If the model changes a setting, the setting is restored after the measurement."""
     before, seen = settings(), []
 
     def change():

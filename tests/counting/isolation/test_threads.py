@@ -1,4 +1,4 @@
-"""Counts are right if several threads measure, if other threads compute, and if a model starts threads."""
+"""Counts are right if several threads compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """A model whose forward calls a given function with its layer and its input."""
+    """A model that passes its layer and its input to a given function."""
 
     def __init__(self, function):
         super().__init__()
@@ -35,7 +35,7 @@ def on_a_thread(function, *args):
 
 
 def test_measurements_side_by_side():
-    """Measurements on several threads at once give the right counts: of an LSTM, and of attention with backward."""
+    """If several threads measure at once, each gets the right count."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8, requires_grad=True)
     products = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
@@ -51,7 +51,7 @@ def test_measurements_side_by_side():
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 def test_other_threads_compute_what_they_did(mode):
-    """While one thread measures, an LSTM on another thread still returns the right values."""
+    """While one thread measures, an LSTM on another thread returns the right values."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     with mode():
         expected = lstm(steps)[0]
@@ -84,17 +84,14 @@ def test_other_threads_compute_what_they_did(mode):
 
 @pytest.fixture
 def pool():
-    """A pool whose thread was started before the measurement."""
+    """Yield a pool whose thread was started before the measurement."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         yield pool
 
 
 class TestOwnThreads:
-    """Work on threads that the model starts is named as unknown, with its module.
-
-    Work on the main thread is counted.
-    """
+    """Work on threads that the model starts is named as unknown."""
 
     def test_functions(self):
         counted = measure(Calls(lambda layer, x: (on_a_thread(torch.matmul, x, WEIGHT), layer(x))[1]), X)
@@ -109,7 +106,7 @@ class TestOwnThreads:
     @pytest.mark.parametrize("there_before", [True, False])
     @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
     def test_pools_of_multiprocessing(self, method, there_before):
-        """Work in pools of `multiprocessing` is named as unknown, whether the test or the model made the pool."""
+        """Work in a pool of `multiprocessing` is named as unknown."""
 
         def handed_over(pool, x):
             if method == "apply_async":
@@ -153,7 +150,7 @@ class TestOwnThreads:
         assert pool.submit(torch.matmul, X, WEIGHT).result().shape == (3, 5)
 
     def test_a_measurement_within_a_measurement(self, pool):
-        """A model may wait for a measurement on another thread. This waiting causes no deadlock."""
+        """A model may wait for a measurement on another thread without a deadlock."""
 
         def forward(layer, x):
             counted = pool.submit(measure, nn.Linear(4, 6), X).result(timeout=60)

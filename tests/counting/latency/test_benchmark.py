@@ -1,4 +1,4 @@
-"""How a model is timed: which object runs, how often, with which clock, and which models are refused."""
+"""How a model is timed, and which models are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """A fake clock. Each run moves it forward by a number of seconds that the test chooses."""
+    """A fake clock that each run moves forward by a given number of seconds."""
 
     def __init__(self):
         self.now = 0.0
@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a function that moves the clock forward by the next of these seconds in each call.
+        """Return a function that moves the clock forward by the next of ``seconds`` at each call.
 
         When all seconds are used, further calls repeat the last number.
         """
@@ -41,10 +41,8 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Return a function with which a test sets the measured times of the blocks.
-
-    The clone then runs three times: first under the write guard, and twice in place of the blocks.
-    """
+    """Return a function that sets the measured times of the blocks."""
+    # The clone then runs three times: first under the write guard, and twice in place of the blocks.
 
     def script(*seconds, size=1):
         def run_in_scripted_blocks(run, *_):
@@ -59,17 +57,14 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """If the blocks take 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
-
-        5 blocks of 10 runs are reported as 50 runs.
-        """
+        """If the blocks take 1, 2, 3, 4 and 9 ms, the quartiles are 2 and 4 ms."""
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
         assert (timed.q1_ns, timed.median_ns, timed.q3_ns) == (2_000_000, 3_000_000, 4_000_000)
         assert (timed.runs, timed.threads) == (50, torch.get_num_threads())
 
     def test_the_machine(self, scripted, monkeypatch):
-        """If a test sets a name for the machine, the latency has this name. The name of the hardware stays the same."""
+        """If a test sets a name for the machine, the latency has this name."""
         scripted(1.0)
         monkeypatch.setattr("pytest_flopsbudget.counting.latency.machine._processor", lambda: "Abacus")
         assert time_model(nn.Linear(4, 5), X).latency.machine == f"Abacus x {torch.get_num_threads()}"
@@ -77,7 +72,7 @@ class TestNumbers:
         assert (timed.latency.machine, timed.hardware) == ("ci-runner", "Abacus")
 
     def test_for_real(self):
-        """PyTorch's timer gives a latency even for a model that takes very little time."""
+        """If a model takes very little time, its latency is still measured."""
         timed = time_model(nn.Linear(4, 5), X, run_time=1e-3).latency
         assert 0 < timed.q1_ns <= timed.median_ns <= timed.q3_ns
         assert timed.runs >= 5
@@ -85,31 +80,29 @@ class TestNumbers:
 
 class TestBlocks:
     def test_warm_up(self):
-        """The warm-up runs, in which PyTorch compiles and allocates, are not part of any block."""
+        """The warm-up runs are not part of any block."""
         clock = Clock()
         blocks = run_in_blocks(clock.running(0.5, 0.25, 0.25, 0.001), clock, 1, 2.0)
         assert blocks.seconds == pytest.approx([0.001] * len(blocks.seconds))
         assert sum(blocks.seconds) * blocks.size >= 2.0 - 1e-9
 
     def test_a_slow_model(self):
-        """A slow model has two warm-up runs, one run that sets the size of the blocks, and five blocks of one run.
-
-        There are five blocks even if one of them takes longer than the requested time.
-        """
+        """If a model is slow, it is timed in five blocks of one run."""
+        # Two warm-up runs and one run that sets the size of the blocks come first.
         clock = Clock()
         blocks = run_in_blocks(clock.running(90.0, 8.0, 8.0, 7.0, 8.0, 9.0, 10.0, 11.0), clock, 1, 1.0)
         assert sorted(blocks.seconds) == pytest.approx([7, 8, 9, 10, 11])
         assert (blocks.size, clock.runs) == (1, 8)
 
     def test_one_that_becomes_slower(self):
-        """A model that becomes slower during the timing still has five blocks."""
+        """If a model becomes slower during the timing, it still has five blocks."""
         clock = Clock()
         blocks = run_in_blocks(clock.running(1.0, 1.0, 1.0, 50.0), clock, 1, 1.0)
         assert blocks.seconds[-1] == pytest.approx(50)
         assert len(blocks.seconds) == 5
 
     def test_threads(self):
-        """The run uses the requested number of threads. Afterwards, PyTorch's number of threads is as before."""
+        """The run uses the requested number of threads."""
         found = []
         before = torch.get_num_threads()
         clock = Clock()
@@ -125,7 +118,7 @@ class TestBlocks:
 
 class TestClock:
     def test_of_an_accelerator(self, monkeypatch):
-        """For an accelerator, the clock waits for the work of this device before it reads the time."""
+        """The clock of an accelerator waits for the accelerator before it reads the time."""
         waited = []
         monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
         clock = choose_clock(torch.device("cuda", 1))
@@ -133,14 +126,14 @@ class TestClock:
         assert waited == [torch.device("cuda", 1)] * 2
 
     def test_of_the_cpu(self, monkeypatch):
-        """For the CPU, the clock does not wait for an accelerator."""
+        """The clock of the CPU does not wait for an accelerator."""
         monkeypatch.setattr(torch.accelerator, "synchronize", lambda *_: pytest.fail("waited"))
         clock = choose_clock(CPU)
         assert clock() <= clock()
 
 
 class Notes(nn.Module):
-    """A linear layer that notes at each call: gradients enabled, training mode, and if its weight has a gradient."""
+    """A linear layer that notes its mode and its gradient at each call."""
 
     def __init__(self):
         super().__init__()
@@ -152,7 +145,7 @@ class Notes(nn.Module):
 
 
 class Hidden:
-    """A callable that holds a function in a place that the cloner does not search."""
+    """A callable that hides a function from the cloner."""
 
     def __init__(self, function):
         self.function = (function,).__getitem__
@@ -173,13 +166,13 @@ def notes():
 class TestRuns:
     @pytest.mark.parametrize("train", [False, True])
     def test_forward(self, scripted, notes, train):
-        """A timed forward pass runs without gradients, and the model stays in its mode (training or evaluation)."""
+        """A timed forward pass runs without gradients."""
         scripted(1.0)
         time_model(Notes().train(train), X)
         assert notes == [(False, train, False)] * 3
 
     def test_backward(self, scripted, notes):
-        """Each timed run has a backward pass, and begins without the gradients of the run before."""
+        """Each timed run begins without the gradients of the run before."""
         scripted(1.0)
         passes = []
 
@@ -199,7 +192,7 @@ class TestRuns:
         assert passes == [15, 15, 15]
 
     def test_training_steps(self, scripted, notes):
-        """A timed training step updates the weights of the clone in each run, but not the weights of the model."""
+        """A timed training step updates the weights of the clone, but not the weights of the model."""
         scripted(1.0)
         model = nn.Linear(4, 5)
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -218,7 +211,7 @@ class TestRuns:
         assert torch.equal(before, model.weight)
 
     def test_gradients_on_the_way(self, scripted):
-        """If a forward pass computes a gradient itself, it runs with gradients enabled."""
+        """If a forward pass computes a gradient itself, it is timed with gradients enabled."""
         scripted(1.0)
 
         def forces(x):
@@ -236,14 +229,14 @@ class TestRuns:
         assert len(notes) == 3
 
     def test_fused_inference(self, scripted, notes):
-        """The timed runs keep PyTorch's setting of fused inference, although counting disables it."""
+        """The timed runs keep PyTorch's setting of fused inference."""
         scripted(1.0)
         before = torch.backends.mha.get_fastpath_enabled()
         time_model(lambda x: NOTES.append(torch.backends.mha.get_fastpath_enabled()) or x, X)
         assert notes == [False, before, before]
 
     def test_compiled(self, scripted):
-        """The clone of a compiled model is compiled by the same backend, and is timed compiled."""
+        """If a model is compiled, its clone is compiled by the same backend."""
         scripted(1.0)
         graphs = []
 
@@ -255,7 +248,7 @@ class TestRuns:
         assert len(graphs) == 1
 
     def test_autocast_keeps_nothing(self, scripted):
-        """Within `torch.autocast`, the timing leaves no cast weights of the clone in the cache."""
+        """Within `torch.autocast`, the timing leaves no weights of the clone in the cache of autocast."""
         scripted(1.0)
         model = nn.Linear(4, 5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -271,7 +264,7 @@ class TestRuns:
 
 class TestRefused:
     def test_a_model_that_is_out_of_reach(self, scripted):
-        """If a model was not cloned, because it is hidden from the cloner, a run that would change it is refused."""
+        """If a model is hidden from the cloner, a run that would change the model is refused."""
         scripted(1.0)
         elsewhere = {"model": nn.BatchNorm1d(4)}
         exec("def run(x):\n    return model(x)\n", elsewhere)  # noqa: S102 -- it simulates another file
@@ -297,7 +290,7 @@ class TestRefused:
         ids=["weights", "inputs"],
     )
     def test_without_data(self, model, inputs, what):
-        """Timing needs data, although counting does not. The error says in one line which tensor has no data."""
+        """If a tensor has no data, timing is refused, and the error names the tensor."""
         with pytest.raises(
             UsageError, match=rf"^{type(model).__name__} cannot be timed: {what} has no data, which latency needs"
         ) as caught:
@@ -313,14 +306,14 @@ class TestRefused:
                 time_model(model, inputs)
 
     def test_one_of_many(self):
-        """Within `world`, a model cannot be timed: the other ranks do not exist, and the time would be meaningless."""
+        """Within `world`, a model cannot be timed."""
         from pytest_flopsbudget.counting.distributed.world import world
 
         with world(2), pytest.raises(UsageError, match=r"^Linear cannot be timed as one process of several"):
             time_model(nn.Linear(4, 5), X)
 
     def test_what_cannot_be_compiled(self):
-        """If compiling fails, as without a C++ compiler, the error contains the compiler's message in one line."""
+        """If compiling fails, the error contains the compiler's message."""
         from torch._inductor.exc import InvalidCxxCompiler
 
         def backend(_graph, _inputs):

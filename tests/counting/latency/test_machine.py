@@ -19,7 +19,7 @@ BOARD = "processor\t: 0\nCPU part\t: 0xd0b\n\nRevision\t: d04170\nModel\t\t: Ras
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """Let a test choose the processor's names that the operating system reports."""
+    """Return a function that sets the names that the operating system reports for the processor."""
     monkeypatch.setattr(machine, "_PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setattr(machine, "_BOARD", tmp_path / "model")
     monkeypatch.setattr(platform, "processor", lambda: "")
@@ -51,33 +51,32 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The name is the processor's model, else the board's, else Python's `platform` name.
-
-        Repeated blanks become one.
-        """
+        """The machine has the name of its processor, else of its board, else of Python's `platform`."""
+        # Repeated blanks become one.
         system(**said)
         assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
-        """The number of threads is part of the machine's name, because it changes the latency."""
+        """The name of the machine contains the number of threads."""
         system(SERVER)
         assert machine_name(CPU, 4) == "AMD EPYC 7763 64-Core Processor x 4"
 
     def test_brackets(self, system):
-        """Brackets in the processor's name become parentheses, because a key contains this name in brackets."""
+        """Brackets in the processor's name become parentheses."""
+        # A key contains the name in brackets.
         system("model name : Core [8]\n")
         assert machine_name(CPU, 8) == "Core (8) x 8"
 
 
 class TestAccelerator:
     def test_the_driver_says(self, monkeypatch):
-        """An accelerator has the name that its driver reports. The name does not contain the number of threads."""
+        """An accelerator has the name that its driver reports."""
         names = ["first", "NVIDIA A100-SXM4-80GB"]
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
         assert machine_name(torch.device("cuda", 1), 4) == "NVIDIA A100-SXM4-80GB"
 
     def test_a_backend_says(self, monkeypatch):
-        """The name of an Apple device comes from PyTorch's MPS backend."""
+        """An Apple device has the name that PyTorch's MPS backend reports."""
         monkeypatch.setattr(torch.backends, "mps", SimpleNamespace(get_name=lambda: "Apple M1"))
         assert describe_hardware(torch.device("mps")) == "Apple M1"
 
@@ -87,7 +86,7 @@ class TestAccelerator:
 
 class TestDevice:
     def test_first_accelerator(self):
-        """If some tensors are on the CPU and others on accelerators, the first accelerator is the device."""
+        """If some tensors are on accelerators, the first accelerator is the device."""
         tensors = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:1", "cuda:0")]
         assert device_of(tensors) == torch.device("cuda", 1)
 

@@ -1,4 +1,4 @@
-"""The clone that is timed: it computes the same values, shares the same tensors, and is compiled like its original."""
+"""The clone that is timed computes the same values as its original."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ def clone_of(value):
 
 class TestTensors:
     def test_computes_the_same(self):
-        """The clone computes the same values as the original.
-
-        Changes of the clone's tensors do not affect the original.
-        """
+        """The clone computes the same values as the original."""
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
         expected = model(X)
         clone = clone_of(model)
@@ -60,7 +57,7 @@ class TestTensors:
         assert torch.equal(expected, model(X))
 
     def test_ties_last(self):
-        """If two parameters are the same object, or two views share memory, this is also true in the clone."""
+        """If two parameters are the same object, their clones are the same object."""
         whole = torch.arange(6.0)
         layer = nn.Linear(2, 2)
         first, second, tied, same = clone_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))
@@ -84,7 +81,7 @@ class TestTensors:
     )
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
     def test_kinds(self, make):
-        """The clone of each kind of tensor has equal values and an equal layout, in separate memory."""
+        """The clone of a tensor has equal values and an equal layout."""
         tensor = make()
         clone = clone_of(tensor)
         assert tensor.layout == clone.layout
@@ -99,7 +96,7 @@ class TestTensors:
         assert torch.equal(left, right)
 
     def test_made_in_inference_mode(self):
-        """A tensor made in inference mode cannot take part in a backward pass, but its clone can."""
+        """The clone of a tensor that was made in inference mode can take part in a backward pass."""
         with torch.inference_mode():
             tensor = torch.ones(3)
         clone = clone_of(tensor).requires_grad_()
@@ -109,7 +106,7 @@ class TestTensors:
 
 class TestCompiled:
     def test_a_model(self):
-        """The clone of a compiled model is compiled once, by the same backend, and uses its own parameters."""
+        """The clone of a compiled model is compiled once, by the same backend."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         compiled = torch.compile(model, backend=compiler)
         clone = clone_of(compiled)
@@ -135,7 +132,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 1
 
     def test_in_place(self):
-        """After ``module.compile()``, which compiles a module in place, the clone of the module is compiled too."""
+        """If a module was compiled in place by ``module.compile()``, its clone is compiled too."""
         compiler, model = Compiler(), nn.Sequential(Residual())
         model[0].compile(backend=compiler)
         clone = clone_of(model)
@@ -145,7 +142,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("kind", ["function", "method"])
     def test_a_function(self, kind):
-        """The clone of a compiled function or method uses the clone of the model that the original uses."""
+        """The clone of a compiled function or method uses the clone of its model."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         function = {"function": lambda x: model(x).relu(), "method": model.forward}[kind]
         expected = function(X)
@@ -157,7 +154,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """A compiled function that is reached by its global name is cloned, and so is the global model that it uses."""
+        """If a compiled function uses a global model, its clone uses the clone of this model."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):
@@ -165,7 +162,7 @@ class TestCompiled:
         assert NORM.num_batches_tracked == 0
 
     def test_kept_from_the_compiler(self):
-        """If a function is excluded from compilation, its clone is excluded too, so the graph is still split in two."""
+        """If a function is excluded from compilation, its clone is excluded too."""
         compiler = Compiler()
         hidden = torch.compiler.disable(lambda x: x.sin())
         clone = clone_of(torch.compile(lambda x: hidden(x.cos()).exp(), backend=compiler))
@@ -173,7 +170,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
-        """If the settings of a compiled function cannot be found, timing is refused. It is not timed uncompiled."""
+        """If the settings of a compiled function cannot be found, timing is refused."""
 
         class Odd(nn.Module):
             pass
@@ -196,13 +193,14 @@ class TestScripted:
 
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_optimized_for_inference(self):
-        """A model that is optimized for inference is timed without a clone, because it holds only constants."""
+        """If a model is optimized for inference, it is timed without a clone."""
+        # It holds only constants.
         model = torch.jit.optimize_for_inference(torch.jit.script(nn.Conv2d(3, 4, 3).eval()))
         assert clone_of(model) is model
 
 
 def test_lazy_modules():
-    """Lazy modules in the clone get their shapes in the first run and work in the second. The original stays lazy."""
+    """If a model has lazy modules, its clone can run, and the original stays lazy."""
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
     clone = clone_of(model)
     assert [clone(X).shape for _ in range(2)] == [(3, 5), (3, 5)]
@@ -210,7 +208,7 @@ def test_lazy_modules():
 
 
 def test_the_compiler_is_not_loaded_for_models_without():
-    """Cloning a model that is not compiled does not load PyTorch's compiler, which takes seconds."""
+    """If a model is not compiled, cloning it does not load PyTorch's compiler."""
     before = "torch._inductor" in sys.modules
     clone_of(nn.Linear(4, 5))(X)
     assert before == ("torch._inductor" in sys.modules)

@@ -35,28 +35,28 @@ def reached(model, inputs, median, **options):
 
 
 def test_of_the_roofline():
-    """The share of the roofline is 0.25: the device needs at least 130 ns, and the measured latency is 520 ns.
-
-    The product takes 120 ns, which is more than the bias or the bytes take. The launch takes 10 ns.
-    """
+    """The share of the roofline is the shortest possible time divided by the latency."""
+    # 120 ns for the product (more than for the bias or the bytes) and 10 ns for the launch, divided by 520 ns
     assert max(2 * ADDED, BYTES / 4) < PRODUCTS
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 520).share_of_roofline == 0.25
 
 
 def test_of_the_rate_of_products():
-    """120 FLOPs in 480 ns are 0.25 GFLOP/s; the device reaches 1 GFLOP/s, so MFU is 0.25."""
+    """MFU is the rate of the model's products divided by the peak rate of the device."""
+    # 120 FLOPs in 480 ns are 0.25 GFLOP/s. The device reaches 1 GFLOP/s.
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 480).mfu == 0.25
 
 
 def test_in_the_dtype_of_most_products():
-    """MFU uses the rate of the dtype with the most FLOPs: TF32 of the convolution, not FP32 of the linear layer."""
+    """MFU uses the peak rate of the dtype with the most FLOPs."""
+    # TF32 of the convolution, not FP32 of the linear layer
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 1, bias=False))
     flops = 2 * 9 * 4 * 64 + 2 * 256
     assert reached(model, torch.ones(1, 1, 8, 8), flops).mfu == pytest.approx(0.5)
 
 
 def test_recomputed_work_is_no_use():
-    """MFU counts recomputed products only once. The share of the roofline counts all work that ran."""
+    """MFU does not count recomputed products a second time."""
     from torch.utils.checkpoint import checkpoint
 
     layers = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 5, bias=False))

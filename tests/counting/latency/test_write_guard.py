@@ -1,4 +1,4 @@
-"""The write guard: a timed run may write only to tensors that it owns."""
+"""A timed run may write only to tensors that it owns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refused(run, *own, gradients=False):
     ids=["in place", "through a slice", "through a view", "as an output"],
 )
 def test_writes(write):
-    """A run may write to its own tensors in any way. A write to another tensor raises an error and changes nothing."""
+    """If a run writes to a tensor that it does not own, an error is raised."""
     own = torch.ones(3)
     with WriteGuard([own], gradients=False):
         write(own)
@@ -37,7 +37,7 @@ def test_writes(write):
 
 
 def test_what_it_makes_is_its_own():
-    """A run owns every tensor that it makes, with an operator or from Python numbers."""
+    """A run owns every tensor that it makes."""
     with WriteGuard([], gradients=False):
         assert (OTHER * 2).add_(1).tolist() == [3, 3, 3]
         assert torch.tensor([1.0, 2.0]).add_(1).tolist() == [2, 3]
@@ -49,7 +49,8 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """With gradients enabled, a run may use only its own parameters. Backward would change gradients of others."""
+    """With gradients enabled, a run may use only its own parameters."""
+    # The backward pass would change the gradients of other parameters.
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
     assert other.weight.grad is None
@@ -61,7 +62,7 @@ def test_gradients():
 
 
 def test_tensors_that_come_apart():
-    """A run may write to a wrapper tensor if it owns the tensors inside of it, and not otherwise."""
+    """A run may write to a wrapper tensor only if it owns the tensors inside of it."""
     parts = [torch.ones(2), torch.ones(3)]
     nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
     with WriteGuard([nested.values()], gradients=False):
@@ -72,7 +73,7 @@ def test_tensors_that_come_apart():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_statistics(train):
-    """A run may use a foreign batch norm in inference. In training it may not, because its statistics would change."""
+    """A run may use a foreign batch norm in inference, but not in training."""
     norm, inputs = nn.BatchNorm1d(3).train(train), torch.ones(2, 3)
 
     def run():

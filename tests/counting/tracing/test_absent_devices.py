@@ -1,4 +1,4 @@
-"""Code that uses a device which this machine lacks is counted on shapes. If the count needs data, it is refused."""
+"""Models that use a device which this machine lacks are counted on shapes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def inside(model, x):
 @pytest.mark.parametrize("run", [moved, placed, inside])
 @pytest.mark.parametrize("backward", [False, True])
 def test_whole_models(run, backward):
-    """A model that is moved to an absent device is counted, forward and backward. Its input needs no gradient."""
+    """A model that is moved to an absent device is counted."""
     result = measure(run, (nn.Linear(8, 8), ONES), backward=backward)
     assert (result.flops, result.execution) == (10 * A_ROW * (2 if backward else 1), "shapes")
 
@@ -86,7 +86,7 @@ def test_recurrent_layers():
     ],
 )
 def test_autocast(autocast, dtype):
-    """Autocast for CUDA applies to tensors on CUDA, but not to tensors on the CPU, although CUDA is absent."""
+    """If CUDA is absent, autocast for CUDA still applies only to tensors on CUDA."""
 
     def run(model, x):
         with autocast():
@@ -121,6 +121,6 @@ def test_while_building(build):
     ],
 )
 def test_on_data(read):
-    """If the count needs values from an absent device, an error says to measure on a machine that has this device."""
+    """If the count needs values from an absent device, an error says so."""
     with pytest.raises(UsageError, match=r"uses a device that this machine does not have .* needs data; measure it on"):
         measure(TakesRows(read), ONES)

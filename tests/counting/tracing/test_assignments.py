@@ -1,4 +1,4 @@
-"""Numbers that are assigned to elements, and lists in the index: on shapes they are known, and count as for real."""
+"""An assignment to elements of a tensor costs as much on shapes as on data."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ ASSIGNMENTS = {
 
 @pytest.mark.parametrize("assign", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
 def test_assignment_of_a_number(assign):
-    """PyTorch copies ``x``, and writes to the copy. It makes the number without an operator."""
+    """Assigning a number launches two operators."""
+    # PyTorch copies ``x``, and writes to the copy. It makes the number without an operator.
     assert both(assign, torch.ones(3, 3, 4)).launches == 2
 
 
 def test_elements_are_known():
-    """Sizes that the model writes to elements of a tensor, and reads back."""
+    """A model can read sizes that it wrote to the elements of a tensor."""
 
     def model(x):
         sizes = torch.zeros(4)

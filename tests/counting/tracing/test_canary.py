@@ -1,4 +1,4 @@
-"""If PyTorch calls modules in a new way, a note says so, and submodules still get their work."""
+"""If PyTorch calls modules in a new way, a note says so."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_this_pytorch_is_known():
 
 
 def test_a_slot_that_is_not_read(monkeypatch):
-    """With another `Module.__call__`, modules keep their FLOPs, and the result has a note."""
+    """If `Module.__call__` is replaced, modules keep their FLOPs, and the result has a note."""
     monkeypatch.setattr(nn.Module, "__call__", lambda module, *args, **kwargs: module._call_impl(*args, **kwargs))
     result = measure(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.ones(3, 4))
     assert result.modules["0"].flops == 2 * 3 * 4 * 8
@@ -35,7 +35,7 @@ def test_recurrent_layers_that_call_operators(monkeypatch):
 
 
 def test_nothing_is_left_behind():
-    """The check of PyTorch does not change the random state, and restores the function that it replaces."""
+    """The check of PyTorch does not change the random state."""
     before, lstm = torch.get_rng_state(), torch._VF.lstm
     canary.canary_notes()
     assert torch.equal(torch.get_rng_state(), before)

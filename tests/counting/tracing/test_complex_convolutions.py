@@ -1,4 +1,6 @@
-"""A complex multiply-accumulate counts 8 FLOPs, also in convolutions, which PyTorch computes by three real ones."""
+"""A complex multiply-accumulate counts 8 FLOPs, also in convolutions."""
+
+# PyTorch computes a complex convolution by three real ones.
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def test_backward(name, grad):
 
 
 def test_layers():
-    """If two complex layers follow each other, each has its own FLOPs and activations."""
+    """If two complex layers follow each other, each has its own FLOPs."""
     model = nn.Sequential(nn.Conv1d(2, 3, 3, dtype=COMPLEX), nn.Conv1d(3, 2, 3, dtype=COMPLEX))
     result = both(model, numbers(1, 2, 9))
     assert (result["0"].flops, result["1"].flops) == (8 * 7 * 3 * 2 * 3, 8 * 5 * 2 * 3 * 3)
@@ -81,7 +83,7 @@ def test_layers():
 
 
 def test_checkpointed_layers():
-    """If a checkpoint repeats a complex convolution, the repeated work counts 8 FLOPs per multiply-accumulate too."""
+    """If a checkpoint repeats a complex convolution, the repeated work costs as much as the first run."""
     layer = nn.Conv1d(2, 3, 3, dtype=COMPLEX)
     model = nn.Sequential(nn.Conv1d(2, 2, 1, dtype=COMPLEX), nn.Module())
     model[1].forward = lambda x: torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
@@ -93,7 +95,7 @@ def test_checkpointed_layers():
 
 
 class TestRealNumbers:
-    """A convolution of the real or imaginary parts alone counts 2 FLOPs per multiply-accumulate."""
+    """A convolution of the real parts alone counts 2 FLOPs per multiply-accumulate."""
 
     IMAGE, WEIGHT = numbers(2, 3, 9), numbers(4, 3, 3)
     MACS = 2 * 7 * 4 * 3 * 3
@@ -108,7 +110,7 @@ class TestRealNumbers:
         self.count(lambda z, w: F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag), 2)
 
     def test_four_products(self):
-        """A complex product that is written as four real convolutions counts 4 · 2 FLOPs per multiply-accumulate."""
+        """Four real convolutions count 4 · 2 FLOPs per multiply-accumulate."""
 
         def product(z, w):
             real = F.conv1d(z.real, w.real) - F.conv1d(z.imag, w.imag)
@@ -117,7 +119,7 @@ class TestRealNumbers:
         self.count(product, 4)
 
     def test_another_convolution_afterwards(self):
-        """If a third convolution has other shapes than the first two, the three count as real convolutions."""
+        """If a third convolution has other shapes than the first two, all three count as real convolutions."""
 
         def function(z, w):
             total = F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag)
@@ -153,7 +155,7 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_other_products(name):
-    """A product of complex numbers has four times the FLOPs of a real one: 8 instead of 2 per multiply-accumulate."""
+    """A product of complex numbers costs four times as much as a product of real numbers."""
     function, left, right, macs = PRODUCTS[name]
     found = both(function, (numbers(*left), numbers(*right)))
     real = both(function, (torch.randn(left), torch.randn(right)))
@@ -182,7 +184,7 @@ def test_sparse_products():
 
 
 def test_memory_layout_of_onednn():
-    """A convolution of real tensors in oneDNN's layout counts as usual, although these tensors have no storage."""
+    """A real convolution in oneDNN's memory layout counts as usual."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("PyTorch was built without oneDNN")
     images, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)

@@ -56,13 +56,13 @@ def test_on_the_cpu(name, x):
 
 @pytest.mark.parametrize("name", ON_THE_CPU)
 def test_while_building(name):
-    """Within `shape_only`, a constructor gets the same answers about devices as outside."""
+    """Within `shape_only`, a constructor gets the same answers about devices as outside of `shape_only`."""
     with shape_only():
         assert ON_THE_CPU[name](TakesRows(None), torch.rand(10, 8))
 
 
 class RotaryTable(nn.Module):
-    """A model that makes its table in the constructor, except on meta. Without the table it runs its layer twice."""
+    """A model whose constructor makes a table, except on the meta device."""
 
     def __init__(self, device=None):
         super().__init__()
@@ -118,7 +118,7 @@ def test_moves_cost_what_they_cost_for_real(move):
 
 
 def test_other_threads():
-    """`shape_only` affects only its own thread: another thread sees meta tensors as they are, and makes data."""
+    """`shape_only` affects only its own thread."""
     seen = []
     with shape_only():
         tensor = torch.ones(2)
@@ -129,7 +129,7 @@ def test_other_threads():
 
 
 def test_threads_that_end_crosswise():
-    """If two threads are in `shape_only` and the first one ends first, `torch.Tensor` is restored in the end."""
+    """After two overlapping threads have left `shape_only`, `torch.Tensor` is as before."""
     before = dict(vars(torch.Tensor))
     began, ended = threading.Event(), threading.Event()
 

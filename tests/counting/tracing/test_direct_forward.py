@@ -1,4 +1,4 @@
-"""If ``forward`` of a module is called directly (``part.forward(x)``), the module still gets its calls and work."""
+"""If ``forward`` of a module is called directly, the module is still credited with its work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from pytest_flopsbudget.counting.measure import measure
 
 
 class Calls(nn.Module):
-    """A module with two layers, which calls a function with the module itself and the input.
-
-    The second layer is inside of a `Sequential`.
-    """
+    """A module that passes itself and its input to a given function."""
 
     def __init__(self, function):
         super().__init__()
@@ -37,7 +34,7 @@ def run_by_a_helper(part, x):
 
 
 def in_steps(self, x):
-    """Call the first layer of the module twice: directly by ``forward``, and then as usual."""
+    """Call the first layer directly by ``forward``, and then as usual."""
     return self.second.forward(self.first(self.first.forward(x)))
 
 
@@ -60,7 +57,7 @@ SEEN = []
 @pytest.mark.parametrize("name", DIRECT)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_credited(name):
-    """Work and calls are credited to the module whose ``forward`` is called, on shapes and for real."""
+    """Work is credited to the module whose ``forward`` is called."""
     function, expected = DIRECT[name]
     counted = both(Calls(function), X)
     assert flops_of(counted) == expected
@@ -71,7 +68,7 @@ def test_credited(name):
 
 
 def test_memory():
-    """A module has the same peak memory, whether it or its ``forward`` is called."""
+    """A module has the same peak memory, whether the module or its ``forward`` is called."""
     ordinary = both(Calls(lambda self, x: self.second(self.first(x))), X)
     direct = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X)
     assert {path: module.peak_memory for path, module in direct.modules.items()} == {
@@ -80,7 +77,7 @@ def test_memory():
 
 
 def test_backward():
-    """Gradients are credited to the module whose ``forward`` was called. The first layer's input needs no gradient."""
+    """Gradients are credited to the module whose ``forward`` was called."""
     counted = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X, backward=True)
     assert flops_of(counted) == {"": 5 * SQUARE, "first": 2 * SQUARE, "second": 3 * SQUARE, "second.0": 3 * SQUARE}
 
@@ -97,7 +94,7 @@ def test_recomputed():
 
 
 def test_super():
-    """If ``forward`` calls the ``forward`` of its superclass, that is one call of the module."""
+    """If ``forward`` calls the ``forward`` of its superclass, only one call is counted."""
 
     class Extended(nn.Linear):
         def forward(self, x):
@@ -113,7 +110,7 @@ def test_super():
 
 
 def test_recursion():
-    """If ``forward`` calls itself, that is one call of the module."""
+    """If ``forward`` calls itself, only one call is counted."""
 
     class Recursive(nn.Module):
         def __init__(self):
@@ -128,7 +125,7 @@ def test_recursion():
 
 
 def test_shared():
-    """If two modules call the ``forward`` of a shared module, each call has the path of the module that calls."""
+    """If two modules call the ``forward`` of a shared module, it is listed below both modules."""
     shared = square()
 
     class Direct(nn.Module):
@@ -155,7 +152,7 @@ def test_functions():
 
 
 def test_a_forward_of_an_instance():
-    """If a library replaces ``forward`` of a module instance, the replacement is called and stays in place."""
+    """If a library replaces ``forward`` of a module, the replacement is called."""
     model = Calls(lambda self, x: self.second(self.first(x)))
     model.first.forward = functools.partial(lambda layer, x: nn.Linear.forward(layer, x) * 2, model.first)
     before = model.first.forward
@@ -165,7 +162,7 @@ def test_a_forward_of_an_instance():
 
 
 def test_what_a_model_sees():
-    """In a run, ``forward`` has its usual signature, name and documentation, and modules can be copied and pickled."""
+    """During a measurement, ``forward`` has its usual signature, name and documentation."""
 
     def look(self, x):
         method = self.first.forward
@@ -185,7 +182,7 @@ def test_what_a_model_sees():
 
 
 def test_other_threads():
-    """A module whose ``forward`` runs on another thread is named as unknown."""
+    """If ``forward`` of a module runs on another thread, the module is named as unknown."""
 
     def on_a_thread(self, x):
         thread = threading.Thread(target=self.first.forward, args=(x,))

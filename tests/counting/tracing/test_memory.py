@@ -1,4 +1,4 @@
-"""Peak memory, compared with sums by hand. A storage is alive as long as something refers to it."""
+"""Peak memory equals sums that are computed by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kinds(counted):
 
 
 def made(function, *args):
-    """Return a function's peak memory without its arguments. Check that it is equal on shapes and on data."""
+    """Return the peak memory of a function in bytes, without the memory of its arguments."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.peak_memory == real.peak_memory
     assert sum(kinds(shapes).values()) == shapes.peak_memory
@@ -109,7 +109,7 @@ W = 16 * 16 * 4
 class TestPasses:
     @pytest.mark.parametrize("count", [1, 4, 9])
     def test_inference_keeps_nothing(self, count):
-        """Inference keeps only the weights, the input and the tensors of one layer, for any number of layers."""
+        """Inference keeps the tensors of only one layer alive."""
         counted = on_shapes(Stack(count), X)
         # The results of product and ReLU. From the second layer on, the operand of the product is alive too.
         alive = (2 if count == 1 else 3) * T
@@ -118,11 +118,9 @@ class TestPasses:
 
     @pytest.mark.parametrize("count", [2, 5])
     def test_training_keeps_what_backward_needs(self, count):
-        """Training keeps the result of each ReLU, which is also the operand of the next layer.
-
-        The result of a linear layer is freed after its ReLU. In backward, gradients of weights are added while results
-        are freed, so the peak is in the last layers, where backward begins.
-        """
+        """Training keeps the result of each ReLU alive until backward."""
+        # The result of a linear layer is freed after its ReLU. In backward, gradients of weights are added while
+        # results are freed, so the peak is in the last layers, where backward begins.
         counted = measure(Stack(count), X, backward=True)
         held = count * W + T
         forward = held + count * T + T  # the results of all ReLUs, and the result of the last linear layer
@@ -131,11 +129,9 @@ class TestPasses:
         assert for_real(Stack(count), X, backward=True).peak_memory == counted.peak_memory
 
     def test_backward_by_hand(self):
-        """Backward of one layer keeps the ReLU's result, and the gradients of this result, the product and the weight.
-
-        The first gradient is one number, expanded. threshold_backward makes the product's gradient (T bytes), from
-        which the weight's gradient is computed (W bytes). The caller holds the ReLU's result until the end.
-        """
+        """The peak memory of one layer's backward pass equals a sum that is computed by hand."""
+        # The first gradient is one number, expanded. threshold_backward makes the product's gradient (T bytes), from
+        # which the weight's gradient is computed (W bytes). The caller holds the ReLU's result until the end.
         counted = measure(Stack(1), X, backward=True)
         # Weight, input, first gradient and ReLU's result; then the product's gradient, and with it the weight's
         # gradient.
@@ -143,10 +139,7 @@ class TestPasses:
         assert kinds(counted) == {"parameters": W, "inputs": T, "gradients": W, "activations": T + 4, "temporaries": T}
 
     def test_checkpoints_trade_memory_for_work(self):
-        """A checkpointed block keeps only its input.
-
-        Another block keeps all tensors that its operators need for backward.
-        """
+        """A checkpointed block keeps only its input alive."""
 
         class Long(Stack):
             def block(self, layer, x):
@@ -178,7 +171,7 @@ class TestPasses:
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
-        """Moments that exist before the step are optimizer state from the start."""
+        """If moments exist before the step, they are optimizer state from the start."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters())
         model(X).sum().backward()
@@ -200,7 +193,7 @@ def watched(step, x):
 
 @pytest.mark.parametrize("way", [on_shapes, for_real, watched])
 class TestExistingGradients:
-    """In each way of measuring, gradients of an earlier step are alive until the measured step frees them."""
+    """Gradients of an earlier step are alive until the measured step frees them."""
 
     @staticmethod
     def trained(step):
@@ -209,7 +202,7 @@ class TestExistingGradients:
 
     @pytest.mark.parametrize("set_to_none", [True, False])
     def test_cleared_first(self, way, set_to_none):
-        """Gradients that a step sets to None are freed before new ones exist. Gradients that it zeroes stay alive."""
+        """A step frees gradients that it sets to None, but not gradients that it zeroes."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
 
@@ -228,7 +221,7 @@ class TestExistingGradients:
             assert not hasattr(gradient.untyped_storage(), "_flopsbudget")
 
     def test_cleared_after_the_forward_pass(self, way):
-        """If gradients are cleared after forward, they are alive together with the activations."""
+        """If gradients are cleared after the forward pass, they are alive together with the activations."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
         wide = torch.randn(400, 16)
@@ -247,10 +240,7 @@ class TestExistingGradients:
         assert kinds(way(step, wide)) == expected
 
     def test_cleared_in_two_steps(self, way):
-        """In each of two steps, the existing gradients are freed before the backward pass makes new ones.
-
-        So the peak contains the gradients of only one step.
-        """
+        """If a function runs two steps, the peak contains the gradients of only one step."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
 
@@ -264,7 +254,7 @@ class TestExistingGradients:
         assert kinds(way(steps, X))["gradients"] == W
 
     def test_accumulated(self, way):
-        """If a step adds to existing gradients, these stay alive together with the new gradients."""
+        """If a step adds to existing gradients, existing and new gradients are alive together."""
         model = Stack(1)
 
         def step(x):
@@ -276,7 +266,7 @@ class TestExistingGradients:
         assert found["temporaries"] >= W
 
     def test_held_elsewhere(self, way):
-        """If the test keeps a gradient in a list, it stays alive after the step clears it."""
+        """If a list holds a gradient, the gradient stays alive after the step clears it."""
         model = Stack(1)
         model(X).sum().backward()
         kept = [model.layers[0].weight.grad]
@@ -299,7 +289,7 @@ class TestPlaces:
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
 
     def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
-        """The peak of a submodule contains its parameters and what its call makes, but not its inputs."""
+        """The peak of a submodule does not contain the inputs of the submodule."""
         model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
         counted = on_shapes(model, X)
         weight = 16 * 32 * 4
@@ -309,7 +299,7 @@ class TestPlaces:
         assert counted["1"].peak_memory == weight + 2 * T + T
 
     def test_equal_layers_are_equal(self):
-        """Equal layers have equal peaks, because a layer's peak leaves out memory from before its call."""
+        """Equal layers have equal peaks."""
         counted = measure(Stack(6), X, backward=True)
         assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
 
@@ -326,14 +316,15 @@ class TestPlaces:
         assert kinds(on_shapes(model, X))["parameters"] == W + 100 * 100 * 4
 
     def test_buffers(self):
-        """The buffers of a batch norm are a mean and a variance per channel, and a count of 8 bytes."""
+        """The buffers of a batch norm are part of the memory."""
+        # 4 bytes for each mean and each variance, 8 bytes for the number of batches
         model = nn.BatchNorm1d(16).eval()
         assert kinds(on_shapes(model, X))["buffers"] == 2 * 16 * 4 + 8
 
 
 class TestWatched:
     def test_as_measured(self):
-        """In a run without gradients, a watch and a measurement find equal peaks."""
+        """Without gradients, a watch and a measurement report equal peaks."""
         model = Stack(3)
         with torch.no_grad(), watch() as seen:
             model(X)
@@ -342,7 +333,7 @@ class TestWatched:
         assert kinds(seen.complexity) == kinds(measured)
 
     def test_nothing_is_held(self):
-        """A tensor that a model drops is freed at once, although the model is watched."""
+        """If a watched model drops a tensor, the tensor is freed at once."""
         ended = []
 
         class Told(nn.Module):
@@ -356,7 +347,7 @@ class TestWatched:
             assert ended == [1]
 
     def test_a_watch_within_a_watch(self):
-        """A watch within a watch reports the peak of its own block; here, both blocks have equal peaks."""
+        """A watch within a watch reports the peak of its own block."""
         model = Stack(2)
         with torch.no_grad(), watch() as outer:
             model(X)
@@ -367,19 +358,19 @@ class TestWatched:
 
 class TestDepth:
     def test_a_chain(self):
-        """In a chain of operators, each waits for the one before it, so the depth is the number of operators."""
+        """If each operator uses the result of the one before, the depth is the number of operators."""
         assert on_shapes(lambda x: x.relu().tanh().sigmoid(), (X,)).depth == 3
 
     def test_side_by_side(self):
-        """If two chains are independent, the longer one decides the depth."""
+        """If two chains of operators are independent, the depth is the depth of the longer chain."""
         assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
 
     def test_views_are_no_steps(self):
-        """A view launches no operator, and does not add to the depth."""
+        """A view does not add to the depth."""
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """An operator that reads a storage waits for the last write to it, even if the write used a view."""
+        """An operator that reads a storage waits for the last write to this storage."""
 
         def through(x):
             y = torch.zeros(8, 16)
@@ -408,7 +399,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """Each step of a recurrent layer waits for the step before it, so n steps have a depth of at least n."""
+        """A recurrent layer with n steps has a depth of at least n."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20

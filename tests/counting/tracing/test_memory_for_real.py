@@ -1,12 +1,11 @@
-"""Peak memory equals the CPU allocations that PyTorch's profiler reports, for common models.
+"""For common models, peak memory equals the CPU allocations that PyTorch's profiler reports."""
 
-The models have their usual width, but only two layers (or one block per stage) and 1,000 words.
-
-The profiler reports each allocation and each release. It does not see tensors that existed before, so we add their
-bytes. Kernels of oneDNN's convolutions may copy their operands to a new layout. Such a workspace begins and ends within
-one operator, and is not part of `peak_memory`. So we run convolutional models with channels last, which needs almost no
-workspaces, or we subtract the workspaces.
-"""
+# The models have their usual width, but only two layers (or one block per stage) and 1,000 words.
+#
+# The profiler reports each allocation and each release. It does not see tensors that existed before, so we add their
+# bytes. Kernels of oneDNN's convolutions may copy their operands to a new layout. Such a workspace begins and ends
+# within one operator, and is not part of `peak_memory`. So we run convolutional models with channels last, which needs
+# almost no workspaces, or we subtract the workspaces.
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ class _Double(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """A U-Net (O. Ronneberger, P. Fischer, T. Brox, 2015) with padding and batch norms, as is common today."""
+    """A U-Net (Ronneberger et al., 2015) with padding and batch norms."""
 
     def __init__(self, width=32):
         super().__init__()
@@ -96,7 +95,7 @@ def prepared(name):
 
 
 def standing(*tensors):
-    """Return the bytes of all distinct storages of these tensors."""
+    """Return the bytes of the tensors. A storage that several tensors share counts once."""
     return sum({id(one.untyped_storage()): one.untyped_storage().nbytes() for one in tensors}.values())
 
 
@@ -108,9 +107,9 @@ _CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward")
 
 
 def allocated(function, *, workspaces=True):
-    """Return the peak of the bytes that a function allocates.
+    """Return the largest number of bytes that are allocated at once while the function runs.
 
-    If ``workspaces`` is false, memory that a convolution allocates and frees itself is left out.
+    If ``workspaces`` is false, memory that a convolution both allocates and frees is left out.
     """
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -140,7 +139,7 @@ def allocated(function, *, workspaces=True):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_inference(name):
-    """Without gradients, the peak of a forward pass differs from the profiler's peak by at most 1%."""
+    """In inference, the peak differs from the profiler's peak by at most 1%."""
     model, x = prepared(name)
     model.eval()
 
@@ -161,7 +160,7 @@ def loss_of(output):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step(name):
-    """The peak of a training step with the first step of AdamW, which allocates moments, agrees with the profiler."""
+    """The peak of a whole training step agrees with the profiler's peak."""
     model, x = prepared(name)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -179,7 +178,7 @@ def test_a_training_step(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_passes_of_training(name):
-    """The peak memory of forward and backward occurs at the start of backward, and agrees with the profiler's peak."""
+    """The peak of forward and backward agrees with the profiler's peak."""
     model, x = prepared(name)
     model.train()
     x = torch.cat([x, x])  # a larger batch: activations need more memory than weights
@@ -195,7 +194,7 @@ def test_the_passes_of_training(name):
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_in_the_usual_layout(name):
-    """With channels first, the peak agrees with the profiler's peak without the workspaces of oneDNN's convolutions."""
+    """With channels first, the peak agrees with the profiler's peak without workspaces of convolutions."""
     model, x = prepared(name)
     model, x = model.eval().to(memory_format=torch.contiguous_format), x.contiguous()
 

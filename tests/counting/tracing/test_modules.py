@@ -1,4 +1,4 @@
-"""Which module is credited with work in forward and backward, however modules are nested and called."""
+"""Which module is credited with work in forward and backward."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestShared:
         assert (counted.params, counted["layer"].params) == (16, 16)
 
     def test_a_module_shared_by_two(self):
-        """A shared module is credited under the path of the module that calls it. Its parameters count once."""
+        """A shared module is listed below each module that calls it."""
         shared = square()
         model = nn.Sequential(nn.Sequential(shared, square()), nn.Sequential(shared))
         counted = both(model, X)
@@ -51,7 +51,7 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """If a module has two names in its caller, it is credited under the first one, because a call shows no name."""
+        """If a module has two names in its caller, it is credited under the first name."""
 
         class Aliased(nn.Module):
             def __init__(self):
@@ -68,7 +68,7 @@ class TestShared:
         assert counted.params == 16
 
     def test_a_parent_under_a_second_name(self):
-        """A module that is called by its second name is counted, and so are the modules inside of it."""
+        """If a module is called by its second name, the modules inside of it are counted."""
         block = nn.Sequential(square())
         model = nn.ModuleDict({"a": block, "b": nn.Sequential(block)})
         counted = both(lambda m, x: m["b"](x), (model, X))
@@ -77,7 +77,7 @@ class TestShared:
 
 class TestHeld:
     def test_lists_and_dicts(self):
-        """A container that is never called itself has the cost of the modules inside of it."""
+        """A container that is never called has the cost of the modules inside of it."""
 
         class Held(nn.Module):
             def __init__(self):
@@ -97,7 +97,7 @@ class TestHeld:
         assert counted["layers"].params == 48
 
     def test_a_module_that_is_not_called(self):
-        """A module that is not called has no FLOPs, but it has its parameters."""
+        """A module that is not called has parameters, but no FLOPs."""
         model = nn.ModuleDict({"used": square(), "unused": square()})
         counted = both(lambda m, x: m["used"](x), (model, X))
         assert counted.flops == SQUARE
@@ -136,7 +136,7 @@ class TestHeld:
         assert flops_of(both(Outer(), X)) == {"": 2 * SQUARE, "inner": SQUARE, "inner.layer": SQUARE}
 
     def test_a_module_hidden_in_a_list(self):
-        """A module in a plain list is listed below the module that calls it, under the name of its class."""
+        """If a module is in a plain list, it is listed below the module that calls it."""
 
         class Hides(nn.Module):
             def __init__(self):
@@ -151,7 +151,7 @@ class TestHeld:
         assert counted.params == 32
 
     def test_functions(self):
-        """If a function calls modules, the modules are named by their classes, in the order of the first calls."""
+        """If a function calls modules, the modules are named by their classes."""
         first, second = nn.Sequential(square()), nn.Sequential(square())
         counted = both(lambda x: second(first(first(x))), X)
         assert flops_of(counted) == {
@@ -164,12 +164,12 @@ class TestHeld:
         assert counted[""].type == "<lambda>"
 
     def test_order(self):
-        """Modules are listed in the order of the model, with each parent before its children."""
+        """Each module is listed before its children."""
         model = nn.Sequential(nn.Sequential(square(), square()), square())
         assert list(both(model, X).modules) == ["", "0", "0.0", "0.1", "1"]
 
     def test_shapes(self):
-        """The shape of a module is a text in ASCII with the sizes that decide its cost."""
+        """For each module, the result has a text with the sizes that decide the cost of the module."""
         model = nn.Sequential(
             nn.Conv2d(4, 8, (1, 3), stride=2, dilation=(1, 2), padding=2, groups=2),
             nn.Flatten(),
@@ -234,7 +234,7 @@ class TestExceptions:
 
 @st.composite
 def trees(draw, depth=3):
-    """Draw a random model: nested sequences of square layers, some of which are shared."""
+    """Draw a random model of nested sequences of square layers."""
     shared = square()
 
     def node(depth):
@@ -269,7 +269,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_every_module_holds_what_is_below_it(self, model):
-        """A module's FLOPs are the sum over all layers below it, and its parameters are the distinct ones below it."""
+        """A module has the FLOPs of all layers below it."""
         counted = both(model, X)
         for path, module in model.named_modules(remove_duplicate=False):
             assert counted[path].flops == SQUARE * leaves_below(module)
@@ -278,7 +278,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """In forward and backward, a `Sequential` has the FLOPs of its children, because it computes nothing itself."""
+        """A `Sequential` has the FLOPs of its children."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):
@@ -292,7 +292,7 @@ class TestTree:
 
 class TestBackward:
     def test_each_layer_has_its_own_gradients(self):
-        """Each layer is credited with its weight's gradient, and with its input's gradient if this is needed."""
+        """Each layer is credited with the gradients of its own weight and its own input."""
         model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 6)), nn.Linear(6, 2))
         counted = both(model, X, backward=True)
         one = {"0": 2 * 3 * 4 * 8, "2": 2 * 3 * 8 * 6, "2.0": 2 * 3 * 8 * 6, "3": 2 * 3 * 6 * 2}
@@ -306,7 +306,8 @@ class TestBackward:
         }
 
     def test_frozen_layers(self):
-        """A frozen first layer costs nothing in backward. A frozen last layer costs only its input's gradient."""
+        """A frozen first layer costs nothing in backward."""
+        # A frozen last layer costs only its input's gradient.
         model = nn.Sequential(square(), square(), square())
         model[0].weight.requires_grad_(requires_grad=False)
         model[2].weight.requires_grad_(requires_grad=False)
@@ -318,7 +319,7 @@ class TestBackward:
         }
 
     def test_work_of_a_parent(self):
-        """Work between the calls of a module's children is credited to the module, also in backward."""
+        """Work of a module between the calls of its children is credited to the module."""
 
         class Parent(nn.Module):
             def __init__(self):
@@ -338,7 +339,7 @@ class TestBackward:
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoints(self, reentrant):
-        """Recomputed work and the gradients of the recomputed region are credited to the modules in this region."""
+        """Work that a checkpoint recomputes is credited to the modules in the checkpointed region."""
 
         class Checkpointed(nn.Module):
             def __init__(self):
@@ -379,7 +380,9 @@ class TestBackward:
 
 
 class TestHooksFromWithin:
-    """A running model may add hooks to its modules, although clones of modules without hooks share one empty dict."""
+    """A running model may add hooks to its modules."""
+
+    # Clones of modules without hooks share one empty dict.
 
     @staticmethod
     def work(_module, _args, output):

@@ -1,4 +1,4 @@
-"""Work on other threads is always named as unknown, in a measurement and in a watch, however the thread was started."""
+"""Work on other threads is named as unknown."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def threads_of(counted):
 @pytest.mark.parametrize("way", WAYS)
 class TestNamed:
     def test_watched_outside_of_modules(self, way):
-        """Work that a test runs on another thread is named as unknown. Work on the test's own thread is counted."""
+        """Work on another thread is named as unknown, even if it is in no module."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(multiply)
@@ -117,14 +117,14 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """If all work is on another thread, the watch names it as unknown, and its `has_run` is true."""
+        """If all work is on another thread, the watch names it as unknown."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)
         assert seen.has_run
 
     def test_watched_in_a_module(self, way):
-        """If a module starts the thread, the module is named by its path in the model."""
+        """If a module starts the thread, the result names the module by its path."""
         model = nn.Sequential(nn.Linear(4, 4), Starts(way))
         with watch() as seen:
             model(X)
@@ -145,7 +145,7 @@ class TestNamed:
         assert not seen.complexity.unknown_operators
 
     def test_nothing_stays(self, way):
-        """Work on threads gives the right results in a watch. After it, threads and pools are not patched any more."""
+        """After a watch, threads and pools are not patched any more."""
         before = threading.Thread.start, ThreadPoolExecutor.submit, ThreadPool.imap
         results = []
         with watch():
@@ -156,7 +156,7 @@ class TestNamed:
 
 
 def test_the_thread_stays_as_it_was():
-    """A watch leaves no additional attributes on a thread that ran in it."""
+    """If a thread ran in a watch, the watch leaves no attributes on the thread."""
     plain, seen = threading.Thread(target=multiply), threading.Thread(target=multiply)
     plain.start()
     with watch():
@@ -167,7 +167,7 @@ def test_the_thread_stays_as_it_was():
 
 
 def test_a_measurement_on_a_thread_of_a_watch():
-    """A measurement on another thread of a watch counts its own work, and adds nothing to the watch."""
+    """A measurement on another thread adds nothing to the watch."""
     results = []
     with watch() as seen:
         on_a_thread(lambda: results.append(measure(nn.Linear(4, 4), X).flops))

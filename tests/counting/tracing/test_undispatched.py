@@ -1,4 +1,4 @@
-"""Functions that bypass PyTorch's dispatcher are named as unknown, with the module that called them."""
+"""Functions that bypass PyTorch's dispatcher are named as unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch warns that they are
 
 
 class HalfPrecision(nn.Module):
-    """A linear layer with float16 weights, which fbgemm computes."""
+    """A linear layer that fbgemm computes in float16."""
 
     def __init__(self):
         super().__init__()
@@ -31,10 +31,8 @@ def test_named():
 
 
 def test_without_data():
-    """A model with a float16 kernel of fbgemm is refused if it has no data.
-
-    The kernel would crash the process if it got tensors without memory.
-    """
+    """If a model with a float16 kernel of fbgemm has no data, the model is refused."""
+    # The kernel would crash the process if it got tensors without memory.
     with pytest.raises(UsageError, match="needs data"):
         measure(HalfPrecision(), torch.empty(3, 4, device="meta"))
 

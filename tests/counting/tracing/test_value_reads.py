@@ -1,4 +1,4 @@
-"""Code that reads values without an operator gets known values on shapes. For other values it needs data."""
+"""Models that read values of tensors without an operator."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ OF_DATA = {
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data(name):
-    """If a model reads the values of its input, it runs on its data and gets the right values."""
+    """If a model reads the values of its input, it runs on data."""
     read, value = OF_DATA[name]
     assert rows_taken(read) == (value, "real")
 
@@ -105,7 +105,7 @@ def test_data(name):
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data_that_is_not_there(name):
-    """If a model reads values and its weights have no data, an error names a tensor that has none."""
+    """If a model reads values and its weights have no data, the error names a tensor without data."""
     with shape_only():
         model = TakesRows(OF_DATA[name][0])
     with pytest.raises(UsageError, match=r"TakesRows needs data, and .* \(on the meta device\) has none: "):
@@ -123,7 +123,7 @@ def test_data_that_is_not_there(name):
     ],
 )
 def test_integer_inputs(read):
-    """If a model reads only an integer input that has data, it can be counted although its weights have none."""
+    """If a model reads only the values of an integer input, its weights need no data."""
     with shape_only():
         model = Split(read)
     result = measure(model, (ONES, torch.tensor([[2, 3], [2, 2]])))
@@ -131,7 +131,7 @@ def test_integer_inputs(read):
 
 
 class Split(nn.Module):
-    """A module that splits its input into parts, whose lengths ``read`` returns, and calls its layer on each part."""
+    """A module that calls its layer on parts of its input. ``read`` returns the lengths of the parts."""
 
     def __init__(self, read):
         super().__init__()
@@ -144,7 +144,7 @@ class Split(nn.Module):
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
 def test_copies_read_no_value(make):
-    """A copy of a tensor needs no value, although its class makes one by the method that pickle calls too."""
+    """Copying a tensor needs no data."""
 
     def forward(x):
         return make(x) @ torch.ones(8, 8)
@@ -154,7 +154,7 @@ def test_copies_read_no_value(make):
 
 
 def test_texts_that_nobody_parses():
-    """A model may write a tensor into a log or into the text of an exception; this needs no data."""
+    """Writing a tensor into a log needs no data."""
 
     class Checks(nn.Module):
         def __init__(self):
@@ -172,7 +172,7 @@ def test_texts_that_nobody_parses():
 
 
 def test_addresses_that_pytorch_compares():
-    """An LSTM that is moved to its own device is counted on shapes: PyTorch can compare addresses of its weights."""
+    """An LSTM that is moved to its own device is counted on shapes."""
     result = measure(lambda layer, x: layer.to("cpu").float()(x)[0], (nn.LSTM(8, 8), ONES))
     assert (result.flops, result.execution) == (10 * 2 * 4 * 8 * 16, "shapes")
 
