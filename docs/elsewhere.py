@@ -1,10 +1,9 @@
 """Watch the test suites of other projects: each test must end as it does without the plugin.
 
-``make elsewhere`` downloads source distributions that contain tests from the package index, which needs the network.
-It changes neither these projects nor the environment: each project is unpacked to a temporary folder, and the packages
-that it needs besides PyTorch are installed there too. The results replace the table in ``docs/elsewhere.md``.
+``make elsewhere`` downloads the projects from the package index, runs their tests in temporary folders, and writes the
+results to ``docs/elsewhere.md``.
 
-``python docs/elsewhere.py NAME ...`` runs the named projects only, and prints their rows without writing the page.
+``python docs/elsewhere.py NAME ...`` runs only the named projects, and does not write the page.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ class Run:
 
     @property
     def passed(self) -> int:
-        """Return how many tests passed."""
+        """Return the number of tests that passed."""
         return sum(outcome == "passed" for outcome in self.outcomes.values())
 
 
@@ -118,7 +117,7 @@ def _unpacked(requirement: str, folder: Path) -> Path:
 
 
 def _run(project: Project, root: Path, packages: Path, *args: str) -> Run:
-    """Run the project's tests in a process that does nothing else, with one thread."""
+    """Run the tests of the project in a new process with one thread."""
     results, printed = packages / "results.xml", packages / "output.txt"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "both_runs", *args]
     command += ["--override-ini=addopts=", f"--junit-xml={results}", *project.tests]
@@ -154,7 +153,7 @@ def _run(project: Project, root: Path, packages: Path, *args: str) -> Run:
 
 
 def _compared(project: Project) -> tuple[Run, Run]:
-    """Run the tests of a project without the plugin, and watched; return both runs."""
+    """Run the tests of a project without the plugin, and with the plugin watching. Return both runs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root, packages = _unpacked(project.requirement, folder), folder / "packages"
@@ -169,7 +168,7 @@ def _compared(project: Project) -> tuple[Run, Run]:
 
 
 def _differing(plain: Run, watched: Run) -> list[str]:
-    """Return a line for each test whose outcome is not the same in both runs."""
+    """Return a line for each test with different outcomes in the two runs."""
     return [
         f"{test}: {before} without the plugin, {now} watched"
         for test in sorted({*plain.outcomes, *watched.outcomes})
@@ -178,7 +177,7 @@ def _differing(plain: Run, watched: Run) -> list[str]:
 
 
 def _measurements(run: Run) -> str:
-    """Return the number of measurements that the summary of a watched run names, as text with thousands separators."""
+    """Return the number of measurements in the summary of a watched run, as text."""
     line = next((line for line in run.output.splitlines() if " measurements: " in line), "0 ")
     return line.partition(" ")[0]
 
@@ -207,7 +206,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n|---|---|{'--:|' * (len(COLUMNS) - 2)}\n"
 
 
 def main(names: list[str]) -> int:
-    """Compare the named projects, or all; return 1 if an outcome differs, or memory is more than a tenth higher."""
+    """Run the named projects, or all projects. Print each problem, and return 1 if there is any."""
     rows, wrong = "", []
     for project in PROJECTS:
         name = project.requirement.partition("==")[0]

@@ -1,4 +1,4 @@
-"""Count GPT-2 and write its page into explain.md: ``cd docs && python -m explain_page``."""
+"""Count GPT-2, and write the result to explain.md: ``cd docs && python -m explain_page``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCREEN = Screen(width=80, colour=False, encoding="utf-8")
 
 
 def explained() -> str:
-    """Return the page that a run of `NODEID` shows: GPT-2 for 128 tokens on an A100, within its limit, unchanged."""
+    """Return the output of `--flops-budget-explain` for GPT-2 with 128 tokens on an A100."""
     with torch.device("meta"):
         model: torch.nn.Module = GPT2LMHeadModel(GPT2Config())
         tokens = torch.zeros(1, 128, dtype=torch.long)
@@ -34,7 +34,7 @@ def explained() -> str:
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with its output made from a new count."""
+    """Return the page ``old`` with the output of a new count."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:

@@ -29,7 +29,7 @@ _SHORT = {
 
 
 def tables() -> str:
-    """Return a table of the devices' figures and lists of the sources of these figures, as Markdown."""
+    """Return a Markdown table of the devices' figures, and the sources of these figures."""
     head = (
         "device",
         *(_SHORT[dtype] for dtype in DTYPES),
@@ -49,7 +49,7 @@ def _sources() -> Iterable[str]:
 
 
 def _launches() -> Iterable[str]:
-    """Yield the source of each launch time: one line for all devices that share it."""
+    """Yield a line for each source of a launch time."""
     sharing: dict[str, list[str]] = {}
     for device in DEVICES.values():
         for text in device.sources:
@@ -60,7 +60,7 @@ def _launches() -> Iterable[str]:
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with its tables made from the current profiles."""
+    """Return the page ``old`` with tables of the current profiles."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -80,7 +80,7 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 
 def _tera(rate: int) -> str:
-    """Format a rate in TFLOP/s with four significant digits."""
+    """Format a rate in TFLOP/s."""
     return f"{rate / 10**12:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""Write the JSON Schema of reports, from the types that read them: ``cd docs && python -m report_schema``."""
+"""Write the JSON Schema of reports: ``cd docs && python -m report_schema``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def _structs(kind: Any) -> list[type[msgspec.Struct]]:
-    """Return the structs that a type consists of, itself included, each once."""
+    """Return each struct that a type contains, once."""
     found: dict[type[msgspec.Struct], None] = {}
     waiting = [kind]
     while waiting:
@@ -57,7 +57,7 @@ def _structs(kind: Any) -> list[type[msgspec.Struct]]:
 
 
 def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return field → the comment above it, for a struct and its base classes."""
+    """Return {field: the comment above it} for a struct and its base classes."""
     found = {}
     for one in reversed(struct.__mro__):
         if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
@@ -67,7 +67,7 @@ def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _keys(plain: Iterable[str], by_name: Iterable[str]) -> dict[str, Any]:
-    """Return a schema of metric keys: plain keys, or keys with the name of a device or machine in brackets."""
+    """Return a schema for metric keys. The keys of ``by_name`` end with a name in brackets."""
     return {"anyOf": [{"enum": list(plain)}, {"pattern": rf"^({'|'.join(by_name)})\[[^\]]+\]$"}]}
 
 
@@ -78,7 +78,7 @@ _ANY = _keys(
 
 
 def _name_metrics(schema: dict[str, Any]) -> None:
-    """Restrict keys and values that name metrics to existing metrics; msgspec only knows that they are texts."""
+    """Allow only existing metrics where the schema allows any text as a metric."""
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
         if "metrics" in properties:

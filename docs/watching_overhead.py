@@ -1,4 +1,4 @@
-"""Measure how much longer a model runs while it is watched: alternate both in one process, keep the shortest."""
+"""Measure how much longer a model runs while it is watched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _seconds(run: Callable[[], object], times: int) -> float:
 
 
 def compared(run: Callable[[], object], times: int, rounds: int = 15) -> tuple[float, float]:
-    """Return the seconds of a run that is not watched, and of a watched run."""
+    """Return the seconds of a run that is not watched and of a watched run. Each is the shortest of several rounds."""
     run()
     plain, watched = [], []
     for _ in range(rounds):

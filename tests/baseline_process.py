@@ -11,7 +11,7 @@ WRITER = TESTS / "baseline_writer.py"
 
 
 class Writer:
-    """A running process of baseline_writer.py. The constructor waits until the process is ready."""
+    """A running process of baseline_writer.py."""
 
     def __init__(self, *args):
         self.process = subprocess.Popen(

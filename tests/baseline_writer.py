@@ -1,4 +1,4 @@
-"""A script that writes baselines, for tests that start it as a process or kill it.
+"""A script that writes baselines. Tests start it as a process, and may kill it.
 
 The first argument of the command line names the function that the script runs.
 """
@@ -20,7 +20,7 @@ def ready():
 
 
 def many(width, count):
-    """Return a baseline that is large enough to take a while to write."""
+    """Return a baseline of ``count`` tests, which takes a while to write."""
     return {f"test_{number:05}": {"model": net(width)} for number in range(count)}
 
 
@@ -34,10 +34,7 @@ def back_and_forth(path, count):
 
 
 def add(path, who, count):
-    """Wait for a line on stdin, then add ``count`` tests to the baseline, one after the other.
-
-    ``who`` becomes a part of the names of the tests.
-    """
+    """Wait for a line on stdin. Then add ``count`` tests to the baseline, one after the other."""
     ready()
     sys.stdin.readline()
     for number in range(count):
@@ -45,7 +42,7 @@ def add(path, who, count):
 
 
 def hold(path):
-    """Hold the lock that protects ``path``, until the parent process writes a line to stdin."""
+    """Hold the lock of ``path`` until the parent process writes a line to stdin."""
     with atomic_file.locked(path.parent, 10):
         ready()
         sys.stdin.readline()

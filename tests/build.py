@@ -1,4 +1,4 @@
-"""Build measurements by hand, without running a model and without PyTorch."""
+"""Build measurements without running a model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
     """Build a measurement whose totals are ``metrics``.
 
-    If ``modules`` does not contain the root module "", the root module gets the same totals. ``fields`` sets other
-    fields of the measurement; a field that is not given gets a simple default.
+    By default, it has only the root module. ``fields`` sets other fields of the measurement.
     """
     root = Module(type="Net", calls=1, metrics=metrics)
     simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
@@ -27,16 +26,13 @@ def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | Non
 
 
 def small(flops: int = 1, metrics: dict[str, int] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement whose root module has only FLOPs.
-
-    ``metrics`` are the totals of the measurement. By default, they are the FLOPs of the root module.
-    """
+    """Build a measurement whose root module has only FLOPs. Its totals are ``metrics``, if given."""
     root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
     return complexity(metrics or {"flops": flops}, fields.pop("modules", root), **fields)
 
 
 def cumulated(values: Mapping[str, int]) -> dict[str, int]:
-    """Return, for each path of a module, the sum of its own value and the values of all modules below it."""
+    """Return {path of a module: its value, with the values of all modules below it}."""
     return {
         path: sum(value for other, value in values.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in values

@@ -57,13 +57,13 @@ _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 
 
 def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
-    """Take a snapshot that keeps PyTorch in `sys.modules`, because PyTorch cannot be loaded twice in one process."""
+    """Take a snapshot of `sys.modules` that keeps PyTorch, because PyTorch cannot be loaded twice in one process."""
     return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
 
 
 @functools.cache
 def recorded_nets(*sizes: tuple[int, int]) -> bytes:
-    """Measure a `Net` for each (kernel, width). Return the results as JSON, for processes without PyTorch."""
+    """Measure a `Net` for each (kernel, width). Return the results as JSON."""
     models: dict[str, object] = {}
     exec(MODELS, models)  # noqa: S102 -- this executes the test models defined above
     measured = {
@@ -97,11 +97,11 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which does not import PyTorch but uses costs that were counted before."""
+        """Run pytest in another process without PyTorch, with costs that were counted before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which imports PyTorch and counts the models itself."""
+        """Run pytest in another process with PyTorch, which counts the models."""
         return self._run_apart(*args)
 
     def _run_apart(self, *args: str) -> pytest.RunResult:
@@ -114,7 +114,7 @@ class Project:
 
 
 class Command:
-    """Run the command line, in an empty folder."""
+    """Runs the command line in an empty folder."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys

@@ -1,7 +1,6 @@
-"""Numbers that count the operations on them, for definitions that loop over single numbers.
+"""Numbers that count the operations on them. A test uses them to write down the definition of an operator.
 
-By convention, some work is not counted, such as work that is done once per row or channel. Definitions do this work
-with plain floats: ``number.value``.
+Work that a convention leaves out uses plain floats: ``number.value``.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ class Arithmetic(Tally):
     """Creates numbers, and counts the operations on them."""
 
     def numbers(self, values):
-        """Return the tensor's elements as nested lists of numbers whose operations are counted."""
+        """Return the elements of a tensor as nested lists of counted numbers."""
         if isinstance(values, torch.Tensor) and values.ndim:
             return [self.numbers(row) for row in values]
         return super().numbers(values.item() if isinstance(values, torch.Tensor) else values)
 
     def leaves_out(self, factor):
-        """Return False: a multiplication by a computed weight is counted even if the weight is 1."""
+        """Return False: a multiplication by 1 is counted too."""
         return False
 
     def note(self, value):
-        """Count one operation, and return its result ``value`` as a counted number."""
+        """Count one operation, and return its result as a counted number."""
         self.count += 1
         return self.numbers(value)
 
@@ -69,24 +68,21 @@ def random(*shape, seed=0, grad=False):
 
 
 def cost_of(operator, args, output):
-    """Return the `other_flops` of one call of an operator for which this machine has no kernel."""
+    """Return the `other_flops` of one call of an operator. The operator does not run."""
     info = operator_info(operator.default)
     assert info.known
     return accounting.cost_of(info, args, {}, output).other_flops
 
 
 def real_flops(function, *inputs, backward=False):
-    """Run the function on data and return its `other_flops`. If an operator is unknown, fail.
-
-    Use this for operators that PyTorch cannot run without data.
-    """
+    """Run the function on data, and return its `other_flops`. If an operator is unknown, fail."""
     result = for_real(function, inputs, backward=backward)
     assert not result.unknown_operators
     return result.other_flops
 
 
 def gradient_flops(function, inputs, grad):
-    """Return the `other_flops` of the backward pass alone; ``grad`` is the gradient of the output."""
+    """Return the `other_flops` of the backward pass alone. ``grad`` is the gradient of the output."""
     count = len(inputs)
 
     def backward(*arguments):

@@ -1,4 +1,4 @@
-"""Numbers and tensors that count the operations on them. With them, a test writes down an operator's definition."""
+"""Tensors that count the operations on them. A test uses them to write down the definition of an operator."""
 
 from __future__ import annotations
 
@@ -20,19 +20,14 @@ class Tally:
         return Counted(values, self)
 
     def leaves_out(self, factor):
-        """Return True if ``factor`` is the plain number 1: a multiplication by this number costs nothing.
-
-        A definition has the factor 1 where the operator does not multiply.
-        """
+        """Return True if ``factor`` is the plain number 1. A multiplication by this number costs nothing."""
         return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
 
 
 class Counted:
     """A tensor of real numbers, or one float, that counts the operations on it.
 
-    Each operation adds the number of elements of its result. Factors, divisors and exponents that `leaves_out` accepts
-    cost nothing. Selecting, stacking and moving are free. Loops over single numbers use floats, which are much faster
-    than tensors of one element.
+    Each operation costs as many FLOPs as its result has elements. Selecting, stacking and moving are free.
     """
 
     __slots__ = ("tally", "value")
@@ -152,7 +147,7 @@ atan2, round_ = map(named, (torch.atan2, torch.round))
 
 
 def branch(condition, yes, no):
-    """Compute both branches and select one for each element. The count is that of the more expensive branch."""
+    """Compute both branches, and select one for each element. The count is that of the more expensive branch."""
     tally = condition.tally
     before = tally.count
     ways = []
@@ -165,7 +160,7 @@ def branch(condition, yes, no):
 
 
 def free(function, *operands):
-    """Return the result of a function that only moves, selects, reshapes or clamps numbers. It counts no operation."""
+    """Return the result of ``function``, and count no operation."""
     tally = next(one.tally for one in operands if isinstance(one, Counted))
     return Counted(function(*map(_tensor, operands)), tally)
 

@@ -1,4 +1,4 @@
-"""Measurements that are built by hand, for tests of explanations."""
+"""Measurements that are built without a model, for tests of explanations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUMS = ("flops", "other_flops", "memory_traffic", "launches", "params", "param_b
 
 
 def metrics(*, flops=0, other=0, traffic=0, launches=1, params=0, param_bytes=None, times=None):
-    """Return the metrics of one module. ``times`` are the compute, memory and launch times on `DEVICE`."""
+    """Return the metrics of one module. ``times`` are its (compute, memory, launch) times on `DEVICE`."""
     values = (flops, other, traffic, launches, params, 4 * params if param_bytes is None else param_bytes)
     found = dict(zip(SUMS, values, strict=True))
     parts = ("compute_time", "memory_time", "launch_time")
@@ -35,7 +35,7 @@ def leaf(kind, shape="", calls=1, **values):
 
 
 def complexity(modules, operators=(), total=None, **fields):
-    """Build a measurement from its modules. The totals are ``total``, or else those of the root module ""."""
+    """Build a measurement from its modules. The default of ``total`` is the metrics of the root module."""
     fields = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"} | fields
     found = {name: Operator(calls=calls, metrics=values) for name, calls, values in operators}
     return Complexity(metrics=total or modules[""].metrics, modules=modules, operators=found, **fields)

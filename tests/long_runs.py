@@ -1,4 +1,4 @@
-"""The number of examples in tests that could run for hours."""
+"""The number of examples in tests that may run for hours."""
 
 from __future__ import annotations
 

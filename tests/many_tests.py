@@ -1,8 +1,7 @@
-"""A project with many tests, for tests of ways to run pytest. Its models return fixed costs.
+"""A project with many tests, for tests of ways to run pytest.
 
-The project does not import PyTorch, so that a run takes only a second. `without_torch` replaces the counter; the rest
-of the plugin is real. The environment variable ``AGE`` selects the costs of the models. With ``AGE=old``, the models
-have the costs for the first baselines. With ``AGE=new``, some models have other costs, as in a later run.
+Its models return fixed costs, so that no test needs PyTorch. With the environment variable ``AGE=old``, some models
+have other costs than with ``AGE=new``.
 """
 
 from __future__ import annotations
@@ -174,7 +173,7 @@ class ManyTests:
         )
 
     def restore(self, baselines: Mapping[str, bytes]) -> None:
-        """Remove all baselines of the project, and write ``baselines``: {path in the project: content}."""
+        """Replace all baselines of the project by ``baselines``, which is {path in the project: content}."""
         for path in self.path.rglob("__flops__/*.json"):
             path.unlink()
         for name, data in baselines.items():

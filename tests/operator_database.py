@@ -1,4 +1,4 @@
-"""Measure the samples of PyTorch's own operator database on shapes and on data, and compare the results."""
+"""Measure the samples of PyTorch's operator database on shapes and on data, and compare the results."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def cases():
 
 
 def samples_of(op, dtype, *, backward):
-    """Return the samples to try. They are equal in every run."""
+    """Return the samples of an operator. They are equal in every run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         samples = op.sample_inputs("cpu", dtype, requires_grad=backward)
@@ -77,7 +77,7 @@ def samples_of(op, dtype, *, backward):
 
 
 def runs(op, sample, *, backward):
-    """Return whether PyTorch itself can run this sample on this machine."""
+    """Return whether PyTorch can run the sample on this machine."""
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:
@@ -93,10 +93,7 @@ def work(result):
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Measure one sample on shapes and on data, and add the result to ``tally``.
-
-    All metrics except ``without`` must be equal.
-    """
+    """Measure one sample on shapes and on data, compare the metrics, and add the result to ``tally``."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

@@ -14,7 +14,7 @@ A_ROW = 2 * 8 * 8
 
 
 class TakesRows(nn.Module):
-    """A model that applies a linear layer to the first rows of its input. ``read`` returns the number of rows."""
+    """A model that applies a linear layer to the first ``read(self, x)`` rows of its input."""
 
     def __init__(self, read, **attributes):
         super().__init__()
@@ -28,6 +28,6 @@ class TakesRows(nn.Module):
 
 
 def rows_taken(read, x=ONES, **attributes):
-    """Measure `TakesRows`, and return (number of input rows that the linear layer got, execution)."""
+    """Measure `TakesRows`. Return (number of rows that the linear layer got, execution)."""
     result = measure(TakesRows(read, **attributes), x)
     return result.flops // A_ROW, result.execution

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0) -> Complexity:
-    """Build the measurement of a linear layer: 2·batch·width² FLOPs, width² + width parameters.
-
-    The model itself has ``extra`` FLOPs more.
-    """
+    """Build the measurement of a linear layer in a model. The model itself has ``extra`` FLOPs."""
     flops, params = 2 * batch * width * width, width * width + width
     metrics = {"flops": flops, "params": params, "trainable_params": params, "param_bytes": 4 * params}
     total = metrics | {"flops": flops + extra}
@@ -39,7 +36,7 @@ def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0
 
 
 def write_baseline(test_file: Path, tests: dict[str, Complexity | dict[str, Complexity]]) -> Path:
-    """Write the baseline of ``test_file``. A test id has one measurement, or several by name."""
+    """Write the baseline of ``test_file``. ``tests`` is {test id: measurement, or {name: measurement}}."""
     path = baseline_path(test_file)
     named = {key: value if isinstance(value, dict) else {"model": value} for key, value in tests.items()}
     save(BaselineFile(path, named))
@@ -56,7 +53,7 @@ def reported_test(
     settings: Settings | None = None,
     line: int = 1,
 ) -> ReportedTest:
-    """Build a test of a report. Each measurement is compared with ``old`` and with the limit on FLOPs."""
+    """Build a test of a report. Its measurements are compared with ``old`` and with the limit on FLOPs."""
     budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
     named = new if isinstance(new, dict) else {"model": new}
     measurements = tuple(
@@ -101,7 +98,7 @@ class GitProject:
         return run.stdout.strip()
 
     def commit(self, subject: str, tests: dict[str, dict[str, Complexity]] | None = None, date: str = "2026-01-01"):
-        """Write the baseline of each test file, commit everything, and return the short name of the commit."""
+        """Write the baseline of each test file and commit everything. Return the short hash of the commit."""
         for file, entries in (tests or {}).items():
             test_file = self.path / file
             test_file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Square linear layers, and what each module of a measured model has."""
+"""Models of square linear layers, and helpers that read the metrics of their modules."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The import graph of the package: no circles, and no import of a forbidden library or from a higher floor.
+"""The imports between the files of the package.
 
 A floor is a row of the table in docs/architecture.md.
 """
@@ -33,7 +33,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def files() -> dict[str, Path]:
-    """Return dotted name → path for each file of the package."""
+    """Return {dotted name: path} for the files of the package."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -42,7 +42,7 @@ def files() -> dict[str, Path]:
 
 
 def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
-    """Return the files of the package that a file imports: at its top, under TYPE_CHECKING, or in functions."""
+    """Return the files of the package that the file at ``path`` imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,10 +56,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """Return the name under which docs/architecture.md lists a file in its table of floors.
-
-    It is the file itself for files directly in the package, and the folder for other files.
-    """
+    """Return the name of a file, or of its folder, in the table of docs/architecture.md."""
     own = path.relative_to(PACKAGE).with_suffix("").as_posix()
     return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
@@ -69,10 +66,7 @@ GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
-    """The graph has imports at the top of a file, under TYPE_CHECKING and in functions.
-
-    Otherwise the other tests of this file would check nothing.
-    """
+    """The test finds imports at the top of a file, under TYPE_CHECKING and in functions."""
     assert len(FILES) > 150
     assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
     assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
@@ -88,13 +82,13 @@ def test_no_circles():
 
 
 def test_every_room_has_its_floor():
-    """The table in docs/architecture.md has each folder with files on exactly one floor."""
+    """The table in docs/architecture.md has each folder on exactly one floor."""
     assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
     assert len(FLOOR_OF) == sum(map(len, FLOORS))
 
 
 def test_nothing_imports_upward():
-    """A file imports only from its own folder and from folders on lower floors of docs/architecture.md."""
+    """A file imports only from its own folder and from lower floors."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

@@ -1,4 +1,4 @@
-"""Tests on a disk of a few KiB. Only the root user can mount it, so only `make torture` runs them."""
+"""Tests on a disk of a few KiB. Only `make torture` runs them, because only the root user can mount the disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def disk(tmp_path, request):
 
 
 def test_full(disk):
-    """Add tests until the disk is full: the last baseline that was written can still be read."""
+    """If the disk is full, the last baseline that was written can still be read."""
     path = disk / "__flops__" / "test_net.json"
 
     added = 0

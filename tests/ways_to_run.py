@@ -22,7 +22,7 @@ MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model with its inputs, and its MACs, which are computed by hand."""
+    """A model with its inputs and its MACs. The MACs are computed by hand."""
 
     build: Callable[[], torch.nn.Module]
     macs: int
@@ -40,14 +40,14 @@ class Case:
     no_trace: str = ""
 
     def check(self, counted: Any) -> None:
-        """Check that the MACs are those computed by hand, and that no operator is unknown."""
+        """Check that the MACs are right and that no operator is unknown."""
         assert not counted.unknown_operators
         left_out = 0 if self.besides is None else counted[self.besides].macs
         assert counted.macs - left_out == self.macs
 
 
 def cases(table, left_out=None):
-    """Parametrize a test with the cases of a table, except those that have a reason in the field ``left_out``."""
+    """Parametrize a test with the cases of a table. ``left_out`` names the field with a reason to leave a case out."""
     chosen = {name: case for name, case in table.items() if not (left_out and getattr(case, left_out))}
     return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
 
@@ -56,7 +56,7 @@ either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "trai
 
 
 def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
-    """Return the FLOPs and activations of each module, which do not depend on how the model runs."""
+    """Return the FLOPs and activations of each module."""
     return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
 
 
@@ -66,7 +66,7 @@ def totals(counted: Any) -> tuple[int, int]:
 
 
 def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """Return a copy of the model on fake tensors. (Some models cannot be built on fake tensors.)"""
+    """Return a copy of the model on fake tensors."""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -76,7 +76,7 @@ def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.
 
 
 def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[torch.nn.Module, tuple[Any, ...]]:
-    """Return the graph of the program and its inputs: parameters and buffers, and the user's inputs."""
+    """Return the graph of the program and all its inputs: parameters, buffers, and the inputs of the case."""
     state = {**exported.state_dict, **exported.constants}
     inputs = iter(pytree.tree_leaves((case.args, case.kwargs)))
     taken = (
@@ -89,7 +89,7 @@ def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tup
 def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
     """Yield two measurements for each grad mode, of which the second is on data.
 
-    The first is on shapes if ``shapes`` is true. Otherwise `measure` decides how it runs the model.
+    The first is on shapes if ``shapes`` is true. Otherwise `measure` decides.
     """
     for mode in modes:
         with mode():
@@ -98,7 +98,7 @@ def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) ->
 
 
 def check_modes(case: Case, train: bool) -> None:
-    """Check that each module counts the same in each grad mode, on shapes and for real, compiled or not."""
+    """Check that each module has the same count in each grad mode, on shapes and on data."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     for one in (model, torch.compile(model, backend="eager"), torch.compile(model)):
@@ -110,7 +110,7 @@ def check_modes(case: Case, train: bool) -> None:
 
 
 def check_weights_without_data(case: Case, train: bool, inputs_without_data: bool = True) -> None:
-    """Check that each module counts the same with real, meta or fake weights, and with meta or fake inputs."""
+    """Check that each module has the same count with real, meta and fake weights."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     fakes = FakeTensorMode()
@@ -131,7 +131,7 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 
 
 def check_exported(case: Case) -> None:
-    """Check the totals of the exported module, of the program's graph, and of its decomposed form."""
+    """Check the totals of the exported program."""
     model = case.build().eval()
     expected = totals(measure(model, case.args, case.kwargs))
     exported = torch.export.export(model, case.args, case.kwargs)
@@ -150,7 +150,7 @@ def check_exported(case: Case) -> None:
 
 
 def check_scripted(case: Case) -> None:
-    """Check the totals of a scripted model in evaluation, which may use fused paths, and in training."""
+    """Check the totals of a scripted model."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args, case.kwargs))
     model = torch.jit.script(plain)
@@ -161,7 +161,7 @@ def check_scripted(case: Case) -> None:
 
 
 def check_traced(case: Case) -> None:
-    """Check the totals of a traced model, in which sizes are tensors that the model reads."""
+    """Check the totals of a traced model."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args))
     model = torch.jit.trace(plain, case.args, check_trace=False, strict=False)
@@ -171,7 +171,7 @@ def check_traced(case: Case) -> None:
 
 
 def check_backward(case: Case) -> None:
-    """Check forward and backward on shapes, for real and on meta, in training and evaluation, and exported."""
+    """Check the counts of forward and backward, in training and in evaluation."""
     model = case.build()
     forward = measure(model, case.args, case.kwargs)
     if case.needs_data:

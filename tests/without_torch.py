@@ -1,7 +1,6 @@
-"""A plugin for runs of pytest that do not test counting. It keeps PyTorch from being imported.
+"""A plugin that runs pytest without PyTorch. ``-p without_torch`` loads it.
 
-It is loaded with ``-p without_torch``, in worker processes too. It replaces modules of the package that import PyTorch.
-If something still imports PyTorch, the run fails, so that no run becomes slow unnoticed. In these runs, a model is a
+It replaces modules of the package that import PyTorch. If something still imports PyTorch, the run fails. A model is a
 function without arguments that returns its measurement.
 """
 

@@ -1,4 +1,4 @@
-"""Helpers that measure on shapes, on data, in both ways (with a check for equal results), or with a clock."""
+"""Helpers that measure a model on shapes, on data, in both ways, or with a clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _run(model, args, kwargs, backward, *, reuse_answers=True):
 
 
 def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True):
-    """Measure on shapes only. If this is impossible, raise the exception that prevents it."""
+    """Measure on shapes only. If a model needs data, raise an error."""
     return _run(model, args, kwargs, backward, reuse_answers=reuse_answers).complexity(ways=("shapes",))
 
 
@@ -31,15 +31,14 @@ def for_real(model, args=(), kwargs=None, *, backward=False):
 
 
 def timed(model, args=(), kwargs=None, *, backward=False):
-    """Measure the latency, with the shortest possible run time."""
+    """Measure the latency with the shortest possible run time."""
     return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
 
 
 def both(model, args=(), kwargs=None, *, backward=False, without=()):
-    """Measure on shapes and on data, and check that both results are equal for each module.
+    """Measure on shapes and on data. Check that all metrics except ``without`` are equal for each module.
 
-    If an operator is unknown, fail. The measurement on shapes is done with and without reused answers. Metrics in
-    ``without`` are not compared.
+    If an operator is unknown, fail. Reused answers must not change the result.
     """
     shapes = on_shapes(model, args, kwargs, backward=backward)
     slow, gradients = _slowly(model, args, kwargs, backward=backward)
@@ -55,7 +54,7 @@ def both(model, args=(), kwargs=None, *, backward=False, without=()):
 
 
 def _slowly(model, args, kwargs, *, backward):
-    """Measure on shapes without reused answers. Return the result, and whether gradients were enabled."""
+    """Measure on shapes without reused answers. Return the result and whether gradients were enabled."""
     if isinstance(model, torch.nn.Module) and not backward:
         with suppress(Exception), torch.no_grad():
             return on_shapes(model, args, kwargs, reuse_answers=False), False
@@ -79,7 +78,7 @@ def _values_of(counted, without):
 
 
 def metadata(output):
-    """Return shape, strides and dtype. Strides of dimensions of size 1 and of empty tensors are left out."""
+    """Return shape, strides and dtype of a tensor. Strides that have no effect are left out."""
     if isinstance(output, torch.Tensor):
         strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
         return output.shape, strides if output.numel() else None, output.dtype

@@ -1,1 +1,1 @@
-"""Measure current FLOP counters on models whose FLOPs are known in closed form: ``make comparison``."""
+"""Compare FLOP counters on models whose FLOPs are known in closed form: ``make comparison``."""

@@ -1,4 +1,4 @@
-"""Measure, and write docs/comparison.md: ``make comparison``."""
+"""Run all counters on all cases, and write docs/comparison.md: ``make comparison``."""
 
 from __future__ import annotations
 

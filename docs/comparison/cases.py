@@ -1,4 +1,4 @@
-"""The cases that are measured, each with its FLOPs by definition."""
+"""The cases of the comparison: models, each with its FLOPs by definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small models of the known miscounts. They have no biases, which some counters add and others do not."""
+"""Small models that some counters count wrongly. They have no biases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Calls(nn.Module):
-    """Make a function of this file a module. Some counters read the device from the first parameter, so it has one."""
+    """A module that calls a function. Its unused parameter tells counters the device."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Calls(nn.Module):
 
 
 class Product(nn.Module):
-    """Make a function of ``torch`` a module. Look it up at each call, because some counters patch it while counting."""
+    """A module that calls the function of ``torch`` with this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """Pass a view of a parameter to a layer, as many vision transformers do."""
+    """A model that passes a view of a parameter to a layer, as many vision transformers do."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Checkpointed(nn.Module):
 
 
 class GradientInside(nn.Module):
-    """Return the gradient of a layer with respect to its input, as models of forces and energies do."""
+    """A model that returns the gradient of a layer with respect to its input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def grouped_product(tokens: torch.Tensor, experts: torch.Tensor, ends: torch.Ten
 
 
 def grouped_operands(tokens: int, experts: int, width: int) -> tuple[torch.Tensor, ...]:
-    """Return tokens sorted by expert, the experts' matrices, and the index at which each expert's tokens end."""
+    """Return the tokens sorted by expert, the matrices of the experts, and the end of each expert's tokens."""
     ends = torch.arange(1, experts + 1, dtype=torch.int32) * (tokens // experts)
     return (
         torch.ones(tokens, width, dtype=torch.bfloat16),

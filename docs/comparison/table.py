@@ -1,4 +1,4 @@
-"""Format the verdicts as Markdown."""
+"""Format the results of the comparison as Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def verdicts(first: str, results: Mapping[str, Mapping[str, str]]) -> str:
-    """Return a table with one row for each case and one column for each counter."""
+    """Return a Markdown table with one row for each case and one column for each counter."""
     return markdown(
         [first, *COUNTERS], [[case, *(cells[name] for name in COUNTERS)] for case, cells in results.items()]
     )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def verdict(counter: Counter, case: Case) -> str:
-    """Return the cell of the table."""
+    """Return the text for this counter and this case in the table of the comparison."""
     if not counter.answers(case):
         return NOT_OFFERED
     return in_words(isolated(_measured, counter.name, case.name), case)
 
 
 def _measured(counter: str, case: str) -> float:
-    """Count in the separate process. The arguments are names, because they are pickled."""
+    """Return the FLOPs that the counter reports. The arguments are names, because they are pickled."""
     torch.manual_seed(0)
     asked = CASES[case]
     model, args = asked.build()

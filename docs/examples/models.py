@@ -1,6 +1,6 @@
-"""Public architectures, built from transformers' configurations without a download, with random weights or none.
+"""Models that are built from the configurations of transformers, without a download.
 
-New models are in training mode. The budgets here are for inference, so each model is put in evaluation mode.
+New models are in training mode. The budgets are for inference, so each model is put in evaluation mode.
 """
 
 import transformers

@@ -1,1 +1,1 @@
-"""Count blocks that have fewer FLOPs and take longer, for docs/beyond-flops.md."""
+"""Count pairs of blocks, of which one has fewer FLOPs but takes longer, for docs/beyond-flops.md."""

@@ -1,4 +1,4 @@
-"""Write docs/beyond-flops.md and its picture: ``cd docs && python -m inversion``."""
+"""Write docs/beyond-flops.md and its chart: ``cd docs && python -m inversion``."""
 
 from __future__ import annotations
 

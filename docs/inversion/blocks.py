@@ -1,4 +1,4 @@
-"""Define the blocks that docs/beyond-flops.md compares, and count them."""
+"""The blocks that docs/beyond-flops.md compares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVER, BOARD = DEVICES["A100"], DEVICES["raspberry-pi-5"]
 
 @dataclass(frozen=True)
 class Place:
-    """The position of a block in a network, as the sizes of its tensors."""
+    """The sizes of the tensors of a block, at its place in a network."""
 
     channels: int
     #: Rows and columns of the image.
@@ -57,12 +57,12 @@ def separable(place: Place) -> nn.Sequential:
 
 
 def dense_alone(place: Place) -> nn.Sequential:
-    """Build the dense block as a compiler may leave it: batch norm folded into the weights, and ReLU fused."""
+    """Build the dense block as a compiler may leave it, with batch norm and ReLU in the convolution."""
     return nn.Sequential(*_convolution(place.channels, place.channels, 3))
 
 
 def separable_alone(place: Place) -> nn.Sequential:
-    """Build the separable block as a compiler may leave it, like `dense_alone`."""
+    """Build the separable block as a compiler may leave it, with batch norms and ReLUs in the convolutions."""
     channels = place.channels
     return nn.Sequential(*_convolution(channels, channels, 3, groups=channels), *_convolution(channels, channels, 1))
 
@@ -73,12 +73,11 @@ class _Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the block's output to its input."""
         return torch.add(x, self.inner(x))
 
 
 def fused_mbconv(place: Place) -> nn.Module:
-    """Build Fused-MBConv: one 3x3 convolution of all channels widens (EfficientNetV2, figure 2), without SE."""
+    """Build Fused-MBConv without squeeze-and-excitation (EfficientNetV2, figure 2)."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(
@@ -91,7 +90,7 @@ def fused_mbconv(place: Place) -> nn.Module:
 
 
 def mbconv(place: Place) -> nn.Module:
-    """Build MBConv: a 1x1 convolution widens, a depthwise 3x3 follows (EfficientNetV2, figure 2), without SE."""
+    """Build MBConv without squeeze-and-excitation (EfficientNetV2, figure 2)."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(
@@ -106,7 +105,7 @@ def mbconv(place: Place) -> nn.Module:
 
 
 def counted(build: Callable[[Place], nn.Module], place: Place, dtype: torch.dtype) -> Complexity:
-    """Count one forward pass in inference, with the minimum time on both devices."""
+    """Count one forward pass of a block in inference, with the estimated times on both devices."""
     with torch.device("meta"):
         model = build(place).to(dtype).eval()
         images = torch.empty(BATCH, place.channels, place.side, place.side, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Draw docs/inversion/roofline.svg: operators under the rooflines of two devices, and the minimum time of each."""
+"""Draw docs/inversion/roofline.svg, which shows the operators of two blocks under the rooflines of two devices."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _RATED = {SERVER.name: ("A100", "TF32"), BOARD.name: ("Raspberry Pi 5", "FP32")}
 
 @dataclass(frozen=True)
 class _Part:
-    """A module of a block; each module runs one operator."""
+    """A module of a block. It runs one operator."""
 
     names: tuple[str, str]
     #: FLOPs per byte.
@@ -69,7 +69,7 @@ class _Part:
 
 
 def svg() -> str:
-    """Return the picture of both blocks in float32, as SVG."""
+    """Return the chart of both blocks in float32, as SVG."""
     blocks = {name: _parts(name) for name in _PARTS}
     lines = list(chain(_legend(), _grid(), _roofs(), _points(blocks), _bars(blocks)))
     height = _BARS + 4 * (_BAR + _GAP) + _BETWEEN
@@ -143,7 +143,7 @@ def _roofs() -> Iterable[str]:
 
 
 def _points(blocks: dict[str, list[_Part]]) -> Iterable[str]:
-    """Draw equal points once. Squares are larger than circles, so that both marks are visible where they meet."""
+    """Draw a mark for each operator. Operators with equal values share a mark."""
     labels = {part.names[0]: part.intensity for part in chain(*blocks.values())}
     for name, intensity in labels.items():
         x = _x(intensity)
@@ -229,7 +229,7 @@ def _text(  # noqa: PLR0913 -- how it looks
 
 
 def _rate(rate: int) -> str:
-    """Format FLOP/s with four significant digits: "153.6 GFLOP/s"."""
+    """Format a rate, as in "153.6 GFLOP/s"."""
     for prefix, power in (("P", 15), ("T", 12)):
         if rate >= 10**power:
             return f"{rate / 10**power:.4g} {prefix}FLOP/s"

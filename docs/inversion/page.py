@@ -1,4 +1,4 @@
-"""Make the tables of docs/beyond-flops.md."""
+"""Write the tables of docs/beyond-flops.md."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ALONE = {"dense, convolution alone": dense_alone, "separable, convolutions alon
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with its tables made from new counts of the blocks.
+    """Return the page ``old`` with tables of new counts.
 
     Raises:
         ValueError: the page lacks the markers of a table.
@@ -60,7 +60,7 @@ def page(old: str) -> str:
 
 
 def blocks() -> str:
-    """Return the table of both blocks in all metrics."""
+    """Return a table of both blocks in all metrics."""
     head = (
         "block",
         "dtype",
@@ -85,7 +85,7 @@ def _blocks() -> Iterable[tuple[str, ...]]:
 
 
 def widths() -> str:
-    """Return the table of both blocks at the layers of a network that gets wider as its images get smaller."""
+    """Return a table of both blocks at several places of a network."""
     return _against(
         {f"{place.channels}, {place.side}×{place.side}": place for place in WIDTHS},
         "channels, image",
@@ -95,7 +95,7 @@ def widths() -> str:
 
 
 def stages() -> str:
-    """Return the table of both blocks of EfficientNetV2 at the stages where either may be used."""
+    """Return a table of both blocks of EfficientNetV2 at several stages."""
     return _against(
         {
             f"{stage}: {place.channels}, {place.side}×{place.side}, {place.expansion}": place
@@ -143,7 +143,7 @@ def _pair(two: list[Complexity], key: str) -> str:
 
 
 def _times(two: list[Complexity], device: Device) -> str:
-    """Format both times, the shorter one in bold."""
+    """Format the times of two blocks on a device, the shorter time in bold."""
     minimum = min(block.time(device.name) for block in two)
     return ", ".join(
         f"**{text}**" if block.time(device.name) == minimum else text
@@ -153,7 +153,7 @@ def _times(two: list[Complexity], device: Device) -> str:
 
 
 def _bounded(block: Complexity, device: Device) -> str:
-    """Format the minimum time and what takes most of it: "412.3 us, memory"."""
+    """Format the minimum time of a block and what bounds it, as in "412.3 us, memory"."""
     time = format_value(block.time(device.name), METRICS["time"])
     return f"{time}, {bound_of(*parts_of_time(block.metrics, device.name))}"
 

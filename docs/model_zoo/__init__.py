@@ -1,1 +1,1 @@
-"""Count every model of the model libraries, and write docs/zoo.md."""
+"""Count all models of some model libraries, and write docs/zoo.md."""

@@ -1,4 +1,4 @@
-"""Sweep over the models of the libraries: ``make zoo``. A sweep that was interrupted goes on where it stopped."""
+"""Count all models of some model libraries: ``make zoo``. If a run was interrupted, the next one continues it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMORY = 10 * 2**30
 
 
 def main() -> None:
-    """Sweep, and write the page."""
+    """Count the models, and write the page."""
     arguments = _arguments()
     if arguments.worker:
         _work(arguments.worker, json.loads(sys.stdin.read()))
@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _work(library: str, names: list[str]) -> None:
-    """Check models in this process. Without names, print those of the library."""
+    """Check the named models in this process. If there are no names, print the names of all models."""
     from model_zoo import environment  # noqa: F401 -- before a library imports torchvision
     from model_zoo.libraries import LIBRARIES
 

@@ -1,4 +1,4 @@
-"""Check one model: on shapes, on meta, and beside PyTorch's own counter."""
+"""Check one model: count it on data and on shapes, and compare with PyTorch's own counter."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def in_words(error: BaseException) -> str:
 def _on_meta(
     counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]
 ) -> str:
-    """Build the model on shapes, or move it to meta where that needs data, and compare the two counts."""
+    """Count the model on meta tensors, and return whether the count is equal to ``counted``."""
     prefix = ""
     try:
         with shape_only():
@@ -105,7 +105,7 @@ def _difference(counted: Complexity, meta: Complexity) -> str:
 
 
 def moved(value: Any) -> Any:
-    """Return inputs with their tensors on meta."""
+    """Return ``value`` with all its tensors on the meta device."""
     if isinstance(value, torch.Tensor):
         return value.to("meta")
     if isinstance(value, dict):
@@ -116,7 +116,7 @@ def moved(value: Any) -> Any:
 
 
 class _NoModules:
-    """Follow no modules, where PyTorch's counter would: it asserts that outputs have gradients, which some have not."""
+    """Replaces the tracking of modules in PyTorch's counter, which fails if an output has no gradient."""
 
     parents: ClassVar[set[str]] = {"Global"}
 
@@ -128,7 +128,7 @@ class _NoModules:
 
 
 def _beside_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Compare with PyTorch's own counter, without the operators that it has no formula for."""
+    """Compare the count with that of PyTorch's own counter."""
     try:
         counter = flop_counter.FlopCounterMode(display=False)
         vars(counter)["mod_tracker"] = _NoModules()

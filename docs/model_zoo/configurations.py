@@ -1,7 +1,6 @@
-"""Make a default configuration of transformers small: fewer layers, narrower, fewer words and experts.
+"""Make a default configuration of transformers small: fewer layers, narrower layers, fewer words and experts.
 
-The width and the number of heads are divided by one factor, so that the size of a head, the relations between widths,
-and the widths that two parts of a model share stay right.
+The width and the number of heads are divided by one factor, so that the size of a head stays the same.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _TOKEN = re.compile(r"(token_id|token_index|_token_ids)$")
 
 
 def default(name: str) -> Any:
-    """Return the default configuration of an architecture, with the settings that it cannot be built without."""
+    """Return the default configuration of an architecture, with the settings that the model requires."""
     from transformers import CONFIG_MAPPING
 
     config = CONFIG_MAPPING[name]()
@@ -69,7 +68,7 @@ def default(name: str) -> Any:
 
 
 def fill(config: Any) -> bool:
-    """Give settings that are None a value; return whether there were any."""
+    """Give a value to each setting that is None. Return whether there were any."""
     found = False
     for part in parts(config):
         heads, width = getattr(part, "num_attention_heads", None), getattr(part, "hidden_size", None)
@@ -94,7 +93,7 @@ def parts(config: Any) -> Iterator[Any]:
 
 
 def divisor(config: Any) -> int:
-    """Return the largest factor by which all numbers of attention heads can be divided; 4 without attention."""
+    """Return the largest of `FACTORS` that divides all numbers of attention heads, or 4 without attention."""
     heads = [
         number
         for part in parts(config)
@@ -166,7 +165,7 @@ def _fewer_experts(part: Any) -> None:
 
 
 def _fewer_layers(part: Any) -> None:
-    """Keep one layer of each type, and at least two layers."""
+    """Keep one layer of each type, and at least two layers in all."""
     values = dict(vars(part))
     numbers = {
         key: value

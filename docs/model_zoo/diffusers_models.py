@@ -1,4 +1,4 @@
-"""The models of diffusers: each class of ``ModelMixin``, with its default configuration made small."""
+"""The models of diffusers, with their default configurations made small."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGE = 40_000_000
 
 
 def names() -> list[str]:
-    """Return the names of the classes."""
+    """Return the names of the model classes."""
     import diffusers
     from diffusers import ModelMixin
 
@@ -36,7 +36,7 @@ def names() -> list[str]:
 
 
 def check_class(name: str) -> Row:
-    """Check one class with the first inputs that fit."""
+    """Check one class with the first inputs that the model accepts."""
     import diffusers
 
     kind = getattr(diffusers, name)

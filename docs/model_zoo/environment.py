@@ -1,4 +1,4 @@
-"""Import torchvision without its compiled operators, which wheels for CUDA cannot load beside PyTorch for the CPU."""
+"""Import torchvision without its compiled operators, which may need another build of PyTorch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def timm_names() -> list[str]:
-    """Return the names of timm's models, the first of each file before the second ones."""
+    """Return the names of timm's models. One model of each file comes first."""
     import timm
 
     by_file = [timm.list_models(module=module) for module in timm.list_modules()]
@@ -24,7 +24,7 @@ def timm_names() -> list[str]:
 
 
 def check_timm(name: str) -> Row:
-    """Check a model of timm at the size of image that it is made for."""
+    """Check a model of timm with an image of its usual size."""
     import timm
 
     def build() -> Any:
@@ -36,7 +36,7 @@ def check_timm(name: str) -> Row:
 
 
 def segmentation_names() -> list[str]:
-    """Return each decoder on one encoder, and each encoder below one decoder."""
+    """Return the names of pairs of a decoder and an encoder."""
     import segmentation_models_pytorch as smp
 
     decoders = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
@@ -44,7 +44,7 @@ def segmentation_names() -> list[str]:
 
 
 def check_segmentation(name: str) -> Row:
-    """Check a decoder on an encoder."""
+    """Check a pair of a decoder and an encoder."""
     import segmentation_models_pytorch as smp
 
     decoder, _, encoder = name.partition(" on ")
@@ -69,7 +69,7 @@ VIT_SETTINGS: dict[str, Any] = {
 
 
 def vit_names() -> list[str]:
-    """Return "file.Class" of the modules of vit-pytorch that are built from an image's size or a number of classes."""
+    """Return the names of the models of vit-pytorch, as "file.Class"."""
     import vit_pytorch
 
     found = []
@@ -88,7 +88,7 @@ def vit_names() -> list[str]:
 
 
 def check_vit(name: str) -> Row:
-    """Check a model of vit-pytorch, small, with the first inputs that fit."""
+    """Check a small model of vit-pytorch with the first inputs that the model accepts."""
     file, _, kind_name = name.partition(".")
     try:
         kind = getattr(importlib.import_module(f"vit_pytorch.{file}"), kind_name)

@@ -1,4 +1,4 @@
-"""The models of each library: their names, and how one of them is built and checked."""
+"""The model libraries: the names of their models, and how to check a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write docs/zoo.md from the results."""
+"""Write docs/zoo.md from the stored results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ EQUAL, NO_FORMULA, NEEDS_DATA, NOT_BUILT = "equal", "no formula for ", "needs da
 
 
 def write() -> None:
-    """Write the page."""
+    """Write docs/zoo.md."""
     PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), text(results.load())), encoding="utf-8")
 
 
 def text(rows: list[Row]) -> str:
-    """Return the part of the page that shows the rows: the numbers of each library, and all exceptions."""
+    """Return the part of the page that is made from the results."""
     counted = [row for row in rows if results.is_counted(row)]
     parts = [
         "## Summary",
@@ -84,7 +84,7 @@ def _skipped(row: Row) -> str:
 
 
 def _reasons(rows: Iterable[Row], reason: Callable[[Row], str]) -> str:
-    """Return a list of the reasons, each with the models that it holds for."""
+    """Return a Markdown list of the reasons, each with its models."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if why := reason(row):
@@ -95,5 +95,5 @@ def _reasons(rows: Iterable[Row], reason: Callable[[Row], str]) -> str:
 
 
 def _line(why: str) -> str:
-    """Return a reason on one line, in which Markdown reads nothing."""
+    """Return a reason as one line without Markdown."""
     return " ".join(why.split()).replace("`", "'").replace("<", "&lt;").replace("*", "\\*").replace("|", "/")

@@ -1,4 +1,4 @@
-"""What the sweep found: one line of JSON for each model."""
+"""The stored results: one line of JSON for each model."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def load() -> list[Row]:
 
 
 def append(row: Row) -> None:
-    """Add the row of one model."""
+    """Add the result of one model to the file."""
     with FILE.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def done() -> set[tuple[str, str]]:
-    """Return the (library, name) of all models that were checked."""
+    """Return the (library, name) of each model that was checked."""
     return {(row["library"], row["name"]) for row in load()}
 
 
 def size() -> int:
-    """Return the size of the file in bytes, which grows with every model."""
+    """Return the size of the file of results in bytes."""
     return FILE.stat().st_size if FILE.exists() else 0
 
 
 def forget(which: Callable[[Row], bool]) -> None:
-    """Remove rows, so that their models are checked again."""
+    """Remove the rows for which ``which`` is true, so that their models are checked again."""
     kept = [row for row in load() if not which(row)]
     FILE.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
 
 
 def is_counted(row: Row) -> bool:
-    """Return whether the model ran, and was counted without an error."""
+    """Return whether the model was counted without an error."""
     return "flops" in row

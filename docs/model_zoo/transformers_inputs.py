@@ -1,4 +1,4 @@
-"""Inputs for a model of transformers, by the names and defaults of the arguments of its ``forward``."""
+"""Inputs for a model of transformers, chosen by the names of the arguments of its ``forward``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Inputs = dict[str, torch.Tensor]
 
 
 def candidates(model: Any) -> Iterator[Inputs]:
-    """Yield inputs, likely ones first. At most a few of them fit the model."""
+    """Yield inputs to try, likely inputs first."""
     signature = inspect.signature(model.forward).parameters
     required = [
         name
@@ -59,7 +59,7 @@ def candidates(model: Any) -> Iterator[Inputs]:
 
 
 def unknown_inputs(model: Any) -> list[str]:
-    """Return the arguments that ``forward`` requires and that no inputs are made for."""
+    """Return the required arguments of ``forward`` for which this module has no inputs."""
     signature = inspect.signature(model.forward).parameters
     return [
         name

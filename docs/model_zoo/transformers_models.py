@@ -1,4 +1,4 @@
-"""The architectures of transformers, each in the smallest form that runs."""
+"""The architectures of transformers, each with a small configuration."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Row = dict[str, Any]
 
 
 def names() -> list[str]:
-    """Return the types of models that ``AutoModel`` knows."""
+    """Return the types of models that ``AutoModel`` can build."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     return sorted(MODEL_MAPPING_NAMES)
 
 
 def check_architecture(name: str) -> Row:
-    """Check the architecture that transformers calls ``name``, in the smallest form that runs."""
+    """Check a small model of the architecture with this name."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -91,7 +91,7 @@ def _parameters(model: Any) -> int:
 
 
 def _built(build: Any) -> tuple[Any, bool]:
-    """Return the model, and whether it is so large that it stays on meta."""
+    """Return the model, and whether it is so large that it stays on the meta device."""
     with shape_only() if _reads(build) else torch.device("meta"):
         model = build().eval()
     if _parameters(model) > LARGE:
@@ -101,7 +101,7 @@ def _built(build: Any) -> tuple[Any, bool]:
 
 
 def _reads(build: Any) -> bool:
-    """Return whether the constructor reads numbers, which it cannot on PyTorch's meta device."""
+    """Return whether the constructor reads numbers, which is impossible on the meta device."""
     try:
         with torch.device("meta"):
             build()

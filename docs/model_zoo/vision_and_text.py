@@ -19,7 +19,7 @@ def open_clip_names() -> list[str]:
 
 
 def check_open_clip(name: str) -> Row:
-    """Check a pair of towers on one image and one text."""
+    """Check a model of open_clip with one image and one text."""
     import open_clip
 
     config: Any = open_clip.get_model_config(name)
@@ -87,10 +87,10 @@ def _x_transformers() -> dict[str, Any]:
 
 
 def x_transformers_names() -> list[str]:
-    """Return the names of the stacks of layers, each with one setting."""
+    """Return the names of the models of x-transformers that are checked."""
     return list(_x_transformers())
 
 
 def check_x_transformers(name: str) -> Row:
-    """Check one stack of layers."""
+    """Check one model of x-transformers."""
     return check_built(*_x_transformers()[name])

@@ -1,1 +1,1 @@
-"""Shared by the comparison and the benchmark: counters, models of known cost, a process for each measurement."""
+"""Code that the comparison and the benchmark share."""

@@ -1,4 +1,4 @@
-"""FLOPs by definition: 2 per multiply-accumulate, without biases and element-wise work."""
+"""FLOPs by definition: 2 for each multiply-accumulate, without biases and element-wise operations."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ EXPANSION = 4
 
 
 def product(*sizes: int) -> int:
-    """Count a sum of products over all combinations of the indices: for a matrix product, batch, m, k, n."""
+    """Return 2 * the product of ``sizes``. For a matrix product, the sizes are batch, m, k and n."""
     return 2 * prod(sizes)
 
 
 def convolution(positions: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:
-    """Count a convolution. ``positions`` are those of the output, or of the input if it is transposed."""
+    """Return the FLOPs of a convolution. ``positions`` are those of the output, or of the input if it is transposed."""
     return product(positions, outputs, inputs // groups, kernel)
 
 
 def attention(queries: int, keys: int, width: int) -> int:
-    """Count scores and weighted sums. ``width`` is that of all query heads together (Vaswani et al., 2017, 3.2.1)."""
+    """Return the FLOPs of the scores and weighted sums. ``width`` is that of all heads together."""
     return product(queries, keys, width) * 2
 
 
 def self_attention(length: int, width: int) -> int:
-    """Count the projections to query, key, value and output, and the attention between them."""
+    """Return the FLOPs of self-attention, with the projections to query, key, value and output."""
     return 4 * product(length, width, width) + attention(length, length, width)
 
 
 def encoder_layer(length: int, width: int, hidden: int) -> int:
-    """Count a layer of a transformer: self-attention and two linear layers."""
+    """Return the FLOPs of a transformer layer: self-attention and two linear layers."""
     return self_attention(length, width) + 2 * product(length, width, hidden)
 
 
 def lstm(steps: int, inputs: int, hidden: int, directions: int = 1) -> int:
-    """Count one layer: four gates, each a product with the input and a product with the hidden state."""
+    """Return the FLOPs of one LSTM layer, whose four gates read the input and the hidden state."""
     return product(steps, directions, 4, hidden, inputs + hidden)
 
 
@@ -49,7 +49,7 @@ def resnet_50() -> int:
 
 
 def bottleneck_resnet(stages: Sequence[tuple[int, int, int]]) -> int:
-    """Count at 224 x 224, with the stride in the 3 x 3 convolutions, like PyTorch's models."""
+    """Return the FLOPs of a ResNet with bottleneck blocks for an image of 224 x 224."""
     total = convolution(112 * 112, 3, 64, 7 * 7) + product(512 * EXPANSION, 1000)
     inputs, before = 64, 56
     for blocks, width, size in stages:
@@ -69,26 +69,26 @@ def vit_b_16() -> int:
 
 
 def vit_16(*, layers: int, width: int) -> int:
-    """Count at 224 x 224: 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
+    """Return the FLOPs of a ViT for 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
     patches = 14 * 14
     embedding = convolution(patches, 3, width, 16 * 16)
     return embedding + layers * encoder_layer(patches + 1, width, 4 * width) + product(width, 1000)
 
 
 def bert_base(length: int) -> int:
-    """Count twelve layers of width 768, and the pooler on the first token (Devlin et al., 2018)."""
+    """Return the FLOPs of BERT-base: twelve layers of width 768, and the pooler (Devlin et al., 2018)."""
     return 12 * encoder_layer(length, 768, 4 * 768) + product(768, 768)
 
 
 def gpt_2(length: int) -> int:
-    """Count twelve layers of width 768 and the scores of all words at each position; causal masks count in full."""
+    """Return the FLOPs of GPT-2, with the scores of all words at each position. A causal mask saves nothing."""
     return 12 * encoder_layer(length, 768, 4 * 768) + product(length, 768, 50_257)
 
 
 def mixture_of_experts(  # noqa: PLR0913 -- the sizes that a mixture of experts has
     *, length: int, layers: int, width: int, key_width: int, hidden: int, experts: int, chosen: int, vocabulary: int
 ) -> int:
-    """Count Mixtral: every token passes ``chosen`` experts of three matrices each (Jiang et al., 2024)."""
+    """Return the FLOPs of Mixtral. Each token passes through ``chosen`` experts (Jiang et al., 2024)."""
     projections = 2 * product(length, width, width) + 2 * product(length, width, key_width)
     routed = product(length, width, experts) + 3 * product(length, chosen, width, hidden)
     layer = projections + attention(length, length, width) + routed

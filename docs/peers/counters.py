@@ -1,7 +1,7 @@
-"""Current counters, each used as its documentation shows, with all warnings on.
+"""Other FLOP counters, each called as its documentation shows.
 
-Most counters report multiply-accumulates, under whatever name; these are doubled. If a counter reports FLOPs too, the
-number that is closer to the closed form is used: one may include element-wise work, the other may lack a layer.
+If a counter reports multiply-accumulates, its number is doubled. If it reports FLOPs too, the number that is closer to
+the closed form is used.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Counter:
     moves: bool = False
 
     def answers(self, case: Case) -> bool:
-        """Return whether the counter offers what the case needs."""
+        """Return whether the counter can count what the case needs."""
         return (self.backward or not case.backward) and (self.modules or not case.module)
 
     def asked(self, model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
-        """Return the FLOPs that it counts. Move the model to ``meta`` first if it has to be there."""
+        """Return the FLOPs that the counter reports. If it needs the model on ``meta``, move the model first."""
         return self.count(*(on_meta(model, args) if self.moves else (model, args)), case)
 
 
@@ -93,7 +93,7 @@ def _thop(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> fl
 
 
 class _ByKeyword(torch.nn.Module):
-    """Take all inputs by keyword: ptflops passes several inputs so, and divides by the batch of a positional input."""
+    """A module that takes all inputs by keyword, as ptflops passes several inputs."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -211,11 +211,11 @@ _ADMISSION = re.compile(
 
 
 def admits(text: str) -> bool:
-    """Return whether a counter said that its number leaves some part of the model out."""
+    """Return whether the counter says in ``text`` that its number leaves something out."""
     return bool(_ADMISSION.search(text))
 
 
 def raised(text: str) -> str:
-    """Return the class of an exception that a counter printed instead of raising it; empty if it printed none."""
+    """Return the class of an exception that the counter printed and did not raise. Empty if there is none."""
     found = re.search(r"^<class '(?:[\w]+\.)*(\w+)'>:", text, re.MULTILINE)
     return found[1] if found else ""

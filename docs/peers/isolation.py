@@ -1,4 +1,4 @@
-"""Run each measurement in a separate process, because counters patch functions, leave hooks behind, and may crash."""
+"""Run each measurement in a separate process, because counters patch functions and may crash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECONDS = 180
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """The end of a process: its value, or the name of the failure, and the text that it printed, warnings included."""
+    """How a process ended: its value or its failure, and the text that it printed."""
 
     value: T | None
     failure: str
@@ -38,13 +38,13 @@ class Ended(Generic[T]):
 
 
 def preloaded(modules: Iterable[str]) -> None:
-    """Let the processes fork from one that has imported these modules too. Call it before the first process starts."""
+    """Import these modules in the process from which all others fork. Call this before the first process starts."""
     if _METHOD == _FORKING:
         _CONTEXT.set_forkserver_preload([*_PRELOADED, *modules])
 
 
 def isolated(function: Callable[..., T], *args: Any, seconds: float = SECONDS) -> Ended[T]:
-    """Call a function in a fresh process. The function and its arguments must be picklable."""
+    """Call a function in a new process. The function and its arguments must be picklable."""
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as directory:
         printed = Path(directory) / "printed"

@@ -1,4 +1,4 @@
-"""Format results as Markdown, and put them between the markers of a page."""
+"""Format results as Markdown, and write them to a page."""
 
 from __future__ import annotations
 

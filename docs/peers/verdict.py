@@ -16,7 +16,7 @@ ADMITTED = " (w)"
 
 
 def in_words(ended: Ended[float], case: Case) -> str:
-    """Return the cell of a table: "right", a ratio, or what was raised."""
+    """Return the text for a result in a table: "right", a ratio, or the error."""
     if ended.failure in {"timeout", "crash"}:
         return ended.failure
     if ended.value is None:

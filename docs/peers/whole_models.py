@@ -1,4 +1,4 @@
-"""Build public architectures from transformers' configurations, without a download, with random weights."""
+"""Build large models from transformers' configurations, without a download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Built = tuple[nn.Module, tuple[torch.Tensor, ...]]
 
 
 class First(nn.Module):
-    """Return only the first output of a model, because counters that trace need plain tensors."""
+    """A module that returns only the first output of a model, because some counters need plain tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class First(nn.Module):
 
 
 class Mixture(TypedDict):
-    """The sizes of a mixture of experts, as parameters of its closed form."""
+    """The sizes of a mixture of experts."""
 
     layers: int
     width: int

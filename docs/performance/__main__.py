@@ -1,4 +1,4 @@
-"""Measure, and write docs/performance.md: ``make bench``."""
+"""Run the benchmark, and write docs/performance.md: ``make bench``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _absolute(path: str) -> Path:
 
 
 def _measure(arguments: argparse.Namespace) -> list[str]:
-    """Measure, and return the names of the parts that failed."""
+    """Run the benchmark, and return the names of the parts that failed."""
     file: Path | None = arguments.results
     results = load(file) if file and arguments.resume else Results()
     results.machine, results.rounds = machine(), arguments.rounds or schedule.ROUNDS
@@ -84,7 +84,7 @@ def _measure(arguments: argparse.Namespace) -> list[str]:
 
 
 def _done(part: Callable[[], None]) -> bool:
-    """Measure one part and return whether that succeeded. If it failed, the other parts are still measured."""
+    """Run one part of the benchmark. Return whether it succeeded."""
     try:
         part()
     except Exception:  # noqa: BLE001 -- any failure is printed

@@ -1,4 +1,4 @@
-"""Compare our count of all metrics with a count of FLOPs alone: alternate both in one process, keep the shortest."""
+"""Compare the time of our count of all metrics with that of a count of FLOPs alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build the architectures of the benchmark from the configurations of transformers and diffusers."""
+"""Build the models of the benchmark from configurations of transformers and diffusers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class WithStep(First):
-    """Pass the step of a diffusion model as an input: a tensor, as in training."""
+    """A module that passes the time step to a diffusion model as a tensor, as in training."""
 
     def forward(self, image: torch.Tensor, step: torch.Tensor) -> Any:  # type: ignore[override]
         return self.model(image, step, return_dict=False)[0]

@@ -1,4 +1,4 @@
-"""Draw docs/performance/chart.svg: bars on a logarithmic scale for each model."""
+"""Draw docs/performance/chart.svg, which has a logarithmic bar for each counter and model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Group = tuple[str, dict[str, float]]
 
 
 def svg(results: Results) -> str:
-    """Return the chart of the first count of every measured model, as SVG."""
+    """Return the chart of the times of first counts, as SVG."""
     groups = [(model, bars) for model in MODELS if (bars := _bars(results.models.get(model, {})))]
     seconds = [value for _, bars in groups for value in bars.values()] or [_MILLISECOND, 1]
     scale = _Scale(floor(log10(min(seconds))), max(ceil(log10(max(seconds))), floor(log10(min(seconds))) + 1))
@@ -51,7 +51,7 @@ def svg(results: Results) -> str:
 
 
 class _Scale:
-    """A logarithmic axis from 10**first to 10**last seconds."""
+    """A logarithmic axis from ``10**first`` to ``10**last`` seconds."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last

@@ -1,4 +1,4 @@
-"""FLOPs, by definition, of the models that only the benchmark builds. Tests compare them with published numbers."""
+"""FLOPs, by definition, of the models that only the benchmark builds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SWIN_WINDOW = 7 * 7
 
 
 def mobilenet_v2(multiplier: float) -> int:
-    """Count at 224 x 224. The last convolution keeps its 1280 channels when the others shrink."""
+    """Return the FLOPs of MobileNetV2 for 224 x 224. ``multiplier`` scales the channels of its layers."""
     inputs, side = _divisible(32 * multiplier), 112
     total = convolution(side * side, 3, inputs, 3 * 3)
     for expansion, channels, blocks, stride in MOBILENET_V2:
@@ -37,13 +37,13 @@ def mobilenet_v2(multiplier: float) -> int:
 
 
 def _divisible(channels: float, by: int = 8) -> int:
-    """Round to the nearest multiple of 8, or to the next one if rounding down loses more than a tenth."""
+    """Round to the nearest multiple of ``by``, or to the next one if this loses more than a tenth."""
     nearest = max(by, int(channels + by / 2) // by * by)
     return nearest if nearest >= 0.9 * channels else nearest + by
 
 
 def resnet_18() -> int:
-    """Count at 224 x 224: two basic blocks a stage (He et al., 2015, table 1)."""
+    """Return the FLOPs of ResNet-18 for an image of 224 x 224 (He et al., 2015, table 1)."""
     total, inputs = convolution(112 * 112, 3, 64, 7 * 7) + product(512, 1000), 64
     for side, outputs in zip(SIDES, (64, 128, 256, 512), strict=True):
         positions = side * side
@@ -55,7 +55,7 @@ def resnet_18() -> int:
 
 
 def convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
-    """Count at 224 x 224: patches of 4 x 4, then depthwise 7 x 7 and an MLP a block (Liu et al., 2022, table 9)."""
+    """Return the FLOPs of ConvNeXt for an image of 224 x 224 (Liu et al., 2022, table 9)."""
     total, inputs, patch = product(widths[-1], 1000), 3, 4 * 4
     for side, depth, width in zip(SIDES, depths, widths, strict=True):
         positions = side * side
@@ -66,7 +66,7 @@ def convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
 
 
 def swin(depths: tuple[int, ...], width: int) -> int:
-    """Count at 224 x 224: attention in windows of 7 x 7; merging joins four positions (Liu et al., 2021, 3.1)."""
+    """Return the FLOPs of Swin for an image of 224 x 224 (Liu et al., 2021, section 3.1)."""
     total = convolution(SIDES[0] ** 2, 3, width, 4 * 4)
     for stage, (side, depth) in enumerate(zip(SIDES, depths, strict=True)):
         windows = side * side // SWIN_WINDOW
@@ -78,10 +78,9 @@ def swin(depths: tuple[int, ...], width: int) -> int:
 
 
 def ddpm_unet(widths: tuple[int, ...], attention_at: int, side: int = 32) -> int:
-    """Count the U-Net of "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, appendix B).
+    """Return the FLOPs of the U-Net of "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, appendix B).
 
-    Each level has two residual blocks on the way down and three on the way up. Each block on the way up also takes one
-    tensor of the way down. There is attention at one level and in the middle.
+    Each level has two residual blocks on the way down and three on the way up. One level and the middle have attention.
     """
     embedding = 4 * widths[0]
     total = (
@@ -123,7 +122,7 @@ def _attention(side: int, width: int) -> int:
 
 
 def llama(*, length: int, layers: int, width: int, hidden: int) -> int:
-    """Count Llama 3.1: 8 key-value heads of 128, 128,256 words ("The Llama 3 Herd of Models", 2024, table 3)."""
+    """Return the FLOPs of Llama 3.1, with 8 key-value heads of 128 ("The Llama 3 Herd of Models", 2024, table 3)."""
     projections = 2 * product(length, width, width) + 2 * product(length, width, 8 * 128)
     layer = projections + attention(length, length, width) + 3 * product(length, width, hidden)
     return layers * layer + product(length, width, 128_256)

@@ -1,4 +1,4 @@
-"""A lower bound for any counter with a dispatch mode: answer every operator and examine nothing."""
+"""The least time of any counter with a dispatch mode: it answers each operator and counts nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Remembering(TorchDispatchMode):
-    """Run the operators, and remember the size, strides and dtype of the outputs of each call."""
+    """A mode that runs the operators and remembers the size, strides and dtype of their outputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -31,7 +31,7 @@ class Remembering(TorchDispatchMode):
 
 
 class Answering(TorchDispatchMode):
-    """Answer each call, by its position alone, with an empty tensor like the remembered one."""
+    """A mode that answers the n-th call with an empty tensor like the n-th remembered output."""
 
     def __init__(self, answers: list[Answer]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ class Answering(TorchDispatchMode):
         return self._next()(args)
 
     def complete(self) -> bool:
-        """Return whether as many operators were called as were remembered, so that the passes were the same."""
+        """Return whether as many operators were called as were remembered."""
         return next(self._following, None) is None
 
 

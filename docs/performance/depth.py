@@ -1,4 +1,4 @@
-"""Measure how the time of a count grows with the model: a straight line, if each operator takes the same time."""
+"""Measure how the time of a count grows with the number of layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPERATORS = 2
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds = start + slope · layers, by least squares."""
+    """The line: seconds = start + slope * layers."""
 
     start: float
     slope: float
@@ -64,7 +64,7 @@ def _sample(layers: int) -> tuple[float, float]:
 
 
 def line(times: Mapping[str, list[float]]) -> Line:
-    """Fit the line to the medians of the measured times."""
+    """Fit a line to the median times. ``times`` is {number of layers: seconds}."""
     x = [float(layers) for layers in times]
     y = [median(seconds) for seconds in times.values()]
     x_mean, y_mean = fmean(x), fmean(y)

@@ -1,7 +1,7 @@
-"""Copy the memory that a forked process shares with its parent, before anything is timed.
+"""Copy the memory that a forked process shares with its parent, before the process measures a time.
 
-A forked process copies a page of memory when it first writes to the page, so every object that Python touches for the
-first time costs a copy of 4 KiB. A process that had imported its libraries itself would own these pages already.
+A forked process copies a page of memory when it first writes to this page. These copies would take time during the
+measurement.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
 def own_memory() -> bool:
-    """Copy private writable memory, enter the rest into the page tables, and return whether the system supports it."""
+    """Copy all private memory that is writable. Return whether the system supports this."""
     if sys.platform != "linux" or not _MAPS.exists():
         return False
     advise = ctypes.CDLL(None).madvise

@@ -1,4 +1,4 @@
-"""Describe the machine of the measurements, without the name of the host."""
+"""Describe the machine of the benchmark, without its host name."""
 
 from __future__ import annotations
 

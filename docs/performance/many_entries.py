@@ -1,7 +1,6 @@
 """Measure how long a baseline of 10,000 entries takes to read, compare and update; write docs/baselines.md.
 
-``make bench-baselines``. This process measures the entries. A separate process without torch runs what is timed, so
-that only the plugin's work is left.
+``make bench-baselines`` runs it. A separate process without torch runs the timed code.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def _measured() -> Tests:
-    """Measure three kinds of networks in many widths and batch sizes, each once, and list them under 10,000 names."""
+    """Measure three kinds of networks in many sizes, and return 10,000 entries."""
     import torch
     from torch import nn
 

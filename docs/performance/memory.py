@@ -1,4 +1,4 @@
-"""Measure how far the memory of a process grows."""
+"""Measure how much the memory of a process grows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Growth:
-    """Measure by how many bytes the peak of resident memory exceeds the resident memory at the start."""
+    """Measures by how many bytes the peak of resident memory exceeds the resident memory at the start."""
 
     def __init__(self) -> None:
         # The peak of building the model would hide later, smaller peaks.
@@ -33,6 +33,6 @@ def _peak() -> int:
 
 
 def resident(field: str = "VmRSS") -> int:
-    """Return the resident bytes of this process, or with "VmHWM" their peak. Works only on Linux."""
+    """Return the resident bytes of this process. With "VmHWM", return their peak. Works only on Linux."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024

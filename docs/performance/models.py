@@ -1,4 +1,4 @@
-"""The models of the benchmark: public architectures, each with its FLOPs by definition."""
+"""The models of the benchmark, each with its FLOPs by definition."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ THIN = 0.2
 
 @dataclass(frozen=True)
 class Model:
-    """A case of the benchmark."""
+    """A model of the benchmark."""
 
     case: Case
     #: Whether it is built without weights, because it is too large for memory.

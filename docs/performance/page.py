@@ -20,7 +20,7 @@ CHART = "performance/chart.svg"
 
 
 def measured(results: Results) -> str:
-    """Return everything between the markers of the page."""
+    """Return the part of the page that is made from the results."""
     parts = [
         "## Machine", markdown(["", ""], list(map(list, results.machine.items()))),
         "## Targets", targets_of(results),

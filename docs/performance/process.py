@@ -39,7 +39,7 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Sample:
-    """The results of one process: seconds, bytes, FLOPs."""
+    """The results of one process."""
 
     first: float
     again: float | None
@@ -48,12 +48,12 @@ class Sample:
 
 
 def begin() -> None:
-    """Start the parent from which the other processes fork. It imports the modules that they need."""
+    """Start the process from which all others fork. It imports the modules that they need."""
     isolated(own_memory)
 
 
 def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
-    """Return a sample and the verdict on its number; the verdict is empty if there is no number to judge."""
+    """Return a sample and the verdict on its FLOPs. The verdict is empty if the runner reports no FLOPs."""
     ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)
     if ended.value is not None and ended.value.number is None:
         return ended.value, ""
@@ -62,7 +62,7 @@ def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
 
 
 def _sample(runner: str, model: str) -> Sample:
-    """Measure in the separate process. The arguments are names, because they are pickled."""
+    """Take a sample in this process. The arguments are names, because they are pickled."""
     own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)
@@ -75,7 +75,7 @@ def _sample(runner: str, model: str) -> Sample:
 
 
 def built(model: Model) -> Built:
-    """Build the model in evaluation mode, and return it with its arguments."""
+    """Build the model in evaluation mode. Return the model and its inputs."""
     torch.manual_seed(0)
     with torch.device("meta") if model.without_weights else nullcontext(), RepeatedWeights():
         module, args = model.case.build()

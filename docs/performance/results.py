@@ -1,4 +1,4 @@
-"""Store the results in a file, which is written after every process, so that an interrupted run loses nothing."""
+"""Store the results in a file. The file is written after each process, so that an interruption loses nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGITS = 6
 
 @dataclass
 class Pair:
-    """A runner on a model, with one entry for each round."""
+    """The results of a runner on a model. Each list has one entry for each round."""
 
     #: Seconds of the first call in each process, and of the second call for runners that measure it.
     first: list[float] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Pair:
 
 @dataclass
 class Depth:
-    """A growing model: layers → seconds, with one entry for each round."""
+    """The times of a model with a growing number of layers: {layers: seconds of each round}."""
 
     first: dict[str, list[float]] = field(default_factory=dict)
     again: dict[str, list[float]] = field(default_factory=dict)
@@ -38,19 +38,19 @@ class Depth:
 
 @dataclass
 class Alone:
-    """Times of a count of all metrics, and of a count of FLOPs alone."""
+    """The times of a count of all metrics and of a count of FLOPs alone."""
 
     #: Shortest processor times: all metrics and FLOPs alone without remembered answers; then both with them.
     seconds: list[float] = field(default_factory=list)
 
     @property
     def first(self) -> float:
-        """Return how many times as long all metrics take without remembered answers."""
+        """Return (time of all metrics) / (time of FLOPs alone), both without remembered answers."""
         return self.seconds[0] / self.seconds[1]
 
     @property
     def again(self) -> float:
-        """Return how many times as long all metrics take with remembered answers."""
+        """Return (time of all metrics) / (time of FLOPs alone), both with remembered answers."""
         return self.seconds[2] / self.seconds[3]
 
 
@@ -68,7 +68,7 @@ class Startup:
 
 @dataclass
 class Suite:
-    """A run of many tests that measure one small model. Seconds are those of one test."""
+    """A run of many tests that measure one small model. The times are seconds of one test."""
 
     tests: int = 0
     #: Tests with a budget, and tests without a budget that call ``measure``.
@@ -97,7 +97,7 @@ class Results:
 
 
 def load(file: Path) -> Results:
-    """Read the file; return empty results if it does not exist."""
+    """Read the results. If the file does not exist, return empty results."""
     if not file.exists():
         return Results()
     data: dict[str, Any] = json.loads(file.read_text())
@@ -113,14 +113,14 @@ def load(file: Path) -> Results:
 
 
 def save(results: Results, file: Path) -> None:
-    """Replace the file as a whole, so that an interrupted write leaves the old content."""
+    """Replace the file in one step, so that an interruption leaves the old file."""
     beside = file.with_suffix(".partial")
     beside.write_text(to_json(results))
     beside.replace(file)
 
 
 def to_json(results: Results) -> str:
-    """Write each list on one line, so that a diff shows which results are new."""
+    """Return the results as JSON with one line for each list."""
     text = json.dumps(_rounded(asdict(results)), indent=1, ensure_ascii=False)
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
 

@@ -1,4 +1,4 @@
-"""The runners that are timed: counters, and the runs with which they are compared."""
+"""The runners of the benchmark: counters, and functions that only run the model."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Runner:
     counter: Counter | None = None
 
     def answers(self, model: Model) -> bool:
-        """Return whether the runner can run the model: models without weights run only on ``meta``."""
+        """Return whether the runner can run the model. A model without weights needs a runner on ``meta``."""
         if self.counter is not None and not self.counter.answers(model.case):
             return False
         needs_weights = self.name in {FORWARD, "FlopCounterMode"}  # their runs on meta are separate runners
         return not (model.without_weights and needs_weights)
 
     def prepared(self, built: Built, model: Model) -> Built:
-        """Move the model to ``meta`` if the runner needs it there. Constant answers may stay on the CPU."""
+        """Return the model and its inputs on the device that the runner needs."""
         stays = self.name == CONSTANTS and model.off_meta
         return on_meta(*built) if self.on_meta and not stays else built
 

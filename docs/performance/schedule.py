@@ -1,4 +1,4 @@
-"""The order of the measurements: in turn, so that other work on the machine affects all of them."""
+"""The order of the measurements. All runners take turns, so that other work on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENOUGH = 4.0
 def in_turn(
     models: Sequence[Model], runners: Iterable[Runner], rounds: int, results: Results, save: Callable[[], None]
 ) -> None:
-    """Run each runner on each model in a fresh process, then all of them again for each further round."""
+    """Run each runner on each model in a new process, and repeat this ``rounds`` times."""
     begin()
     pairs = [(model, runner) for model in models for runner in runners if runner.answers(model)]
     for number in range(rounds):
@@ -35,7 +35,7 @@ def in_turn(
 
 
 def enough(pair: Pair) -> bool:
-    """Return whether another round is not worth its time: failures repeat, and long runs vary less."""
+    """Return whether the pair needs no further round."""
     failed = bool(pair.processes) and not pair.first
     return failed or sum(pair.processes) >= ENOUGH
 

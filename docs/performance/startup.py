@@ -1,4 +1,4 @@
-"""Measure how much time the plugin adds to a run that measures nothing."""
+"""Measure how much time the plugin adds to a run of pytest without measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plug
 
 
 def in_turn(runs: int, startup: Startup, save: Callable[[], None]) -> None:
-    """Run pytest with the plugin and without it, alternating."""
+    """Run pytest with the plugin and without it, in turn."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "test_nothing.py").write_text(_TEST)
@@ -65,7 +65,7 @@ def _run(directory: Path, *options: str) -> float:
 
 
 def _processor_time() -> float:
-    """Return the processor seconds of all child processes. Wall time is too noisy for a few milliseconds."""
+    """Return the processor seconds of all child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,4 +1,4 @@
-"""Measure what a measuring test costs besides the count, and whether memory grows with the number of tests."""
+"""Measure the time of a test with a budget without that of its count, and the memory of many tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _DOCS = Path(__file__).parent.parent
 
 
 def in_turn(rounds: int, suite: Suite, save: Callable[[], None]) -> None:
-    """Run tests with a budget and tests without one, alternating."""
+    """Run tests with a budget and tests without one, in turn."""
     suite.tests = TESTS
     while len(suite.count) < rounds:
         for tests, seconds, growth in (

@@ -1,4 +1,4 @@
-"""Compare the project's targets for time and memory with the results. Ratios are of medians of one run."""
+"""Compare the results with the project's targets for time and memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Target:
 
 
 def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
-    """Return the fastest other counter that is right, with the median of its seconds."""
+    """Return the name and the median seconds of the fastest other counter that is right, or None."""
     times = [
         (name, median(pair.first))
         for name, pair in pairs.items()
@@ -52,7 +52,7 @@ def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
 
 
 def beside_peers(results: Results) -> dict[str, float]:
-    """Return, for each model that another counter has right, how many times as long the fastest such counter takes."""
+    """Return {model: time of the fastest right counter / our time}, for first counts."""
     return {
         model: best[1] / median(ours.first)
         for model, pairs in results.models.items()
@@ -61,7 +61,7 @@ def beside_peers(results: Results) -> dict[str, float]:
 
 
 def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
-    """Return how many times as long as the first count a forward pass on the CPU takes."""
+    """Return {model: time of a forward pass on the CPU / our time of a first count}."""
     return {
         model: median(forward.again if warm else forward.first) / median(ours.first)
         for model, pairs in results.models.items()
@@ -70,7 +70,7 @@ def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
 
 
 def beside_constants(results: Results) -> dict[str, float]:
-    """Return the time of the second count, divided by that of the same passes with constant answers."""
+    """Return {model: our time of a second count / time of the same passes with constant answers}."""
     return {
         model: median(ours.again) / median(constants.again)
         for model, pairs in results.models.items()
@@ -84,7 +84,7 @@ def _of(pairs: Mapping[str, Pair], name: str) -> Pair | None:
 
 
 def targets(results: Results) -> list[Target]:
-    """Return the targets for which there are results."""
+    """Return each target for which there are results."""
     return [*_counts(results), *_metrics(results), *_largest(results), *_growth(results), *_plugin(results)]
 
 

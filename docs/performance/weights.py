@@ -1,4 +1,4 @@
-"""Fill weights with repeated random numbers: drawing all of them would take longer than most measurements."""
+"""Fill weights with repeated random numbers, because drawing all numbers would take too long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = 1 << 16
 
 
 class RepeatedWeights(TorchDispatchMode):
-    """Fill large tensors with one random block, repeated: no denormal numbers, which are slow, and few equal values."""
+    """A mode that fills large tensors with one random block, repeated."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

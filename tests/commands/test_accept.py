@@ -30,7 +30,7 @@ def measured(test_id, *args, **kwargs):
 
 
 def widths(file=FILE):
-    """Return, for each test id, the width of the layer in the test's only measurement."""
+    """Return {test id: width of the layer in the test's only measurement}."""
     return {
         test_id: int(entries["model"].modules["layer"].shape.partition("-")[0])
         for test_id, entries in load(baseline_path(file)).tests.items()
@@ -151,10 +151,7 @@ class TestWhatIsNot:
         ("then", "now"), [(linear(4), linear(3)), (None, linear(3)), (linear(5, batch=1), linear(4, batch=9))]
     )
     def test_a_baseline_that_the_run_did_not_see(self, command, then, now):
-        """If the baseline changed after the run, `accept` refuses the report.
-
-        With ``--force`` it overwrites the baseline.
-        """
+        """If the baseline changed after the run, `accept` refuses the report."""
         write_baseline(FILE, {"t": now})
         write(measured("t", linear(5), then))
         (line, *_) = command("accept", "report.json")
@@ -179,7 +176,7 @@ class TestWhatIsNot:
 
 
 def test_a_node_id_cannot_steer_the_terminal(command):
-    """`accept` escapes control characters in a node id, because a report may come from a stranger's pull request."""
+    """If a node id has control characters, `accept` escapes them."""
     write(measured("t[\x1b[2J\n]", linear(5)))
     assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
 
@@ -193,7 +190,7 @@ class TestRoot:
         assert widths() == {"t": 5}
 
     def test_of_two_packages_in_a_repository_the_reports_own(self, command, monkeypatch):
-        """If two packages have a test file with equal names, `accept` writes to the package that the report names."""
+        """If two packages have a test file of the same name, `accept` writes to the package that the report names."""
         Path(".git").mkdir()
         for package in ("one", "two"):
             Path(package).mkdir()
@@ -247,7 +244,7 @@ def test_a_damaged_baseline_is_told_and_kept(command):
 
 
 def test_a_baseline_in_place_of_a_report(command):
-    """If the file is a baseline and not a report, the error says so. It does not call the format too new."""
+    """If the file is a baseline and not a report, the error says so."""
     write_baseline(FILE, {"t": linear(4)})
     assert command("accept", PATH) == []
     assert command.code == 2
@@ -255,7 +252,6 @@ def test_a_baseline_in_place_of_a_report(command):
 
 
 def test_reads_a_baseline_once(command, monkeypatch):
-    """`accept` reads a baseline file once, even if the report has several tests of this file."""
     write_baseline(FILE, {"t": linear(4), "u": linear(5)})
     write(measured("t", linear(5), linear(4)), measured("u", linear(4), linear(5)))
     read = []
@@ -275,7 +271,7 @@ def test_patterns_are_not_asked_for(command):
 
 
 class TestLatencies:
-    """`accept` writes a latency only if the change from the baseline is larger than the tolerance of the latency."""
+    """`accept` writes a latency only if its change is larger than its tolerance."""
 
     def test_of_another_machine_stays(self, command):
         write_baseline(FILE, {"t": timed(7, machine="other")})
@@ -285,7 +281,7 @@ class TestLatencies:
         assert (found["latency[other]"], found["latency[box]"]) == (7, 9)
 
     def test_as_long_as_before(self, command):
-        """If a latency changed by a tenth or less, `accept` reports no change and does not write the baseline."""
+        """If a latency changed by a tenth or less, `accept` does not write the baseline."""
         path = write_baseline(FILE, {"t": timed(100)})
         before = path.read_bytes()
         write(measured("t", timed(109), timed(100)))
@@ -305,10 +301,7 @@ class TestLatencies:
 
 
 def test_a_time_is_told_once(command):
-    """If only the memory part of an estimated time grew, `accept` prints one line for the whole time.
-
-    It writes the new memory part to the baseline.
-    """
+    """If only one part of an estimated time grew, `accept` prints one line for the whole time."""
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")

@@ -21,7 +21,7 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """Return {first cell: last cell} for the rows of the table in these lines of output."""
+    """Return {first cell: last cell} for each row of the table in the output."""
     found = {}
     for line in lines[4:]:
         if not line:
@@ -96,7 +96,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("argv", [["main", "tests/__flops__/test_a.json"], ["tests/__flops__/test_a.json"]])
     def test_one_file_is_compared_with_itself(self, project, command, argv):
-        """If one file is compared with a revision, the other files of the revision are ignored."""
+        """If the user names one file, `diff` ignores all other files of the revision."""
         lines = command("diff", *argv)
         assert "test_b.py" not in "".join(lines)
         assert verdicts(lines) == (BRANCH if len(argv) == 2 else {})
@@ -109,7 +109,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """`diff` does not show tests as removed if the report does not contain them. The last line has their number."""
+        """If the report does not contain a test, `diff` does not show the test as removed."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
@@ -200,11 +200,11 @@ class TestMistakes:
 
 
 class TestShallowClone:
-    """If a shallow clone lacks a commit, the error says what is missing and how to fetch it."""
+    """If a shallow clone lacks a commit, the error says how to fetch the commit."""
 
     @pytest.fixture
     def clone(self, project, monkeypatch, tmp_path):
-        """Return a function that clones only the newest commit of each branch, after the target branch has moved on."""
+        """Return a function that makes a shallow clone, which has only the newest commit of each branch."""
         project.git("switch", "-q", "main")
         project.commit("Meanwhile", {"test_b.py": {"u": linear(3)}})
         project.git("switch", "-q", "branch")
@@ -244,7 +244,7 @@ class TestShallowClone:
 
 
 def test_a_repository_without_commits(command):
-    """In a repository without commits, the error says this; it does not say that the argument is wrong."""
+    """If a repository has no commits, the error says so."""
     subprocess.run(["git", "init", "-q"], check=True)
     assert command("diff") == []
     assert command.errors == "error: there is no commit in this repository yet\n"

@@ -1,4 +1,4 @@
-"""If a file is damaged, a command writes one line that says what is wrong, and no traceback. No file is lost."""
+"""If a file is damaged, a command writes one line of error, and no file is lost."""
 
 import json
 import os
@@ -22,7 +22,7 @@ REPORT = dumps(report(reported_test("test_a.py::t", linear(5), linear(4)), repor
 
 @st.composite
 def damaged(draw, text):
-    """Return ``text`` with some bytes removed and others inserted, or with one value replaced by another type."""
+    """Return ``text`` with some bytes removed or inserted, or with one value replaced."""
     data = text.encode()
     if draw(st.booleans()):
         start = draw(st.integers(0, len(data)))
@@ -45,7 +45,7 @@ def baseline_text(tmp_path_factory):
 
 
 def path_of(command):
-    """Make the test file and the folder of its baseline, and return the path of the baseline."""
+    """Make a test file and the folder of its baseline, and return the path of the baseline."""
     FILE.touch()
     path = Path("__flops__/test_a.json")
     path.parent.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def path_of(command):
 
 
 def check(command, *argv):
-    """Check the exit code of the command, and that a failed command writes one line with the reason."""
+    """Run a command, and check that it writes one line of error if it fails."""
     command(*argv)
     assert command.code in {0, 1, 2}
     assert (command.code == 2) == command.errors.startswith("error: ")

@@ -14,7 +14,7 @@ def project(command, tmp_path):
 
 
 def history(project, *widths, file="tests/test_a.py", test="test_x"):
-    """Commit one baseline for each width, and return the short names of the commits."""
+    """Commit one baseline for each width, and return the short hashes of the commits."""
     return [
         project.commit(f"Width {width}", {file: {test: linear(width)}}, date=f"2026-01-{number:02}")
         for number, width in enumerate(widths, 1)
@@ -22,7 +22,7 @@ def history(project, *widths, file="tests/test_a.py", test="test_x"):
 
 
 def rows(lines):
-    """Return the rows of the table: commit, date, FLOPs, change, params, subject."""
+    """Return the rows of the table in the output."""
     start = next(number for number, line in enumerate(lines) if line.startswith("commit"))
     cells = (line.split() for line in lines[start + 2 :] if line)
     return [tuple(row) for row in cells if len(row) > 3]
@@ -74,7 +74,7 @@ def test_a_change_of_the_parameters_alone(project, command):
 
 
 def test_a_time(project, command):
-    """`history` marks a time as an estimate in the title, and as a lower bound with the sign ">="."""
+    """`history` says in the title that a time is an estimate."""
     for number, memory in enumerate((300, 500), 1):
         project.commit(
             f"{memory}", {"tests/test_a.py": {"test_x": estimated(memory=memory)}}, date=f"2026-01-0{number}"
@@ -139,7 +139,7 @@ def test_a_renamed_test(project, command):
 
 
 def test_a_moved_file(project, command):
-    """The history continues across a move of the file, even if the same commit changed the cost."""
+    """If a test file was moved, its history has the commits before the move too."""
     history(project, 40)
     (project.path / "lib").mkdir()
     project.git("mv", "tests/__flops__", "lib/__flops__")

@@ -1,4 +1,4 @@
-"""Commands refuse paths that no file can have, and symbolic links that lead out of the folder of the project."""
+"""Commands refuse paths that no file can have, and symbolic links that leave the project."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ def project(command):
     ],
 )
 def test_a_name_that_no_file_can_have(command, argv, name):
-    """If the user gives a path that no file can have, the command ends with code 2 and one short line of error.
-
-    The command creates no file.
-    """
+    """If no file can have the path, the command ends with code 2 and one short line of error."""
     before = [path for path in sorted(Path().rglob("*")) if path.is_file()]
     command(*(word.replace("NAME", name) for word in argv))
     assert command.code == 2
@@ -72,7 +69,7 @@ def test_a_file_that_may_not_be_read(command, argv):
 
 
 class TestLinks:
-    """Commands do not follow a link that leads out of the project. In these tests, it leads to the folder "outside"."""
+    """Commands do not follow a link that leads out of the project, to the folder ``outside``."""
 
     @pytest.fixture
     def outside(self):
@@ -81,10 +78,7 @@ class TestLinks:
         return folder
 
     def make_link(self, link, outside):
-        """Replace one part of the baseline's path by a symbolic link to the folder ``outside``.
-
-        ``link`` names the part, such as the file or its folder.
-        """
+        """Replace a part of the baseline's path, which ``link`` names, by a symbolic link to ``outside``."""
         baseline = Path("tests/__flops__/test_a.json")
         content = baseline.read_bytes()
         if link == "file":
@@ -150,7 +144,7 @@ class TestLinks:
         assert Path("tests/__flops__").is_symlink()
 
     def test_a_root_that_is_a_link(self, command, outside):
-        """`accept` works if the root folder itself is a link."""
+        """If the root folder itself is a link, `accept` works as usual."""
         Path("tests").rename(outside / "tests")
         Path("project").symlink_to(outside)
         command("accept", "report.json", "--root", "project")

@@ -132,7 +132,7 @@ def test_ctrl_c_is_no_traceback(command, monkeypatch):
 
 
 def test_a_reader_that_has_read_enough(command, tmp_path):
-    """If the reader closes the pipe early (``history | head -1``), Python writes neither a traceback nor a warning."""
+    """If the reader closes the pipe early (``history | head -1``), Python writes no traceback."""
     project = GitProject(tmp_path / "here")
     project.commit("One", {"test_a.py": {f"test_{number}": linear(number) for number in range(1, 3_000)}})
     argv = [sys.executable, "-m", "pytest_flopsbudget", "history"]

@@ -19,7 +19,7 @@ def tests_folder(command):
 
 
 def entries(file=FILE):
-    """Return, for each test id, the width of its layer."""
+    """Return {test id: width of its layer}."""
     return {
         test_id: int(measured["model"].modules["layer"].shape.partition("-")[0])
         for test_id, measured in load(baseline_path(file)).tests.items()
@@ -81,7 +81,7 @@ def test_a_class(command):
 
 @pytest.mark.parametrize("name", ["tests/test_a.py", "tests/../tests/test_a.py"])
 def test_a_new_name_that_is_another_ones_old_name(command, name):
-    """If a new name is the old name of another entry, `rename` moves all entries in one step and loses none."""
+    """If a new name is the old name of another entry, `rename` loses no entry."""
     write_baseline(FILE, {"TestA::test_x": linear(1), "TestA::TestA::test_x": linear(2)})
     command("rename", f"{FILE}::TestA", f"{name}::TestA::TestA")
     assert entries() == {"TestA::TestA::test_x": 1, "TestA::TestA::TestA::test_x": 2}
@@ -103,7 +103,7 @@ def test_a_path_with_dots(command):
 
 @pytest.mark.parametrize("name", ["tests/../tests/test_a.py", "link/test_a.py"])
 def test_a_file_that_goes_by_two_names(command, name):
-    """If two paths name one file, a rename from one path to the other loses no entry."""
+    """If two paths name the same file, a rename from one path to the other loses no entry."""
     Path("link").symlink_to("tests")
     write_baseline(FILE, {"test_a": linear(1), "test_x": linear(2)})
     command("rename", f"{FILE}::test_a", f"{name}::test_b")

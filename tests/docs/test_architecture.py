@@ -15,7 +15,7 @@ TREE = PAGE.partition("## Folders")[2].partition("\n## ")[0].partition("A new op
 
 
 def folders():
-    """Return, for each folder of the package, the names of its files. Empty files are left out."""
+    """Return {folder of the package: names of its files}. Empty files are left out."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         if path.read_text(encoding="utf-8").strip() and (path.name != "__init__.py" or path.parent == PACKAGE):
@@ -24,7 +24,7 @@ def folders():
 
 
 def named():
-    """Return, for each folder, the names of the files that docs/architecture.md lists for it."""
+    """Return {folder: names of the files that docs/architecture.md lists for it}."""
     found = {".": set()}
     place, inner = ".", "."
     for line in TREE.splitlines():
@@ -42,10 +42,7 @@ def named():
 
 @pytest.mark.parametrize("folder", sorted(folders()))
 def test_every_file_is_named(folder):
-    """docs/architecture.md lists each file under its folder, and lists no file that does not exist.
-
-    For the folder costs/, the page may leave files out.
-    """
+    """docs/architecture.md lists each file under its folder, and no file that does not exist."""
     files = folders()[folder]
     page = named()[folder] - {"conftest.py"}  # the page also shows a user's project, which has a conftest.py
     assert page - files == set()

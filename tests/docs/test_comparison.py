@@ -1,4 +1,4 @@
-"""Tests of docs/comparison: formulas are right, other counters are judged correctly, the page shows the results."""
+"""Tests of docs/comparison."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by TorchScript's compiler
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_closed_form_is_what_is_counted_here(case):
-    """The formula of each case equals our count exactly. (Whole models are on the meta device, which is faster.)"""
+    """The formula of each case equals our count exactly."""
     with torch.device("meta") if case in WHOLE_MODELS else nullcontext():
         model, args = case.build()
     with case.surroundings():
@@ -35,7 +35,7 @@ def test_the_closed_form_is_what_is_counted_here(case):
 
 
 def test_published_numbers():
-    """The formulas give the numbers in torchvision's table of models: 4.089 and 17.564 GMACs."""
+    """The formulas give the numbers in torchvision's table of models."""
     flops = {case.name: case.flops for case in WHOLE_MODELS}
     assert flops["ResNet-50, 224×224"] / 2e9 == pytest.approx(4.089, abs=0.0005)  # noqa: RUF001 -- as in the table
     assert flops["ViT-B/16, 224×224"] / 2e9 == pytest.approx(17.564, abs=0.0005)  # noqa: RUF001 -- as in the table
@@ -69,10 +69,7 @@ def test_an_exception_that_is_printed():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_page_shows_every_case(case):
-    """docs/comparison.md has a row with the results of each case.
-
-    If this fails, measure the new or changed case.
-    """
+    """docs/comparison.md has a row for each case. If this test fails, measure the new case."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if case.name in line]
     verdicts = next(row for row in rows if len(row) == 1 + len(COUNTERS))
     assert verdicts[0] == case.name

@@ -19,19 +19,20 @@ PAGE = explain_page.PATH.read_text(encoding="utf-8")
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_the_page_is_what_a_run_shows():
-    """docs/explain.md equals the output of a run now. If this fails, run `make explain-page`."""
+    """docs/explain.md equals the output of a run now. If this test fails, run `make explain-page`."""
     assert explain_page.page(PAGE) == PAGE
 
 
 def test_by_hand():
-    """GPT-2's FLOPs by hand: 12·(4 + 8)·768² weights and 50,257·768 in the head, each 2·128 FLOPs; and attention."""
+    """The FLOPs of GPT-2 equal those that are computed by hand."""
+    # Weights: 12 * (4 + 8) * 768**2 in the layers, 50,257 * 768 in the head. The last term is attention.
     flops = 2 * 128 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 2 * 2 * 128**2 * 768
     assert f"{flops / 10**9:.2f} GFLOPs" == "32.23 GFLOPs"
     assert re.search(r"^  FLOPs +32\.23 GFLOPs ", PAGE, re.MULTILINE)
 
 
 def test_every_rule_has_a_row():
-    """docs/explain.md has a row for each rule of advice, and two rows for the rule on attention."""
+    """docs/explain.md has a row for each rule of advice."""
     rows = re.findall(r"^\| (?!advice|---).* \| .* \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(advice._RULES) + 1
 

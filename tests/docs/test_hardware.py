@@ -22,7 +22,7 @@ PAGE = hardware_table.PATH.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_the_profiles():
-    """docs/hardware.md shows the current device profiles. If this fails, run `make hardware-page`."""
+    """docs/hardware.md shows the current device profiles. If this test fails, run `make hardware-page`."""
     assert hardware_table.page(PAGE) == PAGE
 
 
@@ -34,7 +34,7 @@ def test_every_device_has_a_row_and_sources():
 
 
 def test_a_row_by_hand():
-    """The row of the A100 in docs/hardware.md has its published figures, in the units of the page."""
+    """The row of the A100 in docs/hardware.md has its published figures."""
     row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
     assert row in PAGE
 
@@ -45,10 +45,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_examples_are_read(tmp_path):
-    """The examples of settings in docs/hardware.md are valid.
-
-    They request times on two devices, and define two profiles.
-    """
+    """The examples of settings in docs/hardware.md are valid."""
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -60,10 +57,7 @@ def test_its_examples_are_read(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_what_it_says_of_optimizers():
-    """The numbers on AdamW in docs/hardware.md are right.
-
-    AdamW has 10 launches for each of 161 parameters, and each launch takes 900 ns.
-    """
+    """The numbers on AdamW in docs/hardware.md are right."""
     with torch.device("meta"):
         model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
         images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}
@@ -75,6 +69,7 @@ def test_what_it_says_of_optimizers():
         optimizer.step()  # makes the moments
         for batch, image in images.items():
             shares[foreach, batch] = launches_of_steps(model, optimizer, image)
+    # AdamW launches 10 operators for each of 161 parameters. A launch takes 900 ns.
     launches = 10 * 161
     assert launches == 1610
     assert (launches, launches * 900) == shares[None, 1][:2]
@@ -84,7 +79,7 @@ def test_what_it_says_of_optimizers():
 
 
 def launches_of_steps(model, optimizer, image):
-    """Return the optimizer's launches, their nanoseconds, and their share of the time of the whole step."""
+    """Return the optimizer's launches, their nanoseconds, and their share of the time of a training step."""
 
     def step(image):
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""docs/beyond-flops.md shows our counts: a separable block has fewer FLOPs, but takes longer on a GPU."""
+"""Tests of docs/beyond-flops.md: a separable block has fewer FLOPs, but takes longer on a GPU."""
 
 from __future__ import annotations
 
@@ -46,30 +46,24 @@ FIGURES = {
 
 
 def test_the_page_shows_what_is_counted():
-    """docs/beyond-flops.md shows the current counts. If this fails, run `make inversion-page`."""
+    """docs/beyond-flops.md shows the current counts. If this test fails, run `make inversion-page`."""
     assert page.page(PAGE) == PAGE
 
 
 def test_the_picture_shows_what_is_counted():
-    """The chart in docs/beyond-flops.md shows the current counts. If this fails, run `make inversion-page`."""
+    """The chart in docs/beyond-flops.md shows the current counts. If this test fails, run `make inversion-page`."""
     assert chart.svg() == page.CHART.read_text(encoding="utf-8")
 
 
 def convolution(place: Place, inputs: int, outputs: int, kernel: int, groups: int = 1) -> tuple[int, int, int]:
-    """Return (elements moved, FLOPs of products, other FLOPs) of a convolution.
-
-    A convolution reads an image and the weights, and writes an image.
-    """
+    """Return (elements moved, FLOPs of products, other FLOPs) of a convolution."""
     positions = BATCH * place.side**2
     weights = kernel**2 * inputs * outputs // groups
     return positions * (inputs + outputs) + weights, 2 * positions * weights, 0
 
 
 def batch_norm(place: Place, channels: int) -> tuple[int, int, int]:
-    """Return (elements moved, FLOPs of products, other FLOPs) of a batch norm.
-
-    A batch norm reads four numbers per channel, and computes a product and a sum for each element.
-    """
+    """Return (elements moved, FLOPs of products, other FLOPs) of a batch norm."""
     elements = BATCH * place.side**2 * channels
     return 2 * elements + 4 * channels, 0, 2 * elements
 
@@ -129,10 +123,7 @@ CASES = [
     ("build", "place"), CASES, ids=[f"{build.__name__}-{place.channels}" for build, place in CASES]
 )
 def test_by_hand(build, place, dtype):
-    """Bytes, FLOPs and launches of each block equal those computed by hand.
-
-    The time of a block is the sum of the rooflines of its operators.
-    """
+    """Bytes, FLOPs and launches of each block equal those that are computed by hand."""
     block, parts = counted(build, place, dtype), by_hand(build, place)
     assert block.memory_traffic == sum(elements for elements, _, _ in parts) * DTYPES[dtype]
     assert block.flops == sum(flops for _, flops, _ in parts)
@@ -151,10 +142,7 @@ def test_by_hand(build, place, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("big", "small"), [(dense, separable), (dense_alone, separable_alone)])
 def test_fewer_flops_take_longer(big, small, dtype):
-    """The separable block has an eighth of the FLOPs and twice the bytes of the dense block.
-
-    It takes longer on an A100, and less time on a Raspberry Pi.
-    """
+    """The separable block has fewer FLOPs than the dense block, but takes longer on an A100."""
     many, few = counted(big, EARLY, dtype), counted(small, EARLY, dtype)
     assert 7.5 < many.flops / few.flops < 8
     assert few.memory_traffic / many.memory_traffic == pytest.approx(2, rel=0.01)
@@ -163,10 +151,7 @@ def test_fewer_flops_take_longer(big, small, dtype):
 
 
 def test_as_the_text_says():
-    """The numbers in the text of docs/beyond-flops.md are right.
-
-    The separable block takes 1.75 times as long. A block is compute-bound from 100 (A100) or 9 (Pi) FLOPs per byte on.
-    """
+    """The numbers in the text of docs/beyond-flops.md are right."""
     many, few = counted(dense, EARLY, torch.float32), counted(separable, EARLY, torch.float32)
     assert few.time(A100) / many.time(A100) == pytest.approx(1.75, abs=0.01)
     assert few.value("memory_time[A100]") > 0.99 * (few.time(A100) - few.value("launch_time[A100]"))
@@ -176,14 +161,14 @@ def test_as_the_text_says():
 
 
 def test_where_it_turns_round():
-    """On an A100, the dense block is faster in the two early stages, and the separable block in the two late stages."""
+    """On an A100, the dense block is faster in early stages, and the separable block is faster in late stages."""
     faster = [counted(separable, place, torch.float32).time(A100) for place in WIDTHS]
     slower = [counted(dense, place, torch.float32).time(A100) for place in WIDTHS]
     assert [one < other for one, other in zip(faster, slower, strict=True)] == [False, False, True, True]
 
 
 def test_the_stages_of_efficientnet():
-    """On an A100, Fused-MBConv is faster in early stages, and MBConv in late ones (Tan and Le, 2021, section 3.2)."""
+    """On an A100, Fused-MBConv is faster in early stages, and MBConv is faster in late stages."""
     for stage, place in STAGES.items():
         fused, plain = (counted(build, place, torch.bfloat16) for build in (fused_mbconv, mbconv))
         assert plain.flops < fused.flops / 3
@@ -194,7 +179,7 @@ def test_the_stages_of_efficientnet():
 
 
 def test_no_text_lies_over_another():
-    """The texts of the chart do not overlap, even in a wide font. (This test does not check rotated texts.)"""
+    """The texts of the chart do not overlap, even in a wide font."""
     texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- we made this file
     boxes = [box(text) for text in texts if "transform" not in text.attrib]
     assert len(boxes) > 30
@@ -228,7 +213,7 @@ def test_its_pyproject_is_read(tmp_path):
 
 
 def test_its_marker_holds(pytester):
-    """The example marker in docs/beyond-flops.md passes. If its limits are tighter, the test fails on each of them."""
+    """The example marker in docs/beyond-flops.md passes."""
     (example,) = re.findall(r"```python\n(import pytest\n.*?)```", PAGE, re.DOTALL)
     pytester.makepyfile(example)
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
@@ -254,7 +239,7 @@ def test_its_marker_holds(pytester):
 
 
 def test_the_readme_says_the_same(pytester):
-    """The README has the right number of devices, and a small model passes the limits of its example marker."""
+    """The README has the right number of devices."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
     (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)

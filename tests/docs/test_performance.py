@@ -1,4 +1,4 @@
-"""Tests of docs/performance: the formulas and the conclusions from times are right, and the page shows the results."""
+"""Tests of docs/performance."""
 
 from __future__ import annotations
 
@@ -33,17 +33,15 @@ UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
 class TestModels:
     @pytest.mark.parametrize("name", [name for name in MODELS if name != UNET_NAME])
     def test_the_closed_form_is_what_is_counted_here(self, name):
-        """The formula of each model equals our count exactly. (The U-Net has its own tests.)"""
+        """The formula of each model equals our count exactly."""
         case = MODELS[name].case
         with torch.device("meta"):
             model, args = case.build()
         assert measure(model.eval(), args, backward=case.backward).flops == case.flops
 
     def test_published_numbers(self):
-        """The formulas give the published GMACs.
-
-        Sources: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1.
-        """
+        """The formulas give the published GMACs."""
+        # Sources: torchvision; Sandler et al., 2018, table 4; Liu et al., 2021, table 1; Liu et al., 2022, table 1.
         macs = {name: model.case.flops / 2e9 for name, model in MODELS.items()}
         assert macs["ResNet-18"] == pytest.approx(1.814, abs=0.0005)
         assert macs["ResNet-152"] == pytest.approx(11.514, abs=0.0005)
@@ -55,7 +53,7 @@ class TestModels:
         assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
 
     def test_a_unet_of_two_levels(self):
-        """A U-Net with sides 4 and 2 and widths 4 and 8 costs the sum of its layers, which are computed by hand."""
+        """The cost of a small U-Net equals the sum of its layers, which are computed by hand."""
 
         def conv(side, inputs, outputs, kernel=9):
             return 2 * side**2 * inputs * outputs * kernel
@@ -73,7 +71,7 @@ class TestModels:
         assert closed_forms.ddpm_unet((4, 8), 1, side=4) == sum(down + middle + up + top) + 5 * attention + step
 
     def test_the_unet_as_it_was_measured(self):
-        """The recorded counts of the U-Net are right. (diffusers is only installed in the benchmark's environment.)"""
+        """The recorded counts of the U-Net are right."""
         pairs = load(FILE).models[UNET_NAME]
         assert pairs[OURS].verdict == "right"
         assert pairs["FlopCounterMode on meta"].verdict == "right"
@@ -83,7 +81,7 @@ class TestModels:
 
 
 def pairs(**seconds):
-    """Build results from the seconds of each runner's first count. Each runner is right, and ran once."""
+    """Build results from {runner: seconds of its first count}. Each result is right."""
     names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
     return {
         names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
@@ -92,10 +90,7 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """`fastest_right` returns the fastest of the other counters whose result is right.
-
-        It leaves out runners that only run the model, and runners that failed.
-        """
+        """`fastest_right` returns the fastest of the other counters whose result is right."""
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -112,11 +107,8 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """Two targets compare this plugin with the fastest right counter.
-
-        The targets are 8 times as fast in the median, and 3 times as fast for each model. Here, one model is compared
-        with both targets.
-        """
+        """Two targets compare this plugin with the fastest right counter: for all models and for each model."""
+        # Targets: 8 times as fast in the median of all models, 3 times as fast for each model.
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
 
@@ -125,7 +117,7 @@ class TestTargets:
         assert [target.holds for target in targets(results)] == [True, False]
 
     def test_a_straight_line(self):
-        """Points on the line 3 + 2x give this line, and three other points give the line that is computed by hand."""
+        """If points lie on the line 3 + 2x, the fitted line is 3 + 2x."""
         exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
         assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
         bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
@@ -135,7 +127,7 @@ class TestTargets:
 
 class TestConstantAnswers:
     def test_are_like_the_first_time(self):
-        """A second run with remembered answers returns the shape, strides and dtype of the first run."""
+        """The remembered answers have the shape, strides and dtype of the first run."""
         model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True)).to("meta")
         inputs = torch.empty(3, 4, device="meta")
         remembering = Remembering()
@@ -174,14 +166,11 @@ def test_weights_repeat_a_random_block():
 
 
 class TestSample:
-    """`sample` takes the time of one count.
-
-    The benchmark runs it in a separate process; the tests run it in this one.
-    """
+    """`sample` measures one count. The tests call it in their own process."""
 
     @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
     def test_of_a_counter(self, runner):
-        """A sample has the right number and a time. It has the time of a second count only for this plugin."""
+        """A sample has the right number of FLOPs and a time."""
         sample = process._sample(runner, "ResNet-18")
         assert sample.number == MODELS["ResNet-18"].case.flops
         assert sample.first > 0
@@ -194,10 +183,7 @@ class TestSample:
         assert sample.again > 0
 
     def test_memory_grows_by_what_is_held(self):
-        """A sample's memory leaves out memory that was used before.
-
-        The memory here is mapped, so that the allocator cannot use it again.
-        """
+        """The memory of a sample does not include memory that was used before."""
         with mmap.mmap(-1, 96 << 20) as before:
             before.write(b"x" * len(before))
         growth = Growth()
@@ -221,7 +207,7 @@ class TestSchedule:
         assert schedule.enough(pair) == enough
 
     def test_a_run_that_was_cut_off_goes_on(self, monkeypatch):
-        """After an interruption, the benchmark keeps its samples and takes only the missing ones."""
+        """If the benchmark was interrupted, it takes only the missing samples."""
         asked = []
 
         def measured(runner, model):
@@ -238,7 +224,7 @@ class TestSchedule:
 
 class TestPage:
     def test_shows_what_was_measured(self):
-        """The page and the chart of the benchmark show the stored results. If this fails, run ``make bench-page``."""
+        """The page and the chart show the stored results. If this test fails, run ``make bench-page``."""
         results = load(FILE)
         assert PAGE.read_text() == between_markers(PAGE.read_text(), page.measured(results))
         assert CHART.read_text() == chart.svg(results)
@@ -256,12 +242,12 @@ class TestPage:
         assert {pairs[OURS].verdict for pairs in load(FILE).models.values()} == {"right"}
 
     def test_nothing_measured_is_a_page_too(self):
-        """Without results, the page has tables of dashes and a chart without bars."""
+        """If there are no results, the tables of the page have dashes."""
         assert "| ResNet-50 | –" in page.measured(Results())  # noqa: RUF001 -- as in the table
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """The lengths of bars are logarithmic: 10 ms has length 0, and 100 ms has half the length of 1 s."""
+        """The lengths of bars are logarithmic: 100 ms has half the length of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]

@@ -16,7 +16,7 @@ ROWS = [
 
 
 def test_every_lesson_has_a_row():
-    """The table in docs/promises.md has 12 rows on baselines, 7 on limits and 10 on runs, and no empty cell."""
+    """The table in docs/promises.md has no empty cell."""
     assert len(ROWS) == 12 + 7 + 10
     assert all(len(row) == 4 and all(row) for row in ROWS)
 

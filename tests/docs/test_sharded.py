@@ -1,4 +1,4 @@
-"""docs/sharded.md shows a test that passes, and pytest's output for it."""
+"""docs/sharded.md shows a test, and pytest's output for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _block(language: str) -> str:
 
 
 def test_example(project, monkeypatch):
-    """The output in docs/sharded.md equals pytest's output for the test on this page, line by line."""
+    """The output in docs/sharded.md equals pytest's output for the test on the page."""
     monkeypatch.setenv("COLUMNS", "100")
     project.path.joinpath("test_parallel.py").write_text(_block("python"), encoding="utf-8")
     result = project.run("-v", "test_parallel.py")

@@ -1,4 +1,4 @@
-"""docs/zoo.md: the page shows what the sweep over the models of the libraries found."""
+"""docs/zoo.md shows the results of counting the models of the libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNTED = {"library": "timm", "name": "a", "flops": 2, "execution": "shapes", "m
 
 
 def test_the_page_shows_the_results():
-    """`python -m model_zoo --page` writes this page from the results."""
+    """The page shows the stored results. `python -m model_zoo --page` writes it."""
     shown = page.PAGE.read_text(encoding="utf-8")
     assert shown == between_markers(shown, page.text(results.load()))
 
@@ -66,7 +66,7 @@ def test_models_of_one_reason_are_in_one_line():
 
 
 def test_forgetting(tmp_path, monkeypatch):
-    """Rows that are checked again are removed; the others stay."""
+    """If rows are removed, all other rows stay."""
     monkeypatch.setattr(results, "FILE", tmp_path / "results.jsonl")
     assert results.load() == []
     assert results.size() == 0

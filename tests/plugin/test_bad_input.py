@@ -1,4 +1,4 @@
-"""If a user makes a mistake, the message names the place and says what to do, and no file is lost."""
+"""Mistakes of users: each message names the place of the mistake and says what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 
 
 def refuse(project, *lines, run=None):
-    """Check that the run stops before any test with exit code 4, these lines on stderr, and no traceback."""
+    """Check that pytest stops with exit code 4 before any test, and prints ``lines`` on stderr without a traceback."""
     result = (run or project.run)()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes()
@@ -85,10 +85,7 @@ class TestSettings:
         refuse(project, f"ERROR: pyproject.toml: {message}")
 
     def test_no_toml(self, project):
-        """A pyproject that is not valid TOML is a usage error.
-
-        The error names the line, even if pytest does not read the file.
-        """
+        """If the pyproject is not valid TOML, a usage error names the line."""
         project.settings("[tool.pytest-flopsbudget]\ntolerance = \n")
         project.write(MEASURING)
         result = project.run()

@@ -76,10 +76,7 @@ def test_deselected_tests_keep_their_entries(written, selection):
     ids=["fails", "skips", "xfails", "interrupted"],
 )
 def test_only_tests_that_passed(written, line):
-    """If a test measures but does not pass, an update does not write its entry.
-
-    The entry of the other test is written if this test runs.
-    """
+    """If a test measures but does not pass, an update does not write its entry."""
     project = written
     project.write(
         TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)\n\ndef test_b", f"IMAGE)\n{line}\ndef test_b")
@@ -99,14 +96,14 @@ def test_a_teardown_that_fails(written):
 
 
 def test_exitfirst(written):
-    """A test that did not run keeps its entry."""
+    """If a test did not run, an update keeps its entry."""
     written.write(TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)", "IMAGE)\n    assert 0", 1))
     written.run("--flops-budget-update", "-x")
     assert (flops_of(written, "test_a"), flops_of(written, "test_b")) == (NET_FLOPS, NET_FLOPS)
 
 
 def test_hard_limits_still_hold(written):
-    """With an update, a broken limit still fails the test, and the test keeps its entry."""
+    """If a limit is broken, the test fails in an update too."""
     limited = TWO_TESTS.replace("def test_a", "@pytest.mark.flops_budget(flops=9)\ndef test_a")
     written.write(limited.replace("Net()", "Net(kernel=5)"))
     written.run("--flops-budget-update").assert_outcomes(passed=1, failed=1)
@@ -114,7 +111,7 @@ def test_hard_limits_still_hold(written):
 
 
 def test_names(project):
-    """Each name of a measurement has an entry. If a name is no longer measured, the summary shows it."""
+    """The baseline has one entry for each name of a measurement."""
     project.write("def test_a(flops_budget):\n    for name in 'xy':\n        flops_budget(Net(), IMAGE, name=name)\n")
     project.run("--flops-budget-update")
     assert flops_of(project, "test_a", "x") == flops_of(project, "test_a", "y")
@@ -135,7 +132,7 @@ def test_same_bytes_in_any_order(project):
 
 
 def test_ids_that_look_alike(project):
-    """Each test id has its own entry, even if ids look alike or would be equal as names of files."""
+    """Each test id has its own entry, even if two ids look alike."""
     widths = {
         "a/b": 1,
         "a_b": 2,
@@ -163,7 +160,7 @@ def test_ids_that_look_alike(project):
 
 
 def test_torn_by_a_merge(written):
-    """If a merge left two contradictory lines, a run stops. An update that measures the test replaces both lines."""
+    """If a merge left two contradictory lines for a test, an update replaces both lines."""
     text = written.baseline.read_text()
     other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
     written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
@@ -182,7 +179,7 @@ def test_torn_by_a_merge(written):
 
 
 def test_not_writable(written):
-    """If the baseline cannot be written, the run shows one line, fails, and leaves the file unchanged."""
+    """If the baseline cannot be written, the run fails with a message of one line."""
     before = written.baseline.read_bytes()
     written.pytester.makeconftest(
         "import os\n"

@@ -22,7 +22,7 @@ def measuring(marker=""):
 
 class TestTime:
     def test_over_by_a_nanosecond(self, project):
-        """A limit on the time of a device makes the run estimate this time. A nanosecond too much breaks the limit."""
+        """If the estimated time is one nanosecond over its limit, the test fails."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"board": "{NET_FLOPS - 1} ns"}})'))
         result = project.run()
@@ -36,7 +36,7 @@ class TestTime:
         )
 
     def test_within(self, project):
-        """With -v, the summary shows the time on the device and what bounds it."""
+        """With -v, the summary shows the estimated time on the device."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"BOARD": "{NET_FLOPS} ns"}})'))
         result = project.run("-v")
@@ -76,7 +76,7 @@ class TestTime:
 
 class TestRatio:
     def test_too_small(self, project):
-        """A ratio below its limit fails the test."""
+        """If a ratio is below its limit, the test fails."""
         project.write(measuring('@pytest.mark.flops_budget(arithmetic_intensity="1G FLOPs/byte")'))
         result = project.run()
         result.assert_outcomes(failed=1)

@@ -41,10 +41,6 @@ def grown(project, monkeypatch):
 
 
 def test_shards_merge_to_the_report_of_a_single_run(grown, capsys):
-    """A report that is merged from two shards equals the report of the whole run, byte for byte.
-
-    The run failed, so `merge` has exit code 1 too.
-    """
     whole = grown.run("--flops-budget-json=whole.json")
     whole.assert_outcomes(passed=3, failed=3)
     grown.run("--flops-budget-json=first.json", "-k", "grows or breaks")
@@ -66,7 +62,6 @@ def test_passing_shards_pass(grown, monkeypatch):
 
 
 def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
-    """`accept` writes the same baseline as an update. Tests that are over a limit or failed keep their entries."""
     before = grown.baseline.read_bytes()
     grown.run("--flops-budget-json=report.json").assert_outcomes(passed=3, failed=3)
     assert grown.baseline.read_bytes() == before
@@ -84,7 +79,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
 
 
 def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
-    """If a test was renamed, the summary shows a command, and the command moves the entry to the new name."""
+    """If a test was renamed, the command in the summary moves its entry to the new name."""
     monkeypatch.setenv("WIDTH", "4")
     grown.write(TESTS.replace("test_grows", "test_renamed"))
     shown = grown.run().stdout
@@ -96,7 +91,6 @@ def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
 
 
 def test_a_report_made_elsewhere_is_accepted_here(grown, tmp_path_factory, monkeypatch):
-    """A report can be accepted in another checkout, because its paths are relative to the root folder."""
     checkout = tmp_path_factory.mktemp("checkout")
     grown.run("--flops-budget-json=report.json", "-k", "grows")
     for name in ("test_net.py", "test_other.py", "report.json"):

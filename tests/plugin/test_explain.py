@@ -1,4 +1,4 @@
-"""With `--flops-budget-explain`, one test runs, and a page about its measurements ends the output."""
+"""Runs with `--flops-budget-explain`: pytest runs one test and prints a page about its measurements."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FLAG = "--flops-budget-explain"
 
 @pytest.fixture
 def tests(project):
-    """Return a project with a file of tests, and with another file that cannot be collected."""
+    """Return a project with one file of tests and one file that pytest cannot collect."""
     project.write(TESTS)
     project.pytester.makepyfile(test_broken="raise RuntimeError('this file was imported')")
     return project
@@ -49,13 +49,13 @@ def explain(project, nodeid, *args, run=None):
 
 
 def pages(result):
-    """Return the first line of each page of explanation in the output. This line names the measurement."""
+    """Return the first line of each page in the output. It names the measurement."""
     lines = result.stdout.lines
     return [lines[i + 1] for i, line in enumerate(lines) if TITLE.fullmatch(line)]
 
 
 def refused(result, *words):
-    """Check that the run stops with exit code 4 and an error with these words, without a page or a traceback."""
+    """Check that pytest stopped with exit code 4 and an error that contains ``words``."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (told,) = (line for line in result.stderr.lines if FLAG in line)
     assert told.removeprefix("ERROR: ").startswith(FLAG)
@@ -67,7 +67,7 @@ def refused(result, *words):
 
 class TestPage:
     def test_one_test_is_run(self, tests):
-        """`--flops-budget-explain` runs one test: other tests are deselected, and other files are not imported."""
+        """With `--flops-budget-explain`, pytest imports only the file of the named test."""
         result = explain(tests, "test_net.py::test_net[5]")
         assert result.ret == pytest.ExitCode.OK
         result.assert_outcomes(passed=1, deselected=7)
@@ -85,10 +85,7 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_two:teacher"]
 
     def test_devices(self, tests):
-        """The page of `--flops-budget-explain` shows the devices of the pyproject in their order.
-
-        Devices that only limits name follow.
-        """
+        """The page lists the devices of the pyproject first, then the devices that only a limit names."""
         tests.settings(
             '[tool.pytest-flopsbudget]\ntime-on = ["V100", "A100"]\n'
             '[tool.pytest-flopsbudget.limits]\ntime = {A100 = "1 s", T4 = "1 s"}\n'
@@ -107,7 +104,7 @@ class TestPage:
         result.stdout.fnmatch_lines(["    products are compute-bound from 5 (float32), 5 (bfloat16) FLOPs/byte on;*"])
 
     def test_over_its_limit(self, tests):
-        """If the explained test is over its limit, it fails as usual, and the page is shown."""
+        """If the explained test is over its limit, it fails, and pytest still prints the page."""
         result = explain(tests, "test_net.py::test_over")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         assert pages(result) == ["test_net.py::test_over"]
@@ -133,10 +130,7 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_net[5]"]
 
     def test_in_a_group(self, tests):
-        """pytest-xdist appends the name of a group to node ids.
-
-        `--flops-budget-explain` finds the test by its node id without the group.
-        """
+        """If pytest-xdist appended a group to the node id, `--flops-budget-explain` still finds the test."""
         tests.write("@pytest.mark.xdist_group('gpu')\ndef test_run(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
         result = explain(tests, "test_net.py::test_run", "-n1", "--dist", "loadgroup", run=tests.run_apart)
         assert pages(result) == ["test_net.py::test_run"]
@@ -163,7 +157,7 @@ class TestPage:
         assert not pages(result)
 
     def test_with_an_update(self, tests):
-        """If a run explains a test and also updates baselines, it only writes the baseline of the explained test."""
+        """With an update, only the baseline of the explained test is written."""
         explain(tests, "test_net.py::test_two", "--flops-budget-update")
         assert "test_two" in tests.baseline.read_text(encoding="utf-8")
         assert "test_net" not in tests.baseline.read_text(encoding="utf-8").replace("test_net.json", "")
@@ -243,10 +237,7 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_two", "--flops-budget-disable"), "contradict each other")
 
     def test_a_file_that_cannot_be_collected(self, tests):
-        """If the file of the explained test cannot be imported, the output has the error of the file.
-
-        It has no message of this plugin.
-        """
+        """If the file of the explained test cannot be imported, pytest shows the error of the import."""
         result = explain(tests, "test_broken.py::test_a")
         assert result.ret == pytest.ExitCode.INTERRUPTED
         result.stdout.fnmatch_lines(["*this file was imported*"])

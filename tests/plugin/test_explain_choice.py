@@ -27,8 +27,5 @@ IDS = ["t.py::test_a", "t.py::test_a[x:y]", "t.py::test_a[x", "t.py::Test::test_
     ],
 )
 def test_split_name(asked, meant):
-    """The argument is the node id of a test, or "id:name" with the name of a measurement.
-
-    If the whole argument is a node id, it has no name. If two ids fit, the longer id is chosen.
-    """
+    """The argument is the node id of a test, or "id:name" with the name of a measurement."""
     assert split_name(asked, IDS) == meant

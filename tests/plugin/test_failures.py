@@ -1,4 +1,4 @@
-"""Measurements of tests that fail for another reason than their budget, as a whole or in part."""
+"""Measurements of tests that fail for another reason than their budget."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ class TestNet(unittest.TestCase):
 
 
 def test_the_broken_budget_is_told_after_it(project):
-    """If a test raises an exception and also breaks its budget, pytest reports the exception.
-
-    A section below the traceback shows the broken limit.
-    """
+    """If a test raises an exception and breaks its budget, a section below the traceback shows the broken limit."""
     project.write(BROKEN + MEASURING + "    assert 1 == 2\n")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -50,10 +47,7 @@ def test_nothing_was_measured_yet(project):
 
 
 def test_a_wrong_marker_added_while_it_runs(project):
-    """If a test adds a wrong marker while it runs, it fails with the usual message on the marker.
-
-    If the test also raises an exception, pytest reports the exception instead.
-    """
+    """If a test adds a wrong marker while it runs, it fails with the usual message about the marker."""
     marked = MEASURING.replace("(flops_budget)", "(flops_budget, request)")
     marked += "    request.node.add_marker(pytest.mark.flops_budget(flop=1))\n"
     project.write(marked)
@@ -101,7 +95,7 @@ def test_a_fixture_that_measures(project):
 
 
 def test_a_fixture_that_measures_too_late(project):
-    """If a fixture measures after the test's body, an error says so, because limits were checked before."""
+    """If a fixture measures after the body of the test, an error says that this is too late."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    yield\n    flops_budget(Net(), IMAGE)\n\n"
         "def test_net(net):\n    pass\n"
@@ -132,7 +126,7 @@ def test_an_update_does_not_accept_what_it_does_not_write(project):
 
 
 def test_a_test_that_no_longer_measures(project):
-    """If a test no longer measures, the summary names its entry, and an update keeps the entry."""
+    """If a test no longer measures, an update keeps its entry."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()

@@ -18,15 +18,13 @@ NARROW = torch.empty(1, 3)
 
 @dataclass
 class Batch:
-    """Inputs in an instance of a user's class."""
-
     image: torch.Tensor
 
 
 class TestMeasuring:
     def test_returns_the_measurement(self):
-        """The fixture returns the measurement: a layer 3→5 on 4 rows has 2·4·3·5 FLOPs and 3·5 + 5 parameters."""
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE)
+        # FLOPs: 2 * 4 * 3 * 5; parameters: 3 * 5 weights, 5 biases
         assert (measured.flops, measured.macs, measured.params) == (120, 60, 20)
 
     def test_keeps_it(self):
@@ -49,10 +47,7 @@ class TestMeasuring:
         assert (measured.flops, measured.inputs) == (120, ("input=float32[4, 3]",))
 
     def test_backward(self):
-        """With ``backward=True``, the gradient of the weight adds as many FLOPs as forward.
-
-        The input needs no gradient, so it adds no FLOPs.
-        """
+        """With ``backward=True``, the gradient of the weight adds as many FLOPs as the forward pass."""
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE, backward=True)
         assert (measured.flops, measured.backward) == (240, True)
 
@@ -66,7 +61,7 @@ class TestMeasuring:
 class TestSameNameAgain:
     @pytest.mark.parametrize("inputs", [(NARROW, WIDE, NARROW), (WIDE, NARROW, NARROW), (NARROW, NARROW, WIDE)])
     def test_the_largest_counts(self, inputs):
-        """If one name is measured several times, the largest measurement is kept, with the number of measurements."""
+        """If one name is measured several times, the largest measurement is kept."""
         budget = FlopsBudget()
         model = nn.Linear(3, 5)
         for rows in inputs:
@@ -80,7 +75,7 @@ class TestSameNameAgain:
         assert budget(nn.Linear(3, 5), NARROW).flops == 30
 
     def test_buffers_may_grow(self):
-        """If a buffer of a model grows between two measurements, the model still counts as the same one."""
+        """If a buffer of a model grows between two measurements, the fixture still takes both for the same model."""
         model = nn.Linear(3, 5)
         budget = FlopsBudget()
         budget(model, NARROW)
@@ -97,7 +92,7 @@ class TestSameNameAgain:
         ids=["size", "class"],
     )
     def test_another_model_is_refused(self, other, told):
-        """A second model under the same name is an error, and the first measurement is kept."""
+        """If a second model is measured under the same name, the fixture raises an error."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE)
         with pytest.raises(UsageError) as caught:

@@ -1,4 +1,4 @@
-"""Runs with hostile names of models and tests, with absurd numbers, and with paths that no file can have."""
+"""Runs with hostile names, absurd numbers and impossible paths."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a(flops_budget, cost):
 @pytest.mark.parametrize("flag", ["json", "markdown", "csv", "gitlab", "explain"])
 @pytest.mark.parametrize("name", ["a" * 5000, f"{'a' * 5000}/x", "a/" * 3000 + "x"], ids=["long", "folder", "deep"])
 def test_paths(project, flag, name):
-    """A path that no file can have is a usage error, as any wrong path is."""
+    """If a flag names a path that no file can have, pytest ends with a usage error."""
     project.write("def test_a(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     result = project.run(f"--flops-budget-{flag}={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -1,4 +1,4 @@
-"""Budgets on latency, in runs of pytest. The tests set the measured times, so that they do not depend on a clock."""
+"""Budgets on latency, in runs of pytest. The tests replace the clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def marked(**limits):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace timing: each timing returns the milliseconds that the test chooses. Count the timings."""
+    """Replace the timing by one that returns the milliseconds that the test chooses."""
 
     class Script:
         asked = 0
@@ -68,7 +68,7 @@ class TestOptIn:
         ],
     )
     def test_nobody_asks(self, project, clock, settings, marker):
-        """Nothing is timed if no limit, no tolerance and no call asks for latency."""
+        """If no limit, no tolerance and no call asks for latency, nothing is timed."""
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -86,10 +86,7 @@ class TestOptIn:
         ],
     )
     def test_a_limit_or_a_tolerance_asks(self, project, clock, settings, marker):
-        """A limit or a tolerance on latency makes a run time each measurement once.
-
-        The limit or tolerance may be in a marker, in a budget or for all tests.
-        """
+        """If there is a limit or a tolerance on latency, each measurement is timed once."""
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -109,10 +106,7 @@ class TestOptIn:
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """If one name is measured several times, the first measurement is timed.
-
-        A later measurement is timed only if it is larger than the earlier ones.
-        """
+        """If a later measurement under the same name is smaller than the first one, it is not timed."""
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -142,7 +136,7 @@ class TestLimit:
 
     @pytest.mark.parametrize("tolerance", [{}, {"tolerance": {"latency": "39%"}}])
     def test_too_uneven(self, project, clock, tolerance):
-        """If the spread (8 to 12 ms, 40% of the median) is wider than the tolerance, the limit is not judged."""
+        """If the spread of the times is wider than the tolerance, the limit on latency is not checked."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", **tolerance))
         result = project.run()
@@ -153,7 +147,7 @@ class TestLimit:
         )
 
     def test_even_enough(self, project, clock):
-        """If the tolerance is as wide as the spread, the limit is judged."""
+        """If the tolerance is as wide as the spread of the times, the limit on latency is checked."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", tolerance={"latency": "40%"}))
         result = project.run()
@@ -163,7 +157,7 @@ class TestLimit:
 
 class TestBaseline:
     def test_a_slower_model(self, project, clock):
-        """A latency 10% above the baseline passes, and one that is 11% above fails."""
+        """A latency may be 10% above the baseline, but not 11%."""
         project.write(marked(latency="1 s", hold=["latency"]))
         project.run("--flops-budget-update").assert_outcomes(passed=1)
         clock.says(11)
@@ -174,7 +168,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
 
     def test_another_machine(self, project, clock):
-        """The latency of another machine is not compared, and an update keeps both latencies."""
+        """If the latency in the baseline is that of another machine, it is not compared."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.settings(MACHINE.replace("box", "bigger box"))
@@ -195,7 +189,7 @@ class TestBaseline:
 @pytest.mark.usefixtures("clock")
 class TestRefused:
     def test_a_model_without_data(self, project):
-        """If the model has no data, the message names the line of the test, and there is no traceback."""
+        """If the weights of a model have no data, it is not timed, and the message names the line of the test."""
         project.write(measuring("@pytest.mark.flops_budget(latency='1 s')", "flops_budget(Net().to('meta'), IMAGE)"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -221,7 +215,7 @@ class TestWatched:
     WATCHED = "def test_net():\n    Net()(IMAGE)\n"
 
     def test_its_own_limit(self, project, clock):
-        """A watched test with its own limit on latency fails, because it is not timed. The message says what to do."""
+        """If a watched test has its own limit on latency, it fails, because watched tests are not timed."""
         project.write("@pytest.mark.flops_budget(latency='1 s')\n" + self.WATCHED)
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -232,7 +226,7 @@ class TestWatched:
         )
 
     def test_a_limit_for_all(self, project, clock):
-        """A limit on latency for all tests does not apply to watched tests, and a note says so."""
+        """A limit on latency for all tests does not apply to watched tests."""
         project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')
         project.write(self.WATCHED)
         result = project.run()
@@ -241,7 +235,7 @@ class TestWatched:
         result.stdout.fnmatch_lines(["test_net.py::test_net: a watched model is not timed, so its latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
-        """If a test has a limit on latency and measures only with a watched block, it fails: blocks are not timed."""
+        """If a test has a limit on latency and measures only with a watched block, it fails."""
         project.write(
             "@pytest.mark.flops_budget(latency='1 s')\n"
             "def test_net(flops_budget):\n"
@@ -254,7 +248,7 @@ class TestWatched:
 
 
 def test_within_a_watched_block(project, clock):
-    """If the fixture times a model inside of a watched block, the timed runs add nothing to the watch."""
+    """If the fixture times a model inside of a watched block, the block does not count the timed runs."""
     project.write(
         measuring(
             call="with flops_budget.watch('all') as watch:\n"
@@ -268,7 +262,7 @@ def test_within_a_watched_block(project, clock):
 
 
 def test_workers(project):
-    """With two workers, a note says that another process ran at the same time. With one worker there is no note."""
+    """With two workers, a note says that another process ran at the same time."""
     project.write(marked(latency="10 ms"))
     project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)
     note = "the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine"
@@ -279,7 +273,7 @@ def test_workers(project):
 
 
 def test_own_profiles(project, clock):
-    """If the project has a profile of the machine, the summary shows the share of its roofline and peak FLOP/s."""
+    """If the project has a profile of the machine, the summary compares the latency with this profile."""
     project.settings(
         f'{MACHINE}[tool.pytest-flopsbudget.devices.box]\nfloat32 = "1 GFLOP/s"\nvector-float32 = "1000 TFLOP/s"\n'
         'bandwidth = "1000 TB/s"\n'

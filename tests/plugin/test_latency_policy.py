@@ -22,7 +22,7 @@ WORK = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Replace timing: a model takes 4 us on an A100. Return the arguments of the timing."""
+    """Replace the timing by a fixed time of 4 us on an A100. Return the arguments of the timing."""
     asked_for = {}
 
     def time_inputs(model, inputs, *, machine, **options):
@@ -42,12 +42,12 @@ def timed(timing):
 
 
 def share(device):
-    """Return the share of the roofline of ``device`` that is reached in 4 us."""
+    """Return the minimum time of the model on ``device``, divided by 4 us."""
     return sum(times(device, *WORK, "float32")) / 4_000
 
 
 def test_adds_the_latency(asked):
-    """The latency and its quartiles are added to the measurement. The counted metrics do not change."""
+    """Timing adds the latency and its quartiles to the measurement."""
     complexity, found = timed(LatencyPolicy(run_time=0.5))
     assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
     assert (found.timing.q1_ns, found.timing.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
@@ -64,7 +64,7 @@ def test_adds_the_latency(asked):
 @pytest.mark.usefixtures("asked")
 class TestProfiles:
     def test_a_known_device(self):
-        """The profile is found by the name that the driver reports. No estimated times are added."""
+        """The profile is found by the name that the driver reports."""
         _, found = timed(LatencyPolicy(machine="ci-runner"))
         assert found.timing.machine == "ci-runner"
         assert found.timing.share_of_roofline == share(DEVICES["A100"])
@@ -72,12 +72,12 @@ class TestProfiles:
         assert not any(key.startswith("compute_time") for key in found.metrics)
 
     def test_own_ones_by_their_names(self):
-        """A project's own profile is found by its names, and has priority over the catalog."""
+        """If the project has its own profile of the device, this profile has priority over the catalog."""
         own = _own("mine", names=("NVIDIA A100-SXM4-40GB",))
         assert timed(LatencyPolicy(devices={"mine": own}))[1].timing.share_of_roofline == share(own)
 
     def test_own_ones_by_what_the_machine_is_called(self):
-        """A project's own profile is also found by the machine's name in the settings, in upper or lower case."""
+        """A project's own profile is also found by the machine's name in the settings."""
         own = _own("CI-runner")
         _, found = timed(LatencyPolicy(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
         assert found.timing.share_of_roofline == share(own)

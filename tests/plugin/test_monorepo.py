@@ -18,7 +18,7 @@ TABLE = "[tool.pytest-flopsbudget]\n"
 
 @pytest.fixture
 def repository(project):
-    """Return a function that writes files by path. The root folder has pytest's configuration."""
+    """Return a function that writes files by path."""
 
     def write(**files):
         for name, text in files.items():
@@ -35,10 +35,8 @@ def limit(metric, value):
 
 
 class TestNearest:
-    """Of the folders above a test file, the nearest one that has a pyproject with the plugin's table applies."""
-
     def test_package(self, repository):
-        """A package's table applies to the tests of this package, and the root's table to all others."""
+        """If a package has its own table for the plugin, the root's table does not apply to its tests."""
         result = repository(
             pyproject_toml=limit("params", 1),
             a__pyproject_toml=limit("flops", 1),
@@ -57,7 +55,7 @@ class TestNearest:
         result.assert_outcomes(failed=2)
 
     def test_pyproject_without_a_table(self, repository):
-        """The search goes on above a pyproject that has no table for this plugin."""
+        """If the nearest pyproject has no table for the plugin, the next pyproject above applies."""
         result = repository(
             a__pyproject_toml=limit("flops", 1),
             a__b__pyproject_toml="[tool.flopper]\nname = 'flops'\n",
@@ -66,7 +64,6 @@ class TestNearest:
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])
 
     def test_workers(self, repository):
-        """With workers of pytest-xdist too, the table in the nearest pyproject applies."""
         result = repository(
             a__pyproject_toml=limit("flops", 1), a__test_a_py=TEST_OF_NET, b__test_b_py=TEST_OF_NET
         ).run_apart("-n1")
@@ -75,7 +72,7 @@ class TestNearest:
 
     @pytest.mark.parametrize("name", ["ci", "deeper/ci"])
     def test_configuration_elsewhere(self, project, name):
-        """With ``-c ci/pytest.ini``, pytest's root folder is ci, and the pyproject above it still applies."""
+        """If pytest's configuration is in another folder, the nearest pyproject still applies."""
         folder = project.path / name
         folder.mkdir(parents=True)
         folder.joinpath("pytest.ini").write_text(project.path.joinpath("tox.ini").read_text())
@@ -87,7 +84,7 @@ class TestNearest:
         result.assert_outcomes(failed=1)
 
     def test_reaction(self, repository):
-        """Settings such as missing-baseline come from the nearest table too."""
+        """Settings such as missing-baseline come from the nearest pyproject."""
         result = repository(
             a__pyproject_toml=f'{TABLE}missing-baseline = "fail"\n', a__test_a_py=TEST, b__test_b_py=TEST
         ).run()
@@ -126,16 +123,14 @@ class TestPatterns:
 
 
 class TestMistakes:
-    """Nothing in a nested table is ignored without a message."""
-
     def test_mistake(self, repository):
-        """A mistake in a nested table is a usage error, even if no test measures."""
+        """If the table of a package has a mistake, pytest ends with a usage error."""
         result = repository(a__pyproject_toml=f"{TABLE}tolerence = 1\n", a__test_a_py="def test_a(): pass\n").run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: a/pyproject.toml: [[]tool.pytest-flopsbudget] tolerence: no such key*"])
 
     def test_all_mistakes(self, repository):
-        """One run reports the mistakes of all tables."""
+        """One run reports the mistakes in all pyprojects."""
         result = repository(
             pyproject_toml=f"{TABLE}shw = 1\n",
             a__pyproject_toml="[tool.flopsbudget]\nlimits = {}\n",
@@ -153,7 +148,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_keys_of_the_run(self, repository, workers):
-        """If a nested table has keys that can have only one value in a run, a line says that they are not used."""
+        """If the table of a package has keys for the whole run, a line says that they are not used."""
         result = repository(
             a__pyproject_toml=f'{TABLE}github = "auto"\nmachine = "box"\ntolerance = "1%"\n', a__test_a_py=TEST_OF_NET
         ).run_apart(*workers)
@@ -162,6 +157,6 @@ class TestMistakes:
         )
 
     def test_root_keys(self, repository):
-        """If the root's table has keys that can have only one value in a run, no line says that they are not used."""
+        """Keys for the whole run are allowed in the root's table."""
         result = repository(pyproject_toml=f'{TABLE}show = "params"\n', a__test_a_py=TEST).run()
         result.stdout.no_fnmatch_line("*not used*")

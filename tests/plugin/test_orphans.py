@@ -1,4 +1,4 @@
-"""If a test is gone, a complete run names its entry as an orphan. Only --flops-budget-prune removes the entry."""
+"""Orphans: baseline entries whose test no longer exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept(project, name="test_net"):
 
 @pytest.fixture
 def orphaned(project):
-    """Return a project with two test files and baselines, in which one test was removed afterwards."""
+    """Return a project from which one test was removed after its baselines were written."""
     project.write(measuring("a", gone=5))
     project.write(measuring("b"), name="test_other")
     project.run("--flops-budget-update").assert_outcomes(passed=3)
@@ -77,7 +77,7 @@ class TestPartial:
         assert PRUNE not in partly.run(*arguments).stdout.str()
 
     def test_refuses_to_prune(self, partly, arguments, why):
-        """If tests are left out, pruning is refused before any test runs."""
+        """If the command line leaves tests out, pruning is refused before any test runs."""
         result = partly.run("--flops-budget-prune", *arguments)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.assert_outcomes()
@@ -94,7 +94,7 @@ def test_refuses_with_workers(orphaned):
 
 
 def test_last_failed(orphaned):
-    """With --lf, pytest skips whole files, so no orphans are named and pruning is refused."""
+    """With --lf, pruning is refused, because pytest skips whole files."""
     orphaned.write(measuring("a") + "def test_fails(): assert 0\n", name="test_fails")
     orphaned.write(measuring("moved"), name="test_other")
     orphaned.pytester.runpytest_inprocess().assert_outcomes(passed=3, failed=1)
@@ -140,7 +140,7 @@ def test_a_refusal_without_a_terminal(orphaned):
 
 
 def test_items_that_a_plugin_takes_away(orphaned):
-    """If a plugin removes items, as plugins for shards do, pruning is refused."""
+    """If another plugin removes items, pruning is refused."""
     orphaned.pytester.makeconftest("def pytest_collection_modifyitems(items):\n    items[:] = items[:1]\n")
     result = orphaned.run("--flops-budget-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -172,7 +172,7 @@ def test_tests_that_are_there_keep_their_entries(orphaned, body):
 
 class TestOneFile:
     def test_of_several(self, orphaned):
-        """If the command line names test files, a run only names and removes orphans of these files."""
+        """If the command line names a test file, the run names and removes only orphans of this file."""
         orphaned.write(measuring("c"), name="test_other")
         result = orphaned.run("test_other.py", "--flops-budget-prune")
         result.stdout.fnmatch_lines(["1 test likely renamed*"])
@@ -181,7 +181,7 @@ class TestOneFile:
         assert (kept(orphaned), kept(orphaned, "test_other")) == (["test_a"], ["test_b"])
 
     def test_that_is_gone(self, orphaned):
-        """If a test file was removed, a run of its folder names its baseline, and --flops-budget-prune removes it."""
+        """If a test file was removed, --flops-budget-prune in a run of its folder removes its baseline."""
         orphaned.path.joinpath("test_other.py").unlink()
         assert "test_b" not in orphaned.run("test_net.py").stdout.str()
         orphaned.run().stdout.fnmatch_lines(
@@ -233,10 +233,7 @@ class TestRenames:
         )
 
     def test_the_command_moves_the_baseline(self, orphaned):
-        """The command that the summary suggests moves the entry to the new name of a test.
-
-        After this, a run names neither an orphan nor a new test.
-        """
+        """The command that the summary suggests moves the entry to the new name of the test."""
         orphaned.write(measuring("a", new=5))
         shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
         moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
@@ -251,10 +248,7 @@ class TestRenames:
         result.stdout.fnmatch_lines(["    test_net.py::test_gone"])
 
     def test_pruning_leaves_them(self, orphaned):
-        """Pruning keeps the entry of a test that was probably renamed.
-
-        If an update writes an entry for the new test, pruning removes the old entry.
-        """
+        """Pruning keeps the entry of a test that was probably renamed."""
         orphaned.write(measuring("a", new=5))
         orphaned.run("--flops-budget-prune").stdout.fnmatch_lines(["1 test likely renamed*"])
         assert kept(orphaned) == ["test_a", "test_gone"]
@@ -288,10 +282,7 @@ def test_not_named_where_baselines_hold_nothing(orphaned):
 
 
 def test_settings_that_leave_tests_out(orphaned):
-    """If pytest's settings leave tests out, pruning is refused, and the error shows how to override the settings.
-
-    With the override, pruning works.
-    """
+    """If pytest's settings leave tests out, pruning is refused, and the error shows how to override the settings."""
     orphaned.write("@pytest.mark.slow\n" + measuring("b"), name="test_other")
     orphaned.pytester.makeini(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = slow: takes long\naddopts = -m 'not slow'\n"
@@ -303,7 +294,7 @@ def test_settings_that_leave_tests_out(orphaned):
 
 
 def test_a_damaged_baseline_without_a_test_file(orphaned):
-    """If a baseline without a test file is damaged, pruning names and keeps this baseline, and the run fails."""
+    """If a baseline without a test file is damaged, pruning keeps it, and the run fails."""
     path = orphaned.path / "__flops__" / "test_damaged.json"
     path.write_text("{", encoding="utf-8")
     result = orphaned.run("--flops-budget-prune")
@@ -314,10 +305,7 @@ def test_a_damaged_baseline_without_a_test_file(orphaned):
 
 
 def test_groups_of_workers(orphaned):
-    """pytest-xdist appends the name of a group to node ids.
-
-    Pruning does not remove the entries of tests in a group.
-    """
+    """Pruning keeps the entries of tests that are in a group of pytest-xdist."""
     orphaned.write("@pytest.mark.xdist_group('gpu')\n" + measuring("a"))
     orphaned.run_apart("-n1", "--dist", "loadgroup", "--flops-budget-prune")
     assert kept(orphaned) == ["test_a"]

@@ -1,7 +1,4 @@
-"""In a run without measurements, mistakes in the settings are reported.
-
-If the pyproject has no table for the plugin, the plugin's session is not imported.
-"""
+"""What a run that measures nothing reads from the pyproject."""
 
 from __future__ import annotations
 
@@ -26,7 +23,6 @@ NOTHING = "def test_nothing(): pass\n"
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """A mistake is reported for each way to write the head of the plugin's table."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()

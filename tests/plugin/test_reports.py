@@ -87,7 +87,7 @@ class TestRun:
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
-        """With workers, each report has the same bytes."""
+        """With workers, each report has the same bytes as without workers."""
         project.write(TESTS)
         project.run(*ALL)
         alone = written(project)
@@ -96,7 +96,7 @@ class TestRun:
         assert set(alone) == set(FLAGS)
 
     def test_what_changed(self, project):
-        """The report names the module that grew, so that its reader needs no baseline."""
+        """The report names the module that grew."""
         measuring = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
         project.write(measuring)
         project.run("--flops-budget-update", *ALL)
@@ -113,7 +113,7 @@ class TestRun:
         assert "stem: Conv2d 3\u00d73 \u2192 5\u00d75" in written(project)["md"].decode()
 
     def test_nothing_measured(self, project):
-        """If nothing was measured, the reports are still written and say so, because CI uploads them."""
+        """If nothing was measured, the reports are still written."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run(*ALL).ret == pytest.ExitCode.OK
         found = written(project)
@@ -146,10 +146,7 @@ class TestRun:
         assert outcomes(report) == {("test_net", "model"): ("failed", True, "new")}
 
     def test_reruns(self, project):
-        """If a test is repeated, the report has its last attempt.
-
-        A JUnit report has each attempt with its properties.
-        """
+        """If a test is repeated, the report has its last attempt."""
         project.write(
             "attempts = []\n\n@pytest.mark.flaky(reruns=1)\ndef test_net(flops_budget):\n    attempts.append(1)\n"
             "    if len(attempts) == 1:\n        flops_budget(Net(), IMAGE, name='first')\n        assert False\n"
@@ -184,7 +181,7 @@ class TestRun:
 
 class TestPaths:
     def test_of_the_folder_where_pytest_was_started(self, project, monkeypatch):
-        """A report's path is relative to the folder where pytest was started, and missing folders are created."""
+        """A report's path is relative to the folder where pytest was started."""
         project.write("def test_nothing():\n    pass\n")
         folder = project.path / "elsewhere"
         folder.mkdir()
@@ -232,10 +229,7 @@ class TestPaths:
         assert load(project.path / "reports" / "run.json").tests
 
     def test_a_device(self, project):
-        """If the path is a device, the report is written to it.
-
-        The device is not replaced, even if the user is root.
-        """
+        """If the path is a device, the report is written to the device."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run("--flops-budget-csv=/dev/null").ret == pytest.ExitCode.OK
         assert Path("/dev/null").is_char_device()
@@ -253,7 +247,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("other", ["sub/../run", "link"])
     def test_one_file_by_two_names(self, project, other):
-        """Two flags with the same file are refused, so that no report overwrites the other."""
+        """If two flags name the same file, pytest refuses to run."""
         project.path.joinpath("sub").mkdir()
         project.path.joinpath("link").symlink_to("run")
         result = project.run("--flops-budget-json=run", f"--flops-budget-csv={other}")
@@ -261,7 +255,7 @@ class TestPaths:
         result.stderr.fnmatch_lines(["ERROR: *csv=*: --flops-budget-json writes to the same file; name another one"])
 
     def test_a_symbolic_link(self, project):
-        """If the path is a symbolic link, the report is written to its target, and the link stays."""
+        """If the path is a symbolic link, the report is written to the target of the link."""
         project.write("def test_nothing():\n    pass\n")
         link = project.path / "run.csv"
         link.symlink_to("real.csv")
@@ -275,7 +269,7 @@ class TestPaths:
 class TestJunit:
     @pytest.mark.parametrize(("family", "workers"), [("xunit1", []), ("xunit2", []), ("xunit2", ["-n1"])])
     def test_properties(self, project, family, workers):
-        """The properties in a JUnit report belong to the test that measured, and cause no warning."""
+        """The properties in a JUnit report belong to the test that measured."""
         project.write(TESTS)
         run = project.run_apart if workers else project.run
         run("--junitxml=junit.xml", "-o", f"junit_family={family}", "-W", "error", *workers)
@@ -301,7 +295,7 @@ class TestJunit:
 class TestGithub:
     @pytest.fixture
     def actions(self, project, monkeypatch):
-        """Write tests and the setting for GitHub, set GitHub's variables, and return the path of the job summary."""
+        """Make a project for GitHub Actions, and return the path of the job summary."""
         project.settings('[tool.pytest-flopsbudget]\ngithub = "auto"\n')
         project.write(TESTS)
         summary = project.path / "summary.md"
@@ -312,10 +306,7 @@ class TestGithub:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"], ["-n1"]], ids=["terminal", "no terminal", "worker"])
     def test_summary_and_annotations(self, project, actions, flags):
-        """The job summary keeps the text of earlier commands, and gets the text of this run after it.
-
-        Annotations have paths in the repository.
-        """
+        """The run appends its text to the job summary."""
         actions.write_text("before\n", encoding="utf-8")
         result = (project.run_apart if "-n1" in flags else project.run)(*flags)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -333,7 +324,7 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_elsewhere(self, project, actions, monkeypatch):
-        """Outside of GitHub Actions, neither a summary nor annotations are written."""
+        """Outside of GitHub Actions, the run writes neither a job summary nor annotations."""
         for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
             monkeypatch.delenv(name)
         result = project.run()
@@ -341,13 +332,13 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_nothing_measured(self, project, actions):
-        """If nothing was measured, no summary is written."""
+        """If nothing was measured, no job summary is written."""
         project.write("def test_nothing():\n    pass\n")
         project.run()
         assert not actions.exists()
 
     def test_a_full_summary(self, project, actions):
-        """The summary never makes the file larger than 1 MiB; GitHub would discard a larger file."""
+        """The run never makes the file of the job summary larger than 1 MiB."""
         actions.write_bytes(b"x" * (1024 * 1024 - 100))
         assert project.run().ret == pytest.ExitCode.TESTS_FAILED
         assert actions.stat().st_size <= 1024 * 1024

@@ -1,4 +1,4 @@
-"""The way in which pytest is run does not change verdicts, and a run without measurements costs almost nothing."""
+"""Different ways to run pytest, and the cost of runs without measurements."""
 
 from __future__ import annotations
 
@@ -63,7 +63,6 @@ def test_arguments(grown, arguments):
 
 
 def test_update_with_workers_writes_the_same_bytes(grown):
-    """With workers, an update writes the same bytes as without workers."""
     before = grown.baseline.read_bytes()
     grown.write(GROWN.replace("kernel=5", ""))
     grown.baseline.unlink()
@@ -91,14 +90,14 @@ def test_without_a_terminal(grown):
 
 
 def test_pytest_ini_outranks_the_pyproject(grown):
-    """If a pytest.ini exists, it has pytest's settings; the plugin still reads its own settings from the pyproject."""
+    """If a pytest.ini exists, the plugin still reads its own settings from the pyproject."""
     grown.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
     grown.pytester.makefile(".ini", pytest="[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     grown.run().assert_outcomes(passed=2)
 
 
 def test_a_worker_that_dies(project):
-    """If a worker dies, the run fails. Only the test that was running loses its measurements."""
+    """If a worker dies, only the test that was running loses its measurements."""
     project.write(
         GROWN.replace("kernel=5", "")
         + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"
@@ -112,7 +111,7 @@ def test_a_worker_that_dies(project):
 
 
 def test_strict_markers_without_the_plugin(project):
-    """Without the plugin, --strict-markers refuses `flops_budget`. With the line from the README, it does not."""
+    """Without the plugin, --strict-markers accepts the marker if pytest's settings have the line from the README."""
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
@@ -123,7 +122,7 @@ def test_strict_markers_without_the_plugin(project):
 
 class TestNothingToMeasure:
     def test_costs_no_import(self, pytester):
-        """If no test needs the plugin, it imports neither PyTorch nor another large package, and prints nothing."""
+        """If no test needs the plugin, it imports no large package and prints nothing."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.config.settings'} & sys.modules.keys()\n"
@@ -135,7 +134,6 @@ class TestNothingToMeasure:
         assert "flops-budget:" not in result.stdout.str()
 
     def test_imports_a_few_small_modules(self, pytester):
-        """At its start, pytest imports only these modules of the package, and not PyTorch."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
@@ -150,7 +148,7 @@ class TestNothingToMeasure:
 
 
 class TestOutsideOfTheRootFolder:
-    """For tests outside of the root folder, pytest leaves folders out of node ids, so two tests may have one id."""
+    """Outside of the root folder, pytest's node ids lack the folders, so two tests may have the same id."""
 
     def outside(self, project):
         test = "from models import *\n\ndef test_net(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n"

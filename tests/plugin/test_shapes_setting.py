@@ -28,10 +28,7 @@ def test_net(flops_budget):
     ("setting", "passes"), [("", True), ('shapes = "preferred"', True), ('shapes = "only"', False)], ids=repr
 )
 def test_a_model_that_needs_data(pytester: pytest.Pytester, setting: str, passes: bool) -> None:
-    """By default, a model that needs data runs on it, and a note names the operator.
-
-    With shapes = "only", the test fails, and the message names the operator.
-    """
+    """With shapes = "only", a model that needs data fails the test. By default, it runs on data."""
     pytester.makepyprojecttoml(f"[tool.pytest-flopsbudget]\n{setting}\n")
     pytester.makepyfile(TEST)
     done = pytester.runpytest("-q", "-p", "no:asyncio")
@@ -41,7 +38,7 @@ def test_a_model_that_needs_data(pytester: pytest.Pytester, setting: str, passes
 
 
 def test_a_typing_mistake(pytester: pytest.Pytester) -> None:
-    """If the setting has a value that does not exist, a usage error names the allowed values."""
+    """If the setting has an invalid value, a usage error names the allowed values."""
     pytester.makepyprojecttoml('[tool.pytest-flopsbudget]\nshapes = "always"\n')
     pytester.makepyfile(TEST)
     done = pytester.runpytest("-q", "-p", "no:asyncio")

@@ -1,4 +1,4 @@
-"""Sharded models in a user's tests: limits, baselines and reports of the bytes that one rank exchanges."""
+"""Limits, baselines and reports of the communication of sharded models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _test(limit: str = "", *, size: int = 4, rows: int = 2) -> str:
 
 @pytest.mark.parametrize(("limit", "passed"), [("64 B", True), ("63 B", False)])
 def test_a_limit(project, limit, passed):
-    """A limit on communication is in bytes, and bounds the messages of one rank."""
+    """A limit on communication bounds the bytes of the messages of one rank."""
     project.write(_test(f'@pytest.mark.flops_budget(communication="{limit}")'))
     result = project.run()
     result.assert_outcomes(passed=int(passed), failed=int(not passed))
@@ -49,14 +49,14 @@ def test_a_limit_of_a_module(project):
 
 
 def test_a_limit_on_models_that_pass_nothing(project):
-    """A limit on communication applies to models without ranks too; they exchange 0 bytes."""
+    """If a model has no ranks, its communication is 0 bytes."""
     project.settings('[tool.pytest-flopsbudget.limits]\ncommunication = "0 B"\n')
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run().assert_outcomes(passed=1)
 
 
 def test_in_the_baseline(project):
-    """More communication than in the baseline is a regression, if the baseline holds it."""
+    """If a model communicates more bytes than in its baseline, the test fails."""
     project.settings('[tool.pytest-flopsbudget]\nhold = ["communication"]\n')
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -69,7 +69,7 @@ def test_in_the_baseline(project):
 
 
 def test_a_baseline_of_before_it_was_measured(project):
-    """If a baseline was written before this metric existed, the metric is neither a regression nor missing."""
+    """If the baseline was written before communication was a metric, there is no regression."""
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     lines = [
@@ -87,7 +87,7 @@ def test_a_baseline_of_before_it_was_measured(project):
 
 
 def test_not_in_the_baseline_of_other_models(project):
-    """The baseline of a model without ranks does not contain the metric."""
+    """If a model has no ranks, its baseline does not contain communication."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     assert "communication" not in project.baseline.read_text()
@@ -114,7 +114,7 @@ def test_verbose_tells_the_kinds(project):
 
 
 def test_in_every_report(project):
-    """Each report has the metric under its key, as a column, a sample or a property."""
+    """Each kind of report contains the communication."""
     project.write(_test())
     reports = ("--flops-budget-json=report.json", "--flops-budget-csv=report.csv", "--flops-budget-gitlab=metrics.txt")
     project.run(*reports, "--junitxml=junit.xml").assert_outcomes(passed=1)

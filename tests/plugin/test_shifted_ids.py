@@ -1,7 +1,4 @@
-"""If a parameter set is removed, the ids after it get other models.
-
-A run says that these ids have other models. It does not report the tests as improved.
-"""
+"""Moved ids: if a parameter set is removed, the ids after it name other models."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ def write(project):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cheaper_neighbours(write, way):
-    """If an id moves to a cheaper model, this is no improvement, and the summary names the entry of this model."""
+    """If an id moves to a cheaper model, the test is not reported as improved."""
     body, configs = WAYS[way]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, [configs[0], *configs[2:]]).run()
@@ -63,7 +60,7 @@ def test_cheaper_neighbours(write, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_more_expensive_neighbours(write, way):
-    """If an id moves to a more expensive model, the test regresses, and the failure says why."""
+    """If an id moves to a more expensive model, the failure says that this is another model."""
     body, configs = WAYS[way]
     configs = configs[::-1]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
@@ -88,7 +85,6 @@ def test_input(write):
     ],
 )
 def test_other_ways_to_parametrize(write, parametrize):
-    """Ids get other models in the same way if the user writes the ids, or if a fixture has the parameters."""
     body, configs = WAYS["hidden"]
     write(body, configs, parametrize).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, configs[2:], parametrize).run()
@@ -97,7 +93,7 @@ def test_other_ways_to_parametrize(write, parametrize):
 
 
 def test_names(project):
-    """If the name of a measurement has a number, the name can get another model, as an id can."""
+    """If the name of a measurement contains a number, the name can move to another model."""
 
     def write(widths):
         project.write(
@@ -114,7 +110,7 @@ def test_names(project):
 
 
 def test_new_neighbour(write):
-    """If an id moves to a model that no baseline has, the types and sizes of its modules show another model."""
+    """If an id moves to a model that is in no baseline, the run still notices the move."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run()
@@ -138,7 +134,7 @@ def test_less_work_in_the_same_modules(write):
 
 
 def test_without_parameters(project):
-    """The id of a test without parameters cannot move, so its smaller model is an improvement."""
+    """If a test without parameters has a smaller model, the test is improved."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
     project.run("--flops-budget-update")
     project.write("def test_net(flops_budget):\n    flops_budget(Net(3), IMAGE)\n")
@@ -148,7 +144,7 @@ def test_without_parameters(project):
 
 
 def test_strict_improvements(write):
-    """With improved-baseline = "fail", a test whose id moved fails, until an update writes its baseline."""
+    """With improved-baseline = "fail", a test whose id moved fails."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     project = write(body, [configs[0], *configs[2:]])
@@ -161,7 +157,6 @@ def test_strict_improvements(write):
 
 
 def test_workers(project):
-    """Workers of pytest-xdist too compare what a baseline knows of the model."""
     body = (
         "@pytest.mark.parametrize('model', {}, ids=range({}))\n"
         "def test_net(flops_budget, model):\n    flops_budget(model, IMAGE)\n"

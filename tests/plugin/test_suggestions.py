@@ -1,4 +1,4 @@
-"""The commands that a run suggests have the promised effect. After an update, a run names tests that it left out."""
+"""The commands that a run suggests, and the tests that an update leaves out."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestLeftOut:
         project.run().stdout.no_fnmatch_line("not written, *")
 
     def test_improved(self, project):
-        """--flops-budget-update=improved names a failed test that improved, but not a failed test that is new."""
+        """With --flops-budget-update=improved, a failed test is named if it improved, but not if it is new."""
         project.write("def test_a(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
         project.run("--flops-budget-update")
         project.write(f"def test_a(flops_budget):\n    flops_budget(Net(3), IMAGE)\n    assert False\n\n{OVER}")
@@ -70,8 +70,6 @@ class TestLeftOut:
 
 
 class TestCommands:
-    """Each suggested command does something if the user types it."""
-
     @pytest.mark.parametrize("body", [OVER, FAILS, TEARDOWN])
     def test_none_for_a_test_that_fails(self, project, body):
         project.write(body)
@@ -113,10 +111,7 @@ class TestCommands:
         ]
 
     def test_other_measurement_over_its_limit(self, project):
-        """If one measurement of a test is over its limit, each command for this test says so.
-
-        The command works only after the limit is raised.
-        """
+        """If one measurement of a test is over its limit, each command for this test says so."""
         project.settings(
             '[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n[tool.pytest-flopsbudget.limits]\nparams = 1\n'
         )
@@ -126,10 +121,7 @@ class TestCommands:
         assert all(line.startswith("to accept, once the limits allow it: ") for line in lines)
 
     def test_paths(self, project):
-        """A command for several tests repeats the paths of the command line.
-
-        Without them, pytest may not find the tests.
-        """
+        """A command for several tests repeats the paths of the command line."""
         project.pytester.syspathinsert()
         project.path.joinpath("tox.ini").write_text(
             "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"

@@ -26,10 +26,7 @@ def body(result):
 
 
 def test_table(narrow):
-    """Each measurement has a row: work, change, share of the budget, parameters, verdict.
-
-    A line with totals follows.
-    """
+    """Each measurement has a row. A line with totals follows."""
     lines = body(narrow.run())
     assert lines[0].split() == ["measurement", "FLOPs", "change", "budget", "params", "verdict"]
     assert lines[2] == "test_net.py"
@@ -40,10 +37,7 @@ def test_table(narrow):
 
 
 def test_fits_the_terminal(narrow):
-    """A long id is cut at its beginning, because ids differ at their ends.
-
-    Only commands may be wider than the terminal.
-    """
+    """A long id is cut at its beginning."""
     lines = body(narrow.run("-v"))
     assert all(len(line) <= 80 for line in lines if "--flops-budget-update" not in line)
     assert sum("pixels]" in line for line in lines) >= 2
@@ -67,7 +61,7 @@ def test_verbose_shows_modules(narrow):
 
 
 def test_quiet(narrow):
-    """With -q, the summary shows only what needs attention, and nothing if no test needs any."""
+    """With -q, the summary shows only tests that need attention."""
     text = narrow.run("-q").stdout.str()
     assert "2 measurements: 2 new" in text
     assert "measurement  " not in text
@@ -94,10 +88,7 @@ def test_colour(narrow):
 
 
 def test_header(narrow):
-    """The header has a line with the number of budgets in the pyproject.
-
-    If the pyproject has no table for the plugin, the header has no such line.
-    """
+    """The header of the run shows the number of budgets in the pyproject."""
     assert "flops-budget:" not in narrow.run().stdout.str()
     narrow.settings("[tool.pytest-flopsbudget]\n[[tool.pytest-flopsbudget.budgets]]\nmatch = '*'\nparams = '1k'\n")
     narrow.run().stdout.fnmatch_lines(["flops-budget: pyproject.toml: 1 budget"])

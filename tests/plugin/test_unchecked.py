@@ -52,13 +52,13 @@ class TestPatterns:
         assert len(lines) == 1
 
     def test_watch(self, two):
-        """Each pattern of `watch` is checked separately."""
+        """Each pattern of the setting `watch` is checked separately."""
         two.settings('[tool.pytest-flopsbudget]\nwatch = ["test_net.py::*", "test_else.py::*"]\n')
         lines = [line for line in two.run().outlines if "matches no test" in line]
         assert lines == ['pyproject.toml: watch "test_else.py::*" matches no test; near names: test_net.py']
 
     def test_no_tests(self, project):
-        """If a run has no tests at all, the message on a pattern says this instead of similar names."""
+        """If a run has no tests, the message on a pattern suggests no names."""
         project.settings(BUDGET.format("test_ent.py::*"))
         project.run().stdout.fnmatch_lines(["*matches no test; this pyproject applies to no test of the run"])
 
@@ -85,10 +85,7 @@ class TestPatterns:
         two.run(*arguments).stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_part_of_a_file(self, two):
-        """If the command line names a whole file, the run checks patterns for this file.
-
-        If the command line names one test of the file, the run does not check them.
-        """
+        """If the command line names one test of a file, patterns for this file are not checked."""
         two.settings(BUDGET.format("test_net.py::test_wyde"))
         two.run("test_net.py").stdout.fnmatch_lines([NOT_MEASURED])
         two.run("test_net.py::test_wide").stdout.no_fnmatch_line(NOT_MEASURED)
@@ -112,7 +109,7 @@ class TestPatterns:
         )
 
     def test_testpaths(self, project):
-        """With the setting testpaths, patterns for other folders are not named, because other runs collect these."""
+        """With the setting testpaths, patterns for other folders are not named."""
         project.path.joinpath("tox.ini").write_text(
             "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"
         )
@@ -166,9 +163,6 @@ class TestNothingChecked:
         ],
     )
     def test_silent(self, project, body, arguments):
-        """A run does not print "no flops budget was checked" in three cases.
-
-        No test has a budget; a test with a budget was checked or failed; or checks are off.
-        """
+        """If a budget was checked, or if no test has one, a run does not print "no flops budget was checked"."""
         project.write(body)
         project.run(*arguments).stdout.no_fnmatch_line("*no flops budget was checked*")

@@ -18,7 +18,7 @@ class TestLimits:
         project.run().assert_outcomes(passed=1)
 
     def test_broken_by_one(self, project):
-        """Values and limits are compared as exact integers, and printed in full if their short forms are equal."""
+        """Values and limits are compared as exact integers."""
         project.write(measuring(f"@pytest.mark.flops_budget(flops={NET_FLOPS - 1})"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -49,7 +49,7 @@ class TestLimits:
                 assert f"{name}: {what} over its limit" in text
 
     def test_the_closest_wins(self, project):
-        """For each metric, the closest limit applies; the order is function, class, module, `budgets`, `limits`."""
+        """For each metric, the limit that is closest to the test applies."""
         project.settings(
             "[tool.pytest-flopsbudget.limits]\nparams = 1\nflops = 1\nbuffer_bytes = 0\n"
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nparams = "1k"\nflops = 2\n'
@@ -83,7 +83,7 @@ def test_module(flops_budget):
         )
 
     def test_budgets_by_pattern(self, project):
-        """A later budget has priority over an earlier one. In a pattern, brackets are ordinary characters."""
+        """If two budgets match a test, the later one applies."""
         project.settings(
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*"]\nflops = 1\n'
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*::test_net[[]a]", "*::test_net[b]"]\nflops = "1M"\n'
@@ -165,7 +165,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["the input changed: float32[[]1, 3, 8, 8] ? float32[[]2, 3, 8, 8]"])
 
     def test_tolerance(self, project):
-        """A tolerance is relative or absolute, and a marker's tolerance replaces that of the pyproject."""
+        """A tolerance in a marker replaces the tolerance in the pyproject."""
         project.write(measuring())
         project.run("--flops-budget-update")
         project.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
@@ -181,7 +181,7 @@ class TestBaseline:
         project.run().assert_outcomes(failed=1)
 
     def test_improvement(self, project):
-        """A test that improved passes, and the summary has a command for its baseline. With a setting, it fails."""
+        """If a test improved, it passes, and the summary shows a command that updates its baseline."""
         project.write(measuring(model="Net(kernel=5)"))
         project.run("--flops-budget-update")
         project.write(measuring())
@@ -314,7 +314,7 @@ class TestNet(unittest.TestCase):
         result.stdout.fnmatch_lines(["flops over its limit: *"])
 
     def test_hypothesis(self, project):
-        """If Hypothesis runs several examples, the largest measurement counts, and the failure has their number."""
+        """If Hypothesis runs several examples, the largest measurement counts."""
         project.write(
             """
 from hypothesis import HealthCheck, given, settings, strategies as st

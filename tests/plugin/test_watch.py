@@ -67,7 +67,7 @@ class TestMarker:
         assert "real data" not in measured.result.stdout.str()
 
     def test_over_limit(self, measured):
-        """If a watched test is over its limit, it fails after its body, like a test with the fixture."""
+        """If a watched test is over its limit, it fails after its body."""
         measured(
             "@pytest.mark.flops_budget(flops='191 FLOPs')\ndef test_net():\n    net()(torch.randn(2, 4))\n",
             failed=1,
@@ -75,7 +75,7 @@ class TestMarker:
         measured.result.stdout.fnmatch_lines(["flops over its limit: 192 FLOPs > 191 FLOPs*"])
 
     def test_phases(self, measured):
-        """A marker may have limits for phases. With -v, the summary has a row for each phase."""
+        """A marker may have limits for phases."""
         measured(
             "@pytest.mark.flops_budget(phases={'forward': {'flops': 192}, 'backward': {'flops': 255}})\n"
             "def test_net():\n"
@@ -147,7 +147,7 @@ class TestMarker:
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
 
     def test_hypothesis(self, measured):
-        """If Hypothesis runs several examples, each is a measurement, and the most expensive one counts."""
+        """If Hypothesis runs several examples, the most expensive one counts."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "@given(rows=strategies.sampled_from([1, 2, 3]))\n"
@@ -187,7 +187,7 @@ class TestMarker:
         assert found == {"test_net": {"model": 2 * ROW}}
 
     def test_own_ways_to_end(self, measured):
-        """If a watched test fails, skips, or fails as expected, its outcome is the same as without the watch."""
+        """If a watched test fails or skips, its outcome is the same as without the watch."""
         found = measured(
             "pytestmark = pytest.mark.flops_budget(flops=1)\n\n"
             "def test_fails():\n"
@@ -212,7 +212,7 @@ class TestMarker:
         measured.result.stdout.fnmatch_lines(["marked with flops_budget, but computed nothing *"])
 
     def test_fixture_goes_before(self, measured):
-        """If a test uses the fixture, only the fixture's measurements count, and the test is not watched."""
+        """If a watched test uses the fixture, only the measurements of the fixture count."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "def test_net(flops_budget):\n"
@@ -240,7 +240,7 @@ class TestPyproject:
     )
 
     def test_pattern(self, measured):
-        """Tests that match a pattern are watched. A test that runs no module has no measurement."""
+        """Tests that match a pattern in the pyproject are watched."""
         assert measured(self.BODY, pyproject='watch = ["*::test_net", "*without*"]', passed=3) == {
             "test_net": {"model": ROW}
         }
@@ -250,7 +250,7 @@ class TestPyproject:
         assert found == {"test_net": {"model": ROW}, "test_other": {"model": 2 * ROW}}
 
     def test_first_baseline(self, project, measured):
-        """An update writes the first baseline for all watched tests, and the next run compares them with it."""
+        """An update writes the first baseline for all watched tests."""
         watching = 'watch = ["*"]\nmissing-baseline = "fail"'
         measured(self.BODY, "--flops-budget-update", pyproject=watching, passed=3)
         assert '"test_other"' in project.baseline.read_text(encoding="utf-8")
@@ -292,7 +292,7 @@ class TestPyproject:
         result.stderr.fnmatch_lines([f"*{message}"])
 
     def test_plain_tests_import_nothing(self, project):
-        """If a test is not watched, torch is not imported."""
+        """If a test is not watched, the plugin does not import torch."""
         project.settings('[tool.pytest-flopsbudget]\nwatch = ["test_else.py::*"]\n')
         project.pytester.makepyfile(test_net="import sys\n\ndef test_net(): assert 'torch' not in sys.modules\n")
         project.run_apart().assert_outcomes(passed=1)
@@ -300,7 +300,7 @@ class TestPyproject:
 
 class TestBlocks:
     def test_blocks(self, measured):
-        """Blocks may be nested and repeated. Work in an inner block is also counted in the outer block."""
+        """Work in an inner block is also counted in the outer block."""
         found = measured(
             "def test_net(flops_budget):\n"
             "    model = net()\n"
@@ -336,7 +336,7 @@ class TestBlocks:
         measured.result.stdout.fnmatch_lines(["*flops_budget.watch(''): a name is a text that is not empty"])
 
     def test_training_step(self, measured):
-        """A watched block has phases, and a phase can have a limit."""
+        """A phase of a watched block can have a limit."""
         measured(
             "@pytest.mark.flops_budget(phases={'optimizer': {'other_flops': '116 FLOPs'}})\n"
             "def test_net(flops_budget):\n"

@@ -48,7 +48,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(many):
-    """Return the results of a run with =new and no other argument, with which tests compare other runs."""
+    """Return the results of a run whose only argument is ``--flops-budget-update=new``."""
     many.restore(many.before)
     return many.run(NEW)
 
@@ -61,7 +61,7 @@ def run(many):
 
 
 def test_the_reference(reference):
-    """The run without other arguments has the expected failures, rows, totals and baselines."""
+    """The reference run has the expected failures, rows, totals and baselines."""
     assert reference.status == pytest.ExitCode.TESTS_FAILED
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
@@ -115,7 +115,7 @@ def test_ways(run, reference, arguments):
 
 
 def test_each_test_by_its_id(run, reference):
-    """If the command line has all node ids, in reverse order, only the orphan is missing in the summary."""
+    """If the command line has all node ids, only the orphan is missing in the summary."""
     nodeids = [*BEFORE | ADDED][::-1]
     nodeids.remove("test_a.py::test_gone")
     outcome = run(NEW, *nodeids)
@@ -130,7 +130,7 @@ def test_without_a_terminal(run, reference):
 
 
 def test_without_autoload(run, reference):
-    """If plugins are not loaded automatically, a run with ``-p`` for this plugin has the result of a plain run."""
+    """If this plugin is loaded with ``-p``, a run has the same result as a plain run."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
@@ -156,10 +156,7 @@ def test_another_working_directory(run, many, reference, place):
 
 @pytest.mark.parametrize("kind", ["none", "conftest", "pyproject", "pytest.ini and pyproject"])
 def test_configuration(run, many, reference, kind):
-    """The place of pytest's settings changes neither the exit status of a run nor the baselines.
-
-    The summary does not change either, unless the pyproject asks for MACs.
-    """
+    """The place of pytest's settings does not change the baselines."""
     ini, pyproject = many.path / "pytest.ini", many.path / "pyproject.toml"
     conftest = many.path / "conftest.py"
     text = conftest.read_text(encoding="utf-8")
@@ -205,7 +202,7 @@ class TestAPart:
         assert run(NEW, *arguments).flops == BEFORE | {nodeid: ADDED[nodeid] for nodeid in added}
 
     def test_last_failed(self, run):
-        """With --lf, an update accepts tests that regressed, but not those that are over a limit or fail otherwise."""
+        """With --lf, an update accepts only tests that regressed."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
         expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_expensive", "sub/test_c.py::test_late")}
@@ -223,7 +220,7 @@ class TestAPart:
 
 
 def test_twice(run, reference):
-    """If an update ran before, a second update has nothing to write."""
+    """A second update has nothing to write."""
     run(NEW)
     outcome = run(NEW)
     assert "nothing to write" in outcome.summary

@@ -8,7 +8,7 @@ MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 
 
 def test_groups(project):
-    """pytest-xdist appends the group to node ids. Baselines, patterns and commands use node ids without the group."""
+    """If pytest-xdist appends a group to a node id, baselines use the id without the group."""
     project.settings('[[tool.pytest-flopsbudget.budgets]]\nmatch = "*::test_net"\nflops = "20k"\n')
     project.write(MEASURING)
     project.run("--flops-budget-update")
@@ -25,7 +25,7 @@ def test_groups(project):
 
 
 def test_mistakes_of_all_kinds(project):
-    """Mistakes in keys, markers and baselines are reported once, with several workers and without a terminal."""
+    """With several workers, each mistake is reported once."""
     project.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
     project.baseline.parent.mkdir()
     project.baseline.write_text("{")

@@ -27,8 +27,8 @@ def of(module, operators=(), device=DEVICE, **fields):
 
 class TestWhy:
     def test_memory(self):
-        """The intensity is all FLOPs divided by the bytes: (30 + 2) / 10."""
         found = target(single(leaf("Custom", flops=30, other=2, traffic=10, times=MEMORY)))
+        # (30 + 2) / 10
         assert describe_bound(found) == "memory-bound: 3.2 FLOPs/byte"
 
     def test_compute(self):
@@ -51,7 +51,8 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300)), device=None)) == ""
 
     def test_low_for_every_device(self):
-        """No device has a lower balance than the Raspberry Pi 4: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
+        """No device needs fewer FLOPs per byte than the Raspberry Pi 4 to be compute-bound."""
+        # Raspberry Pi 4: 57.6 GFLOP/s in float32 at 12.8 GB/s.
         assert Fraction(576, 128) == min_balance()
         assert all(device.vector_rate("float32") >= min_balance() * device.bandwidth for device in DEVICES.values())
 
@@ -63,7 +64,7 @@ class TestBatchNorm:
         assert of(self.NORM).startswith("for inference it can be folded into the convolution or linear layer before it")
 
     def test_training(self):
-        """In training, there is no advice to fold a batch norm."""
+        """In training, there is no advice on batch norm."""
         assert "folded" not in of(self.NORM, backward=True)
 
     def test_another_class(self):
@@ -94,7 +95,7 @@ class TestAttention:
         assert "plain form" not in of(self.MODULE, operators)
 
     def test_another_product(self):
-        """If the products next to a softmax are a small part of all products, there is no advice on attention."""
+        """If other products have most of the FLOPs, there is no advice on attention."""
         assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
 
     def test_no_softmax(self):
@@ -105,7 +106,7 @@ class TestAttention:
         assert "softmax" not in of(module, self.operators())
 
     def test_weights_of_its_own(self):
-        """If a module itself has parameters and products, there is no advice on attention."""
+        """If the module has parameters of its own, there is no advice on attention."""
         module = leaf("Router", flops=400, other=60, traffic=500, params=10, times=MEMORY)
         assert "scaled_dot_product" not in of(module, self.operators())
 
@@ -115,7 +116,7 @@ class TestAttention:
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
-        """If only a child of a module has parameters, the module still gets the advice on attention."""
+        """If only a child of the module has parameters, there is advice on attention."""
         own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
@@ -137,11 +138,11 @@ class TestHead:
         assert "rows" not in of(self.head(rows, outputs))
 
     def test_a_layer_between_others(self):
-        """If a layer has only four times as many outputs as inputs, there is no advice to compute fewer rows."""
+        """If a layer has only four times as many outputs as inputs, there is no advice on its rows."""
         assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
 
     def test_training(self):
-        """In training, there is no advice to compute fewer rows, because a loss needs all rows."""
+        """In training, there is no advice on rows, because the loss needs all rows."""
         assert "rows" not in of(self.head(128), backward=True)
 
     def test_several(self):
@@ -162,11 +163,8 @@ class TestDepthwise:
 
 class TestWeights:
     def test_one_row(self):
-        """For a linear layer, the advice has the share of the weights in all bytes, and the number of input rows.
-
-        20 weights, 4 inputs and 5 outputs have 4 bytes each: the weights have 80 of 116 bytes. One row takes 2·4·5
-        FLOPs.
-        """
+        """For a linear layer, the advice has the share of the weights in all bytes."""
+        # Bytes: 4 * 20 of the weights, 4 * (20 + 4 + 5) in all. FLOPs of one row: 2 * 4 * 5.
         layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer) == (
             "68% of its bytes are weights, read for 1 row of inputs a call: a larger batch shares them, fewer bits "
@@ -178,7 +176,7 @@ class TestWeights:
         assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
 
     def test_a_convolution(self):
-        """For a convolution, the advice on weights does not have the number of input rows."""
+        """For a convolution, the advice has no number of input rows."""
         layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer).startswith("68% of its bytes are weights: ")
 
@@ -186,14 +184,11 @@ class TestWeights:
         assert "weights" not in of(leaf("Linear", "4->5", flops=400, traffic=1000, params=20, times=MEMORY))
 
     def test_weights_that_were_not_read(self):
-        """If the weights have more bytes than the module moved, some weights were not read.
-
-        Then there is no advice on weights.
-        """
+        """If the weights have more bytes than the module moved, there is no advice on weights."""
         assert "weights" not in of(leaf("Experts", flops=40, traffic=60, params=20, times=MEMORY))
 
     def test_an_embedding(self):
-        """An embedding gets no advice on weights, because it reads only some rows of its weights."""
+        """An embedding gets no advice on weights, because it reads only some of its rows."""
         assert of(leaf("Embedding", "4->5", traffic=116, params=20, times=MEMORY)) == ""
 
 
@@ -236,7 +231,7 @@ class TestNoProducts:
 
     @pytest.mark.parametrize("name", ["aten._fft_r2c", "mylib::scan", "triton::kernel"])
     def test_what_no_compiler_takes(self, name):
-        """There is no advice to fuse operators that a compiler does not fuse."""
+        """If no compiler fuses the operator, there is no advice to fuse it."""
         assert "fuses with" not in of(
             leaf("Spectral", other=80, traffic=800, times=MEMORY), [(name, 1, {"other_flops": 80})]
         )
@@ -257,12 +252,13 @@ class TestLaunches:
 
 class TestFasterProducts:
     def test_four_times(self):
-        """FP32 has 10 FLOPs per ns, so 500 FLOPs take 50 ns. BF16 has 40, so the advice says 4 times as fast."""
+        """If BF16 is four times as fast as FP32 on the device, the advice says so."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
+        # The device has 10 FLOPs per ns in float32 and 40 in bfloat16.
         assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
 
     def test_on_an_a100(self):
-        """On an A100, the advice compares 19.5 TFLOP/s in FP32 with 156 in TF32 and 312 in BF16 and FP16."""
+        """On an A100, the advice names the rates for TF32, BF16 and FP16."""
         device = DEVICES["A100"]
         own = metrics(flops=19_500_000, traffic=10, params=20) | {
             "compute_time[A100]": 1000,
@@ -270,6 +266,7 @@ class TestFasterProducts:
             "launch_time[A100]": 900,
         }
         found = of(Module(type="Linear", shape="4->5", calls=1, metrics=own), device=device)
+        # TFLOP/s: 19.5 in float32, 156 in TF32, 312 in bfloat16 and float16.
         assert found.endswith("A100 multiplies faster in others: TF32 8x, bfloat16 16x, float16 16x")
 
     def test_another_rate(self):
@@ -280,7 +277,7 @@ class TestFasterProducts:
         assert of(leaf("Linear", "4->5", flops=500, traffic=10, params=20, param_bytes=40, times=COMPUTE)) == ""
 
     def test_converted(self):
-        """If parameters are converted, as under autocast, there is no advice on the dtype."""
+        """If the parameters are converted, as under autocast, there is no advice on the dtype."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer, [("aten._to_copy", 1, {"memory_traffic": 10})]) == ""
 

@@ -1,4 +1,4 @@
-"""The contents of CSV, GitLab's metrics, JUnit properties and GitHub's annotations, and their escapes."""
+"""The texts of CSV, GitLab's metrics, JUnit properties and GitHub's annotations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestCsv:
         return list(csv.DictReader(io.StringIO(csv_report.text(report(*tests)))))
 
     def test_row(self):
-        """A row has the measured value, the baseline's value and the limit of each metric, as whole numbers."""
+        """A row has the value, the baseline's value and the limit of each metric, as whole numbers."""
         one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
         (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
         expected = {
@@ -66,13 +66,13 @@ class TestCsv:
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
-        """A name that a spreadsheet would read as a formula gets an apostrophe."""
+        """If a spreadsheet would read a name as a formula, the name gets an apostrophe."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
 
     @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
     def test_a_row_is_a_line(self, sign):
-        """Each measurement has one line, even if its name contains a line break."""
+        """If a name contains a line break, its row is still one line."""
         text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
         assert len(text.splitlines()) == 2
         assert ascii(f"a{sign}b")[1:-1] in text
@@ -96,10 +96,7 @@ def columns_of_every_report():
 
 
 def read_as_gitlab(text):
-    """Parse the text as GitLab's ``Gitlab::Ci::Parsers::Metrics::Generic`` does.
-
-    The parser drops everything from "#" on, and splits a line as a shell does.
-    """
+    """Parse the text as GitLab does (``Gitlab::Ci::Parsers::Metrics::Generic``)."""
     words = (shlex.split(re.sub("#.*$", "", line)) for line in text.split("\n"))
     return {name: values[0] for name, *values in filter(None, words)}
 
@@ -127,7 +124,7 @@ class TestGitlab:
 
     @pytest.mark.parametrize("name", ["a b", "a#b", 'a"b', "a\\b", "a\\", "a\nb", "a'b", "$a `b`", "{}", "a,b=c", "é"])
     def test_both_read_it(self, name):
-        """GitLab's parser and a parser of the metrics format read the same values, for each name of a measurement."""
+        """For any name, GitLab's parser and a parser of the metrics format read the same values."""
         made = gitlab.text(report(a_test(measurement(name=name))))
         assert list(read_as_gitlab(made).values()) == ["2000", "20"]
         flops, params = text_string_to_metric_families(made)
@@ -156,14 +153,14 @@ class TestJunit:
         ]
 
     def test_names(self):
-        """A character that XML does not allow is written as an escape."""
+        """If XML does not allow a character, the name has an escape instead."""
         found = dict(properties([measurement(name="a"), measurement(name="\x00")]))
         assert found["flops_budget.a.flops"] == 2000
         assert found[r"flops_budget.\x00.flops"] == 2000
 
 
 def unescaped(command):
-    """Return level, properties and message of a command, as GitHub's runner reads them."""
+    """Parse a command as GitHub's runner does. Return its level, properties and message."""
     level, _, rest = command.removeprefix("::").partition(" ")
     given, _, message = rest.partition("::")
 
@@ -178,7 +175,7 @@ def unescaped(command):
 
 class TestGithub:
     def test_error(self):
-        """The annotation names the file in the repository, and has the message of the failure."""
+        """The annotation has the path of the test file in the repository and the message of the failure."""
         (command,) = commands(report(a_test(over(), line=7)), "packages/net")
         level, place, message = unescaped(command)
         assert level == "error"
@@ -199,7 +196,7 @@ class TestGithub:
 
     @pytest.mark.parametrize("sign", ["%", ",", ":", "::", "\n", "\r", "%0A", "é", "=", "::error::"])
     def test_escapes(self, sign):
-        """A command is one line, from which GitHub's runner reads the original text."""
+        """If a node id contains special characters, GitHub's runner still reads the original id."""
         nodeid = f"a{sign}b.py::test"
         (command,) = commands(report(a_test(over(), nodeid=nodeid, file=f"a{sign}b.py")), ".")
         assert len(command.splitlines()) == 1
@@ -231,12 +228,12 @@ class TestGithub:
         assert commands(report(a_test(measurement(complexity(unknown_operators=unknown))), run=run), ".") == []
 
     def test_a_test_that_failed_by_itself_is_not_told(self):
-        """A test that failed for another reason gets no annotation, because pytest reports it."""
+        """If a test failed for another reason than its budget, it gets no annotation."""
         own = a_test(measurement(complexity(), complexity()), outcome="failed", own_failure=True)
         assert commands(report(own), ".") == []
 
     def test_more_than_github_shows(self):
-        """GitHub shows 10 annotations of a kind, so the tenth one names all tests that are left."""
+        """If more than ten tests fail, the tenth annotation names all tests that are left."""
         many = [a_test(over(), nodeid=f"a.py::test[{i}]") for i in range(12)]
         found = [unescaped(command) for command in commands(report(*many), ".")]
         assert len(found) == 10
@@ -260,7 +257,7 @@ class TestBeyondWork:
         return a_test(measurement(new, old, budget), measurement(timed(1000, 900), timed(9), name="uneven"))
 
     def test_csv(self):
-        """The last columns are those of the run's devices and machines."""
+        """The CSV has columns for the devices and machines of the run."""
         rows = list(csv.DictReader(io.StringIO(csv_report.text(report(self.test)))))
         heads = [head for head in rows[0] if head not in columns_of_every_report()]
         assert list(rows[0])[: len(columns_of_every_report())] == columns_of_every_report()
@@ -286,13 +283,13 @@ class TestBeyondWork:
         assert (first["latency[box]"], first["latency[box]_judged"]) == ("", "")
 
     def test_csv_of_a_ratio(self):
-        """The ratio of 7 FLOPs and 2 bytes is 3.5."""
+        """If a model has 7 FLOPs and moves 2 bytes, the intensity in the CSV is 3.5."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1})
         (row,) = csv.DictReader(io.StringIO(csv_report.text(report(a_test(measurement(one))))))
         assert row["arithmetic_intensity"] == "3.5"
 
     def test_gitlab(self):
-        """A time has its device as a label. A noisy latency is left out, because its value would change in each run."""
+        """A noisy latency is left out of GitLab's metrics, because its value changes in each run."""
         made = gitlab.text(report(self.test))
         families = {family.name: family for family in text_string_to_metric_families(made)}
         (sample,) = families["flops_budget_time"].samples

@@ -16,7 +16,7 @@ GIB = 2**30
 
 class TestAtPeak:
     def test_where_and_what(self):
-        """Kinds of memory are sorted by their bytes. Kinds without bytes are left out."""
+        """Kinds of memory are sorted by their bytes."""
         one = peaking(
             2 * GIB, "layer1.0.conv2", parameters=GIB // 2, activations=GIB * 5 // 4, optimizer_state=GIB // 4
         )
@@ -31,7 +31,7 @@ class TestAtPeak:
         ]
 
     def test_every_kind_is_told(self):
-        """The list of the kinds of memory has all fields of `MemoryAtPeak`, except its place and total."""
+        """`MEMORY_KINDS` has all fields of `MemoryAtPeak` that are bytes of a kind."""
         assert {*MEMORY_KINDS} == {*MemoryAtPeak.__struct_fields__} - {"total", "operator", "module"}
 
     def test_not_followed(self):
@@ -40,7 +40,7 @@ class TestAtPeak:
 
 class TestTimes:
     def test_bound_by_compute(self):
-        """A time has one line with its parts: 900 + 300 + 200 ns."""
+        """A time is one line that ends with its parts."""
         assert list(details.time_lines(estimated())) == [
             "A100: at least 1.4 us (estimate), compute-bound (compute 900 ns, memory 300 ns, launches 200 ns)"
         ]
@@ -55,7 +55,7 @@ class TestTimes:
         assert [line.partition(":")[0] for line in details.time_lines(one)] == ["A100", "T4"]
 
     def test_of_a_module(self):
-        """A module has the text of its time and of what bounds it, or no text if it has no time."""
+        """For a module, `bounded_time` returns its time and what bounds it."""
         one = estimated()
         assert details.bounded_time(one["stem"].metrics, "A100") == ">=1 us compute"
         assert details.bounded_time(one["head"].metrics, "A100") == ">=400 ns memory"
@@ -75,7 +75,7 @@ class TestLatency:
         assert line.endswith("quartiles 3 ms and 3 ms")
 
     def test_not_judged(self):
-        """If the spread (140 of 1,000 ns) is wider than the tolerance, a line says that the latency is not judged."""
+        """If the spread of a latency is wider than the tolerance, a line says that the latency is not judged."""
         verdict = judge(Measurement(name="model", complexity=timed(1000, 140)), [], Settings(), None, accepts=False)
         (line,) = details.noisy_latency_lines(verdict)
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")

@@ -1,4 +1,4 @@
-"""Names of tests and models may contain any characters. In no report can a name control a terminal, a log or a line."""
+"""Names with any characters: no report lets a name control a terminal or a log."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ hostile = st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join)
 
 @st.composite
 def complexities(draw):
-    """Draw a measurement in which all names are hostile."""
+    """Draw a measurement whose names are all hostile."""
     number = draw(st.integers(1, 2**70))
     device = draw(st.sampled_from([DEVICE.name, "T4\n::error::x"]))
     metrics = {"flops": number, "params": 3, "peak_memory": 7, key_for("memory_time", device): 5}
@@ -70,7 +70,7 @@ def complexities(draw):
 
 @st.composite
 def runs(draw):
-    """Draw a report of a run with one test, its verdict, and an earlier measurement."""
+    """Draw a report of a run with one test."""
     old, new = draw(complexities()), draw(complexities())
     limits = {"flops": draw(st.sampled_from([1, 2**80]))}
     budget = Budget(draw(hostile), limits, {draw(hostile): {"flops": 1}} if draw(st.booleans()) else {})
@@ -88,7 +88,7 @@ def runs(draw):
 
 
 def check_line(line):
-    """Check that a line has no unprintable character, and no command to a CI system."""
+    """Check that a line has no control character and no command to a CI system."""
     assert not [sign for sign in line if unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"}]
     assert not line.lstrip().startswith("::")
     assert "##[" not in line
@@ -111,7 +111,7 @@ screens = st.builds(
 @settings(max_examples=40)
 @given(runs())
 def test_reports(run):
-    """No report has a control character in a line, or a line that begins with a command."""
+    """No line of a report contains a control character or begins with a command."""
     written, verdict, _ = run
     for text in (markdown_run.text(written), csv.text(written), gitlab.text(written)):
         check_text(text)
@@ -128,7 +128,7 @@ def test_reports(run):
 @settings(max_examples=40)
 @given(runs())
 def test_annotations(run):
-    """Each annotation is one command of this plugin. Its text has no control character and no other command."""
+    """Each annotation is exactly one command."""
     for line in github.commands(run[0], "."):
         level, place, text = re.fullmatch(r"::(\w+) ([^\n]*?)::(.*)", line).groups()
         assert level in {"error", "warning", "notice"}
@@ -139,7 +139,7 @@ def test_annotations(run):
 @settings(max_examples=40)
 @given(runs(), screens, st.integers(-1, 1))
 def test_summary(run, screen, verbosity):
-    """No line of the summary or of an explanation contains a control character or a command."""
+    """No line of the terminal summary contains a control character or a command."""
     written, verdict, _ = run
     test = written.tests[0]
     packed = pack_verdicts(test.nodeid, Path("a.py"), 0, [verdict], test.vanished)
@@ -155,7 +155,7 @@ def test_summary(run, screen, verbosity):
 @settings(max_examples=40)
 @given(runs(), screens, hostile, hostile)
 def test_changes(run, screen, nodeid, other):
-    """No line that `diff` or `history` writes contains a control character or a command."""
+    """No line of the commands `diff` and `history` contains a control character or a command."""
     _, verdict, old = run
     found = changes(
         {Key(nodeid, verdict.name): old, Key(f"{nodeid}1", "model"): old},
@@ -193,12 +193,12 @@ def test_changes(run, screen, nodeid, other):
     ],
 )
 def test_visible(text, shown):
-    """An ordinary name is shown unchanged. A character that could be a command is shown as Python's escape."""
+    """An ordinary name is shown unchanged. A dangerous character is shown as Python's escape."""
     assert visible(text) == shown
 
 
 def test_large_amounts():
-    """Each report shows the largest limit that is allowed, and a value that no float can hold."""
+    """Each report shows numbers that no float can hold."""
     metrics = {"flops": 10**99, "params": 10**400, "memory_traffic": 1}
     new = Complexity(
         model="Net", inputs=(), execution="shapes", metrics=metrics, modules={"": Module(type="Net", metrics=metrics)}

@@ -1,4 +1,4 @@
-"""The report for pull requests: its contents, its maximum size, and escaping for Markdown."""
+"""The Markdown report for pull requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SUMMARY_BYTES = 1024 * 1024
 
 
 class Page(HTMLParser):
-    """A parsed page: the rows of its table, and the titles and texts of its details."""
+    """A parsed page: the rows of its table, and its details by title."""
 
     def __init__(self, markdown):
         super().__init__(convert_charrefs=True)
@@ -97,10 +97,7 @@ class TestVerdict:
 
 class TestTable:
     def test_rows(self):
-        """Failing measurements come first, then changed ones, then the others.
-
-        Each group is in the order of the files.
-        """
+        """Failing measurements come first, then changed measurements, then all other measurements."""
         found = page(
             a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
             a_test(
@@ -147,7 +144,7 @@ class TestDetails:
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
-        """With "warn", the page lists an unknown operator at its test, and explains once how to count it."""
+        """With "warn", the page lists the unknown operators of each test."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
         one = measurement(complexity(unknown_operators=unknown), complexity())
         found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))
@@ -157,7 +154,7 @@ class TestDetails:
             assert '@flops_formula("mine::op")' in found.behind[1]
 
     def test_no_longer_measured(self):
-        """A test that no longer measures anything has no row, but its lost measurements are named."""
+        """If a test no longer measures anything, the page names its lost measurements."""
         found = page(a_test(vanished=("student",)))
         assert found.behind == ["in the baseline, but no longer measured: student\n"]
 
@@ -201,7 +198,7 @@ class TestSafety:
     @settings(max_examples=150)
     @pytest.mark.filterwarnings("error")
     def test_ids_are_shown_as_they_are(self, name):
-        """The id of a parameter set may be any text. It creates no tag and no cell, and each character is shown."""
+        """Any text in an id is shown as it is. It creates no tag and no cell."""
         self.check(name)
 
     @pytest.mark.parametrize("name", HOSTILE)
@@ -220,7 +217,7 @@ class TestSafety:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
-        """The places of limits are escaped in the details."""
+        """If a limit's place contains Markdown, the details escape it."""
         broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN
@@ -233,10 +230,7 @@ class TestSafety:
 class TestSize:
     @pytest.mark.parametrize(("maximum", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, maximum, limit):
-        """A page with thousands of tests fits GitHub's limit.
-
-        Failing tests come first, and lines count what is left out.
-        """
+        """If there are thousands of tests, the page still fits GitHub's limit."""
         many = [
             a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
         ]
@@ -260,7 +254,7 @@ class TestSize:
         assert Page(made).known <= WRITTEN
 
     def test_the_end_of_a_long_id_is_kept(self):
-        """A long node id keeps its end, which distinguishes tests."""
+        """If a node id is long, the page keeps its end."""
         nodeid = f"tests/{'deep/' * 100}test_net.py::test[end]"
         (row,) = page(a_test(measurement(), nodeid=nodeid)).rows[1:]
         assert row[1].startswith("…")
@@ -268,7 +262,7 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """Titles are escaped for HTML, because Markdown is not read in an HTML block."""
+    """Titles are escaped for HTML, because GitHub does not read Markdown there."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
@@ -276,7 +270,7 @@ def test_titles_are_html():
 
 class TestBeyondWork:
     def test_details(self):
-        """A measurement with an estimated time has details: its memory at the peak, and what bounds its time."""
+        """If a measurement has an estimated time, its details say what bounds the time."""
         one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
         found = page(a_test(measurement(one, one)))
         (behind,) = found.behind
@@ -289,7 +283,7 @@ class TestBeyondWork:
         assert page(a_test(measurement(peaking(), peaking()))).behind == []
 
     def test_a_time_shown_first(self):
-        """A time is marked as an estimate in the head, and as a lower bound by the sign. The total is in FLOPs."""
+        """The head of the table says that a time is an estimate."""
         run = replace(RUN, show="time[A100]")
         found = text(report(a_test(measurement(estimated(), estimated())), run=run))
         assert "| est. time A100 | change |" in found
@@ -302,7 +296,7 @@ class TestBeyondWork:
         assert "what changed in time[A100], by module:" in found.behind[0]
 
     def test_told_once(self):
-        """If a time is part of a failure, its line is shown once."""
+        """The line about the time on a device occurs once in the details."""
         found = page(a_test(measurement(estimated(memory=500), estimated(), hold=COMPARED)))
         assert found.behind[0].count("A100: at least 1.6 us (estimate)") == 1
 

@@ -4,7 +4,7 @@ from pytest_flopsbudget.reports import wording
 
 
 def test_with_signs():
-    """The sign -> becomes an arrow, and an x between numbers a multiplication sign. Other letters x stay."""
+    """``->`` becomes an arrow, and an x between digits becomes a multiplication sign."""
     assert wording.use_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
 
 
@@ -25,7 +25,7 @@ def test_from_to():
 
 
 def test_update_command():
-    """A node id with a blank is quoted for the shell."""
+    """If a node id has a blank, the command quotes it for a shell."""
     assert wording.update_command() == "pytest --flops-budget-update"
     assert wording.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
 

@@ -11,7 +11,7 @@ from pytest_flopsbudget.results.changes import Key, changes, differing
 
 
 def side(**tests):
-    """Return the measurements of one side of a comparison, for tests in ``a.py``."""
+    """Return one side of a comparison: the measurements of tests in ``a.py``."""
     return {Key(f"a.py::{name}", "model"): entry for name, entry in tests.items()}
 
 
@@ -20,7 +20,7 @@ def moved(entries, file):
 
 
 def told(old, new):
-    """Return the kind of each change and its node id, and the old node id of a renamed test."""
+    """Return, for each change, its kind and node id. For a renamed test, add the old node id."""
     return [
         (change.kind, change.key.nodeid, *([change.old_key.nodeid] if change.old_key else []))
         for change in changes(old, new)

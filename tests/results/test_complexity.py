@@ -11,7 +11,7 @@ STEM = {"flops": 30, "other_flops": 6, "memory_traffic": 8, "activations": 5, "l
 
 
 def test_what_is_beyond_work():
-    """(30 + 6) FLOPs divided by 8 bytes are the intensity, and divided by a depth of 3 they are the parallelism."""
+    # Intensity: (30 + 6) FLOPs / 8 bytes. Parallelism: (30 + 6) FLOPs / 3 steps.
     one = net(STEM, depth=3, peak_memory=100)
     assert (one.activations, one.memory_traffic, one.depth, one.peak_memory) == (5, 8, 3, 100)
     assert one.launches == 2
@@ -22,7 +22,8 @@ def test_what_is_beyond_work():
 
 
 def test_time_of_a_device():
-    """A time is the sum of its parts: 900 + 300 + 2 · 100 ns for the model, and 900 + 100 ns for its stem."""
+    """A time is the sum of its parts."""
+    # ns: 900 + 300 + 2 * 100 for the model, 900 + 100 for the stem.
     assert (estimated().time("A100"), estimated()["stem"].time("A100")) == (1400, 1000)
     with pytest.raises(KeyError, match=r"time\[T4\].*was not measured"):
         estimated().time("T4")

@@ -9,7 +9,7 @@ from pytest_flopsbudget.results.diff import ModuleChange, ModuleSnapshot, Operat
 
 
 def complexity(own, metric="flops", inputs=("float32[1]",), operators=None):
-    """Build a model from path → self value, or (self value, other fields). Totals include the modules below."""
+    """Build a model from {path of a module: its value without its children}."""
     own = {path: (value, {}) if isinstance(value, int) else value for path, value in ({"": 0} | own).items()}
     total = {
         path: sum(cost for other, (cost, _) in own.items() if not path or f"{other}.".startswith(f"{path}."))
@@ -59,23 +59,22 @@ def module_changes(old, new):
 
 class TestChanged:
     def test_nothing(self):
-        """If two models are equal, there are no changes."""
         same = complexity({"a": 1, "a.b": 2})
         result = diff(same, same)
         assert (result.old, result.new, result.modules, result.operators) == (3, 3, (), ())
 
     def test_only_the_module_itself_is_told(self):
-        """If a module inside of another one grew, only the inner module is listed."""
+        """If a module inside of another module grew, only the inner module is listed."""
         assert module_changes({"a": 1, "a.b": 2, "a.b.c": 3}, {"a": 1, "a.b": 2, "a.b.c": 8}) == [
             changed("a.b.c", 3, 8)
         ]
 
     def test_own_part(self):
-        """If a module itself grew, it is listed with its self values."""
+        """If a module grew and its children did not, the module is listed."""
         assert module_changes({"a": 1, "a.b": 2}, {"a": 5, "a.b": 2}) == [changed("a", 1, 5)]
 
     def test_what_changed_comes_along(self):
-        """A change has the type, shape and number of calls before and after."""
+        """A change has the type and the number of calls of the module before and after."""
         old = {"conv": (9, {"type": "Conv2d", "shape": "1->1, 3x3", "calls": 1})}
         new = {"conv": (50, {"type": "Conv", "shape": "1->1, 5x5", "calls": 2})}
         (change,) = module_changes(old, new)
@@ -83,33 +82,33 @@ class TestChanged:
         assert change.new == side(50, "Conv", "1->1, 5x5", 2)
 
     def test_order(self):
-        """The largest change is first, whether it is growth or not. Equal changes are in natural order."""
+        """The largest change comes first, whether it is growth or not."""
         old = {"a": 10, "b10": 10, "b9": 10, "c": 100}
         new = {"a": 11, "b10": 12, "b9": 8, "c": 1}
         assert [change.path for change in module_changes(old, new)] == ["c", "b9", "b10", "a"]
 
     def test_parent_without_module(self):
-        """If the parent of a module is missing, the module counts in its nearest existing ancestor."""
+        """If the parent of a module is missing, the nearest existing ancestor counts as its parent."""
         assert module_changes({"a": 1, "a.b.c": 2}, {"a": 1, "a.b.c": 5}) == [changed("a.b.c", 2, 5)]
 
 
 class TestAddedAndRemoved:
     def test_topmost_only(self):
-        """If a subtree was added, only its topmost module is listed, with its total."""
+        """If a subtree was added, only its topmost module is listed."""
         assert module_changes({"a": 1}, {"a": 1, "head": 2, "head.fc": 3, "head.fc.x": 4}) == [added("head", 9)]
 
     def test_removed(self):
-        """If a subtree was removed, only its topmost module is listed, with its total as a decrease."""
+        """If a subtree was removed, only its topmost module is listed."""
         assert module_changes({"a": 1, "head": 2, "head.fc": 3}, {"a": 1}) == [removed("head", 5)]
 
     def test_free_modules_are_not_told(self):
-        """If modules without cost were added or removed, they are not listed."""
+        """If a module without cost was added or removed, it is not listed."""
         assert module_changes({"a": 1, "drop": 0}, {"a": 1, "relu": 0}) == []
 
 
 class TestRenamed:
     def test_moved_subtree(self):
-        """A subtree that was removed in one place and added unchanged in another is one line: renamed."""
+        """If a subtree moved without a change, it is listed once, as renamed."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 2}) == [renamed("a", "z", 3)]
 
     def test_changed_on_the_way(self):
@@ -117,26 +116,26 @@ class TestRenamed:
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 4}) == [added("z", 5), removed("a", 3)]
 
     def test_into_a_wrapper(self):
-        """Modules that a new wrapper contains are renamed. The wrapper is listed with the cost that it adds."""
+        """If modules got a wrapper, they are listed as renamed."""
         old = {"conv": 4, "fc": 2}
         new = {"net": 1, "net.conv": 4, "net.fc": 2}
         assert module_changes(old, new) == [added("net", 1), renamed("conv", "net.conv", 4), renamed("fc", "net.fc", 2)]
 
     def test_out_of_a_wrapper(self):
-        """Modules that lost their wrapper are renamed. The wrapper is listed as removed."""
+        """If modules lost their wrapper, they are listed as renamed."""
         assert module_changes({"net": 1, "net.conv": 4}, {"conv": 4}) == [
             removed("net", 1),
             renamed("net.conv", "conv", 4),
         ]
 
     def test_largest_first(self):
-        """A block that moved is renamed as a whole, even if another module equals one part of it."""
+        """If a block moved, it is renamed as a whole."""
         old = {"a": 2, "b": 1, "b.fc": 2}
         new = {"c": 1, "c.fc": 2}
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
 
     def test_beside_its_old_place_first(self):
-        """Of equal candidates, the one with the same parent is renamed first, then the one with the same name."""
+        """If several modules could be the renamed one, the one with the same parent is chosen."""
         old = {"x.0": 0, "x.0.attn": 5, "x.1": 0, "x.1.attn": 5, "y": 0, "y.fc": 5}
         new = {"x.0": 0, "x.1": 0, "x.1.self_attn": 5, "y": 0, "z": 0, "z.fc": 5}
         assert module_changes(old, new) == [
@@ -146,7 +145,7 @@ class TestRenamed:
         ]
 
     def test_all_layers(self):
-        """An equal renaming of many layers is one line."""
+        """If many layers were renamed equally, the renaming is listed once."""
         old = {f"l.{i}.attn": 5 for i in range(12)}
         new = {f"l.{i}.self_attn": 5 for i in range(12)}
         assert module_changes(old, new) == [renamed("l.{0-11}.attn", "l.{0-11}.self_attn", 5, count=12)]
@@ -154,25 +153,23 @@ class TestRenamed:
 
 class TestFolding:
     def test_all_layers_are_told_once(self):
-        """An equal change of all layers is one line with their number and sum."""
+        """If all layers changed equally, the change is listed once."""
         old = {f"layers.{i}.{part}": 4 for i in range(32) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old}
         assert module_changes(old, new) == [changed("layers.{0-31}.mlp", 4, 7, count=32)]
 
     def test_other_changes_do_not_part_them(self):
-        """A layer with one more change is still part of the common line."""
         old = {f"layers.{i}.{part}": 4 for i in range(4) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old} | {"layers.2.attn": 5}
         assert module_changes(old, new) == [changed("layers.{0-3}.mlp", 4, 7, count=4), changed("layers.2.attn", 4, 5)]
 
     def test_differing_change_stands_alone(self):
-        """A layer that changed in another way has a separate line."""
+        """If one layer changed in another way, it is listed separately."""
         old = {f"l.{i}": 4 for i in range(5)}
         new = {f"l.{i}": 5 for i in range(5)} | {"l.2": 9}
         assert module_changes(old, new) == [changed("l.2", 4, 9), changed("l.{0-1,3-4}", 4, 5, count=4)]
 
     def test_nested(self):
-        """Several levels are folded into one line. The sum of the line decides the order."""
         old = {f"s.{i}.{j}.x": 1 for i in range(2) for j in range(3)} | {"fc": 1}
         new = dict.fromkeys(old, 2) | {"fc": 6}
         assert module_changes(old, new) == [changed("s.{0-1}.{0-2}.x", 1, 2, count=6), changed("fc", 1, 6)]
@@ -194,7 +191,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 2, 5),)
 
     def test_shared_parameters(self):
-        """If a parameter that two children share grew, the children are listed, and the parent is not."""
+        """If a parameter that two children share grew, the parent is not listed."""
 
         def tied(size):
             values = {"": size, "a": size, "b": size}
@@ -206,7 +203,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 3, 5), changed("b", 3, 5))
 
     def test_peak(self):
-        """A growing peak is listed at the module that reaches it, not at the modules around it."""
+        """If the peak grew, only the module that reaches the peak is listed."""
 
         def peaks(a, b):
             values = {"": 10, "a": a, "b": b, "c": 10}
@@ -218,13 +215,11 @@ class TestMetrics:
         assert diff(peaks(10, 10), peaks(10, 15), "peak_memory").modules == (changed("b", 10, 15),)
 
     def test_time_of_a_device(self):
-        """The time of a module is the sum of its parts.
-
-        The head's memory part grows from 300 to 500 ns, and its time from 400 to 600 ns.
-        """
+        """The time of a module is the sum of its parts."""
         result = diff(estimated(), estimated(memory=500), "time[A100]")
         assert (result.old, result.new) == (1400, 1600)
         (found,) = result.modules
+        # The memory part of the head grows from 300 to 500 ns.
         assert (found.path, found.change, found.old.value, found.new.value) == ("head", 200, 400, 600)
         assert [(one.operator, one.old, one.new) for one in result.operators] == [("aten.mm", 400, 600)]
 
@@ -241,7 +236,7 @@ class TestMetrics:
             diff(one, one, "arithmetic_intensity")
 
     def test_moved_modules_whose_baseline_lacks_a_metric(self):
-        """A moved module is recognized by the metrics that both sides have."""
+        """If the baseline lacks a metric, a moved module is recognized by the other metrics."""
         old = net({"flops": 7, "params": 3})
         new = net({"flops": 7, "params": 3, "activations": 5})
         stem = new.modules["stem"]
@@ -251,14 +246,14 @@ class TestMetrics:
 
     @pytest.mark.parametrize("metric", ["params", "flop"])
     def test_not_measured(self, metric):
-        """A metric that does not exist or was not measured raises a KeyError with its name."""
+        """If a metric does not exist or was not measured, a KeyError names it."""
         with pytest.raises(KeyError, match=metric):
             diff(complexity({}), complexity({}), metric)
 
 
 class TestOperators:
     def test_changes(self):
-        """Operators that were added, removed or changed are listed, with the largest change first."""
+        """The operator with the largest change is listed first."""
         old = {"aten.mm": (3, 30), "aten.bmm": (1, 100), "aten.dot": (1, 1), "aten.mv": (1, 7)}
         new = {"aten.mm": (4, 40), "aten.convolution": (1, 60), "aten.dot": (1, 1), "aten.mv": (2, 7)}
 
@@ -281,7 +276,7 @@ class TestOperators:
 
 class TestInputs:
     def test_changed(self):
-        """If the inputs changed, the diff has both; otherwise it has None."""
+        """If the inputs did not change, the diff has None."""
         old, new = complexity({}, inputs=("a",)), complexity({}, inputs=("a", "b"))
         assert diff(old, new).inputs_changed == (("a",), ("a", "b"))
         assert diff(old, old).inputs_changed is None
@@ -299,7 +294,7 @@ class TestShapeChange:
         ],
     )
     def test_parts(self, old, new, expected):
-        """If both shapes have as many parts, `shape_change` returns the parts that differ."""
+        """If both shapes have the same number of parts, `shape_change` returns the parts that differ."""
         assert shape_change(old, new) == expected
 
 
@@ -336,7 +331,7 @@ class TestProperties:
 
 
 def test_large_model():
-    """Of 20,000 modules, half were renamed and half grew by one; each is counted once."""
+    """If 10,000 of 20,000 modules were renamed and the others grew, each module is counted once."""
 
     def large(name, growth):
         moved = {f"layers.{i}.{name}.{j}": 5 for i in range(500) for j in range(20)}

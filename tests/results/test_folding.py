@@ -15,7 +15,7 @@ def modules_at(*paths):
 
 
 def flattened(tree, path=""):
-    """Return path → module for a tree. A tree is (module or None, {name: subtree})."""
+    """Return {path: module} for a tree of (module or None, {name: subtree})."""
     here, children = tree
     modules = {path: here} if here else {}
     for name, child in children.items():
@@ -52,12 +52,11 @@ class TestFold:
         assert list(fold(modules).items()) == [("layers.{0-4,6-7}", module()), ("layers.5", module(flops=7))]
 
     def test_gaps(self):
-        """Equal siblings become one entry, even if their numbers are not consecutive."""
         modules = {"0": module(1), "1": module(2), "2": module(1), "3": module(2)}
         assert fold(modules) == {"{0,2}": module(1), "{1,3}": module(2)}
 
     def test_single_sibling_stays_plain(self):
-        """A number without equal siblings is written without braces."""
+        """If a number has no equal siblings, it is written without braces."""
         assert fold({"0": module(1), "1": module(2)}) == {"0": module(1), "1": module(2)}
 
     @pytest.mark.parametrize(
@@ -71,35 +70,31 @@ class TestFold:
         ],
     )
     def test_every_field_counts(self, other):
-        """Modules with a difference in any field do not become one entry."""
+        """If two modules differ in any field, they do not become one entry."""
         modules = {"0": module(flops=1), "1": other}
         assert fold(modules) == modules
 
     def test_whole_subtrees_are_compared(self):
-        """Blocks with a difference at a lower level stay separate.
-
-        Equal modules inside of each block become one entry.
-        """
+        """If two blocks differ at a lower level, they do not become one entry."""
         modules = modules_at("0.a.0", "0.a.1", "1.a.0", "1.a.1", "2.a.0", "2.a.1") | {"1.a.1": module(9)}
         expected = modules_at("{0,2}.a.{0-1}", "1.a.0") | {"1.a.1": module(9)}
         assert fold(modules) == expected
 
     def test_nested(self):
-        """Equal siblings become one entry at each level."""
         modules = modules_at(*(f"stages.{i}.{j}.conv" for i in range(3) for j in range(2)))
         assert fold(modules) == modules_at("stages.{0-2}.{0-1}.conv")
 
     @pytest.mark.parametrize("names", [("a", "b"), ("01", "02"), ("-1", "-2"), ("²", "³"), ("٣", "٤")])
     def test_other_names_do_not_fold(self, names):
-        """Siblings become one entry only if their names are decimal numbers as Python writes them."""
+        """If a name is not a number as Python writes it, the sibling has its own entry."""
         assert fold(modules_at(*names)) == modules_at(*names)
 
     def test_names_like_segments_are_escaped(self):
-        """A name that looks like several siblings, or begins with a backslash, gets a backslash in front."""
+        """If a name looks like a folded name, it gets a backslash in front."""
         assert fold(modules_at("{0-1}", "\\a", "a{0-1}")) == modules_at("\\{0-1}", "\\\\a", "a{0-1}")
 
     def test_natural_order_whatever_the_input_order(self):
-        """Layer 2 is before layer 10, and a module is before its children, whatever the order of the input is."""
+        """Layer 2 comes before layer 10, whatever the order of the input is."""
         paths = ["", "a", "a.x", "b2", "b10", "b10.z", "c.2", "c.10"]
         modules = {path: module(flops=index) for index, path in enumerate(paths)}
         assert list(fold({path: modules[path] for path in reversed(paths)})) == paths
@@ -109,7 +104,7 @@ class TestFold:
         assert fold({}) == {}
 
     def test_large_model(self):
-        """Folding 20,000 different modules changes nothing."""
+        """If all modules differ, folding changes nothing."""
         modules = {f"layers.{i}.block.{j}.fc": module(i * 20 + j) for i in range(1000) for j in range(20)}
         assert fold(modules) == modules
 
@@ -123,14 +118,13 @@ class TestUnfold:
 
     @given(trees)
     def test_order_and_form_are_one(self, tree):
-        """The folded entries and their order do not depend on the order of the input."""
+        """The folded entries do not depend on the order of the input."""
         modules = flattened(tree)
         reordered = {path: modules[path] for path in reversed(modules)}
         assert list(fold(reordered).items()) == list(fold(modules).items())
         assert fold(unfold(fold(modules))) == fold(modules)
 
     def test_ranges(self):
-        """`unfold` reads ranges and single numbers."""
         assert list(unfold(modules_at("l.{0-2,9-10}.x", "l.3.x"))) == [f"l.{i}.x" for i in (0, 1, 2, 3, 9, 10)]
 
     @pytest.mark.parametrize(
@@ -138,7 +132,7 @@ class TestUnfold:
         ["{", "{}", "{a}", "{0-}", "{-3}", "{3-1}", "{0-4,4}", "{2,1}", "{01-3}", "{0--3}", "{0-1", "{0-1}x", "{1, 2}"],
     )
     def test_malformed(self, segment):
-        """A name that begins with a brace and is not a list of rising numbers is an error."""
+        """If a folded name is not a list of rising numbers, it raises an error."""
         with pytest.raises(ValueError, match="no list of rising numbers"):
             unfold(modules_at(f"a.{segment}.b"))
 
@@ -149,14 +143,14 @@ class TestUnfold:
 
     @pytest.mark.parametrize("path", ["{0-99999999999}", "{0-999}.{0-999}.{0-999}"])
     def test_slip_does_not_eat_the_memory(self, path):
-        """A range with more modules than any model has is an error before any module is created."""
+        """If a range has too many modules, it raises an error before any module is created."""
         with pytest.raises(ValueError, match="more than 1,000,000"):
             unfold(modules_at(path))
 
 
 class TestNaturalKey:
     def test_numbers_compare_as_numbers(self):
-        """Digits in a name are compared as a number. Names with equal numbers still have a fixed order."""
+        """Digits in a name are compared as a number."""
         names = ["", "01", "1", "2", "10", "9" * 5000, "a", "a.b", "a1", "a1b", "a2", "a10", "b"]
         backwards = names[::-1]
         assert sorted(backwards, key=natural_key) == names
@@ -182,13 +176,13 @@ class TestWriteSegment:
         ],
     )
     def test_forms(self, names, written):
-        """Consecutive numbers become a range, other numbers a list, and a single name stays."""
+        """Consecutive numbers become a range, and all other numbers become a list."""
         assert write_segment(names) == written
 
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Two subtrees have the same number if all their modules are equal, in one tree or in several."""
+        """Two subtrees have the same number if all their modules are equal."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -199,7 +193,7 @@ class TestIdentities:
 
 class TestWithoutPeaks:
     def test_all_else_stays(self):
-        """`without_peaks` removes the peaks only. If there are none, it returns the same mapping."""
+        """`without_peaks` removes only the peaks."""
         plain = modules_at("0", "1")
         assert without_peaks(plain) is plain
         peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}

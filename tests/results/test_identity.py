@@ -1,4 +1,4 @@
-"""Which entries are neighbours of a measurement, and whether an entry is of another model."""
+"""How a measurement is recognized if the id of its test now names another model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TESTS = {
 
 
 class TestNeighbours:
-    """Neighbours are the same measurement of other parameter sets, and other measurements of the same test."""
+    """Neighbours are measurements of the same test under another name or with other parameters."""
 
     @pytest.mark.parametrize(
         ("test_id", "name", "found"),
@@ -39,7 +39,7 @@ class TestNeighbours:
 
 
 class TestAnotherModel:
-    """Two models are different if their class, or the types, shapes or sizes of their modules differ."""
+    """Two models are different if their class or the sizes of their modules differ."""
 
     @pytest.mark.parametrize(
         ("other", "another"),
@@ -55,20 +55,18 @@ class TestAnotherModel:
         assert is_another_model(linear(4), other) is another
 
     def test_renamed_module(self):
-        """If only names and order of modules differ, the model is the same."""
+        """If only the names of modules differ, the model is the same."""
         root, layer = linear(4).modules.values()
         assert not is_another_model(linear(4), replace(linear(4), modules={"new": layer, "": root}))
 
     def test_metric_that_an_old_baseline_lacks(self):
-        """If a baseline does not have param_bytes, the other sizes are compared."""
+        """If a baseline does not have param_bytes, the model is recognized by its other sizes."""
         metrics = {"flops": 64, "params": 20}
         modules = {path: replace(module, metrics=metrics) for path, module in linear(4).modules.items()}
         assert not is_another_model(replace(linear(4), metrics=metrics, modules=modules), linear(4))
 
 
 class TestComparison:
-    """How a measurement is compared with its entry if ids may have moved."""
-
     def compared(self, old, new, **neighbours):
         return compare(old, new, {}, lambda: neighbours)
 
@@ -90,11 +88,11 @@ class TestComparison:
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("changed", True, ("second",))
 
     def test_equal(self):
-        """If the cost is equal, the comparison says nothing about other models or ids."""
+        """If the cost is equal, the comparison does not say that the id moved."""
         comparison = self.compared(linear(4), linear(4), second=linear(4))
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("unchanged", False, ())
 
     def test_ids_of_equal_cost(self):
-        """`ids_of_equal_cost` returns only ids with the same input, the same model and equal values of all metrics."""
+        """`ids_of_equal_cost` returns only ids with the same model, the same input and equal metrics."""
         found = ids_of_equal_cost(linear(4), {"a": linear(4), "b": linear(4, extra=1), "c": linear(4, model="Other")})
         assert found == ("a",)

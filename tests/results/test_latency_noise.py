@@ -14,7 +14,7 @@ from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_la
 class TestUnjudged:
     @pytest.mark.parametrize("spread", [0, 1, 100])
     def test_a_spread_within_the_tolerance(self, spread):
-        """By default, a spread of up to a tenth is not noisy: 100 of 1,000 ns."""
+        """If the spread is at most a tenth of the latency, the latency is judged."""
         assert find_noisy_latency(timed(1000, spread), {}) == ()
 
     def test_a_wider_one(self):
@@ -31,7 +31,7 @@ class TestUnjudged:
         ],
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
-        """Only the tolerance of latency decides which spread is noisy. If it has two parts, the larger part decides."""
+        """Only the tolerance of latency decides which spread is too wide."""
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
@@ -40,24 +40,24 @@ class TestUnjudged:
 
 
 def test_without_metrics():
-    """`without_metrics` removes only these metrics."""
+    """`without_metrics` removes only the given metrics."""
     assert without_metrics(timed(5), {"latency[box]"}).metrics == {"flops": 2500, "params": 15}
     assert without_metrics(timed(5), ()) == timed(5)
 
 
 class TestKept:
     def test_of_another_machine(self):
-        """The baseline keeps the latency of another machine, together with the new one."""
+        """If the baseline has the latency of another machine, an update keeps it."""
         kept = keep_latencies(timed(5, machine="box"), timed(9, machine="other"))
         assert kept.metrics == {"flops": 2500, "params": 15, "latency[box]": 5, "latency[other]": 9}
 
     def test_of_this_machine(self):
-        """A new latency replaces the old one. If none was measured, the baseline keeps the old one."""
+        """A new latency replaces the old latency of this machine."""
         assert keep_latencies(timed(5), timed(9)).metrics["latency[box]"] == 5
         assert keep_latencies(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
 
     def test_times_of_devices_that_nobody_asks_for_any_more_go(self):
-        """If a baseline has estimated times that a run does not have, they are removed. Latencies are kept."""
+        """If the run has no estimated times, an update removes those of the baseline."""
         old = net({"flops": 1, "compute_time[T4]": 3})
         assert keep_latencies(net({"flops": 1}), old).metrics == {"flops": 1}
 

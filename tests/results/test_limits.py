@@ -55,14 +55,14 @@ def limited_modules(**patterns):
 
 class TestMerge:
     def test_the_closest_wins_metric_by_metric(self):
-        """For each metric, the limit of the closest budget applies. Each limit names its own budget."""
+        """For each metric, the limit of the closest budget applies."""
         far = Budget("far", limits={"flops": 1, "params": 2})
         near = Budget("near", limits={"flops": 3})
         assert merge_budgets([far, near]) == EffectiveLimits({"params": Limit(2, "far"), "flops": Limit(3, "near")})
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
-        """A closer limit on FLOPs replaces a farther one on MACs, and the other way round, even if it allows more."""
+        """A closer limit on FLOPs replaces a farther limit on MACs, even if it allows more."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 
@@ -75,12 +75,12 @@ class TestMerge:
         )
 
     def test_both_units_of_one_budget_hold(self):
-        """If one budget limits FLOPs and MACs, both limits apply, and both replace farther ones."""
+        """If one budget limits FLOPs and MACs, both limits apply."""
         budgets = [Budget("far", limits={"flops": 9}), Budget("near", limits={"flops": 1, "macs": 2})]
         assert merge_budgets(budgets) == EffectiveLimits({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
 
     def test_modules_are_merged_by_pattern(self):
-        """A closer limit replaces a farther one only if pattern and metric are equal."""
+        """A closer limit for modules replaces a farther limit only if both have the same pattern and metric."""
         far = Budget("far", modules={"a": {"flops": 1, "params": 2}, "b": {"flops": 3}})
         near = Budget("near", modules={"a": {"macs": 4}, "b*": {"flops": 5}})
         assert merge_budgets([far, near]).modules == {
@@ -95,7 +95,7 @@ class TestMerge:
 
 class TestToleranceFor:
     def test_the_closest_wins_metric_by_metric(self):
-        """For each metric, the tolerance of the closest budget applies, or else that of the settings."""
+        """For each metric, the tolerance of the closest budget applies."""
         settings = Settings()
         far = Budget("far", tolerance={"flops": Tolerance(absolute=1), "params": Tolerance(absolute=2)})
         near = Budget("near", tolerance={"flops": Tolerance(absolute=3)})
@@ -107,11 +107,10 @@ class TestToleranceFor:
 
 class TestCheck:
     def test_a_limit_may_be_reached(self):
-        """A value equal to the limit passes."""
         assert check_limits(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
 
     def test_one_more_is_a_violation(self):
-        """Values and limits are compared as exact integers, even if floats could not distinguish them."""
+        """Values and limits are compared as exact integers."""
         (violation,) = check_limits(complexity(flops=10**20 + 1), limited(flops=10**20))
         assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
         assert violation.excess == 1
@@ -140,12 +139,11 @@ class TestCheck:
         assert [(one.module, one.measured) for one in found] == [("a", 4), ("b", 4)]
 
     def test_the_total_of_what_was_measured_in_part(self):
-        """If only one part of `total_flops` was measured, a limit on the sum is reported as unmeasured."""
+        """If `other_flops` was not measured, a limit on `total_flops` is reported as unmeasured."""
         found = check_limits(complexity(), limited(total_flops=10_000))
         assert found == [Unmeasured(metric="total_flops", module=None, source="here")]
 
     def test_violations_are_in_the_order_of_the_metrics(self):
-        """Violations have the order of the table of metrics."""
         assert [one.metric for one in check_limits(complexity(), limited(params=1, macs=1, flops=1))] == [
             "flops",
             "macs",
@@ -153,19 +151,19 @@ class TestCheck:
         ]
 
     def test_a_pattern_limits_every_module_that_matches(self):
-        """A pattern limits each module that matches it, and its wildcards also match dots."""
+        """A pattern limits each module that matches it."""
         measured = complexity(modules={"layer4": 30, "layer4.0": 20, "layer4.1": 10, "head": 40})
         found = check_limits(measured, limited_modules(**{"layer4*": 15}))
         assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
 
     def test_wildcards_are_about_what_is_inside_the_model(self):
-        """A star matches all modules inside of the model. The empty path matches the model itself."""
+        """A star does not match the model itself. The empty path does."""
         measured = complexity(flops=50, modules={"a": 10})
         assert check_limits(measured, limited_modules(**{"*": 20})) == []
         assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
 
     def test_what_was_not_measured_is_told(self):
-        """A limit on a metric that was not measured is reported."""
+        """If a limited metric was not measured, the limit is reported."""
         found = check_limits(complexity(), limited(buffer_bytes=1))
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
@@ -176,7 +174,7 @@ class TestCheck:
         assert found == [Unmeasured(metric="params", module="a.*", source="here")]
 
     def test_findings_travel_as_plain_data(self):
-        """Violations can be converted to plain data and back, even with integers beyond 64 bits."""
+        """Violations can be converted to plain data and back."""
         found = check_limits(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
         assert msgspec.convert(msgspec.to_builtins(found), list[Violation | Unmeasured]) == found
 
@@ -187,60 +185,60 @@ class TestUnmatched:
         assert found == UnmatchedPattern(pattern="layr4", source="here", near=("layer4",))
 
     def test_finds_a_module_by_its_own_name(self):
-        """If a pattern is only the last part of paths, the message suggests the first three modules with this part."""
+        """If a pattern is only the last part of a path, the message suggests the whole path."""
         modules = {f"model.layers.{n}.self_attn.q_proj": 1 for n in range(5)}
         (found,) = find_unmatched(complexity(modules=modules), limited_modules(q_proj=1))
         assert found.near == tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(3))
 
     def test_is_told_for_each_place(self):
-        """If two budgets have the same pattern that matches nothing, both are reported."""
+        """If two budgets have the same pattern and no module matches it, both budgets are reported."""
         effective = merge_budgets(
             [Budget("far", modules={"x": {"params": 1}}), Budget("near", modules={"x": {"flops": 1}})]
         )
         assert [one.source for one in find_unmatched(complexity(), effective)] == ["far", "near"]
 
     def test_is_empty_where_every_pattern_matches(self):
-        """A pattern that matches is not reported. The empty pattern matches the model itself."""
         assert find_unmatched(complexity(modules={"a.b": 1}), limited_modules(**{"a*": 1, "": 1, "?.b": 1})) == []
 
 
 class TestShare:
     def test_is_the_tightest(self):
-        """Of several limits, the largest share of a limit is returned: 100/200 and not 1000/4000."""
+        """If there are several limits, the largest share of a limit is returned."""
         found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
         assert found.used == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
-        """If no limited metric was measured, there is no share."""
+        """If no limited metric was measured, the share is None."""
         assert largest_share(complexity(), limited()) is None
         assert largest_share(complexity(), limited(buffer_bytes=1)) is None
 
     @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
     def test_of_a_limit_of_zero(self, params, expected):
-        """If the limit is 0, the value 0 uses a share of 1, and any other value uses a share of infinity."""
+        """If the limit is 0, the value 0 has the share 1. Any other value has an infinite share."""
         assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):
-        """If two shares are equal, the first metric of the table is returned."""
+        """If two metrics have equal shares, the first metric of `METRICS` is returned."""
         assert largest_share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
 
 
 class TestDevices:
     def test_closest_wins_device_by_device(self):
-        """A closer limit on the time of one device does not replace a farther one for another device."""
+        """A closer limit on the time of one device does not replace a farther limit for another device."""
         far = Budget("far", limits={"time[A100]": 1, "time[T4]": 2})
         near = Budget("near", limits={"time[T4]": 3})
         assert merge_budgets([far, near]).limits == {"time[A100]": Limit(1, "far"), "time[T4]": Limit(3, "near")}
 
     def test_a_time_is_held_as_a_whole(self):
-        """A limit on a time is compared with the sum of its parts: 900 + 300 + 200 = 1,400 ns."""
+        """A limit on a time is compared with the sum of its parts."""
+        # ns: 900 + 300 + 200.
         assert check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1400, "here")})) == []
         (found,) = check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1399, "here")}))
         assert (found.metric, found.measured, found.excess) == ("time[A100]", 1400, 1)
 
     def test_of_modules(self):
-        """A limit on the time of modules is compared with each module: the stem has 1,000 ns, and the head 400 ns."""
+        # The stem takes 1,000 ns, the head 400 ns.
         found = check_limits(estimated(), EffectiveLimits({}, {"*": {"time[A100]": Limit(400, "here")}}))
         assert [(one.module, one.measured) for one in found] == [("stem", 1000)]
 
@@ -249,7 +247,6 @@ class TestDevices:
         assert found == [Unmeasured(metric="time[T4]", module=None, source="here")]
 
     def test_what_has_to_be_estimated(self):
-        """The devices in the limits of models, modules and phases are found, in all budgets."""
         budgets = [
             Budget("a", limits={"time[T4]": 1, "flops": 1}),
             Budget("b", modules={"x": {"memory_time[A100]": 1}}, phases={"backward": {"time[L4]": 1}}),
@@ -269,7 +266,7 @@ class TestLatency:
         assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
-        """A limit on latency is reported if latency was not measured."""
+        """If latency was not measured, a limit on latency is reported."""
         assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]
@@ -288,7 +285,7 @@ class TestLatency:
         ],
     )
     def test_who_asks_for_it(self, budgets, expected):
-        """Timing is requested by a limit on latency, or by a tolerance for latency, in any of the budgets."""
+        """If a budget has a limit on latency or a tolerance for latency, latency is measured."""
         assert expected == asks_for_latency(budgets)
 
     def test_left_out(self):
@@ -305,7 +302,7 @@ class TestRatios:
         return merge_budgets([Budget("here", limits={"arithmetic_intensity": bound})])
 
     def test_a_limit_is_the_least(self):
-        """A limit on a ratio is a minimum. A value that is equal to it passes."""
+        """A limit on a ratio is a minimum."""
         assert check_limits(self.NET, self.limited(Fraction(9, 2))) == []
         assert check_limits(self.NET, self.limited(0)) == []
         (found,) = check_limits(self.NET, self.limited(Fraction(45001, 10000)))
@@ -314,13 +311,14 @@ class TestRatios:
         assert found.excess == Fraction(1, 10000)
 
     def test_share(self):
-        """The share of a minimum is the minimum divided by the value: 9/4.5 = 2, and 3/4.5 = 2/3."""
+        """The share of a minimum is the minimum divided by the value."""
+        # 9 / 4.5 and 3 / 4.5
         assert largest_share(self.NET, self.limited(9)).used == 2
         assert largest_share(self.NET, self.limited(3)).used == Fraction(2, 3)
         assert largest_share(self.NET, self.limited(0)).used == 0
 
     def test_modules_that_move_nothing(self):
-        """A module that moves no bytes has no ratio, so it breaks no limit on the ratio."""
+        """If a module moves no bytes, it breaks no limit on the intensity."""
         effective = merge_budgets([Budget("here", modules={"*": {"arithmetic_intensity": 5}})])
         assert [(one.module, one.measured) for one in check_limits(self.NET, effective)] == [("stem", Ratio(9, 2))]
 

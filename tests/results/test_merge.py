@@ -25,7 +25,7 @@ def joined(*reports):
 class TestMerged:
     @given(st.sets(st.integers(0, 3)).map(chosen), st.data())
     def test_any_partition_of_a_run_merges_to_the_whole(self, tests, data):
-        """However the tests of a run are split into shards, merging the shards gives the report of the whole run."""
+        """However the tests of a run are split, their merged reports equal the report of the whole run."""
         shards = data.draw(st.integers(1, 4))
         places = [data.draw(st.integers(0, shards - 1)) for _ in tests]
         parts = []
@@ -96,7 +96,7 @@ class TestFails:
         assert not fails(report(exit_status=5))
 
     def test_a_test_that_measured_nothing_failed(self):
-        """A run with exit status 1 failed, even if no test in its report failed."""
+        """If the exit status of a run is 1, the run failed, even if no test in its report failed."""
         assert fails(report(OK, exit_status=1))
 
     def test_which_tests_failed(self):

@@ -1,4 +1,4 @@
-"""The module tree: equal siblings are one group. Each group has self values, and can be ranked by its cost."""
+"""The tree of modules: equal siblings are one group, and groups are ranked by cost."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ class TestTree:
         assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
-        """The self values of a block do not include its children: each block itself only adds 10 numbers.
-
-        The self values of the list of blocks and of the whole model are 0.
-        """
+        """The values of a module itself do not include its children."""
         found = by_path(build_module_tree(blocks()))
+        # Each of the two blocks adds 10 numbers by itself.
         assert found["layers.{0-1}"].self_metrics["flops"] == 0
         assert found["layers.{0-1}"].self_metrics["other_flops"] == 2 * 10
         assert found["layers.{0-1}"].self_metrics["memory_traffic"] == 2 * 120
@@ -39,7 +37,6 @@ class TestTree:
 
     @given(complexities())
     def test_of_anything(self, measured):
-        """In the tree of any measurement, each module is counted once, and no self value is negative."""
         groups = walk(build_module_tree(measured))
         assert sum(group.count for group in groups) == len({"", *measured.modules})
         assert all(value >= 0 for group in groups for value in group.self_metrics.values())
@@ -51,7 +48,7 @@ class TestTree:
             assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
 
     def test_a_shared_parameter(self):
-        """If two children share a parameter, the self value of their parent is 0, and not negative."""
+        """If two children share a parameter, the self value of their parent is 0."""
         shared = leaf("Embedding", params=30)
         measured = complexity({"": leaf("Net", params=30), "a": shared, "b": shared})
         assert build_module_tree(measured).self_metrics["params"] == 0
@@ -69,7 +66,7 @@ class TestTree:
         assert child.calls == 2 * 3
 
     def test_peaks_tell_siblings_apart_no_more(self):
-        """Modules with a difference in peaks only are one group."""
+        """If modules differ only in their peaks, they are one group."""
         one, other = ({**metrics(flops=5), "peak_memory": peak} for peak in (10, 20))
         modules = {"": leaf("Net", flops=10)}
         modules |= {str(i): Module(type="Linear", calls=1, metrics=own) for i, own in enumerate((one, other))}
@@ -83,13 +80,14 @@ class TestWeight:
         assert share_of_total({}, {"flops": 1}, "flops") is None
 
     def test_on_a_device(self):
-        """On a device, the weight is the share of the time: 1,100 of 1,780 ns for the head."""
+        """With a device, the weight of a module is its share of the time."""
         head = by_path(build_module_tree(blocks()))["head"]
         assert Fraction(1100, 1780) == weight(head.self_metrics, TOTAL, DEVICE.name)
 
     def test_without_a_device(self):
-        """Without a device, the weight is the larger share: 1,000 of 1,840 bytes (head), 400 of 520 FLOPs (layers)."""
+        """Without a device, the weight of a module is its share of the bytes or of the FLOPs, whichever is larger."""
         found = by_path(build_module_tree(blocks()))
+        # The head moves 1,000 of 1,840 bytes. The layers have 400 of 520 FLOPs.
         assert Fraction(1000, 1840) == weight(found["head"].self_metrics, TOTAL, None)
         assert Fraction(400, 520) == weight(found["layers.{0-1}.linear"].self_metrics, TOTAL, None)
 
@@ -99,11 +97,9 @@ class TestWeight:
 
 class TestRanked:
     def test_order(self):
-        """Groups are sorted by their times: 1,100, 2·(120 + 100) and 2·(20 + 100) ns.
-
-        Groups without work are left out.
-        """
+        """Groups are sorted by their times."""
         found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
+        # ns: 1100, 2 * (120 + 100) and 2 * (20 + 100).
         assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]
 
     def test_at_most(self):

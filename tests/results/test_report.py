@@ -1,4 +1,4 @@
-"""The file of a report is read as it was written, and an error names the line of a fault."""
+"""Reading and writing the file of a report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 6)
     def test_round_trip(self, given_report):
-        """Each report is read as it was written, and the report that was read gives the same text."""
+        """If a report is written and read, it does not change."""
         text = dumps(given_report)
         read = loads(text, PATH)
         assert read == given_report
@@ -66,7 +66,7 @@ class TestFile:
         SCHEMA.validate(json.loads(dumps(given_report)))
 
     def test_a_module_a_line(self):
-        """A module is one line, and equal siblings share one line, as in baselines."""
+        """Each module is one line, except that equal siblings share a line."""
         metrics = {"flops": 500, "params": 5}
         layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics=metrics) for i in range(4)}
         text = dumps(report(a_test(measurement(complexity(modules=layers)))))
@@ -82,7 +82,7 @@ class TestFile:
         assert '"minimum": {"numerator": 2, "denominator": 3}' in text
 
     def test_what_names_no_metric(self):
-        """A time without a device, and another metric with a device, are errors that name the line."""
+        """If a time has no device, the error names the line."""
         text = dumps(report(a_test(measurement(estimated()))))
         for old, new in (('"compute_time[A100]"', '"compute_time"'), ('"flops"', '"flops[A100]"')):
             with pytest.raises(ReportError, match=r"line .*no such metric"):
@@ -101,7 +101,7 @@ class TestFile:
         assert "\\u202e\\ud800" in text
 
     def test_order(self):
-        """Tests are sorted by file, then by line, then by the numbers in their ids."""
+        """Tests are sorted by file, then by line."""
         tests = [
             a_test(nodeid="b.py::test"),
             a_test(nodeid="a.py::test[10]", line=5),
@@ -118,14 +118,14 @@ class TestFile:
 
 class TestSchema:
     def test_up_to_date(self):
-        """The schema in the repository is current. If this fails, run `make report-schema`."""
+        """The schema in the repository is current. If this test fails, run `make report-schema`."""
         assert report_schema.PATH.read_text(encoding="utf-8") == report_schema.text()
 
     def test_a_schema(self):
         jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
 
     def test_every_field_is_explained(self):
-        """Each field has a description, except for fields with names that explain themselves."""
+        """Each field has a description, unless its name explains itself."""
         unexplained = {
             f"{name}.{field}"
             for name, definition in SCHEMA.schema["$defs"].items()
@@ -253,7 +253,7 @@ BYTES = dumps(FULL).encode()
 
 
 def read_and_show(text):
-    """Read a report. If it is valid, make each kind of report from it."""
+    """Read a report, and make each kind of report from it."""
     try:
         found = loads(text, PATH)
     except ReportError:

@@ -1,4 +1,4 @@
-"""Judging a measurement: which differences make a test fail, and the outcome in one word."""
+"""The verdict on a measurement: whether it fails, and why."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestLimits:
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
-        """The share belongs to the limit that is used most: 10 of 20 parameters, not 100 of 400 FLOPs."""
+        """The verdict has the share of the limit that is used most."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 
@@ -66,7 +66,7 @@ class TestLimits:
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
 
     def test_a_latency_that_was_not_measured(self):
-        """If a watched run has no latency, a test's own limit on latency is broken, but not a limit for all models."""
+        """If a watched run has no latency, a test's own limit on latency is broken."""
         limit = Budget("pyproject.toml", {"latency": 1})
         assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
         assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
@@ -86,7 +86,7 @@ class TestBaseline:
         assert (verdict.outcome, verdict.fails) == ("accepted", False)
 
     def test_tolerance(self):
-        """The tolerance of the closest budget applies: 1% of 100 FLOPs allows 101, but not 102."""
+        """With a tolerance of 1%, 100 FLOPs may grow to 101, but not to 102."""
         closer = Budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
         assert not judged(complexity(101), complexity(100), [closer]).fails
         assert judged(complexity(102), complexity(100), [closer]).fails
@@ -111,7 +111,7 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """A run that accepts passes new and improved measurements, but not unknown operators, whose cost is missing."""
+        """If unknown operators fail the test, they also fail it during an update."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
@@ -163,14 +163,12 @@ def test_travels_between_processes(measured, limit, old, unknown):
 
 
 class TestUnevenLatency:
-    """How a noisy latency is judged."""
-
     def judged(self, new, old=None, **limits):
         budgets = [Budget("here", limits)]
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):
-        """A noisy latency breaks no limit and is no regression. Other metrics are judged as usual."""
+        """A noisy latency breaks no limit and is no regression."""
         found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
         assert [item.metric for item in found.broken] == ["flops"]
         assert found.comparison.changes == ()

@@ -86,7 +86,7 @@ def written(path):
 
 
 def refusal(path, text):
-    """Return the message with which ``text`` is refused. Check that the file does not change."""
+    """Write ``text`` to the baseline file, and return the message with which `load` refuses it."""
     path.parent.mkdir(exist_ok=True)
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(data)
@@ -118,7 +118,6 @@ class TestSplitNodeid:
 
 class TestDumps:
     def test_layout(self, path):
-        """Each module and each operator has a line. Equal siblings share a line, and redundant fields are left out."""
         assert dumps(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}})) == EXAMPLE
 
     def test_empty(self, path):
@@ -135,7 +134,7 @@ class TestDumps:
         assert [line["operator"] for line in lines if "operator" in line] == ["aten.bmm", "aten.mm"] * 3
 
     def test_invisible_characters_are_numbered(self, path):
-        """In a baseline, line separators and text direction marks become escapes. Letters do not."""
+        """Line separators and text direction marks are written as escapes."""
         text = dumps(BaselineFile(path, {"test[\u2028\u202e]": {"größe": small()}}))
         assert '"test": "test[\\u2028\\u202e]"' in text
         assert "\u2028" not in text
@@ -148,17 +147,17 @@ class TestLoad:
         assert load(path) == BaselineFile(path, {})
 
     def test_example(self, written):
-        """Fields that the file leaves out are restored: zeros, and trainable parameters if all are trainable."""
+        """If the file leaves fields out, `load` restores them."""
         assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
 
     def test_windows_line_ends(self, path):
-        """A file with Windows line ends, which git may write, is read."""
+        """If the file has Windows line ends, it is read as usual."""
         path.parent.mkdir()
         path.write_bytes(EXAMPLE.replace("\n", "\r\n").encode())
         assert load(path).tests == {"TestX::test_y[a]": {"model": net()}}
 
     def test_unmeasured_metrics(self, path):
-        """A metric that was not measured is missing after reading too."""
+        """If a metric was not measured, it is missing after reading too."""
         file = BaselineFile(path, {"test": {"model": small()}})
         save(file)
         assert load(path) == file
@@ -173,13 +172,13 @@ class TestLoad:
 
 class TestRefusals:
     def test_is_a_usage_error(self, path):
-        """The error for a damaged file is a UsageError and names the file."""
+        """If a file is damaged, a UsageError names the file."""
         assert issubclass(BaselineError, UsageError)
         assert str(path) in refusal(path, "")
 
     @pytest.mark.parametrize("end", [0, 1, 60, len(EXAMPLE) // 2, len(EXAMPLE) - 3])
     def test_truncated(self, path, end):
-        """A file that was cut off is refused. The message has line and column, and says what to do."""
+        """If a file was cut off, the message has the line and column."""
         text = EXAMPLE[:end]
         line = text.count("\n") + 1
         message = refusal(path, text)
@@ -190,7 +189,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> topic", "||||||| base"])
     def test_conflict_marker(self, path, marker):
-        """A conflict marker is refused. The message says what it is, and what to do."""
+        """If a file has a conflict marker, the message says what to do."""
         lines = EXAMPLE.splitlines()
         lines.insert(9, marker)
         message = refusal(path, "\n".join(lines))
@@ -200,11 +199,11 @@ class TestRefusals:
         )
 
     def test_conflict_marker_with_windows_line_ends(self, path):
-        """A conflict marker is found in a file with Windows line ends."""
+        """If a file has Windows line ends, a conflict marker is still found."""
         assert "conflict marker, line 2" in refusal(path, "{\r\n=======\r\n}")
 
     def test_newer_format(self, path):
-        """A newer format is refused. The message says to upgrade, and not to delete the file."""
+        """If the format is newer, the message says to upgrade, and not to delete the file."""
         message = refusal(path, EXAMPLE.replace('"format": 2', '"format": 3'))
         assert message == (
             f'{path}, line 2: "format": written by a newer pytest-flopsbudget: it is 3, and this version reads up to 2'
@@ -212,7 +211,7 @@ class TestRefusals:
         )
 
     def test_older_format(self, path):
-        """An older format, which was never released, is refused. The message says to delete the file."""
+        """If the format is older than the first release, the message says to delete the file."""
         assert refusal(path, '{\n"format": 1,\n"tests": {}\n}') == (
             f'{path}, line 2: "format": written by an unreleased pytest-flopsbudget: it is 1, and this version reads 2'
             ". Delete the file, then run with --flops-budget-update."
@@ -228,7 +227,7 @@ class TestRefusals:
         ],
     )
     def test_no_format(self, path, text):
-        """A format that does not exist is refused."""
+        """If the format does not exist, the file is refused."""
         assert "format" in refusal(path, text)
 
     @pytest.mark.parametrize("text", ["[]", "null", "1", '"x"'])
@@ -299,7 +298,7 @@ class TestRefusals:
         ],
     )
     def test_wrong_content(self, path, before, after, line, told):
-        """Wrong content is refused. The message has the line, the test or module, and the key."""
+        """If the content is wrong, the message has the line and the key."""
         assert EXAMPLE.count(before) == 1
         message = refusal(path, EXAMPLE.replace(before, after))
         assert message.startswith(f"{path}, line {line}: ")
@@ -307,7 +306,7 @@ class TestRefusals:
         assert "Restore it from git" in message
 
     def test_contradiction(self, path):
-        """If a merge kept both versions of a line, the file is refused, and the message has both lines."""
+        """If a merge kept both versions of a line, the message has both lines."""
         lines = EXAMPLE.splitlines(keepends=True)
         lines.insert(10, lines[8].replace("128", "256"))
         message = refusal(path, "".join(lines))
@@ -333,11 +332,11 @@ class TestRefusals:
 
     @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
     def test_monstrous(self, path, text):
-        """A text that is too deep or too large for Python's parser is refused."""
+        """If a text is too deep or too large for Python's parser, the file is refused."""
         assert str(path) in refusal(path, text)
 
     def test_not_utf8(self, path):
-        """A file that is not UTF-8 is refused, and the message has the line."""
+        """If a file is not UTF-8, the message has the line."""
         assert ", line 2: not UTF-8." in refusal(path, b'{\n"\xff": 1}')
 
     def test_directory(self, path):
@@ -400,7 +399,7 @@ class TestSave:
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_full_disk(self, written, monkeypatch, step):
-        """If the disk is full, the old file stays as it was, and there is no temporary file."""
+        """If the disk is full, the old file stays as it was."""
 
         def fail(*_, **__):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -415,7 +414,7 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_interrupted(self, written, monkeypatch):
-        """If the user presses Ctrl-C during writing, the old file stays as it was, and there is no temporary file."""
+        """If the user presses Ctrl-C during writing, the old file stays as it was."""
 
         def interrupt(_):
             raise KeyboardInterrupt
@@ -427,7 +426,7 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_read_only(self, written, monkeypatch):
-        """A read-only file is not replaced, and the error says why."""
+        """If a file is read-only, it is not replaced."""
         # The root user can write to read-only files, and containers often run tests as root.
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(BaselineError, match="read-only"):
@@ -469,7 +468,7 @@ tables = st.dictionaries(names, st.dictionaries(names, complexities(), min_size=
 
 @given(tables)
 def test_round_trip(tmp_path_factory, tests):
-    """Any content is read as it was saved, and saving it again writes nothing."""
+    """If a baseline is saved and read, its content does not change."""
     file = BaselineFile(tmp_path_factory.mktemp("flops") / "test.json", tests)
     save(file)
     assert load(file.path) == file
@@ -478,7 +477,7 @@ def test_round_trip(tmp_path_factory, tests):
 
 class TestUpdated:
     def test_replaces_the_whole_test(self, path):
-        """An update replaces all entries of a measured test, and keeps the entries of other tests."""
+        """An update replaces all entries of a measured test."""
         file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
         new = update_entries(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
         assert new == BaselineFile(
@@ -488,13 +487,13 @@ class TestUpdated:
         assert file.tests["test_a"]["x"] == small(1)
 
     def test_test_without_measurements(self, path):
-        """An update removes the entries of a test that measured nothing."""
+        """If a test measured nothing, an update removes its entries."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
         assert update_entries(file, {"test_a": {}}) == BaselineFile(path, {})
 
 
 def test_phases(tmp_path):
-    """Each phase has a line in the file, and a phase that does not exist is refused."""
+    """Each phase has a line in the file."""
     path = tmp_path / "__flops__" / "test_net.json"
     phases = {
         "forward": Phase(metrics={"flops": 100, "other_flops": 7, "recomputed_flops": 0}),
@@ -513,10 +512,9 @@ def test_phases(tmp_path):
 
 
 class TestBeyondWork:
-    """Metrics that have a value for each device or machine, and fields that baselines do not store."""
+    """Metrics that have a value for each device or machine."""
 
     def test_lines(self, path):
-        """Values are written below metric and device. Zeros of modules are left out."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert '{"metrics": {"flops": 2500, "params": 15, "compute_time": {"A100": 900}, ' in text
@@ -538,7 +536,7 @@ class TestBeyondWork:
         ],
     )
     def test_what_is_at_fault(self, path, old, new, told):
-        """A wrong metric is refused, and the message has the line."""
+        """If a metric is wrong, the message has the line."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert old in text
@@ -548,7 +546,7 @@ class TestBeyondWork:
         assert told in str(caught.value)
 
     def test_modules_without_peaks(self, path):
-        """Equal layers with different peaks share a line, and modules lose their peaks."""
+        """The modules of a baseline have no peaks, so equal layers share a line."""
         metrics = {"flops": 4, "peak_memory": 9, "depth": 2}
         layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2, "peak_memory": i}) for i in range(2)}
         root = {"": Module(type="Net", calls=1, metrics=metrics)}
@@ -564,7 +562,7 @@ class TestBeyondWork:
         }
 
     def test_latencies_of_other_machines_stay(self, path):
-        """An update on one machine keeps the latency of another machine."""
+        """If the baseline has the latency of another machine, an update keeps it."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
         file = update_entries(file, {"t": {"model": timed(9, machine="two")}})
         assert file.tests["t"]["model"].metrics == {
@@ -586,7 +584,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_a_baseline_without_it(self, written):
-        """A metric that an older baseline does not have is no change."""
+        """If an older baseline lacks a metric, the metric has no change."""
         old = load(written).tests["TestX::test_y[a]"]["model"]
         new = replace(old, metrics=old.metrics | {"activations": 5, "depth": 2, "compute_time[A100]": 1})
         assert compare(old, new, {}) == Comparison(status="unchanged")

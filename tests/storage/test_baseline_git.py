@@ -1,4 +1,4 @@
-"""Two branches change one baseline, and git merges them in a real repository with default settings."""
+"""Two branches change one baseline, and git merges them with its default settings."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ BASE = dict.fromkeys(["test_a", "test_e", "test_m", "test_z"], 1)
     ids=lambda widths: " ".join(f"{test_id}={width}" for test_id, width in widths.items()),
 )
 def test_both_sides_are_kept(repository, ours, theirs):
-    """The merged baseline has the changes of both branches. The next update writes it in the usual order."""
+    """The merged baseline has the changes of both branches."""
     repository.merge(BASE, ours, theirs)
     expected = {test_id: width for test_id, width in (BASE | ours | theirs).items() if width is not None}
     assert repository.widths == expected
@@ -124,7 +124,7 @@ def test_both_write_the_first_baseline(repository):
 
 
 def test_turned_line_ends(tmp_path):
-    """A merge works if git changes line ends, as on Windows."""
+    """If git changes line ends, as on Windows, a merge still works."""
     repository = Repository(tmp_path, core_autocrlf="true")
     repository.merge(BASE, {"test_b": 2}, {"test_c": 3})
     assert repository.widths == BASE | {"test_b": 2, "test_c": 3}
@@ -145,14 +145,14 @@ class TestContradiction:
             load(repository.baseline)
 
     def test_a_measurement_mends_it(self, repository, ours, theirs):
-        """An update that measures the torn entry's test replaces the entry, and keeps all other entries."""
+        """If an update measures the test of a contradictory entry, it replaces the entry."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         assert change(repository.baseline, lambda file: update_entries(file, {test_id: {"model": net(4)}}))
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
-        """An update that does not measure the torn entry's test is refused, and the file does not change."""
+        """If an update does not measure the test of a contradictory entry, it is refused."""
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):
@@ -168,7 +168,7 @@ def test_one_removes_what_the_other_changes(repository, ours, theirs):
 
 
 class TestWithoutTheAttribute:
-    """Servers may ignore `.gitattributes`, so that a merge has a conflict."""
+    """Git servers may ignore `.gitattributes`. Then a merge has a conflict."""
 
     @pytest.fixture
     def conflict(self, repository):
@@ -184,7 +184,7 @@ class TestWithoutTheAttribute:
         return repository
 
     def test_conflict(self, conflict):
-        """The error for a conflict has its line, and says what to do."""
+        """If a baseline has a conflict, the error has the line and says what to do."""
         with pytest.raises(BaselineError, match=r"conflict marker, line \d+: delete the lines with markers"):
             load(conflict.baseline)
 
@@ -226,7 +226,7 @@ changes = st.dictionaries(tests, st.none() | st.integers(2, 4), max_size=4)
 @settings(max_examples=examples(10, of_many=500), suppress_health_check=[HealthCheck.too_slow])
 @given(bases, changes, changes)
 def test_any_two_branches(tmp_path_factory, base, ours, theirs):
-    """For any changes on two branches, git has no conflict. Contradictions are refused, and other changes are kept."""
+    """If two branches change one baseline in any way, git has no conflict."""
     repository = Repository(tmp_path_factory.mktemp("repository") / "r")
     base = base | {"test_always": 1}
     ours = {test_id: width for test_id, width in ours.items() if width or test_id in base}

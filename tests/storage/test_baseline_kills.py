@@ -1,4 +1,4 @@
-"""If several processes write one baseline, or a process is killed while it writes, the file is always complete."""
+"""If several processes write a baseline, or if one is killed, the file is still complete."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_two_at_once(path):
 
 
 def test_killed(path):
-    """If a writing process is killed at any moment, the file has its old content or one that was written."""
+    """If a process is killed while it writes, the file has its old or its new content."""
     contents = {dumps(BaselineFile(path, many(width, COUNT))).encode() for width in (1, 2)}
     moments = random.Random(0)  # noqa: S311 -- not for security
     seen = set()
@@ -78,10 +78,7 @@ def test_net(flops_budget, number):
 
 
 def test_killed_run(path, tmp_path, monkeypatch):
-    """If pytest is killed during an update, the baseline is unchanged or complete.
-
-    Half of the kills are while it writes.
-    """
+    """If pytest is killed during an update, the baseline is unchanged or complete."""
     count = examples(100, of_many=1000)
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     test_file = tmp_path / "test_net.py"

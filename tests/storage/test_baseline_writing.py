@@ -1,4 +1,4 @@
-"""If writing a baseline fails (full disk, permissions, other processes), the old file stays as it was."""
+"""If a baseline cannot be written, the old file stays as it was."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def widths(path):
 
 
 def refused(path):
-    """Return the message of a failed update. Check that no file in the folder has changed."""
+    """Check that an update fails and changes no file. Return its message."""
     folder = path.parent
     before = {entry: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()} if folder.is_dir() else {}
     with pytest.raises(BaselineError) as caught:
@@ -53,7 +53,7 @@ def refused(path):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """Let no file grow beyond ``size`` bytes, which acts like a full disk."""
+    """Let no file grow beyond ``size`` bytes, as on a full disk."""
     import resource
 
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -66,7 +66,7 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def without_privileges():
-    """Run the block as a user without privileges; the root user could ignore permissions."""
+    """Run the block as a user without privileges."""
     if os.geteuid() != 0:
         yield
         return
@@ -79,7 +79,7 @@ def without_privileges():
 
 @pytest.fixture
 def open_path():
-    """Write a baseline in a folder that each user may enter, and return its path."""
+    """Write a baseline in a folder that each user may enter, and return the path of the baseline."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     path = folder / "__flops__" / "test_net.json"
@@ -96,7 +96,7 @@ def open_path():
 
 class TestDisk:
     def test_full(self, path):
-        """If the disk becomes full at any byte, the update fails and nothing changes."""
+        """If the disk becomes full at any byte, the update changes nothing."""
         copy = path.with_name("copy.json")
         shutil.copy(path, copy)
         add(copy)
@@ -112,7 +112,7 @@ class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_fails(self, path, monkeypatch, number, step):
-        """If any step of writing fails with any error of the disk, nothing changes."""
+        """If any step of writing fails, the update changes nothing."""
 
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
@@ -129,7 +129,7 @@ class TestRights:
         assert message == f"{open_path}: cannot be written: Permission denied. The file is as it was."
 
     def test_read_only_file(self, open_path):
-        """A read-only file is not replaced, even if its folder is writable."""
+        """If a file is read-only, it is not replaced, even if its folder is writable."""
         open_path.chmod(0o444)
         with without_privileges():
             message = refused(open_path)
@@ -141,7 +141,7 @@ class TestRights:
             add(open_path)
 
     def test_nothing_to_change_in_a_read_only_folder(self, open_path):
-        """If there is nothing to change, no permission to write is needed."""
+        """If there is nothing to change, an update needs no permission to write."""
         open_path.parent.chmod(0o555)
         with without_privileges():
             assert not add(open_path, "test_a", 1)
@@ -164,7 +164,7 @@ class TestPlaces:
         assert not path.parent.exists()
 
     def test_file_is_a_symbolic_link_that_leads_nowhere(self, path):
-        """If the baseline is a link to a missing file, this file is created."""
+        """If the baseline is a link to a missing file, the missing file is created."""
         path.unlink()
         path.symlink_to(path.parent / "other.json")
         assert add(path)
@@ -176,7 +176,7 @@ class TestPlaces:
         assert "cannot be read: Too many levels of symbolic links" in refused(path)
 
     def test_tests_have_vanished(self, path, tmp_path):
-        """If the folder of the tests is gone, an update fails and does not create it."""
+        """If the folder of the tests is gone, an update fails and does not create the folder."""
         gone = tmp_path / "gone" / "__flops__" / path.name
         assert "cannot be written: No such file or directory. The file is as it was." in refused(gone)
         assert not gone.parent.parent.exists()
@@ -198,7 +198,7 @@ class TestPlaces:
         assert "cannot be read: Is a directory" in refused(path)
 
     def test_longest_name(self, path):
-        """A baseline with the longest allowed name can be written: the temporary file's name is short."""
+        """A baseline with the longest allowed name can be written."""
         longest = path.with_name(f"{'n' * 250}.json")
         assert add(longest)
         assert widths(longest) == {"test_b": 2}
@@ -210,7 +210,7 @@ class TestPlaces:
 class TestLeftovers:
     @pytest.mark.parametrize("width", [1, 2], ids=["unchanged", "changed"])
     def test_are_removed(self, path, width):
-        """An update removes temporary files that killed processes left for this baseline, and no other files."""
+        """An update removes temporary files that killed processes left for its baseline."""
         name = f"{atomic_file._prefix(path)}01234567.tmp"
         other = f"{atomic_file._prefix(path.with_name('test_other.json'))}01234567.tmp"
         for left in (name, other, ".mine.tmp"):
@@ -233,7 +233,7 @@ class TestRemoval:
 
 @pytest.fixture(params=["folder", "stand-in"])
 def lock(request, monkeypatch):
-    """Test both kinds of locks: on the folder, and on a file in the system's temporary folder."""
+    """Run the test with both kinds of locks: on the folder, and on a temporary file."""
     if request.param == "stand-in":
 
         def fail(*_, **__):
@@ -244,7 +244,7 @@ def lock(request, monkeypatch):
 
 class TestLock:
     def test_waits_for_the_other(self, path, lock):
-        """A change that begins while another one runs does not lose the result of the other."""
+        """If two changes run at the same time, both results are kept."""
         held, go_on = threading.Event(), threading.Event()
 
         def slow(file):
@@ -263,7 +263,7 @@ class TestLock:
         assert widths(path) == {"test_a": 1, "test_b": 2, "test_slow": 1}
 
     def test_does_not_wait_for_ever(self, path, lock, monkeypatch):
-        """If another process holds the lock for too long, the update fails, and nothing changes."""
+        """If another process holds the lock for too long, the update fails."""
         monkeypatch.setattr(baseline, "LOCK_SECONDS", 0.05)
         with atomic_file.locked(path.parent, 1):
             message = refused(path)

@@ -52,7 +52,7 @@ def lines_drawn(data, draw):
 
 
 def lines_moved(data, draw):
-    """Remove, repeat or move lines, as a wrong manual merge does."""
+    """Remove, repeat or move lines, as a wrong merge by hand does."""
     lines = data.splitlines(keepends=True)
     for _ in range(draw(st.integers(1, 3))):
         line = lines.pop(draw(st.integers(0, len(lines) - 1))) if len(lines) > 1 else lines[0]
@@ -73,7 +73,7 @@ values = st.sampled_from(
 
 
 def retyped(data, draw):
-    """Replace a value, a key or a punctuation mark by another one."""
+    """Replace a value, a key or a punctuation mark by another value."""
     token = draw(st.sampled_from([*_TOKEN.finditer(data)]))
     return data[: token.start()] + draw(values) + data[token.end() :]
 
@@ -97,7 +97,7 @@ def bytes_like(whole):
 
 
 def told(function, error):
-    """Return (result of ``function``, None), or (None, message of its error)."""
+    """Call ``function``. Return its result and None, or None and the message of its error."""
     try:
         return function(), None
     except error as caught:
@@ -121,7 +121,7 @@ def path(tmp_path_factory):
 @MANY
 @given(data=bytes_like(BASELINE))
 def test_baseline(path, data):
-    """A damaged baseline is refused with one line and does not change, or it can be read and written."""
+    """If a baseline is damaged, it is refused with a message of one line, or it can be read and written."""
     path.write_bytes(data)
     file, refusal = told(lambda: load(path), BaselineError)
     if file is None:
@@ -148,7 +148,7 @@ def test_baseline(path, data):
 @MANY
 @given(data=damaged(BASELINE))
 def test_both_ways_to_read(path, data):
-    """The fast reader, for files in the usual format, and the general reader give the same result."""
+    """The fast reader, which reads only the usual format, and the general reader give the same result."""
     text = data.decode(errors="replace")
 
     def read(text):
@@ -184,7 +184,7 @@ tolerance = "2%"
 @MANY
 @given(data=bytes_like(PYPROJECT))
 def test_pyproject(path, data):
-    """A damaged pyproject is refused with an error of this package, or gives settings."""
+    """If a pyproject is damaged, it is refused with an error of this package, or it gives settings."""
     pyproject = path.parent.parent / "pyproject.toml"
     pyproject.write_bytes(data)
     loaded, refusal = told(lambda: load_settings(pyproject.parent), UsageError)
@@ -222,7 +222,7 @@ tables = st.recursive(
 @MANY
 @given(st.dictionaries(keys, tables, max_size=5))
 def test_pyproject_of_other_types(path, table):
-    """A pyproject with values of any type is refused with an error of this package, or gives settings."""
+    """If a pyproject has values of any type, it is refused with an error of this package, or it gives settings."""
     rows = "".join(f"{json.dumps(key)} = {value}\n" for key, value in table.items())
     test_pyproject.hypothesis.inner_test(path, f"[tool.pytest-flopsbudget]\n{rows}".encode())
 
@@ -258,7 +258,7 @@ REPORT = report_file.dumps(
 @MANY
 @given(data=bytes_like(REPORT))
 def test_report(path, data):
-    """A damaged report is refused with one line, or it can be read and written."""
+    """If a report is damaged, it is refused with a message of one line, or it can be read and written."""
     report_path = path.parent.parent / "report.json"
     report_path.write_bytes(data)
     report, refusal = told(lambda: report_file.load(report_path), ReportError)
@@ -271,7 +271,7 @@ def test_report(path, data):
 
 
 def test_what_is_damaged_is_whole(path):
-    """The undamaged files are valid. Otherwise the tests above could not fail."""
+    """The files are valid before they are damaged."""
     path.write_bytes(BASELINE)
     assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)

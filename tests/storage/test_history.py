@@ -10,7 +10,7 @@ def totals(flops, params=1):
 
 
 def step(number, moved=None, **files):
-    """Return a step of a history in which each file has these tests, with this number of FLOPs."""
+    """Return a step of a history. ``files`` is {file: {test: FLOPs}}."""
     tests = {
         f"{name}.py": {test: {"model": totals(flops)} for test, flops in tests.items()} for name, tests in files.items()
     }
@@ -18,7 +18,7 @@ def step(number, moved=None, **files):
 
 
 def told(series):
-    """Return each point of a series as (commit, node id, FLOPs), with None for a removed measurement."""
+    """Return each point of a series as (commit, node id, FLOPs). FLOPs are None if the measurement was removed."""
     return [
         (point.revision.commit, point.address.nodeid, point.totals and point.totals.value("flops"))
         for point in series.points
@@ -93,7 +93,7 @@ class TestTrace:
         )
     )
     def test_every_value_of_every_revision_is_in_one_series(self, history):
-        """Each value of each revision is in exactly one series. A series lives if its test exists at the end."""
+        """Each value of each revision is in exactly one series."""
         steps = [step(number, **files) for number, files in enumerate(history)]
         found = trace(steps)
         points = [

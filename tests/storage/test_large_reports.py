@@ -20,7 +20,7 @@ def text():
 
 @pytest.mark.parametrize("beyond", [0, 1, 100])
 def test_the_largest_size(tmp_path, monkeypatch, text, beyond):
-    """A report of the maximum size is read, and a report with one more byte is refused."""
+    """If a report is larger than the maximum size, it is refused."""
     path = tmp_path / "report.json"
     path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(report_file, "MAX_BYTES", len(text.encode()) - beyond)
@@ -32,7 +32,7 @@ def test_the_largest_size(tmp_path, monkeypatch, text, beyond):
 
 
 def test_a_pipe(tmp_path, monkeypatch, text):
-    """A pipe, whose size is not known, is refused if it has too many bytes."""
+    """If a report is a pipe and has too many bytes, it is refused."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     monkeypatch.setattr(report_file, "MAX_BYTES", 9)
@@ -45,7 +45,7 @@ def test_a_pipe(tmp_path, monkeypatch, text):
 
 @pytest.mark.parametrize("digits", [101, 309, 400, 4300])
 def test_an_amount_in_a_baseline(tmp_path, digits):
-    """A baseline and a report with an absurdly large number are refused, and the message has the line."""
+    """If a baseline or a report has an absurdly large number, the message has the line."""
     path = write_baseline(tmp_path / "test_a.py", {"t": linear(5)})
     lines = path.read_text(encoding="utf-8").replace('"flops": 100', f'"flops": 1{"0" * (digits - 1)}')
     assert "0" * 99 in lines

@@ -37,7 +37,7 @@ class TestOrphans:
 class TestWithoutTestFile:
     @pytest.fixture
     def tree(self, tmp_path):
-        """Make baselines in several folders. Those with the name "test_gone" have no test file."""
+        """Make baselines in several folders. The baselines with the name "test_gone" have no test file."""
         for place in (
             "test_here",
             "a/test_gone",
@@ -61,7 +61,7 @@ class TestWithoutTestFile:
         assert self.found(tree, "") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
 
     def test_below_the_folders_that_were_asked_for(self, tree):
-        """Only the given folders are searched. Each baseline is found once, even if one folder contains another."""
+        """Each baseline is found once, even if one of the given folders contains another."""
         assert self.found(tree, "a/b") == ["a/b/__flops__/test_gone.json"]
         assert self.found(tree, "a/b", "a") == ["a/b/__flops__/test_gone.json", "a/__flops__/test_gone.json"]
 
@@ -112,14 +112,14 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """Each test is paired with at most one other test, even if two tests have equal costs."""
+        """Each test is paired with at most one other test."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}
         assert find_renames(gone, {"a.py::test_other": entries(1)}) == {"a.py::test_othr": "a.py::test_other"}
 
     def test_parameters_tell_apart(self):
-        """If a function with parameters was renamed, each old id is paired with the new id of equal parameters."""
+        """If a function with parameters was renamed, ids with equal parameters are paired."""
         sizes = ["small", "medium", "large"]
         gone = {f"a.py::test_net[{size}]": entries(1) for size in sizes}
         new = {f"a.py::test_resnet[{size}]": entries(1) for size in reversed(sizes)}
@@ -133,7 +133,7 @@ class TestLikelyRenames:
         assert find_renames(gone, new) == dict(zip(gone, new, strict=True))
 
     def test_thousands_of_one_cost(self):
-        """Thousands of tests with equal costs are only paired if their ids in both files are equal."""
+        """If thousands of tests have equal costs, only tests with equal parameters are paired."""
         gone = {f"a.py::test[{number}]": entries(1) for number in range(2000)} | {"a.py::test_x": entries(1)}
         new = {f"b.py::test[{number}]": entries(1) for number in range(2000)} | {"b.py::test_y": entries(1)}
         renames = find_renames(gone, new)

@@ -1,4 +1,4 @@
-"""What a run measured is recorded and written to baselines."""
+"""Recording the measurements of a run, and writing them to baselines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verdict(flops=100, name="model", old=None, *, accepts=True):
 
 @pytest.fixture
 def record(tmp_path):
-    """Return a function that records a test's verdicts as another process would send them."""
+    """Return a function that records the verdicts on a test, as another process sends them."""
     (tmp_path / "tests").mkdir(exist_ok=True)
 
     def record(run_record, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
@@ -49,12 +49,12 @@ def record(tmp_path):
 
 @pytest.fixture
 def test_file(tmp_path):
-    """Return the file of the test that `record` records by default."""
+    """Return the path of the test file that `record` uses by default."""
     return tmp_path / "tests/test_net.py"
 
 
 def accepted(test_file):
-    """Return {test id: {name: FLOPs}} of a file's baseline."""
+    """Return {test id: {name: FLOPs}} for the baseline of a test file."""
     return {
         test_id: {name: entry.flops for name, entry in entries.items()}
         for test_id, entries in load(baseline_path(test_file)).tests.items()
@@ -72,7 +72,7 @@ class TestBaselines:
         assert Baselines().entries(file, "any/where/test_net.py::T::test_a[x::y]") == {"model": complexity()}
 
     def test_read_once(self, tmp_path):
-        """A baseline is read once; a change during the run has no effect on comparisons."""
+        """If a baseline changes during a run, the run still compares with the content that it read first."""
         file = tmp_path / "test_net.py"
         baselines = Baselines()
         baselines.file(file)
@@ -96,7 +96,7 @@ class TestRecord:
         assert (entry.nodeid, entry.vanished, entry.line) == ("tests/test_net.py::test_a", ("x",), 7)
 
     def test_trees_are_kept_packed(self, record):
-        """Verdicts are kept packed, because many large models would not fit into memory. Totals need no unpacking."""
+        """A record keeps verdicts packed, because many large models would not fit into memory."""
         modules = {f"layers.{i}": Module(type="Linear", calls=1, metrics={"flops": i}) for i in range(2000)}
         whole = verdict(3)
         complexity = msgspec.structs.replace(whole.complexity, modules=whole.complexity.modules | modules)
@@ -123,7 +123,7 @@ class TestRecord:
         assert len(run_record) == 0
 
     def test_order(self, record):
-        """Tests are in the order of their files and lines, whatever the order in which they ran is."""
+        """Tests are sorted by file and line."""
         run_record = RunRecord()
         for nodeid, line in [("b.py::z", 1), ("a.py::test_10", 9), ("a.py::test_2", 5), ("a.py::test_2[b]", 5)]:
             record(run_record, nodeid, line=line)
@@ -164,7 +164,7 @@ class TestUpdate:
         assert (run_record.written, run_record.errors) == ([baseline_path(file)], [])
 
     def test_all_others_keep_their_entries(self, record, test_file):
-        """A test that failed in any phase, or did not run, keeps its entry."""
+        """If a test failed in any phase, or did not run, an update keeps its entry."""
         file = test_file
         names = ("test_a", "failed", "torn_down", "not_run")
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in names}))
@@ -192,7 +192,7 @@ class TestUpdate:
         assert run_record.written == [baseline_path(first), baseline_path(second)]
 
     def test_what_changed_meanwhile_is_kept(self, record, test_file):
-        """If another run wrote other tests to the file meanwhile, an update keeps them."""
+        """If another run wrote other tests to the file meanwhile, an update keeps their entries."""
         file = test_file
         run_record = RunRecord()
         record(run_record)
@@ -201,7 +201,7 @@ class TestUpdate:
         assert accepted(file).keys() == {"test_a", "test_other"}
 
     def test_one_that_cannot_be_written(self, record):
-        """If a file cannot be written, it is named and stays unchanged. The other files are written."""
+        """If one file cannot be written, the other files are written."""
         run_record = RunRecord()
         first, second = record(run_record, "a.py::test"), record(run_record, "b.py::test")
         path = baseline_path(first)
@@ -214,7 +214,7 @@ class TestUpdate:
         assert f"{path}: conflict marker, line 1" in run_record.errors[0]
 
     def test_what_became_of_the_entries(self, record):
-        """For each file, the outcomes of its entries are counted. Tests that did not pass are not counted."""
+        """For each file, the record counts what happened to its entries."""
         run_record = RunRecord()
         verdicts = {
             "new": verdict(),
@@ -242,10 +242,7 @@ class TestUpdateOnly:
         ],
     )
     def test_name_by_name(self, record, tmp_path, update_mode, counts, names):
-        """With =new or =improved, an update writes only the new or improved measurements.
-
-        The other measurements keep their entries.
-        """
+        """With =new or =improved, an update writes only the new or improved measurements."""
         file = tmp_path / "tests/test_net.py"
         before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
         save(BaselineFile(baseline_path(file), {"test_a": before}))
@@ -292,7 +289,7 @@ class TestOrphans:
         assert run_record.pruned == run_record.orphans
 
     def test_a_file_without_its_tests(self, file):
-        """If a test file is gone, all entries are orphans, and pruning removes the baseline."""
+        """If a test file is gone, all its entries are orphans."""
         run_record = RunRecord()
         run_record.find_orphans({}, {baseline_path(file): "tests/test_net.py"})
         assert [orphan.nodeid for orphan in run_record.orphans] == [
@@ -308,7 +305,7 @@ class TestOrphans:
         assert (run_record.orphans, run_record.errors) == ([], [])
 
     def test_likely_renamed(self, file, record):
-        """Pruning keeps an entry whose test was probably renamed, because the entry should be moved."""
+        """Pruning keeps an entry whose test was probably renamed."""
         run_record = RunRecord()
         record(run_record, "tests/test_net.py::test_new", verdicts=[verdict(7, accepts=False)])
         run_record.find_orphans({file: ("tests/test_net.py", {"test_new"})}, {})
@@ -317,7 +314,7 @@ class TestOrphans:
         assert accepted(file) == {"test_a": {"model": 7}}
 
     def test_another_process_wrote_meanwhile(self, file):
-        """If another process added or removed entries meanwhile, pruning keeps the new ones and raises no error."""
+        """If another process changed the baseline meanwhile, pruning keeps its new entries."""
         run_record = RunRecord()
         run_record.find_orphans({file: ("tests/test_net.py", ())}, {})
         save(
@@ -327,7 +324,7 @@ class TestOrphans:
         assert accepted(file) == {"test_c": {"model": 9}}
 
     def test_one_that_cannot_be_read(self, file, tmp_path):
-        """If a baseline cannot be read, it is named and stays unchanged. The other baselines are pruned."""
+        """If a baseline cannot be read, pruning leaves it unchanged."""
         path = baseline_path(tmp_path / "tests/test_bad.py")
         path.write_text("{", encoding="utf-8")
         run_record = RunRecord()
@@ -340,7 +337,7 @@ class TestOrphans:
 
 class TestLatencies:
     def test_an_update_keeps_those_of_other_machines(self, record, test_file):
-        """An update keeps latencies of other machines. It keeps an old latency if the new one is unchanged or noisy."""
+        """If the new latency of a machine is noisy or within the tolerance, an update keeps the old latency."""
         for new, expected in (
             (timed(100, machine="one"), {"one": 100}),
             (timed(200, machine="two"), {"one": 100, "two": 200}),
@@ -386,7 +383,7 @@ class TestLinks:
         assert not list(outside.iterdir())
 
     def test_other_links_are_followed(self, tmp_path):
-        """Links inside of the project, and a link to the project itself, are followed; so is a test file outside."""
+        """If a symbolic link does not leave the project, an update follows it."""
         root = tmp_path / "project"
         (root / "kept").mkdir(parents=True)
         (root / "tests").mkdir()

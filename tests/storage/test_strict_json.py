@@ -44,17 +44,17 @@ class TestLineOf:
 
     @pytest.mark.parametrize(("place", "line"), [(("a", 1, "missing"), 4), (("a", 7), 2), (("missing", "b"), 1)])
     def test_what_is_missing(self, place, line):
-        """If a place is missing, its line is that of the nearest existing place above it."""
+        """If a place does not exist, it has the line of the nearest existing place above it."""
         assert line_of(TEXT, place) == line
 
     def test_many_in_one_pass(self):
-        """Each place has the line that it would have alone, whatever the order of the places is."""
+        """If lines of many places are asked for at once, each place has the line that it has alone."""
         places = [("d", "f"), ("a", 1, "c"), ("a", 7), (), ("a", 1, "missing"), ("missing", "b")]
         assert lines_of(TEXT, places) == dict(zip(places, [8, 5, 2, 1, 4, 1], strict=True))
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """In JSON with one value per line, the line of each place is known and is found."""
+        """If each value of a JSON text has its own line, the right line is found for each place."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):
@@ -95,7 +95,7 @@ class TestParse:
 
     @pytest.mark.parametrize("digits", [101, 309, 4300, 5000])
     def test_no_amount(self, digits):
-        """An integer of more than 100 digits is refused, with its line. A text with as many digits is valid."""
+        """If an integer has more than 100 digits, it is refused with its line."""
         with pytest.raises(FaultError, match=r"^99999999999999999999\.\.\. is no amount$") as caught:
             parse('{"a": 1,\n"b": %s}' % ("9" * digits))
         assert caught.value.line == 2
@@ -129,5 +129,5 @@ class TestConvert:
         assert (caught.value.reason, caught.value.place) == (reason, place)
 
     def test_messages_are_one_line(self):
-        """A message is one line, even if a quoted text has line breaks."""
+        """If a quoted text has line breaks, the message is still one line."""
         assert FaultError("no 'a\nb\u202e'").reason == "no 'a\\nb\\u202e'"

@@ -45,7 +45,7 @@ def test_nothing_to_say():
 
 
 def test_written():
-    """Each written file has a line that counts the outcomes of its entries."""
+    """For each written file, a line counts what happened to its entries."""
     run_record = RunRecord()
     run_record.written = [Path("a.json"), Path("b.json")]
     run_record.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
@@ -79,7 +79,7 @@ def test_orphans():
 
 @pytest.mark.parametrize(("verbosity", "named"), [(-1, 0), (0, 10), (1, 12)])
 def test_many_orphans(verbosity, named):
-    """If there are twelve orphans, the notes name ten of them. With -v, they name all; with -q, none."""
+    """If there are twelve orphans, the notes name ten of them."""
     run_record = RunRecord()
     run_record.orphans = [orphan(f"test_{number}") for number in range(12)]
     told = lines(run_record, verbosity=verbosity)
@@ -89,7 +89,7 @@ def test_many_orphans(verbosity, named):
 
 
 def test_renames():
-    """For a renamed test, the notes show the command that moves the baseline, quoted for a shell."""
+    """If a test was renamed, the notes show the command that moves its entry."""
     run_record = RunRecord()
     run_record.orphans = [orphan("test_old[a b]"), orphan("test_gone", 2)]
     measure(run_record, "tests/test_net.py::test_new", 1)
@@ -103,7 +103,7 @@ def test_renames():
 
 
 def test_a_baseline_that_the_run_wrote_is_not_to_be_moved():
-    """If the run wrote a baseline for the new test, the old entry is an orphan, and no rename is suggested."""
+    """If the run wrote an entry for the new test, no rename is suggested."""
     run_record = RunRecord()
     run_record.orphans = [orphan("test_old")]
     measure(run_record, "tests/test_net.py::test_new", 1, accepts=True)

@@ -36,13 +36,13 @@ def of(measured, *devices, **screen):
 
 
 def section(found, title):
-    """Return the lines between the title that begins with this text and the next empty line."""
+    """Return the lines below a title. ``title`` is the beginning of its text."""
     (start,) = (i for i, line in enumerate(found) if line.startswith(title))
     return found[start + 1 : [*found, ""].index("", start)]
 
 
 def table(found, title):
-    """Return the rows of a table without its head, split into words."""
+    """Return the rows of a table without its head. Each row is split into words."""
     return [line.split() for line in section(found, title)[2:]]
 
 
@@ -94,10 +94,7 @@ class TestHead:
 
 class TestTotals:
     def test_all_that_is_something(self):
-        """The page always shows FLOPs and parameters.
-
-        The page shows another metric if it is not 0 and does not equal a metric in a row above.
-        """
+        """The page leaves out a metric that is 0, unless the metric is FLOPs or parameters."""
         values = {
             **metrics(flops=2000, traffic=500, params=7),
             "trainable_params": 7,
@@ -138,7 +135,8 @@ class TestTotals:
 
 class TestBounds:
     def test_a_device(self):
-        """The page shows the parts of the time, 1,780 ns in all: compute 2·20, memory 2·120 + 1,000, launches 5·100."""
+        """For each device, the page shows the parts of the estimated time."""
+        # ns: compute 2 * 20, memory 2 * 120 + 1000, launches 5 * 100.
         assert section(of(blocks(), DEVICE), "bounds") == [
             "  chip: at least 1.78 us (estimate), memory-bound",
             "    compute 40 ns (2.2%), memory 1.24 us (69.7%), launches 500 ns (28.1%)",
@@ -161,7 +159,7 @@ class TestBounds:
         assert not any("a peak of" in line for line in of(measured, without, width=120))
 
     def test_tf32(self):
-        """If the device has a rate for TF32, the page shows from which intensity TF32 is compute-bound."""
+        """If the device has a rate for TF32, the page shows from which intensity on TF32 products are compute-bound."""
         device = replace(DEVICE, rates={**DEVICE.rates, "tfloat32": 20 * 10**9})
         assert any("10 (float32), 20 (TF32), 40 (bfloat16)" in line for line in of(blocks(), device))
 
@@ -186,10 +184,8 @@ class TestTables:
         assert not [line for line in of(blocks()) if line.startswith("by phase")]
 
     def test_modules(self):
-        """The page sorts modules by time.
-
-        The head has 1,100 of 1,780 ns. The blocks have 680 ns, of which 440 ns are their self times.
-        """
+        """The page sorts modules by time."""
+        # ns: 1100 of 1780 for the head, 680 for the blocks, of which 440 are their self times.
         assert table(of(blocks(), DEVICE), "modules, by least time on chip (estimate)") == [
             ["(model)", "Net", "100%", "100%", "100%", "100%"],
             ["head", "Linear", "19.2%", "50%", "54.3%", "61.8%"],
@@ -207,10 +203,7 @@ class TestTables:
         ]
 
     def test_a_deep_tree(self):
-        """For a deep model, the page shows the children of the most expensive modules first.
-
-        The number of rows is limited.
-        """
+        """If a model is deep, the page shows the children of the most expensive modules first."""
         modules = {"": leaf("Net", flops=4**6)}
         for depth in range(1, 6):
             for i in range(2**depth):
@@ -235,7 +228,7 @@ class TestTables:
         ]
 
     def test_what_is_0_of_an_operator(self):
-        """A metric that an operator does not have is shown as 0, not as an empty cell."""
+        """If an operator lacks a metric, the page shows 0."""
         kept = {"flops": 60, "other_flops": 0, "launches": 1, "launch_time[chip]": 40}
         measured = complexity({"": leaf("Net", flops=60, times=(0, 0, 40))}, [("aten.mm", 1, kept)])
         assert table(of(measured, DEVICE), "operators") == [["aten.mm", "1", "60", "0", "B", ">=40", "ns", "100%"]]
@@ -253,10 +246,7 @@ class TestTables:
 
 class TestPlaces:
     def test_order(self):
-        """The page numbers expensive modules, beginning with the most expensive one.
-
-        Each module has its class, its shares and advice.
-        """
+        """The page begins with the most expensive module."""
         found = section(of(blocks(), DEVICE), "most promising places, by least time on chip (estimate)")
         assert found[:2] == [
             "  1. head",
@@ -298,7 +288,7 @@ WIDTHS = st.integers(40, 130)
 class TestScreens:
     @given(verdicts(), WIDTHS, st.sampled_from(["utf-8", "ascii", None]), st.booleans())
     def test_any_measurement(self, verdict, width, encoding, colour):
-        """On any screen, each line fits the width, and has only characters that the screen can show."""
+        """On any screen, each line fits the width and has only characters that the screen can show."""
         for line in lines(verdict, DEVICE, width=width, encoding=encoding, colour=colour):
             plain = re.sub(r"\x1b\[[\d;]*m", "", line)
             assert cell_len(plain) <= width
@@ -309,7 +299,7 @@ class TestScreens:
     @pytest.mark.parametrize("width", range(30, 130, 7))
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_widths(self, width, encoding):
-        """On any width, long names do not make a line too wide, and the first row still ends with its share of time."""
+        """If a name is long, the line still fits the width."""
         modules = dict(blocks().modules)
         modules["head"] = Module(type="V\u00e9ry" * 9, shape="10->10", calls=1, metrics=modules["head"].metrics)
         measured = msgspec.structs.replace(blocks(), modules=modules, notes=("w" * 200,), inputs=("float32[1]",) * 20)

@@ -44,7 +44,7 @@ def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, ver
 
 
 def rows(*entries, **screen):
-    """Return the rows of the table without the head and the name of the file, split into words."""
+    """Return the rows of the table without its head. Each row is split into words."""
     table = lines(*entries, **screen)
     return [line.split() for line in table[3 : table.index("")]]
 
@@ -84,7 +84,7 @@ class TestTable:
         ],
     )
     def test_share(self, flops, limit, share):
-        """The share is 100% only if the value equals the limit exactly."""
+        """The summary shows a share of 100% only if the value equals the limit exactly."""
         (row,) = rows(entry(complexity(flops), complexity(flops), Budget("here", {"flops": limit})))
         # Before the share, a row has the name of the test, the value, its unit and the change.
         assert row[4] == share
@@ -101,7 +101,7 @@ class TestTable:
     @pytest.mark.parametrize("width", [60, 80, 99, 100, 200])
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_width(self, width, encoding):
-        """No row is wider than the terminal. A long id is cut at its beginning."""
+        """No row is wider than the terminal."""
         long = entry(nodeid=f"tests/{'deep/' * 40}test_net.py::test_{'x' * 300}[end]")
         table = lines(long, width=width, encoding=encoding)
         body = table[: table.index("")]
@@ -116,7 +116,7 @@ class TestTable:
         assert not all(line.isascii() for line in lines(changed, verbosity=1))
 
     def test_colour(self):
-        """There are colours only if the terminal shows colours."""
+        """The summary has colours only if the terminal shows colours."""
         assert not any("\x1b" in line for line in lines(entry()))
         assert any("\x1b[36mnew" in line for line in lines(entry(), colour=True))
 
@@ -136,7 +136,7 @@ class TestModules:
         assert not any("Linear" in line for line in lines(entry(complexity(modules=TREE))))
 
     def test_rows(self):
-        """With -v, each module with costs has a row, in the order of the model."""
+        """With -v, each module that costs something has a row."""
         table = lines(entry(complexity(modules=TREE)), verbosity=1)
         assert [line.split() for line in table if "Linear" in line or "(model)" in line or "ReLU" in line] == [
             ["(model)", "Net", "1", "2", "kFLOPs", "20"],
@@ -152,15 +152,12 @@ class TestModules:
 
 class TestClosing:
     def test_totals(self):
-        """The last line has the number of measurements, their outcomes, their work, and the time of counting."""
+        """The last line has the number of measurements and their total FLOPs."""
         table = lines(entry(complexity(), complexity()), entry(nodeid="test_net.py::test_b"))
         assert "2 measurements: 1 new, 1 ok; 4 kFLOPs counted in 0.50 s" in table
 
     def test_improved(self):
-        """If tests improved, the summary has the command that tightens the baseline.
-
-        One test is named in the command.
-        """
+        """If one test improved, the summary has a command that updates the baseline of this test."""
         better = complexity(1000), complexity()
         one = lines(entry(*better))
         assert one[-1] == (
@@ -179,7 +176,7 @@ class TestClosing:
         assert not any("--flops-budget-update" in line for line in table)
 
     def test_what_else_is_worth_a_word(self):
-        """Notes name models that ran on data, unknown operators, changed inputs, and missing measurements."""
+        """Notes name models that ran on data, unknown operators, changed inputs and missing measurements."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
         new = complexity(
             inputs=("float32[2]",), execution="real", notes=("ran on real data",), unknown_operators=unknown
@@ -195,14 +192,14 @@ class TestClosing:
         ]
 
     def test_a_metric_that_is_no_longer_measured(self):
-        """A metric that is missing from the measurement is named, even if no other metric changed."""
+        """If the baseline has a metric that was not measured, a note names the metric."""
         gone = msgspec.structs.replace(complexity(), metrics={"flops": 2000, "params": 20, "buffer_bytes": 7})
         assert lines(entry(complexity(), gone))[-1] == (
             "test_net.py::test_a: in the baseline, but no longer measured: buffer_bytes"
         )
 
     def test_quiet(self):
-        """With -q, there is only a line with totals."""
+        """With -q, the summary is only a line with totals."""
         assert lines(entry(complexity(), complexity()), verbosity=-1) == [
             "1 measurement: 1 ok; 2 kFLOPs counted in 0.25 s"
         ]
@@ -217,7 +214,7 @@ class TestClosing:
 
 class TestText:
     def test_signs(self):
-        """An x between digits is shown as a multiplication sign, also in 0x1F. Other letters x stay."""
+        """An x between digits becomes a multiplication sign."""
         assert use_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
 
     @pytest.mark.parametrize(
@@ -255,10 +252,7 @@ class TestBeyondWork:
         assert row == ["test_a", *cells, "10", "regressed"]
 
     def test_a_time(self):
-        """A time is marked as an estimate in the head, and as a lower bound by ">=".
-
-        The table is no wider than usual.
-        """
+        """The head of the table says that a time is an estimate."""
         table = lines(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]"))
         assert table[0].split() == ["measurement", "est.", "time", "A100", "change", "budget", "params", "verdict"]
         assert rows(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]")) == [
@@ -267,7 +261,7 @@ class TestBeyondWork:
         assert max(map(len, table[: table.index("")])) <= 80
 
     def test_a_ratio(self):
-        """The ratio of 7 FLOPs and 2 bytes is 3.5. A module that moves no bytes has an empty cell."""
+        """If a module moves no bytes, its cell for the intensity is empty."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1}, {"params": 2})
         found = lines(entry(one), settings=Settings(show="arithmetic_intensity"), verbosity=1)
         assert found[3].split()[:3] == ["test_a", "3.5", "FLOPs/byte"]
@@ -284,7 +278,7 @@ class TestBeyondWork:
         assert not any("compute-bound" in line or "peak 100 B" in line for line in lines(entry(one)))
 
     def test_long_lines_go_on_below(self):
-        """A long line continues on the next line and loses no word."""
+        """A line that is too long continues on the next line."""
         one = peaking(700, "a" * 40, **dict.fromkeys(("parameters", "inputs", "gradients", "activations"), 175))
         told = lines(entry(one), verbosity=1, width=80)
         start = next(number for number, line in enumerate(told) if line.startswith("  peak 700 B"))
@@ -293,7 +287,7 @@ class TestBeyondWork:
         assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.peak_lines(one))
 
     def test_times_of_modules(self):
-        """Each device has a column if the terminal is wide enough, so that a wide terminal shows more devices."""
+        """If the terminal is wider, the summary shows the times of more devices."""
         devices = times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | times(1, 1, 9, "V100")
         one = net(devices | {"flops": 1, "params": 1})
         narrow, wide = (lines(entry(one), verbosity=1, width=width) for width in (80, 160))
@@ -304,7 +298,7 @@ class TestBeyondWork:
         assert max(len(line) for line in narrow if line.startswith(("stem", "head"))) <= 80
 
     def test_equal_layers_are_one_row(self):
-        """Equal layers have one row even if their peaks differ, unless the summary shows the peak."""
+        """Equal layers share a row unless the summary shows their different peaks."""
         layers = {
             str(i): Module(type="L", calls=1, metrics={"flops": 2, "params": 1, "peak_memory": i}) for i in range(3)
         }
