@@ -85,11 +85,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
 
 
 def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> dict[int, PackedSize]:
-    """Return id → size for the packed weights that the module itself holds and that ``packed`` lists.
-
-    Packed weights of submodules are left out. Packed weights that the run made are left out too: ``packed`` does not
-    list them.
-    """
+    """Return id → size for the packed weights that the module itself holds and that ``packed`` lists."""
     held = map(id, packed_weights(module.__dict__.values()))
     return {identity: packed[identity] for identity in held if identity in packed}
 
@@ -151,7 +147,7 @@ def _tensor_metrics_once(
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor has a size. Before the first call of a lazy module, its parameters have no size."""
+    """Return False for a parameter of a lazy module before its first call."""
     return type(tensor) not in _WITHOUT_SIZE
 
 
@@ -160,7 +156,7 @@ def _parent(path: str) -> str:
 
 
 def _complete(tracker: ModuleTracker) -> dict[str, Node]:
-    """Return all nodes. Missing nodes between the path of a shared module and the root are added first."""
+    """Return all nodes. Nodes between a shared module and the root are added if they are missing."""
     nodes = tracker.nodes
     for path in [path for path, node in nodes.items() if node.parent is None]:
         parent = _parent(path)
@@ -182,7 +178,7 @@ def _unknown_operators(tracer: Tracer) -> dict[str, UnknownOperator]:
 
 
 def _peak_growths(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return path → the maximum number of bytes that one call of the module or of a submodule allocated at once."""
+    """Return path → the largest growth of memory, in bytes, in one call of the module or of a submodule."""
     growths = {path: node.peak_growth for path, node in nodes.items()}
     for path, parent in parents:
         growths[parent] = max(growths[parent], growths[path])
@@ -210,7 +206,7 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
 
 
 def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
-    """Return the work by phase. If only a forward pass ran, return an empty dict: all work is then in one phase."""
+    """Return the work by phase, or an empty dict if only a forward pass ran."""
     if not sums.by_phase.keys() - {"forward"}:
         return {}
     phases = {}

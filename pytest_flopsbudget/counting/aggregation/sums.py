@@ -34,7 +34,7 @@ _TIME_METRICS = ("compute_time", "memory_time", "launch_time")
 
 
 class Sums:
-    """Sums of all metrics. Each list holds one value for each name in `keys`, in order.
+    """Sums of all metrics. Each list holds one value for each name in `keys`, in the order of `keys`.
 
     Args:
         counted: (module, work, phase) → number of calls.
@@ -80,7 +80,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
 
 
 def _estimate_times(work: Work, devices: Iterable[Device]) -> list[int]:
-    """Return the three estimated times (`_TIME_METRICS`) of one call on each device, all in one list."""
+    """Return the three estimated times (`_TIME_METRICS`) of one call for each device, in one flat list."""
     return [
         part
         for device in devices

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Count the operations that combine source values with the output, for example one sum for each value.
-
-    Each value costs one operation, and one product if ``alpha`` scales it. A mean adds one division per output element.
-    """
+    """Count one operation for each source value, which is combined with a value of the output."""
     source = call.tensor("source", "src")
     if not is_float(source):
         return 0
@@ -34,10 +31,7 @@ def _from_source(call: Call) -> int:
 
 @other_formula("aten.scatter")
 def _scatter(call: Call) -> int:
-    """Count one sum or product for each scattered value if ``reduce`` is given.
-
-    Without ``reduce``, the operator only copies the values, which is free.
-    """
+    """Count one sum or product for each scattered value, or return 0 if the call passes no ``reduce``."""
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
@@ -49,10 +43,7 @@ def _scatter(call: Call) -> int:
     *("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "prims._unsafe_index_put", "aten.put")
 )
 def _put(call: Call) -> int:
-    """Count one sum for each value that is written if ``accumulate`` is set.
-
-    Without ``accumulate``, the operator only copies the values, which is free.
-    """
+    """Count one sum for each written value if ``accumulate`` is set. Otherwise return 0."""
     target = call.tensor("self")
     if not call["accumulate"]:
         return 0
@@ -71,7 +62,7 @@ def _masked_put(call: Call) -> int:
     "aten.unfold_backward",
 )
 def _of_the_gradient(call: Call) -> int:
-    """Count one sum for each value of the output's gradient, which is added to the gradient of one input element."""
+    """Count one sum for each value of the output's gradient: the value is added to an input's gradient."""
     return real_numbers(call.tensor("grad_output", "grad_in"))
 
 
@@ -79,8 +70,7 @@ def _of_the_gradient(call: Call) -> int:
 def _embedding_backward(call: Call) -> int:
     """Count one sum for each value of the output's gradient.
 
-    With ``scale_grad_by_freq``, each value is also divided by the number of times that its row was looked up. This adds
-    one division for each value.
+    ``scale_grad_by_freq`` adds one division for each value.
     """
     return (2 if call["scale_grad_by_freq"] else 1) * call.tensor("grad_output").numel()
 
@@ -96,11 +86,7 @@ _MEAN, _MAX = 1, 2
 
 @other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
 def _embedding_bag(call: Call) -> int:
-    """Count one operation for each element of each looked-up row, to combine the row with the other rows of its bag.
-
-    The operation is an addition, or a comparison if the bag is a maximum. If there are weights per sample, each element
-    also costs one product. A mean adds one division per output element.
-    """
+    """Count the operations that combine the looked-up rows of each bag."""
     width = call.tensor("weight").shape[-1]
     count = call.tensor("indices").numel() * width
     weighted = count if call["per_sample_weights"] is not None else 0
@@ -109,14 +95,12 @@ def _embedding_bag(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
 def _embedding_bag_backward(call: Call) -> int:
-    """Count the gradient of the weight: the gradient of each bag is added to the gradient of each row in the bag.
+    """Count the gradient of the weight.
 
-    Each value that is added costs one sum, and one product or quotient for each factor. There are up to three factors:
-    the weight per sample, the size of the bag (for a mean), and the frequency of the row. If the bag is a maximum,
-    there are no factors, and each value of a bag's gradient is added to one row only.
+    The gradient of each bag is added to the gradient of each row in the bag.
     """
     gradient = call.tensor("grad")
-    if call["mode"] == _MAX:
+    if call["mode"] == _MAX:  # each value is added to the gradient of one row only
         return gradient.numel()
     count = call.tensor("indices").numel() * gradient.shape[-1]
     factors = (call["per_sample_weights"] is not None) + int(call["mode"] == _MEAN) + bool(call["scale_grad_by_freq"])
@@ -125,11 +109,9 @@ def _embedding_bag_backward(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
-    """Count the gradients of the weights per sample. Each is the dot product of a row and the gradient of its bag.
-
-    For n columns, one dot product costs n products and n - 1 sums.
-    """
+    """Count one dot product for each index: the looked-up row times the gradient of its bag."""
     width = call.tensor("grad").shape[-1]
+    # ``width`` products, and ``width`` - 1 sums
     return max(2 * width - 1, 0) * call.tensor("indices").numel()
 
 

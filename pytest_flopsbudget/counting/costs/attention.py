@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _attention(call: Call) -> int:
-    """Count the FLOPs of two products: query times key gives the scores, and scores times value give the output.
+    """Count two matrix products: query times key, and scores times value.
 
     The shapes are query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk) and value (…, Hk, Lk, Dv).
     """
@@ -53,26 +53,20 @@ class _Requested(NamedTuple):
 def _requested(call: Call) -> _Requested:
     """Return which gradients the call must compute.
 
-    If the call has a mask of gradients, the mask decides. Otherwise, the call must compute the gradients of the
-    operands that require gradients. In compiled code no operand requires a gradient, so all gradients are counted as
-    requested.
+    If the call passes a mask of gradients, the mask decides. Otherwise, ``requires_grad`` of the operands decides.
     """
     mask = _argument(call, "grad_input_mask")
     if mask is not None:
         query, key, value, bias = mask
         return _Requested(query, key, value, query or key or bias)
     query, key, value = (call.tensor(name).requires_grad for name in ("query", "key", "value"))
-    if not (query or key or value):
+    if not (query or key or value):  # compiled code: all gradients count as requested
         return _Requested(query=True, key=True, value=True, scores=True)
     return _Requested(query, key, value, query or key)
 
 
 def _attention_backward(call: Call) -> int:
-    """Count one product for each gradient that is needed: of the scores, the value, the query and the key.
-
-    The products for the scores and for the value cost 2·B·H·Lq·Lk·Dv FLOPs each. The products for the query and for the
-    key cost 2·B·H·Lq·Lk·Dqk FLOPs each.
-    """
+    """Count one matrix product for each needed gradient: of the scores, the value, the query and the key."""
     query, value = call.tensor("query"), call.tensor("value")
     requested = _requested(call)
     width = query.shape[-1] * (requested.query + requested.key)
@@ -81,7 +75,7 @@ def _attention_backward(call: Call) -> int:
 
 
 class _Packed(NamedTuple):
-    """The sizes of attention over a batch (B, L, H, D), or over packed sequences (tokens, H, D) with offsets."""
+    """The sizes of one call of attention, whose sequences may be packed."""
 
     #: The number of queries, without heads.
     queries: int
@@ -92,12 +86,12 @@ class _Packed(NamedTuple):
 
 
 def _values(tensor: torch.Tensor | None) -> list[int] | None:
-    """Return the values of a tensor of integers. Return None if there is no tensor, or if its values are not known."""
+    """Return the integers in ``tensor``. Return None if ``tensor`` is None or has no data."""
     return None if tensor is None or not has_data(tensor) else [int(value) for value in tensor.tolist()]
 
 
 def _lengths(offsets: torch.Tensor | None) -> list[int] | None:
-    """Return the lengths of the sequences in a packed batch. Return None if the values of the offsets are not known."""
+    """Return the length of each packed sequence. Return None if ``offsets`` is None or has no data."""
     values = _values(offsets)
     return None if values is None else [stop - start for start, stop in itertools.pairwise(values)]
 
@@ -111,8 +105,7 @@ _USED_KEYS = ("seqused_k", "seqlen_k")
 def _packed(call: Call) -> _Packed:
     """Return the sizes of attention in one call.
 
-    If the lengths of the sequences are not known, the sizes are upper bounds: each query is paired with as many keys as
-    the longest sequence has.
+    If the lengths of the sequences are not known, the sizes are upper bounds.
     """
     query, key = call.tensor("query"), call.tensor("key")
     heads, queries, keys = query.shape[-2], query.shape[:-2].numel(), key.shape[:-2].numel()
@@ -124,6 +117,7 @@ def _packed(call: Call) -> _Packed:
     key_lengths = _lengths(_argument(call, *_KEY_OFFSETS)) if used is None else _values(used)
     if query_lengths is None or key_lengths is None:
         longest = _argument(call, "max_k", "max_seqlen_k")
+        # Each query is paired with as many keys as the longest sequence has.
         longest = keys if longest is None else int(longest)
         sequences = query_offsets.shape[0] - 1
         return _Packed(queries, min(keys, sequences * longest), heads * queries * longest)
@@ -141,10 +135,7 @@ def _packed_attention_backward(call: Call) -> int:
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Count the products of attention over all heads, and of the projections of query, key, value and output.
-
-    Each operand is (B, L, E).
-    """
+    """Count all matrix products of multi-head attention. Each operand is (B, L, E)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = 2 * batch * (2 * queries + keys + value.shape[1]) * width * width
@@ -156,7 +147,7 @@ def _native_multi_head_attention(call: Call) -> int:
 
 
 def _transformer_encoder_layer(call: Call) -> int:
-    """Count the products of self-attention and of the two layers of the feed-forward network."""
+    """Count the matrix products of self-attention and of the two feed-forward layers."""
     source = call.tensor("src")
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
@@ -169,14 +160,14 @@ def _transformer_encoder_layer(call: Call) -> int:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Return the number of scores (…, H, Lq, Lk): one for each pair of a query and a key in each query head."""
+    """Return the number of elements in the scores (…, H, Lq, Lk)."""
     return query.shape[:-1].numel() * key.shape[-2]
 
 
 def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Count one product for each element of query and key, because attention scales both operands.
+    """Count the scaling of query and key: one operation per element.
 
-    If query heads share a key head, the unfused form repeats the key head before the scaling. All copies are counted.
+    If several query heads share a key head, it is scaled once for each query head.
     """
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
@@ -193,17 +184,15 @@ def _around(call: Call) -> int:
 
 
 def _around_backward(call: Call) -> int:
-    """Count the backward pass without its products.
-
-    Softmax costs 4 operations per score, and dropout costs 1. The gradients of query and key are scaled. If query heads
-    share a key head, their gradients of key and value are summed.
-    """
+    """Count the operations of attention's backward pass outside of its matrix products."""
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
     requested = _requested(call)
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1  # noqa: PLR2004 -- heads, length, width
+    # Query heads that share a key head: their gradients of key and value are summed.
     sums = (shared - 1) * (requested.key * key.numel() + requested.value * value.numel())
     scales = requested.query * query.numel() + requested.key * (_scaled(query, key) - query.numel())
+    # softmax: 4 per score; dropout: 1
     return scales + requested.scores * (4 + dropped) * _scores(query, key) + sums
 
 
@@ -213,10 +202,7 @@ def _scaled_packed(call: Call, sizes: _Packed) -> int:
 
 
 def _is_causal(call: Call) -> bool:
-    """Return whether the unfused form of attention adds a mask that depends on positions only.
-
-    This is a causal mask, or a window that limits the keys of each query.
-    """
+    """Return whether attention is causal, or has a window that limits the keys of each query."""
     window = _argument(call, "window_size") or (-1,)
     windows = window if isinstance(window, (list, tuple)) else (window,)
     windows = (*windows, _argument(call, "window_size_left"), _argument(call, "window_size_right"))
@@ -241,14 +227,11 @@ def _around_packed_backward(call: Call) -> int:
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
-    """Count multi-head attention without its products.
-
-    The count includes the biases of four projections, the scaling of query and key, and softmax. If ``masked``, it also
-    includes one sum per score to add the mask.
-    """
+    """Count the operations of multi-head attention outside of its matrix products."""
     batch, queries, width = query.shape
     keys = key.shape[1]
-    biases = batch * (2 * queries + 2 * keys) * width
+    biases = batch * (2 * queries + 2 * keys) * width  # of four projections
+    # then the scaling of query and key; softmax: 5 per score; the mask: 1
     return biases + batch * (queries + keys) * width + (5 + masked) * batch * heads * queries * keys
 
 
@@ -258,16 +241,13 @@ def _around_native(call: Call) -> int:
 
 
 def _around_encoder_layer(call: Call) -> int:
-    """Count a layer of a transformer's encoder without its products.
-
-    The count includes attention, two residual sums, two layer normalizations (7 operations per element), and the
-    feed-forward network, which has two biases and one activation.
-    """
+    """Count the operations of a transformer's encoder layer outside of its matrix products."""
     source = call.tensor("src")
     inner = math.prod(source.shape[:-1]) * call.tensor("ffn_weight_1").shape[0]
     masked = call["mask"] is not None
     attention = _around_multi_head(source, source, int(call["num_heads"]), masked=masked)
     activation = 5 if call["use_gelu"] else 1
+    # 2 residual sums, 2 layer normalizations of 7 operations, 2 biases, 1 activation
     return attention + (2 + 2 * 7 + 1) * source.numel() + (1 + activation) * inner
 
 
@@ -280,26 +260,22 @@ def _is_packed(call: Call) -> bool:
 
 
 def _outputs(call: Call) -> int:
-    """Count the elements of the scores (…, H, Lq, Lk) and of the weighted sums of the value (…, H, Lq, Dv)."""
+    """Count the elements of the scores (…, H, Lq, Lk) and of the output (…, H, Lq, Dv)."""
     query, key, value = _operands(call)
     return _scores(query, key) + query.shape[:-1].numel() * value.shape[-1]
 
 
 def _packed_outputs(call: Call) -> int:
-    """Count the elements of the scores and of the weighted sums of the value, for a query (…, Lq, H, Dqk).
+    """Count the elements of the scores and of the output.
 
-    Only a query and a key in the same packed sequence have a score.
+    A query has scores only for the keys of its own sequence.
     """
     sizes = _packed(call)
     return sizes.scores + sizes.queries * call.tensor("query").shape[-2] * call.tensor("value").shape[-1]
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
-    """Count the elements of all outputs of products in multi-head attention.
-
-    These outputs are three projections, the scores of all heads, the weighted sums, and the projection of the output.
-    Each operand is (B, L, E).
-    """
+    """Count the output elements of all matrix products in multi-head attention. Each operand is (B, L, E)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = batch * width * (2 * queries + keys + value.shape[1])
@@ -311,10 +287,7 @@ def _native_multi_head_outputs(call: Call) -> int:
 
 
 def _encoder_layer_outputs(call: Call) -> int:
-    """Count the elements of all outputs of products in a layer of a transformer's encoder.
-
-    The products belong to self-attention and to the two layers of the feed-forward network.
-    """
+    """Count the output elements of all matrix products in a transformer's encoder layer."""
     source = call.tensor("src")
     widths = call.tensor("ffn_weight_1").shape[0] + call.tensor("ffn_weight_2").shape[0]
     attention = _multi_head_outputs(source, source, source, int(call["num_heads"]))

@@ -1,11 +1,11 @@
 """Operators that communicate between processes.
 
-They are free, except for the products that are fused into some of them.
+They are free. If a matrix product is fused into such an operator, the matrix product is counted.
 
 A sum over processes is communication and not arithmetic of the model: its cost depends on the number of processes and
 on the network. Its bytes are the metric ``communication``, which `messages.py` computes.
 
-The formulas for products use the definition in `products.py`, where its source is given.
+Source: the definition of matrix products in `products.py`.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def _product(call: Call) -> int:
 
 
 def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield pairs of a right operand (k, n) and its product (…, n). The product has the rows of all processes."""
+    """Yield each right operand (k, n) with its product (…, n), which has the rows of all processes."""
     return zip(call["Bs"], call.output[1], strict=True)
 
 
 def _gathered_product(call: Call) -> int:
-    """Count the products that one process computes: it multiplies the rows that it gathered from all processes."""
+    """Count the matrix products of this process. Each product has the rows of all processes."""
     return sum(2 * output.numel() * right.shape[0] for right, output in _products(call))
 
 
 def _gathered_outputs(call: Call) -> int:
-    """Count the elements of all outputs. There is one output for each right operand, with the rows of all processes."""
+    """Count the elements of all products. Each product has the rows of all processes."""
     return sum(int(output.numel()) for output in call.output[1])
 
 
@@ -73,10 +73,9 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product of all rows of ``A`` on this process.
+    """Count the product of all rows of ``A``.
 
-    The processes then sum their products, and this process keeps only a part of the sum. All rows are counted
-    nevertheless.
+    This process computes all rows, although it returns only a part of the sum over the processes.
     """
     return 2 * call.tensor("A").numel() * call.tensor("B").shape[-1]
 
@@ -96,11 +95,8 @@ operator(
 
 @other_formula("symm_mem.fused_all_gather_scaled_matmul")
 def _scaled_gathered(call: Call) -> int:
-    """Count the operations on each output element other than the products.
-
-    There is one operation for each scale of the two operands. The bias and the scale of the result cost one operation
-    each, if they are given.
-    """
+    """Count the scales and the bias of each output element."""
+    # 2: the scales of the two operands
     extras = zip(call["biases"], call["result_scales"], strict=True)
     return sum(
         (2 + sum(part is not None for part in extra)) * output.numel()
@@ -110,17 +106,14 @@ def _scaled_gathered(call: Call) -> int:
 
 @other_formula("symm_mem.fused_scaled_matmul_reduce_scatter")
 def _scaled_scattered(call: Call) -> int:
-    """Count the operations on each element of the product of all rows, other than the product.
-
-    There is one operation for each scale of the two operands. The bias and the scale of the result cost one operation
-    each, if they are given.
-    """
+    """Count the scales and the bias of each element of the product, before the sum over the processes."""
     left, right = call.tensor("A"), call.tensor("B")
     outputs = left.shape[:-1].numel() * right.shape[-1]
+    # 2: the scales of the two operands
     return (2 + sum(call[name] is not None for name in ("bias", "result_scale"))) * outputs
 
 
 @other_formula("c10d.check_for_nan")
 def _checked(call: Call) -> int:
-    """Count one comparison for each number: comparing a number with itself shows whether the number is NaN."""
+    """Count one test for NaN for each number."""
     return elements([call.tensor("tensor")])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _sum_of_products(call: Call) -> int:
-    """Count the FLOPs of a · b + c · d. In each product, a matrix (m, k) is multiplied by a matrix (k, n)."""
+    """Count the two products in a · b + c · d. Each multiplies a matrix (m, k) by a matrix (k, n)."""
     columns = call.tensor("b").shape[-1]
     return 2 * columns * (call.tensor("a").numel() + call.tensor("c").numel())
 
@@ -33,7 +33,7 @@ operator("inductor._mm_plus_mm", flops=_sum_of_products, other=_sum, activations
 
 
 def _each_product(call: Call) -> int:
-    """Count one product for each pair of matrices (m, k) and (k, n) in the two lists."""
+    """Count the product of each pair of matrices (m, k) and (k, n) in the two lists."""
     return sum(2 * left.numel() * right.shape[-1] for left, right in zip(call["self"], call["mat2"], strict=True))
 
 
@@ -47,11 +47,8 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 
 @other_formula("inductor.accumulate_grad")
 def _accumulated(call: Call) -> int:
-    """Count one sum per element: the new gradient is added to the present gradient.
-
-    If the call passes None for one of the two gradients, nothing is added and the cost is 0. One overload has no
-    argument for the present gradient; its calls are counted as if there were one.
-    """
+    """Count the sum of the new and the present gradient. Return 0 if the call passes only one of the two."""
+    # One overload has no argument for the present gradient. Its calls count as if there were one.
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0
 

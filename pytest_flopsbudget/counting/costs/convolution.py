@@ -73,10 +73,9 @@ def _convolution_backward(call: Call) -> int:
 
 
 def _requested(call: Call) -> list[bool]:
-    """Return which of the gradients of input, weight and bias are requested.
+    """Return for input, weight and bias whether the gradient is requested.
 
-    The caller requests gradients with a mask, or passes the tensors to which the gradients are written. If the kernel
-    has no gradient of the bias, the mask and the result have only two entries.
+    If the kernel has no gradient of the bias, the list may end after the weight.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]
@@ -85,14 +84,11 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count the operations on each output element other than the products: the bias and the fused operations.
-
-    Adding the bias costs 1 and ReLU costs 1. Adding a second tensor alpha · z costs 1, and 1 more if alpha is not 1.
-    """
+    """Count the bias, a fused ReLU, and the fused sum with alpha · z."""
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")
-    if name.endswith("_add_relu"):
+    if name.endswith("_add_relu"):  # the sum, and the product alpha · z
         operations += 1 if call["alpha"] in (None, 1) else 2
     return (2 if call.first_output.is_complex() else 1) * operations * call.first_output.numel()
 
@@ -104,10 +100,7 @@ def _bias(call: Call) -> int:
     "aten.mps_convolution_backward",
 )
 def _bias_backward(call: Call) -> int:
-    """Count n - 1 sums per channel, if the gradient of the bias is requested.
-
-    This gradient is, for each channel, the sum of the n values of the output's gradient.
-    """
+    """Count n - 1 sums per channel of n values, if the gradient of the bias is requested."""
     gradient = call.tensor("grad_output")
     parts = 2 if gradient.is_complex() else 1
     channels = gradient.shape[1] if gradient.ndim > 1 else 1

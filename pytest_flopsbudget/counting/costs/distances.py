@@ -48,7 +48,7 @@ def norm_terms(p: float) -> int:
 def p_norm(p: float, components: int) -> int:
     """Return the number of operations of a p-norm of one vector.
 
-    For n components, these are n terms, n - 1 additions or maxima, and the root if there is one.
+    For n components, they are n terms, n - 1 additions or maxima, and the root if p needs one.
     """
     if components == 0:
         return 0
@@ -92,7 +92,7 @@ def _pairwise_distances_backward(call: Call) -> int:
 
 @other_formula("aten.dist")
 def _dist(call: Call) -> int:
-    """Count the norm of the difference of two tensors, after broadcasting."""
+    """Count the norm of the difference of two tensors, which broadcast to one shape."""
     left, right = call.tensor("self"), call.tensor("other")
     parts = max(real_parts(left), real_parts(right))
     return parts * _distance(float(call["p"]), torch.broadcast_shapes(left.shape, right.shape).numel())
@@ -120,20 +120,17 @@ def _search(edges: int) -> int:
 
 
 def _density(bins: list[int]) -> int:
-    """Count the operations that turn a histogram into a density.
-
-    These are the sum of all cells, the widths of the bins, and the divisions. Each cell is divided by the sum, and by
-    the width of its bin in each dimension.
-    """
+    """Count the operations that turn a histogram with ``bins`` bins per dimension into a density."""
     cells = math.prod(bins)
+    # the sum of all cells; the widths of the bins; each cell divided by the sum, and by its width in each dimension
     return max(cells - 1, 0) + sum(bins) + cells * (1 + len(bins))
 
 
 @other_formula("aten.histc")
 def _histc(call: Call) -> int:
-    """Count for each value the search for its bin, and one addition.
+    """Count the search for the bin of each value, and one addition per value.
 
-    If ``min`` equals ``max``, the operator first finds the range of the values, which is counted too.
+    If ``min`` equals ``max``, the search for the smallest and the largest value is counted too.
     """
     inputs = call.tensor("self")
     if not is_float(inputs):
@@ -158,9 +155,9 @@ def _histogram(call: Call) -> int:
 
 @other_formula("aten._histogramdd_bin_edges")
 def _bin_edges(call: Call) -> int:
-    """Count finding the range of each coordinate of points (…, dimensions), if the call gives no range.
+    """Count the search for the smallest and the largest coordinate in each dimension.
 
-    Computing edges at equal distances is free.
+    Return 0 if the call gives the range.
     """
     inputs = call.tensor("self")
     dimensions = inputs.shape[-1]
@@ -169,10 +166,7 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Count for each point one addition, and the search for its bin in each dimension. All bins have equal width.
-
-    If the call gives no range, finding the range is counted. If the call requests a density, the density is counted.
-    """
+    """Count a histogram of points with equal bins: per point, one search in each dimension, one addition."""
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -182,10 +176,7 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Count for each point a search among the edges of each dimension, and one addition.
-
-    If the call requests a density, the density is counted too.
-    """
+    """Count a histogram of points with given edges: per point, one search in each dimension, one addition."""
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)

@@ -69,7 +69,7 @@ def reduction(call: Call) -> int:
 
 
 def stored_elements(tensor: torch.Tensor) -> int:
-    """Return how many elements are in memory: all of a dense tensor, or the stored ones of a sparse tensor."""
+    """Return the number of elements in memory. A dense tensor stores all of its elements."""
     if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return tensor.numel()
     values = values_of(tensor) if tensor.layout is torch.sparse_coo else tensor.values()

@@ -166,7 +166,7 @@ def operations(name: str, *, complex_numbers: bool = False) -> int:
 
 
 def _for_each(call: Call, count: int) -> int:
-    """Count ``count`` operations for each element of the output."""
+    """Count ``count`` operations for each floating-point element of the output."""
     if not count or not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * count * call.first_output.numel()
@@ -272,7 +272,7 @@ def _sum_with_product(call: Call) -> int:
 
 @other_formula("aten.clamp", "aten.clip")
 def _clamp(call: Call) -> int:
-    """Count a minimum, a maximum, or both, one operation each."""
+    """Count one operation for each bound that the call gives."""
     return _for_each(call, (call["min"] is not None) + (call["max"] is not None))
 
 
@@ -291,25 +291,19 @@ def _elu(call: Call) -> int:
 
 @other_formula("aten.elu_backward")
 def _elu_backward(call: Call) -> int:
-    """Count the test x > 0, and g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number.
-
-    Here g is the output's gradient. If the operator receives the output y instead of x, count g · input_scale · (y +
-    scale · alpha) after the test.
-    """
+    """Count the gradient of ELU, from the input x or from the output y."""
     scale, input_scale = call["scale"], call["input_scale"]
     inside = _scaled(input_scale)
-    if call["is_result"]:
+    if call["is_result"]:  # x > 0, g · input_scale · (y + scale · alpha)
         return _for_each(call, 3 + inside)
+    # x > 0, g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number
     return _for_each(call, 3 + inside + _scaled(call["alpha"] * scale * input_scale))
 
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Count the gradient of a leaky ReLU with random slopes.
-
-    In training, this is one operation: the product of the output's gradient and the noise. In inference, the cost is
-    that of the gradient of leaky ReLU: a comparison and a product.
-    """
+    """Count the gradient of a leaky ReLU with random slopes."""
+    # training: g · noise; inference: x > 0, g · slope
     return _for_each(call, 1 if call["training"] else 2)
 
 
@@ -327,23 +321,16 @@ def _selu(call: Call) -> int:
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Count the operations in x · (1 + erf(x / √2)) / 2, or in x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
-
-    Here c is a constant. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
-    """
+    """Count GELU. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2."""
+    # tanh: x · (1 + tanh(√(2/π) · (x + c · x³))) / 2; otherwise: x · (1 + erf(x / √2)) / 2
     return _for_each(call, 9 if call["approximate"] == "tanh" else 5)
 
 
 @other_formula("aten.gelu_backward")
 def _gelu_backward(call: Call) -> int:
-    """Count g · (Φ(x) + x · φ(x)), where g is the output's gradient.
-
-    Φ(x) costs 4 operations, φ(x) = exp(-x²/2) / √(2π) costs 4, and two products and one sum join the parts.
-
-    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u) and u = k · (x + c · x³),
-    where k and c are constants. It costs 5 operations for u, 1 for t, 2 + 2 + 3 for the three brackets, 3 products, one
-    sum, and one product with g.
-    """
+    # g · (Φ(x) + x · φ(x)): 4 for Φ(x), 4 for φ(x) = exp(-x²/2) / √(2π), 2 products, 1 sum.
+    # tanh: g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u) and u = k · (x + c · x³), where k and
+    # c are constants: 5 for u, 1 for t, 2 + 2 + 3 for the three brackets, 3 products, 1 sum, 1 product with g.
     return _for_each(call, 18 if call["approximate"] == "tanh" else 11)
 
 
@@ -361,7 +348,7 @@ def _softplus_backward(call: Call) -> int:
 
 @other_formula("aten.mvlgamma")
 def _mvlgamma(call: Call) -> int:
-    """Count p logarithms of the gamma function, each of x minus another number, and their sum."""
+    # each of p terms: a difference, log Γ, a sum
     return _for_each(call, 3 * int(call["p"]))
 
 

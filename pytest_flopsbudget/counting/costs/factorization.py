@@ -51,7 +51,7 @@ def _matrices(tensor: torch.Tensor) -> int:
 
 
 def _tall(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return (m, n) of matrices (…, m, n), or of their transposes, so that m ≥ n."""
+    """Return the larger and the smaller size of matrices (…, m, n)."""
     rows, columns = tensor.shape[-2:]
     return max(rows, columns), min(rows, columns)
 
@@ -84,17 +84,14 @@ def _eigen(n: int, *, vectors: bool) -> int:
 def _lu_factorization(call: Call) -> int:
     """Count an LU factorization.
 
-    A determinant also needs n products, which are not counted, because they are not a leading term.
+    A determinant also needs n products. They are not a leading term, so they are not counted.
     """
     matrix = call.tensor("A")
     return _matrices(matrix) * _lu(*_tall(matrix))
 
 
 def _substitutions(matrix: torch.Tensor, solution: torch.Tensor, count: int) -> int:
-    """Count n²·k operations for each of ``count`` triangular solves, with n rows and k right-hand sides.
-
-    On average, each number of the solution needs a sum over half a row of the matrix.
-    """
+    """Count n²·k operations for each of ``count`` triangular solves of n rows and k right-hand sides."""
     return _scalar(solution) * count * matrix.shape[-1] * solution.numel()
 
 
@@ -130,7 +127,7 @@ def _triangular_solve(call: Call) -> int:
 def _sparse_solve(call: Call) -> int:
     """Count 2 operations for each pair of a stored element of the matrix and a right-hand side.
 
-    This is a lower bound: how many elements the sparse factors of the matrix have depends on data.
+    This is a lower bound, because the factors of the matrix may store more elements.
     """
     matrix, solution = call.tensor("A"), call.first_output
     sides = solution.numel() // max(matrix.shape[-1], 1)
@@ -145,10 +142,7 @@ def _reflectors(call: Call) -> int:
 
 @other_formula("aten.linalg_qr")
 def _qr_factorization(call: Call) -> int:
-    """Count computing R, and also computing Q unless the mode is "r".
-
-    Q has min(m, n) columns in mode "reduced", and m columns in mode "complete".
-    """
+    """Count a QR factorization. In mode "r", Q is not computed."""
     matrix = call.tensor("A")
     rows, columns = matrix.shape[-2:]
     rank = min(rows, columns)
@@ -160,10 +154,7 @@ def _qr_factorization(call: Call) -> int:
 
 @other_formula("aten.linalg_householder_product")
 def _householder_product(call: Call) -> int:
-    """Count computing Q from k reflectors, which are the first k columns of (…, m, n).
-
-    The argument ``tau`` is (…, k).
-    """
+    """Count the computation of Q (m, n) from k reflectors."""
     matrix = call.tensor("input")
     rows, columns = matrix.shape[-2:]
     return _matrices(matrix) * _explicit_q(rows, columns, call.tensor("tau").shape[-1])
@@ -171,7 +162,7 @@ def _householder_product(call: Call) -> int:
 
 @other_formula("aten.ormqr")
 def _apply_reflectors(call: Call) -> int:
-    """Count the product of Q, which k reflectors define, and a matrix (…, m, n). Q is the left or the right operand."""
+    """Count the product of a matrix and Q, which k reflectors define."""
     reflectors, matrix = call.tensor("input2"), call.tensor("input3")
     rows, columns = matrix.shape[-2:]
     k = reflectors.shape[-1]
@@ -198,9 +189,9 @@ def _singular_values(call: Call) -> int:
 
 @other_formula("aten.linalg_pinv")
 def _pseudoinverse(call: Call) -> int:
-    """Count the factorization, and 2·m·n·min(m, n) for the product V·diag(1/s)·Uᵀ.
+    """Count the factorization of the matrix, and the product V·diag(1/s)·Uᵀ.
 
-    The factorization is the thin SVD, or the eigenvectors of a Hermitian matrix.
+    A Hermitian matrix is factorized by its eigenvectors. Any other matrix is factorized by its thin SVD.
     """
     matrix = call.tensor("self")
     m, n = _tall(matrix)
@@ -214,20 +205,17 @@ _BY_SVD = frozenset({"gelss", "gelsd"})
 
 @other_formula("aten.linalg_lstsq")
 def _least_squares(call: Call) -> int:
-    """Count a solution by QR or by SVD.
-
-    QR: the factorization, Qᵀ times k right-hand sides, and one triangular solve. SVD: the factorization, and two
-    products with the right-hand sides. A matrix with m < n costs as much as its transpose, because its minimum-norm
-    solution is computed from the QR of the transpose.
-    """
+    """Count a solution by QR or by SVD."""
     matrix = call.tensor("self")
     m, n = _tall(matrix)
     solution = call.first_output
     count = matrix.shape[:-2].numel()
     sides = solution.numel() // max(count * matrix.shape[-1], 1)
     if call["driver"] in _BY_SVD:
+        # the SVD, and two products with the right-hand sides
         cost = 4 * m * n**2 + 8 * n**3 + 2 * (m + n) * n * sides
     else:
+        # QR, Qᵀ times the right-hand sides, and a triangular solve; for m < n, the QR of the transpose
         cost = _qr(m, n) + (4 * m * n - 2 * n**2) * sides + n**2 * sides
     return _matrices(matrix) * cost
 

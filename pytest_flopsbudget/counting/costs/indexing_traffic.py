@@ -54,7 +54,7 @@ operator(
 def _selected(source: str) -> Callable[[Call], int]:
     """Make the traffic formula of operators that read only some elements of the argument named ``source``.
 
-    The elements that are read are those that the operator returns.
+    Such an operator returns the elements that it reads.
     """
 
     def traffic(call: Call) -> int:
@@ -68,7 +68,10 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count the bytes of one row of the weight for each index, and all bytes of the other arguments and the output."""
+    """Count the bytes of all arguments and the output.
+
+    Of the weight, only one row for each index counts.
+    """
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))
@@ -78,7 +81,7 @@ operator(*_names("_embedding_bag _embedding_bag_forward_only"), traffic=_bags)
 
 
 def _overwritten_part(call: Call) -> int:
-    """Count the bytes of the elements that are written, and of all arguments except the tensor that is written to.
+    """Count the bytes of the written elements, and of all arguments other than ``self``.
 
     With ``accumulate``, the written elements count twice, because they are also read.
     """
@@ -121,13 +124,11 @@ def _written_elements(call: Call, target: torch.Tensor) -> int:
 def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
     """Return how many elements of ``target`` the indices of an ``index_put`` select.
 
-    An element counts once for each time that it is selected. Each index is one of three kinds: None (a whole
-    dimension), a tensor of positions in one dimension, or a mask over one or more dimensions.
+    An element counts once for each time that it is selected. An index is None (a whole dimension), a tensor of
+    positions in one dimension, or a mask over one or more dimensions.
 
-    PyTorch replaces a mask with T true elements by the positions of these elements: one tensor of shape (T,) for each
-    dimension. Then PyTorch broadcasts all tensors of positions. T depends on data. If the other indices determine the
-    size to which T is broadcast, the result is exact. Otherwise every element of the mask is counted as true, which is
-    an upper bound.
+    The true elements of a mask depend on data. If the other indices determine their number, the result is exact.
+    Otherwise every element of the mask counts as true, which is an upper bound.
     """
     shapes: list[torch.Size] = []
     mask_elements = covered = 1
@@ -144,6 +145,7 @@ def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None
         dim += dims
     if not covered:
         return 0
+    # PyTorch replaces a mask with T true elements by tensors of positions (T,), and broadcasts all positions.
     positions: torch.Size = torch.broadcast_shapes(*shapes)
     count = positions.numel() * (mask_elements if positions[-1:].numel() == 1 else 1)
     return count * (target.numel() // covered)

@@ -61,15 +61,12 @@ def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iter
     """Yield for each output pixel the number of input pixels that the kernel covers.
 
     The kernel reaches ``radius`` input pixels to each side. If the image shrinks, this distance is multiplied by
-    ``scale``, the number of input pixels per output pixel. The edges of the image cut the kernel.
-
-    Fractions make the result exact. PyTorch computes with rounded numbers, so PyTorch may decide otherwise for a pixel
-    that lies exactly on the kernel's edge.
+    ``scale``, the number of input pixels per output pixel.
 
     Source: ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp).
     """
     support = radius * max(scale, Fraction(1))
-    half = Fraction(1, 2)
+    half = Fraction(1, 2)  # exact; PyTorch's rounded numbers may differ for a pixel on the kernel's edge
     for index in range(outputs):
         centre = scale * (index + half)
         first = max(math.floor(centre - support + half), 0)
@@ -88,7 +85,7 @@ def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None)
 
 @other_formula(*(name + backward for name in _RADIUS for backward in ("", "_backward")))
 def _antialiased(call: Call) -> int:
-    """Count two passes over images (…, height, width): along the width of each input row, then along the height."""
+    """Count a pass along the width of each input row, and then a pass along the height."""
     radius = _RADIUS[call.name.removesuffix("_backward")]
     images = call.tensor("self", "grad_output")
     before: Sequence[int] = call["input_size"] if "input_size" in call.names else images.shape
@@ -129,7 +126,7 @@ _SLOPES = {2: {0: BILINEAR_SLOPES, 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 +
     "aten.grid_sampler_2d", "aten.grid_sampler_3d", "aten._grid_sampler_2d_cpu_fallback", "aten.cudnn_grid_sampler"
 )
 def _grid_sampler(call: Call) -> int:
-    """Count converting the grid to pixels, and computing the samples.
+    """Count the conversion of the grid to pixels, and the interpolation of the samples.
 
     The grid is (batch, …, dimensions), and the output is (batch, channels, …).
     """
@@ -144,16 +141,13 @@ def _grid_sampler(call: Call) -> int:
     "aten.cudnn_grid_sampler_backward",
 )
 def _grid_sampler_backward(call: Call) -> int:
-    """Count converting the grid to pixels, and the requested gradients of the input and of the grid.
-
-    The gradient of the input costs as much as the samples in the forward pass; for copies, it costs one addition. The
-    gradient of the grid is computed from the slopes of the image.
-    """
+    """Count the conversion of the grid to pixels, and the requested gradients of input and grid."""
     grid, grad = call.tensor("grid"), call.tensor("grad_output")
     dimensions, mode = grid.shape[-1], _mode(call)
     for_input, for_grid = call["output_mask"] if "output_mask" in call.names else (True, True)
     cost = _TO_PIXELS * real_numbers(grid)
     if for_input:
+        # as in the forward pass, but a copy costs one addition
         cost += (_SAMPLES[dimensions][mode] or 1) * real_numbers(grad)
     if for_grid and _SLOPES[dimensions][mode]:
         cost += _SLOPES[dimensions][mode] * real_numbers(grad) + _FROM_PIXELS * real_numbers(grid)
@@ -161,7 +155,7 @@ def _grid_sampler_backward(call: Call) -> int:
 
 
 def _mode(call: Call) -> int:
-    """Return the number that PyTorch gives to the interpolation mode.
+    """Return PyTorch's number for the interpolation mode.
 
     cuDNN's operators have no argument for the mode. They are always bilinear, which is mode 0.
     """
@@ -170,7 +164,7 @@ def _mode(call: Call) -> int:
 
 @formula("aten.affine_grid_generator")
 def _affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of the sample that it belongs to."""
+    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of its sample."""
     theta = call.tensor("theta")
     positions: Sequence[int] = call["size"][2:]
     return per_mac(theta) * math.prod(positions) * theta.numel()
@@ -178,9 +172,9 @@ def _affine_grid(call: Call) -> int:
 
 @formula("aten.cudnn_affine_grid_generator", "aten.cudnn_affine_grid_generator_backward")
 def _fused_affine_grid(call: Call) -> int:
-    """Count the products of positions and matrices in two dimensions. The backward pass costs as much.
+    """Count the product of each position (x, y, 1) and the matrix (2, 3) of its sample.
 
-    In the backward pass, the gradient of a matrix is the product of the gradients of all positions and the positions.
+    The backward pass costs as much.
     """
     matrix = 2 * 3
     return 2 * int(call["N"]) * int(call["H"]) * int(call["W"]) * matrix

@@ -31,10 +31,7 @@ log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt sigmoid 
 
 
 def _one_each(operand: Any, count: int) -> list[Any]:
-    """Return a list with one operand for each of ``count`` tensors.
-
-    If ``operand`` is not a list, it is repeated, because all tensors use it.
-    """
+    """Return a list of ``count`` operands. An operand that is not a list is repeated."""
     return list(operand) if isinstance(operand, (list, tuple)) else [operand] * count
 
 
@@ -81,9 +78,9 @@ def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any
 
 @other_formula("aten._foreach_norm", "aten._foreach_powsum", "aten._foreach_max")
 def _each_reduced(call: Call) -> int:
-    """Count for each tensor a norm over all elements, as in `reductions.py`.
+    """Count a norm of each tensor in the list.
 
-    `_foreach_max` computes no norm. It costs n - 1 comparisons for a tensor of n elements.
+    `_foreach_max` costs n - 1 comparisons for a tensor of n elements.
     """
     tensors = [tensor for tensor in call["self"] if is_float(tensor)]
     if call.name == "aten._foreach_max":
@@ -98,39 +95,26 @@ def _each_reduced(call: Call) -> int:
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")
 def _adam(call: Call) -> int:
-    """Count the operations per element of the two moments and of the step.
-
-    Here p is the parameter, g is its gradient, and m and v are the moments.
-
-    - The first moment, m + (g - m)(1 - β1), costs 3.
-    - The second moment, β2·v + (1 - β2)·g·g, costs 4.
-    - The step, p - η·m/(√v/c + ε), costs 6.
-    - Weight decay adds 2, or 1 in AdamW.
-    - AMSGrad adds 1, for a maximum.
-    - ``maximize`` adds 1, for the change of sign.
-    """
+    """Count the operations per element of one update by Adam or AdamW."""
     decay = (1 if call.name.rstrip("_") == "aten._fused_adamw" else 2) if call["weight_decay"] else 0
+    # m + (g - m)(1 - β1): 3; β2·v + (1 - β2)·g·g: 4; p - η·m/(√v/c + ε): 6; AMSGrad takes a maximum: 1; ``maximize``
+    # changes a sign: 1
     return (13 + decay + bool(call["amsgrad"]) + bool(call["maximize"])) * elements(call["self"])
 
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Count 2 operations per element for the step p - η·g of a parameter p with gradient g.
-
-    Weight decay adds 2. ``maximize`` adds 1, for the change of sign. From the second step on, the momentum buffer b =
-    μ·b + (1 - d)·g adds 2, and 1 more if there is a dampening d. Nesterov momentum adds 2 in each step.
-    """
+    """Count the operations per element of one update by stochastic gradient descent."""
     momentum = call["momentum"] and not call["is_first_step"]
+    # p - η·g: 2; weight decay: 2; ``maximize`` changes a sign: 1
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
+    # μ·b + (1 - d)·g: 2, and 1 for the factor 1 - d; Nesterov: 2
     work += (2 + bool(call["dampening"])) * bool(momentum) + 2 * bool(call["nesterov"])
     return work * elements(call["self"])
 
 
 @other_formula("aten._fused_adagrad")
 def _adagrad(call: Call) -> int:
-    """Count 2 operations per element for the sum s + g·g, and 5 for the step p - η·g/(√s + ε).
-
-    Here p is the parameter, g is its gradient, and s is the sum of the squared gradients of all steps. Weight decay
-    adds 2. ``maximize`` adds 1, for the change of sign.
-    """
+    """Count the operations per element of one update by Adagrad."""
+    # s + g·g: 2; p - η·g/(√s + ε): 5; weight decay: 2; ``maximize`` changes a sign: 1
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])

@@ -104,44 +104,32 @@ def _loss(call: Call) -> int:
 
 @other_formula(*_BACKWARD)
 def _gradient(call: Call) -> int:
-    """Count the operations of the gradient of a loss.
-
-    A mean squared error without a reduction costs one more operation per element: the product of 2 and the gradient of
-    the output. With a reduction, this product is a single number and is not counted.
-    """
     per_element = _BACKWARD[call.name] + _is_given(call, "weight")
     if call.name == "aten.mse_loss_backward":
-        per_element += not _is_reduced(call)
+        per_element += not _is_reduced(call)  # 2g; after a reduction, it is a single number
     return per_element * _elements(call, "grad_output", "self", "target")
 
 
 @other_formula("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 def _nll_loss(call: Call) -> int:
-    """Count for each label the loss -x[label], its product with the weight of the class, and the sums.
-
-    The sums are over the losses and over the weights; only a weighted mean needs the sum of weights. The input is
-    (rows, classes, …).
-    """
+    """Count -x[label] for each label, its product with a weight, and the sums of the reduction."""
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     weighted = call["weight"] is not None
-    mean = weighted and call["reduction"] == _MEAN
+    mean = weighted and call["reduction"] == _MEAN  # the sum of the weights
     return rows * (1 + weighted + _is_reduced(call) + mean)
 
 
 @other_formula("aten.nll_loss_backward", "aten.nll_loss2d_backward")
 def _nll_loss_backward(call: Call) -> int:
-    """Count for each label the change of sign -g, and the product with the weight of the class if there are weights.
-
-    Here g is the output's gradient. With a reduction, -g is one number for all labels and is not counted.
-    """
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
+    # -g, which is a single number after a reduction; the product with the weight of the class
     return rows * ((not _is_reduced(call)) + (call["weight"] is not None))
 
 
 def _rows_and_classes(call: Call) -> tuple[int, int]:
     """Return the number of rows and the number of classes of an input (rows, classes) or (classes,).
 
-    The number of rows is multiplied with the real numbers per element: 2 for complex numbers.
+    A row of complex numbers counts as two rows.
     """
     inputs = call.tensor("self")
     classes = inputs.shape[-1] if inputs.ndim else 1
@@ -149,31 +137,22 @@ def _rows_and_classes(call: Call) -> tuple[int, int]:
 
 
 def _margin_extras(call: Call) -> int:
-    """Return the operations for each pair of a label and a class, in addition to the margin.
-
-    If p = 2, there is one operation for the square. If there are weights, there is one product with the label's weight.
-    """
+    """Return the number of operations that square one margin and multiply it with a weight, if the call does so."""
     return int(call["p"] != 1) + int(call["weight"] is not None)
 
 
 @other_formula("aten.multi_margin_loss")
 def _multi_margin_loss(call: Call) -> int:
-    """Count max(0, margin - x[label] + x[class])^p for each class other than the label.
-
-    If there are weights, each pair also costs one product. If there is a reduction, each row costs one sum.
-    """
+    """Count max(0, margin - x[label] + x[class])^p for each class other than the label."""
     rows, classes = _rows_and_classes(call)
     return rows * ((classes - 1) * (_MARGIN + _margin_extras(call)) + _is_reduced(call))
 
 
 @other_formula("aten.multi_margin_loss_backward")
 def _multi_margin_loss_backward(call: Call) -> int:
-    """Count the gradient for each pair of the label and another class: the sums, and the products with the factors.
-
-    There are up to three factors: the gradient of the output; the weight of the label's class, if there are weights;
-    and 2z for a margin z, if p = 2.
-    """
+    """Count the gradient for each pair of the label and another class."""
     rows, classes = _rows_and_classes(call)
+    # + 1: the product with the output's gradient
     return rows * (classes - 1) * (_MARGIN_BACKWARD + _margin_extras(call) + 1)
 
 
@@ -181,7 +160,7 @@ def _multi_margin_loss_backward(call: Call) -> int:
 def _multilabel_margin_loss(call: Call) -> int:
     """Count max(0, 1 - x[label] + x[class]) for each pair of a label and a class.
 
-    How many labels a row has depends on data. This count assumes the maximum, that every class is a label.
+    Every class counts as a label, because the number of labels depends on data.
     """
     rows, classes = _rows_and_classes(call)
     return rows * (classes**2 * _MARGIN + _is_reduced(call))
@@ -189,11 +168,12 @@ def _multilabel_margin_loss(call: Call) -> int:
 
 @other_formula("aten.multilabel_margin_loss_backward")
 def _multilabel_margin_loss_backward(call: Call) -> int:
-    """Count for each pair of a label and a class the test of the margin, and the sums into the gradients of the two.
+    """Count the gradient for each pair of a label and a class.
 
-    In addition, each class costs one product with the gradient of the output.
+    Every class counts as a label, because the number of labels depends on data.
     """
     rows, classes = _rows_and_classes(call)
+    # + 1: the sum into the gradient of the class; classes: the products with the output's gradient
     return rows * (classes**2 * (_MARGIN_BACKWARD + 1) + classes)
 
 
@@ -215,12 +195,10 @@ def _steps_sequences_classes(log_probs: torch.Tensor) -> tuple[int, int, int]:
 
 @other_formula("aten._ctc_loss")
 def _ctc_loss(call: Call) -> int:
-    """Count computing the forward variables alpha (sequences, steps, states).
-
-    There are 2·(longest target) + 1 states: the labels, and blanks before, between and after the labels.
-    """
+    """Count the computation of the forward variables alpha (sequences, steps, states)."""
     log_probs, alpha = call.tensor("log_probs"), call.output[1]
     steps, sequences, _ = _steps_sequences_classes(log_probs)
+    # states: the labels of the longest target, and blanks before, between and after them
     return real_parts(log_probs) * _ctc_forward(steps, sequences, alpha.shape[-1])
 
 
@@ -244,7 +222,6 @@ def _fused_ctc_loss(call: Call) -> int:
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
     """Return the length of the longest target.
 
-    If the lengths are in a tensor, their values may be unknown. In this case, return the padded length of the targets
-    (sequences, length).
+    If the lengths are in a tensor, their values may be unknown, so the padded length is returned.
     """
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

@@ -27,10 +27,7 @@ def _bytes(value: Any) -> int:
 
 
 def _of(*names: str) -> Callable[[Call], int]:
-    """Make a formula that returns the bytes of one argument: the first of the named arguments that the operator has.
-
-    Old and new operators name this argument differently.
-    """
+    """Make a formula that returns the bytes of one argument: the first of ``names`` that the operator has."""
 
     def message(call: Call) -> int:
         return _bytes(call[next(name for name in names if name in call.names)])
@@ -62,15 +59,13 @@ def _parts(name: str) -> Callable[[Call], int]:
 
 
 def _gathered_product(call: Call) -> int:
-    """Return the bytes of the left operand on all ranks together.
-
-    The formula does not read the gathered tensor, because the call may not return this tensor.
-    """
+    """Return the bytes of the left operand on all ranks together."""
+    # The call may not return the gathered tensor.
     return call.tensor("A").nbytes * group_size(call)
 
 
 def _scattered_product(call: Call) -> int:
-    """Return the bytes of the product before the ranks sum it: rows of A times columns of B, in the output's dtype."""
+    """Return the bytes of the product A · B on one rank, before the ranks sum their products."""
     left, right = call.tensor("A"), call.tensor("B")
     return left.shape[:-1].numel() * right.shape[-1] * call.first_output.element_size()
 

@@ -61,14 +61,13 @@ def _elements(tensor: torch.Tensor) -> int:
     "aten.miopen_batch_norm",
 )
 def _batch_norm(call: Call) -> int:
-    """Count operations per element: 2 in inference; 5 in training, 1 more for a weight, and 1 more for a bias."""
     return _trained_batch_norm(call) if call["training"] else _inferred_batch_norm(call)
 
 
 def _batch_norm_traffic(call: Call) -> int:
-    """Count every operand and output once.
+    """Count the bytes of every operand and output once.
 
-    In training, count the running statistics twice, because they are also written.
+    In training, the running statistics count twice, because they are also written.
     """
     if "out" in call.names:
         return bytes_passed(call)  # the outputs are among the arguments
@@ -96,24 +95,16 @@ def _inferred_batch_norm(call: Call) -> int:
 
 @other_formula("aten.quantized_batch_norm")
 def _quantized_batch_norm(call: Call) -> int:
-    """Count 2 operations per element, as for batch norm in inference.
-
-    The integers are counted, because they represent floating-point numbers.
-    """
+    """Count 2 operations per element, as for batch norm in inference."""
     return _SCALE_AND_SHIFT * call.tensor("input").numel()
 
 
 def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for_bias: bool) -> int:
-    """Return the operations per element of the gradients of a batch norm.
-
-    Here x̂ = (x - mean)/std, m is the number of values in a channel, w is the weight, and g is the output's gradient.
-
-    - Bias: the gradient Σg costs 1.
-    - Weight: the gradient Σ g·x̂ costs 4, which are 2 for x̂, a product and a sum.
-    - Input in training: the gradient w/std · (g - Σg/m - x̂·(Σ g·x̂)/m) needs both sums above, which are counted once. In
-      addition, it costs 4: multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged).
-    - Input in inference: the gradient g·w/std costs 1.
-    """
+    """Return the operations per element of the requested gradients of a batch norm."""
+    # x̂ = (x - mean)/std, m is the number of values in a channel, w is the weight, g is the output's gradient.
+    # Bias, Σg: 1. Weight, Σ g·x̂: 2 for x̂, a product, a sum.
+    # Input in training, w/std · (g - Σg/m - x̂·(Σ g·x̂)/m): both sums, and 4 for multiply, subtract, subtract, multiply
+    # (Ioffe and Szegedy, 2015, §3, rearranged). Input in inference, g·w/std: 1.
     through_statistics = for_input and training
     bias = bool(for_bias or through_statistics)
     weight = 4 * bool(for_weight or through_statistics)
@@ -134,10 +125,7 @@ def _updated_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
-    """Count the requested gradients of a batch norm in training.
-
-    The kernel computes all gradients. Only autograd knows which gradients are requested.
-    """
+    """Count the requested gradients of a batch norm in training. The kernel computes all gradients."""
     node: Any = current_autograd_node()
     # The order is the order of the forward operator's arguments: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
@@ -146,33 +134,26 @@ def _fused_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.batch_norm_stats", "aten.batch_norm_update_stats")
 def _statistics(call: Call) -> int:
-    """Count the mean and variance of each channel: the first part of a batch norm over several processes."""
+    """Count the mean and variance of each channel."""
     return _STATISTICS * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_gather_stats", "aten.batch_norm_gather_stats_with_counts")
 def _gathered_statistics(_call: Call) -> int:
-    """Count nothing: this work is done once per channel and process, and work per channel is not counted."""
+    """Return 0, because work that is done once per channel is not counted."""
     return 0
 
 
 @other_formula("aten.batch_norm_elemt")
 def _normalized_by_statistics(call: Call) -> int:
-    """Count the second part of a batch norm over several processes.
-
-    The first part computes the mean and variance, and the second part normalizes the input with them. Both parts
-    together cost as much as one batch norm.
-    """
+    """Count the normalization of the input by a mean and variance that another operator computed."""
     return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Count the sums Σg (1 operation per element) and Σ g·x̂ (4, of which 2 are for x̂).
-
-    Here g is the output's gradient, and x̂ is the normalized input. A sum is counted only if a requested gradient needs
-    the sum.
-    """
+    """Count the two sums over the output's gradient, if a requested gradient needs them."""
+    # Σg: 1; Σ g·x̂: 2 for x̂, a product, a sum
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
     return (bool(of_gradient) + 4 * bool(of_product)) * _elements(call.tensor("grad_out"))
@@ -180,10 +161,8 @@ def _sums_of_gradients(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_elemt")
 def _gradient_by_sums(call: Call) -> int:
-    """Count the gradient of the input of a batch norm: multiply, subtract, subtract, multiply.
-
-    This gradient also needs two sums over the output's gradient, which `_sums_of_gradients` counts.
-    """
+    """Count the gradient of the input. `_sums_of_gradients` counts the sums that this gradient needs."""
+    # multiply, subtract, subtract, multiply
     return 4 * _elements(call.tensor("grad_out"))
 
 
@@ -194,16 +173,10 @@ def _layer_norm(call: Call) -> int:
 
 @other_formula("aten.native_layer_norm_backward", "aten.native_group_norm_backward")
 def _layer_norm_backward(call: Call) -> int:
-    """Count the operations per element of the requested gradients.
-
-    Here x̂ = (x - mean)/std, g is the output's gradient, h = g·weight, and each row (or group) has n values.
-
-    - Computing x̂ costs 2, if the gradient of the input or of the weight is requested.
-    - Input: the gradient 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n) costs 7: sum, product, sum, multiply, subtract, subtract,
-      multiply. If there is a weight, h costs 1 more.
-    - Weight: the gradient Σ g·x̂ costs 2.
-    - Bias: the gradient Σg costs 1.
-    """
+    """Count the requested gradients of a layer norm or group norm."""
+    # x̂ = (x - mean)/std, g is the output's gradient, h = g·weight, and each row (or group) has n values.
+    # x̂: 2. Weight, Σ g·x̂: 2. Bias, Σg: 1. Input, 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply,
+    # subtract, subtract, multiply (7), and 1 for h if there is a weight.
     for_input, for_weight, for_bias = map(bool, call["output_mask"])
     per_element = 2 * (for_input or for_weight) + 2 * for_weight + for_bias
     if for_input:
@@ -213,30 +186,22 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    """Count the operators of the unfused form.
-
-    Per element, these are the square, the mean, the product with 1/rms, and the product with the weight if there is
-    one. Per row, these are the sum with epsilon and the root.
-    """
+    """Count an RMS norm in its unfused form."""
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
+    # per element: the square, the mean, the products with 1/rms and with the weight; per row: + epsilon, the root
     return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
 
 
 @other_formula("aten._fused_rms_norm_backward")
 def _rms_norm_backward(call: Call) -> int:
-    """Count the operators that autograd runs for the unfused form, for rows of n elements.
-
-    Here g is the output's gradient, r = 1/rms, and h = g·weight. Gradient of the input x:
-
-    - The product h costs 1 per element, if there is a weight.
-    - The gradients of the product x·r cost 2 per element.
-    - The gradient of r is a sum, which costs n - 1 per row.
-    - The gradient through r, including its power, costs 3 per row.
-    - The mean costs a quotient per element, the square costs 3, and adding the two gradients of x costs 1.
-
-    Gradient of the weight: the product g·x·r, summed over the rows.
-    """
+    """Count the requested gradients of an RMS norm, as autograd computes them for the unfused form."""
+    # g is the output's gradient, r = 1/rms, h = g·weight, and each row has n elements. Gradient of the input x:
+    # - h: 1 per element, if there is a weight.
+    # - The gradients of the product x·r: 2 per element.
+    # - The gradient of r, a sum: n - 1 per row; through r, including its power: 3 per row.
+    # - The quotient of the mean, 1; the square, 3; the sum of the two gradients of x, 1 per element.
+    # Gradient of the weight: the product g·x·r, summed over the rows.
     for_input, for_weight = map(bool, call["output_mask"])
     count = _elements(call.tensor("grad_out"))
     width: int = math.prod(call["normalized_shape"])
@@ -253,17 +218,15 @@ def _weight_norm(call: Call) -> int:
 
 @other_formula("aten._weight_norm_interface_backward")
 def _weight_norm_backward(call: Call) -> int:
-    """Count 5 operations per element: Σ w'·v needs a product and a sum, and v' needs multiply, subtract, multiply.
-
-    Here w' and v' are gradients, and v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), which is equation 3 of Salimans and Kingma.
-    """
+    # v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), equation 3 of Salimans and Kingma, where w' and v' are gradients: a product
+    # and a sum for Σ w'·v; multiply, subtract, multiply
     return _WEIGHT_NORM_BACKWARD * _elements(call.tensor("grad_w"))
 
 
 def _renormalized(norm_type: float) -> int:
     """Return the operations per element: a term of the norm, the sum, and the scaling.
 
-    Every row is counted as scaled, because which norms exceed the maximum depends on data.
+    Every row counts as scaled, because the norms depend on data.
     """
     return norm_terms(norm_type) + 2
 
@@ -275,7 +238,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Count every lookup of a row, even if the row repeats: which rows repeat depends on data."""
+    """Count one scaled row for each index. Rows that repeat count again."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row

@@ -77,7 +77,7 @@ def activation(name: str | None, algorithm: str | None = None) -> int:
 
 
 def _second_operand(name: str | None, factor: Any) -> int:
-    """Return the operations per element that join the result with a second tensor, which a factor may scale first."""
+    """Return the operations per element that combine the result with a second tensor times ``factor``."""
     if name in _NOTHING:
         return 0
     return 1 + (0 if factor is None else scaling(factor, complex_numbers=False))
@@ -89,13 +89,10 @@ def _argument(call: Call, *names: str) -> Any:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, _TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count the bias, the second operand and the activation.
-
-    For a linear layer with two operands, the argument ``attr`` names the operation that joins the operands.
-    """
+    """Count the bias, the second operand and the activation."""
     attribute = _argument(call, "attr", "post_op_name")
     joined = _argument(call, "binary_attr", "binary_post_op")
-    if "other" in call.names and joined is None:
+    if "other" in call.names and joined is None:  # a linear layer, whose ``attr`` names the join of its two operands
         attribute, joined = None, attribute
     else:
         attribute = attribute or _argument(call, "unary_attr", "unary_post_op")

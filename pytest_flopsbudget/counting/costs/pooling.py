@@ -4,9 +4,9 @@ The maximum of k values costs k - 1 comparisons. The average of k values costs k
 window that overlaps the padding is counted in full, because a convolution also counts the zeros in its padding.
 
 Adaptive windows differ in size: output i of m averages the inputs from floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along
-one dimension, the m windows together hold n + m - gcd(n, m) inputs. Derivation: without rounding, the upper ends sum to
-n more than the lower ends. Rounding adds 1 for each of the values i·n/m that is not an integer, and m - gcd(n, m)
-values are not integers.
+one dimension, the m windows together hold n + m - gcd(n, m) inputs. Derivation: each input is in one window. If a bound
+i·n/m is not an integer, the bound lies inside an input, which is then in one more window. There are m - gcd(n, m) such
+bounds.
 
 Source: the definitions.
 """
@@ -63,7 +63,7 @@ def _window(call: Call, dimensions: int) -> int:
 
 
 def _adaptive_windows(inputs: torch.Tensor, outputs: torch.Tensor, dimensions: int) -> int:
-    """Return the sum, over all windows, of the number of inputs in a window."""
+    """Return the number of inputs in all windows. An input counts once for each window that holds it."""
     sizes = zip(inputs.shape[-dimensions:], outputs.shape[-dimensions:], strict=True)
     return outputs.shape[:-dimensions].numel() * math.prod(n + m - math.gcd(n, m) if m else 0 for n, m in sizes)
 
@@ -75,7 +75,7 @@ def _max_pool(dimensions: int, call: Call) -> int:
 
 @other_formula("prims._low_memory_max_pool_with_offsets")
 def _max_pool_primitive(call: Call) -> int:
-    """Count the maxima of a pool whose kernel has one number for each of its dimensions."""
+    """Count a maximum pool. ``kernel_size`` has one number for each dimension."""
     return _max_pool(len(call["kernel_size"]), call)
 
 
@@ -90,10 +90,7 @@ def _average_pool(dimensions: int, call: Call) -> int:
 
 
 def _average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count k operations for each value of the output's gradient, if a window has k inputs.
-
-    Each value is divided once, and is then added to the gradients of the k inputs of its window.
-    """
+    """Count k operations for each window of k inputs, as in the forward pass."""
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel() * _window(call, dimensions)
 
@@ -104,10 +101,7 @@ def _adaptive_average_pool(dimensions: int, call: Call) -> int:
 
 
 def _adaptive_average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count one operation for each input of each window.
-
-    The sizes of the windows are those of the forward pass.
-    """
+    """Count one operation for each input of each window."""
     inputs = call.tensor("self")
     return real_parts(inputs) * _adaptive_windows(inputs, call.tensor("grad_output"), dimensions)
 
@@ -146,5 +140,5 @@ def _max_pool_backward(call: Call) -> int:
 
 @other_formula("aten.max_unpool2d", "aten.max_unpool3d")
 def _unpool(_call: Call) -> int:
-    """Count nothing: the operator copies each value back to the position that it had before the pooling."""
+    """Return 0, because the operator only copies values."""
     return 0

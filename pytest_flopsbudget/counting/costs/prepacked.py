@@ -21,10 +21,7 @@ _PREPACKED = "mkldnn_prepacked.conv2d_run"
 
 
 def _context(call: Call) -> tuple[Any, ...]:
-    """Return the packed values in the order in which PyTorch serializes them.
-
-    These are the weight, the bias, and the other parameters of the layer, such as stride and padding.
-    """
+    """Return the packed values: the weight, the bias, and then the other parameters of the layer."""
     state: Any = call["W_prepack"].__getstate__()
     while len(state) and isinstance(state[0], tuple):
         state = state[0]  # newer versions of PyTorch wrap the values in a tuple with the name of the class
@@ -62,9 +59,9 @@ def _around_prepacked(call: Call) -> int:
 
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
-    """Count adding the bias, and one comparison each for the lower and the upper bound of the output.
+    """Count the bias, and one comparison for each bound of the output.
 
-    The bounds are the last two packed values. A value of None costs nothing.
+    The bounds are the last two packed values.
     """
     _, bias, *_, minimum, greatest = _context(call)
     return sum(part is not None for part in (bias, minimum, greatest)) * call.first_output.numel()

@@ -1,8 +1,8 @@
 """PyTorch's primitives ("prims"), into which it decomposes operators for derivatives and for Inductor.
 
 A primitive costs as much as ATen's operator with the same definition. PyTorch tags only few primitives as pointwise, so
-this file lists the pointwise ones. Those for Fourier transforms, factorizations, pools and writes at indices are in
-`fourier.py`, `factorization.py`, `pooling.py` and `accumulation.py`. Views are recognized by their schemas.
+this file lists the pointwise ones. `fourier.py`, `factorization.py`, `pooling.py` and `accumulation.py` count further
+primitives. Views are recognized by their schemas.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _fused_product_and_sum(call: Call) -> int:
 
 @other_formula("prims.prepare_softmax_online")
 def _maximum_and_sum(call: Call) -> int:
-    """Count the maximum, the differences, the exponentials and their sum: softmax without its quotient."""
+    """Count softmax without its quotient: the maximum, the differences, the exponentials and their sum."""
     return 4 * call.tensor("a").numel()
 
 
@@ -79,12 +79,9 @@ def _product(call: Call) -> int:
 
 @other_formula("prims.var")
 def _variance(call: Call) -> int:
-    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares.
-
-    Each pass costs n operations. For complex numbers, the mean costs 2n and the differences cost 2n. The square of a
-    complex difference needs 2 products and 1 sum (3n). Its result is real, so the last mean costs n.
-    """
+    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares."""
     inputs = next(tensors_in(call.args))
+    # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
 
 

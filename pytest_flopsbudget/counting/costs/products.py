@@ -39,12 +39,11 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     "aten._sparse_mm_reduce_impl",
 )
 def _two_operands(call: Call) -> int:
-    """Count the product of the two operands, which have different names in different operators.
+    """Count the product of two operands, whose names differ between operators.
 
-    If the operator has both ``mat1`` and ``self``, then ``self`` is the tensor that is added to the product.
-    `_sparse_mm_reduce_impl` may take the mean or the maximum of the products instead of their sum; each of the three is
-    counted like the sum.
+    If the operator has ``mat1``, then ``self`` is no operand of the product.
     """
+    # `_sparse_mm_reduce_impl` may take the mean or the maximum of the products. Both count like the sum.
     return _product(call.tensor("mat1", "batch1", "mat", "self"), call.tensor("mat2", "batch2", "vec", "other"))
 
 
@@ -73,16 +72,9 @@ operator("aten._foreach_mm", flops=_foreach_mm, activations=outputs_of_each)
 
 @formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _grouped_mm(call: Call) -> int:
-    """Count the products of groups. The sizes of the groups do not change the cost.
-
-    The operands decide which dimension is divided into groups. Each index of this dimension belongs to exactly one
-    group:
-
-    - 2-D times 3-D: the rows (tokens) are divided.
-    - 3-D times 2-D: the columns are divided.
-    - 2-D times 2-D: the dimension that is summed over is divided.
-    - 3-D times 3-D: nothing is divided; this is a batched product.
-    """
+    """Count the products of all groups. The sizes of the groups do not change the cost."""
+    # In groups are: the rows (2-D by 3-D), the columns (3-D by 2-D), or the summed dimension (2-D by 2-D). 3-D by 3-D
+    # is a batched product.
     left = call.tensor("self", "mat_a")
     right = call.tensor("mat2", "mat_b")
     if left.ndim == 3 and right.ndim == 2:  # noqa: PLR2004 -- (groups, m, k) by (k, all columns)
@@ -92,7 +84,7 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("aten._trilinear")
 def _trilinear(call: Call) -> int:
-    """Count the products of a bilinear form: one for each element of the shape to which the three operands broadcast.
+    """Count one multiply-accumulate for each element of the shape to which the three operands broadcast.
 
     Example: `nn.Bilinear` with x1 (b, i), x2 (b, j) and weight (o, i, j) costs 2·b·o·i·j FLOPs.
     """
@@ -182,12 +174,7 @@ def _matmul_backward(call: Call) -> int:
 
 
 def _linear_cross_entropy(call: Call) -> int:
-    """Count `torch.nn.functional.linear_cross_entropy` in chunks, which computes the gradients in the forward pass.
-
-    The forward pass is one product of the input (n, features) and the weight (classes, features). If the call requests
-    the gradient of the input or of the weight, each of these gradients is another product of equal cost. The gradient
-    of the bias is a sum and is not counted here.
-    """
+    """Count the product whose result is the logits, and an equal product for each requested gradient."""
     gradients = bool(call["compute_input_grad"]) + bool(call["compute_linear_weight_grad"])
     return (1 + gradients) * _logits(call)
 
@@ -217,7 +204,8 @@ def _added(call: Call) -> int:
 
 @other_formula("aten._addmm_activation")
 def _added_and_activated(call: Call) -> int:
-    """Count adding the bias, and the activation: GELU with tanh costs 9 operations per element, ReLU costs 1."""
+    """Count the bias and the activation."""
+    # GELU with tanh: 9; ReLU: 1
     return _added(call) + (9 if call["use_gelu"] else 1) * call.first_output.numel()
 
 
@@ -240,10 +228,8 @@ def _bias_backward(call: Call) -> int:
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _scaled_back(call: Call) -> int:
-    """Count the operations on each output element other than the product.
-
-    These are one multiplication for the scale of each operand, and one sum if there is a bias.
-    """
+    """Count the scales and the bias of each output element."""
+    # 2: the scales of the two operands
     return (2 + (call["bias"] is not None)) * call.first_output.numel()
 
 
@@ -253,21 +239,17 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the bias, log-softmax (5 per logit), the sum over rows, and the gradient exp(y) - target (2 per logit).
-
-    Here y is the log-softmax. The bias and the gradient are counted only if the call has them.
-    """
+    """Count the bias, log-softmax, the sum over rows, and the gradient of the logits."""
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
+    # 5: log-softmax y; 2 above: exp(y) - target
     return bias + 5 * logits + rows + gradient
 
 
 def _logits_elements(call: Call) -> int:
-    """Return the number of logits, because only the logits count as activations of this operator.
-
-    Gradients that the operator computes early belong to the backward pass, so their elements are not counted.
-    """
+    """Return the number of logits."""
+    # Gradients that the operator computes early belong to the backward pass, so they are no activations.
     return call.tensor("input").shape[0] * call.tensor("linear_weight").shape[0]
 
 

@@ -55,7 +55,7 @@ _WITH_BIAS_APART = "quantized.linear_dynamic_fp16_unpacked_weight"
     "aten._weight_int4pack_mm_with_scales_and_zeros",
 )
 def _product(call: Call) -> int:
-    """Count the product of the input (…, in) and a weight or second matrix. The output is (…, out)."""
+    """Count the product of the input (…, in) and a matrix. The output is (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X", "qa", "self").shape[-1]
 
 
@@ -85,21 +85,18 @@ _TRANSPOSED = (
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Count for each output element the products with ``weight[0]``. The weight is (out, in/groups, *kernel)."""
+    """Count the products with ``weight[0]`` for each output element. The weight is (out, in/groups, *kernel)."""
     return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Count for each input element the products with ``weight[0]``. The weight is (in, out/groups, *kernel)."""
+    """Count the products with ``weight[0]`` for each input element. The weight is (in, out/groups, *kernel)."""
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
 def _has_bias(call: Call) -> bool:
-    """Return whether the packed weight contains a bias.
-
-    A sparse layer is unpacked by an operator, and all other layers by a method.
-    """
+    """Return whether the packed weight contains a bias."""
     packed = _packed(call)
     unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
     return unpacked[1] is not None
@@ -107,13 +104,10 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count the operations on each output element other than the products.
-
-    The bias, a fused sum, ReLU and tanh cost 1 each, if the operator has them. Leaky ReLU costs 2: a comparison and a
-    product.
-    """
+    """Count the bias and the fused operations of each output element."""
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
+    # leaky ReLU: a comparison and a product
     operations += 2 if "leaky_relu" in name else int("relu" in name)
     return operations * call.first_output.numel()
 
@@ -140,47 +134,42 @@ _LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
 
 
 def _state(call: Call) -> torch.Tensor:
-    """Return the hidden state. An LSTM has two states, and the hidden state is the first of them."""
+    """Return the hidden state, which is the first of an LSTM's two states."""
     states = call["hx"]
     first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
     return first
 
 
 def _step(call: Call) -> int:
-    """Count the products of one step with the input (batch, in).
-
-    For each gate, one matrix is multiplied with the input, and one with the hidden state.
-    """
+    """Count the matrix products of one step with the input (batch, in)."""
     inputs, hidden = call.tensor("input"), _state(call).shape[-1]
     rows = inputs.shape[:-1].numel()
     return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
 
 
 def _around_step(call: Call) -> int:
-    """Count as much as the floating-point cell costs without its products.
-
-    The biases are packed with the weights.
-    """
+    """Count the operations of one step outside of its matrix products."""
     cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()
 
 
 def _layers(call: Call) -> int:
-    """Count the products of all layers. The input is (steps, batch, in), or packed sequences (all steps, in).
+    """Count the matrix products of all layers.
 
-    Layers after the first read the outputs of all directions.
+    The input is (steps, batch, in), or packed sequences (all steps, in).
     """
     inputs, hidden = call.tensor("input", "data"), _state(call).shape[-1]
     directions = 2 if call["bidirectional"] else 1
     layers = int(call["num_layers"])
+    # Layers after the first read the outputs of all directions.
     widths = layers * hidden + inputs.shape[-1] + (layers - 1) * directions * hidden
     gates = CELLS[_LAYERS[call.name]].gates
     return 2 * inputs.shape[:-1].numel() * directions * gates * hidden * widths
 
 
 def _units(call: Call) -> int:
-    """Return the number of steps · layers · directions · hidden units."""
+    """Return the number of elements in the hidden states of all steps, layers and directions."""
     cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     return call.tensor("input", "data").shape[:-1].numel() * cells * _state(call).shape[-1]
 

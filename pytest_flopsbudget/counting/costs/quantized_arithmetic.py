@@ -89,10 +89,7 @@ for _operator, _counterpart in _FLOAT_COUNTERPARTS.items():
 
 @other_formula("quantized.dropout")
 def _dropout(call: Call) -> int:
-    """Count scaling the mask, and multiplying the mask with the input.
-
-    In inference the operator only copies, which is free.
-    """
+    """Count the scaling of the mask, and the product of mask and input. Return 0 if nothing is dropped."""
     return 2 * call.first_output.numel() if call["training"] and call["p"] else 0
 
 
@@ -105,11 +102,9 @@ _MEAN = 1
 
 @other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
 def _embedding_bag(call: Call) -> int:
-    """Count the sums of rows into bags, the products with weights if there are any, and the divisions of a mean.
-
-    One byte of a row may hold several values, so the width is read from the output (bags, width).
-    """
+    """Count the sums of rows into bags, the products with weights, and the divisions of a mean."""
     output = call.first_output
+    # One byte of a row may hold several values, so the width is read from the output.
     count = call.tensor("indices").numel() * output.shape[-1]
     weighted = count if call["per_sample_weights"] is not None else 0
     return count + weighted + (output.numel() if call["mode"] == _MEAN else 0)
@@ -119,7 +114,7 @@ def _embedding_bag(call: Call) -> int:
     *(f"quantized_decomposed.dequantize_per_{what}" for what in ("tensor", "channel", "channel_group", "token"))
 )
 def _dequantize(call: Call) -> int:
-    """Count subtracting the zero point (if there is one) and multiplying with the scale."""
+    """Count the subtraction of the zero point, if there is one, and the product with the scale."""
     shifted = "zero_points" not in call.names or call["zero_points"] is not None
     return (1 + shifted) * call.first_output.numel()
 
@@ -131,16 +126,13 @@ def _dequantize(call: Call) -> int:
     )
 )
 def _range(call: Call) -> int:
-    """Count the 2 operations per element that find the range of the values.
-
-    These are a minimum and a maximum. In `choose_qparams_per_token`, these are an absolute value and a maximum. Work
-    that is done once per row is not counted.
-    """
+    """Count the search for the range of the values: 2 operations per element."""
+    # a minimum and a maximum; `choose_qparams_per_token`: an absolute value and a maximum
     return 2 * elements([call.tensor("input")])
 
 
 @other_formula("static_runtime.clamp_nan_to_num")
 def _clamped_numbers(call: Call) -> int:
-    """Count a minimum, a maximum (if the call requests them), and the replacement of NaNs."""
+    """Count one comparison for each bound that the call gives, and the replacement of NaNs."""
     bounds = (call["min"] is not None) + (call["max"] is not None)
     return (bounds + operations("nan_to_num")) * call.first_output.numel()

@@ -44,7 +44,7 @@ def _steps(inputs: torch.Tensor) -> int:
 
 
 def _mkldnn_layer(call: Call) -> int:
-    """Count the products of one layer in one direction."""
+    """Count the matrix products of one layer in one direction."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
@@ -64,10 +64,7 @@ def _asked() -> list[bool]:
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """Count the products for the requested gradients.
-
-    The kernel computes all gradients. Only autograd knows which gradients are requested.
-    """
+    """Count the matrix products of the requested gradients. The kernel computes all gradients."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
     steps = _steps(inputs)
@@ -77,28 +74,22 @@ def _mkldnn_layer_backward(call: Call) -> int:
 
 
 def _stack(call: Call) -> int:
-    """Count the products of all layers and directions.
-
-    Every layer runs as many steps as the first layer.
-    """
+    """Count the matrix products of all layers and directions."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 def _stack_backward(call: Call) -> int:
-    """Count the products for the gradients that the output mask requests.
-
-    The mask has entries for the input, two initial states, and the weights. Among the weights of one layer and
-    direction, the weight for the input comes first.
-    """
+    """Count the matrix products of the gradients that the output mask requests."""
     inputs, matrices = call.tensor("input"), _matrices(call["weight"])
-    for_input, for_hidden, _, for_weights = call["output_mask"]
+    for_input, for_hidden, _, for_weights = call["output_mask"]  # the input, two initial states, the weights
     steps = _steps(inputs)
     elements = _elements(matrices)
     macs = steps * elements * (1 + bool(for_weights))
     per_cell = 3 if call["proj_size"] else 2
     if not for_input:
         directions = 2 if call["bidirectional"] else 1
+        # In each layer and direction, the weight for the input comes first.
         macs -= steps * _elements(matrices[0 : directions * per_cell : per_cell])
     if not for_hidden:
         batch = call.tensor("hx").shape[1]
@@ -111,9 +102,9 @@ def _stack_backward(call: Call) -> int:
 
 
 class _Cell(NamedTuple):
-    """The operations of one kind of cell for each step, sequence and hidden unit, without biases.
+    """The operations of one kind of cell outside of its matrix products, per hidden unit and step.
 
-    Each bias adds one operation per gate.
+    Biases are not included. Each bias adds one operation per gate.
     """
 
     gates: int
@@ -207,7 +198,7 @@ def _around_mkldnn_layer_backward(call: Call) -> int:
 
 
 def _around_stack(call: Call) -> int:
-    """Count all arithmetic except the products. The biases are the vectors among the weights."""
+    """Count all operations outside of the matrix products."""
     cell = CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
@@ -215,10 +206,7 @@ def _around_stack(call: Call) -> int:
 
 
 def _around_stack_backward(call: Call) -> int:
-    """Count all arithmetic of the backward pass except the products, for all layers and directions.
-
-    If two directions read one input, the sum of the two gradients of this input is counted too.
-    """
+    """Count all operations of the backward pass outside of the matrix products."""
     inputs = call.tensor("input")
     steps, batch = inputs.shape[:2] if not call["batch_first"] else inputs.shape[1::-1]
     directions = 2 if call["bidirectional"] else 1
@@ -238,6 +226,7 @@ def _around_stack_backward(call: Call) -> int:
             initial=bool(for_hidden),
             weights=bool(for_weights),
         )
+        # Two directions read one input: its two gradients are summed.
         if directions > 1 and start % (directions * per_layer) and (start > per_layer or for_input):
             work += steps * batch * matrices[0].shape[1]
     return work
@@ -245,10 +234,7 @@ def _around_stack_backward(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
-    """Count one step without its products.
-
-    The operator receives the results of the products as gates (batch, gates · hidden).
-    """
+    """Count the operations of one step outside of its matrix products."""
     cell = CELLS[LSTM if "lstm" in call.name else GRU]
     biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
     return (cell.forward + biases) * call.first_output.numel()
@@ -256,11 +242,7 @@ def _around_cell(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell_backward_impl", "aten._thnn_fused_gru_cell_backward")
 def _around_cell_backward(call: Call) -> int:
-    """Count the backward pass of one step, without its products.
-
-    In an LSTM, the cell state may have two gradients, whose sum is counted. The gradient of a bias is a sum over the
-    batch.
-    """
+    """Count the operations of one step's backward pass outside of its matrix products."""
     is_lstm = "lstm" in call.name
     cell = CELLS[LSTM if is_lstm else GRU]
     state = call.tensor("cx" if is_lstm else "grad_hy")
@@ -268,6 +250,7 @@ def _around_cell_backward(call: Call) -> int:
     work = cell.backward * state.numel()
     if is_lstm:
         work += state.numel() * (call["grad_hy"] is not None and call["grad_cy"] is not None)
+    # the gradients of the biases: sums over the batch
     return work + (1 if is_lstm else 2) * cell.gates * hidden * (batch - 1) * bool(call["has_bias"])
 
 
@@ -295,7 +278,7 @@ def _mkldnn_outputs(call: Call) -> int:
 
 
 def _stack_outputs(call: Call) -> int:
-    """Count one output element per step for each row of each weight matrix: the gates, and the projections."""
+    """Count one output element for each step and each row of each weight matrix."""
     rows: int = sum(weight.shape[0] for weight in _matrices(call["weight"]))
     return _steps(call.tensor("input")) * rows
 
@@ -309,7 +292,7 @@ def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
 
 
 def _mkldnn_traffic(call: Call) -> int:
-    """Count every operand and output once. For the workspace, count only the bytes that the backward pass needs."""
+    """Count the bytes of all operands and outputs. Of the workspace, only the needed bytes count."""
     workspace: torch.Tensor | None = call["workspace"] if "workspace" in call.names else call.output[-1]
     size = total_bytes(call[name] for name in call.names) + total_bytes((call.output,))
     if workspace is None or not workspace.nbytes:

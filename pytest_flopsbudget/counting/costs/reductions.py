@@ -48,7 +48,7 @@ def _folds(call: Call) -> int:
     )
 )
 def _one_pass(call: Call) -> int:
-    """Count n - 1 operations per output element. `max` and `min` of two tensors compare element by element instead."""
+    """Count n - 1 operations for n values. `max` and `min` of two tensors cost 1 per element."""
     if "other" in call.names:
         return real_parts(_inputs(call)) * call.first_output.numel()
     if call.name == "aten.trace":
@@ -58,39 +58,39 @@ def _one_pass(call: Call) -> int:
 
 @other_formula("aten.sum")
 def _total(call: Call) -> int:
-    """Count n - 1 sums per output element, in the dtype of the output, because ``dtype=`` casts before the sum."""
+    """Count n - 1 sums for n values, which ``dtype=`` first casts to the dtype of the output."""
     return real_parts(call.first_output) * _folds(call)
 
 
 @other_formula("aten.prod", "aten._sparse_csr_prod")
 def _product(call: Call) -> int:
-    """Count n - 1 products per output element, in the dtype of the output."""
+    """Count n - 1 products for n values, in the dtype of the output."""
     output = call.first_output
     return is_float(output) * operations("mul", complex_numbers=output.is_complex()) * _folds(call)
 
 
 @other_formula("aten.nansum")
 def _sum_of_numbers(call: Call) -> int:
-    """Count one test for NaN per value, and n - 1 sums per output element."""
+    """Count one test for NaN per value, and n - 1 sums for n values."""
     return real_parts(call.first_output) * (_inputs(call).numel() + _folds(call))
 
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Count one comparison with 0 per value. The remaining work is on booleans and integers, and is free."""
+    """Count one comparison with 0 per value. The remaining work is on integers or booleans, which are free."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 
 
 @other_formula("aten.segment_reduce")
 def _segments(call: Call) -> int:
-    """Count n - 1 operations per segment of n values. If the reduction is a mean, add one division per segment."""
+    """Count n - 1 operations per segment of n values. A mean adds one division per segment."""
     return reduction(call) + (elements([call.first_output]) if call["reduce"] == "mean" else 0)
 
 
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
-    """Count n - 1 sums and one division per output element, in the dtype of the output."""
+    """Count n - 1 sums and one division for a mean of n values, in the dtype of the output."""
     return real_parts(call.first_output) * (_folds(call) + call.first_output.numel())
 
 
@@ -101,12 +101,9 @@ def _extremes(call: Call) -> int:
 
 @other_formula("aten.var", "aten.var_mean")
 def _variance(call: Call) -> int:
-    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares.
-
-    Each pass costs n operations. For complex numbers, the mean costs 2n and the differences cost 2n. The square of a
-    complex difference needs 2 products and 1 sum (3n). Its result is real, so the last mean costs n.
-    """
+    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares."""
     inputs = _inputs(call)
+    # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
 
 
@@ -155,10 +152,7 @@ def _norm(call: Call) -> int:
 
 @other_formula("aten.logsumexp")
 def _logsumexp(call: Call) -> int:
-    """Count the maximum, the differences, the exponentials and their sum.
-
-    Each output element also costs a logarithm, and the sum of the logarithm and the maximum.
-    """
+    """Count the operations in m + log(Σ exp(x - m)), where m is the maximum of x."""
     inputs = _inputs(call)
     outputs = call.first_output.numel()
     return real_parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
@@ -177,7 +171,7 @@ def _running(call: Call) -> int:
 
 @other_formula("aten.cumsum")
 def _running_sum(call: Call) -> int:
-    """Count one sum per step, in the dtype of the output, because ``dtype=`` casts before the sum."""
+    """Count one sum per step, in the dtype of the output. ``dtype=`` casts the values before the sum."""
     return real_parts(call.first_output) * _steps(call)
 
 
@@ -188,22 +182,19 @@ def _running_product(call: Call) -> int:
 
 
 def _steps(call: Call) -> int:
-    """Return the number of steps: n - 1 along a dimension of size n, for each position in the other dimensions."""
+    """Return the number of steps of a running sum: n - 1 for n values along ``dim``."""
     inputs = call.tensor("self")
     return _neighbours(inputs, inputs.shape[call["dim"]] if inputs.ndim else 1)
 
 
 def _comparisons(count: int) -> int:
-    """Return the number of comparisons per value: log2 of ``count``, rounded up.
-
-    This is the cost of sorting ``count`` values, or of a binary search among them.
-    """
+    """Return log2 of ``count``, rounded up: the comparisons that find one value among ``count`` values."""
     return (count - 1).bit_length() if count > 0 else 0
 
 
 @other_formula("aten.sort", "aten.median", "aten.nanmedian", "aten.mode", "aten.kthvalue")
 def _sort(call: Call) -> int:
-    """Count a sort along the given dimension, or a sort of all values if the call gives no dimension."""
+    """Count a sort along ``dim``, or a sort of all values if the call gives no ``dim``."""
     inputs = call.tensor("self")
     along_one = "dim" in call.names and inputs.ndim
     size = inputs.shape[call["dim"]] if along_one else inputs.numel()
@@ -212,7 +203,7 @@ def _sort(call: Call) -> int:
 
 @other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
 def _unique(call: Call) -> int:
-    """Count a sort, and a comparison of each value (or of each slice along the dimension) with the one before it."""
+    """Count a sort, and a comparison of each value with the one before it."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if "dim" in call.names else inputs.numel()
     return is_float(inputs) * (inputs.numel() * _comparisons(size) + _neighbours(inputs, size))
@@ -220,7 +211,7 @@ def _unique(call: Call) -> int:
 
 @other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
 def _unique_consecutive(call: Call) -> int:
-    """Count a comparison of each value (or of each slice along the dimension) with the one before it."""
+    """Count a comparison of each value with the one before it."""
     inputs = call.tensor("self")
     dim = call["dim"]
     return is_float(inputs) * _neighbours(inputs, inputs.numel() if dim is None else inputs.shape[dim])
@@ -244,7 +235,7 @@ def _topk(call: Call) -> int:
 
 @other_formula("aten.searchsorted", "aten.bucketize")
 def _search(call: Call) -> int:
-    """Count a binary search per value: log2 n comparisons, for n boundaries."""
+    """Count a binary search for each value: log2 n comparisons for n boundaries."""
     boundaries = call.tensor("sorted_sequence", "boundaries")
     values = call["self"]
     count = values.numel() if hasattr(values, "numel") else 1
@@ -253,7 +244,7 @@ def _search(call: Call) -> int:
 
 @other_formula("aten.isin")
 def _is_in(call: Call) -> int:
-    """Count sorting the n test values, and then log2 n comparisons for each value that is looked up."""
+    """Count a sort of the n test values, and log2 n comparisons for each value that is looked up."""
     values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1
@@ -266,8 +257,5 @@ _OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_ele
 
 @other_formula("aten._segment_reduce_backward")
 def _segment_reduce_backward(call: Call) -> int:
-    """Count one operation for each value of the input.
-
-    The gradient of the value's segment is multiplied with a factor, or divided by a factor.
-    """
+    """Count one product or quotient for each value of the input."""
     return elements([call.first_output])

@@ -148,7 +148,7 @@ _SHARED_BY_IN_PLACE_FORMS = ("flops", "other", "message", "collective", "free")
 
 
 class Registry:
-    """The facets of each operator, and the formulas of users, which replace the built-in formulas.
+    """The registered formulas and rules of each operator. A user's formula replaces a built-in formula.
 
     Operators are named without overload: "aten.mm".
     """
@@ -161,10 +161,10 @@ class Registry:
         self.version = 0
 
     def add(self, names: Iterable[str], facets: Facets) -> None:
-        """Add facets to operators.
+        """Register formulas and rules for operators.
 
         Raises:
-            ValueError: one of the operators has one of the facets already.
+            ValueError: one of the operators has one of these formulas or rules already.
         """
         given = {facet: value for facet, value in facets._asdict().items() if value}
         for name in names:
@@ -176,9 +176,9 @@ class Registry:
         self.version += 1
 
     def facets(self, name: str) -> Facets:
-        """Return the facets of an operator.
+        """Return the formulas and rules of an operator.
 
-        An in-place form such as "aten.add_" also has some of the facets of its base form "aten.add".
+        An in-place form such as "aten.add_" also has some formulas of its base form "aten.add".
         """
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
@@ -189,7 +189,7 @@ class Registry:
         )
 
     def items(self) -> Iterable[tuple[str, Facets]]:
-        """Return the names of all operators with their facets."""
+        """Return the names of all operators with their formulas and rules."""
         return self._facets.items()
 
     def add_user_formula(self, name: str, formula: CostFormula) -> None:
@@ -232,10 +232,10 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     collective: bool = False,
     free: bool = False,
 ) -> None:
-    """Register facets for operators. The class `Facets` describes each keyword.
+    """Register formulas and rules for operators. The class `Facets` describes each keyword.
 
     Raises:
-        ValueError: an operator has one of the facets already.
+        ValueError: an operator has one of these formulas or rules already.
     """
     facets = Facets(
         *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
@@ -245,7 +245,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the decorated function as the ``flops`` facet of operators."""
+    """Register the decorated function as the formula for the ``flops`` of operators."""
 
     def register(function: Formula) -> Formula:
         REGISTRY.add(names, Facets(flops=function))
@@ -255,7 +255,7 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def other_formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the decorated function as the ``other`` facet of operators: the FLOPs outside of sums of products."""
+    """Register the decorated function as the formula for the other FLOPs of operators."""
 
     def register(function: Formula) -> Formula:
         REGISTRY.add(names, Facets(other=function))

@@ -39,7 +39,7 @@ _FORWARD, _BACKWARD = 5, 4
     "aten._sparse_log_softmax",
 )
 def _softmax(call: Call) -> int:
-    """Count 5 operations for every element. For a sparse tensor, count only the stored elements."""
+    """Count 5 operations for each stored element. A dense tensor stores all of its elements."""
     output = call.first_output
     return _FORWARD * real_parts(output) * stored_elements(output)
 
@@ -58,6 +58,6 @@ def _softmax_backward(call: Call) -> int:
 
 @other_formula("aten._transform_bias_rescale_qkv")
 def _biased_and_scaled(call: Call) -> int:
-    """Count adding the bias to queries, keys and values, and scaling the queries."""
+    """Count the bias of queries, keys and values, and the scaling of the queries."""
     inputs = call.tensor("qkv")
     return real_parts(inputs) * (inputs.numel() + inputs.numel() // 3)

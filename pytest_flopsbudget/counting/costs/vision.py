@@ -40,17 +40,13 @@ def _deformable(call: Call) -> int:
 
 
 def _samples(call: Call, positions: torch.Tensor) -> int:
-    """Return the number of interpolated inputs: for each position of the output, kernel size times input channels."""
+    """Return the number of inputs that a deformable convolution interpolates."""
     images, weight = call.tensor("input"), call.tensor("weight")
     return images.shape[0] * images.shape[1] * math.prod(weight.shape[2:]) * math.prod(positions.shape[2:])
 
 
 def _deformable_around(call: Call) -> int:
-    """Count the operations of a deformable convolution other than its products.
-
-    These are one sum per offset, the interpolation of each input, one product with each mask (if there are masks), and
-    the bias, which the operator always adds.
-    """
+    """Count the offsets, the interpolation, the masks and the bias of a deformable convolution."""
     output = call.first_output
     per_sample = BILINEAR + bool(call["use_mask"])
     return call.tensor("offset").numel() + per_sample * _samples(call, output) + output.numel()
@@ -69,7 +65,7 @@ class _Requested(NamedTuple):
 def _requested(call: Call) -> _Requested:
     """Return which gradients the call must compute: those of the operands that require gradients.
 
-    In compiled code no operand requires a gradient, so all gradients are counted as requested.
+    If no operand requires a gradient, as in compiled code, all gradients are requested.
     """
     found = [call.tensor(name).requires_grad for name in ("input", "weight", "offset", "mask", "bias")]
     requested = _Requested(*found) if any(found) else _Requested(*(True for _ in found))
@@ -77,26 +73,19 @@ def _requested(call: Call) -> _Requested:
 
 
 def _deformable_backward(call: Call) -> int:
-    """Count one product for the gradients of the interpolated inputs, and one for the gradient of the weight.
-
-    The gradients of inputs, offsets and masks are computed from the first product.
-    """
+    """Count one product for the gradients of inputs, offsets and masks, and one for the gradient of the weight."""
     grad, weight, requested = call.tensor("grad"), call.tensor("weight"), _requested(call)
     products = (requested.input or requested.offset or requested.mask) + requested.weight
     return products * per_mac(weight) * grad.numel() * math.prod(weight.shape[1:])
 
 
 def _deformable_around_backward(call: Call) -> int:
-    """Count for each interpolated input the gradients of the image, of two offsets and of the mask.
-
-    The gradient of the image is the transposed interpolation. The gradients of the offsets are the slopes along both
-    coordinates; each slope is multiplied with the gradient and summed over the channels. The gradient of the mask is
-    one product and one sum.
-    """
+    """Count the requested gradients outside of the products of a deformable convolution."""
     grad, requested = call.tensor("grad"), _requested(call)
     per_sample = BILINEAR * requested.input + BILINEAR_SLOPES * requested.offset + 2 * requested.mask
     if call["use_mask"]:
         per_sample += requested.input or requested.offset
+    # image: the transposed interpolation; offsets: the slopes along both coordinates; mask: a product and a sum
     bias = max(grad.numel() - grad.shape[1], 0) if requested.bias else 0
     return per_sample * _samples(call, grad) + bias
 
@@ -107,7 +96,7 @@ def _regions(call: Call) -> torch.Tensor:
 
 
 def _image_size(call: Call) -> tuple[int, int]:
-    """Return the height and width of the images. The backward pass gets the two as numbers, without the images."""
+    """Return the height and width of the images."""
     if "height" in call.names:
         return int(call["height"]), int(call["width"])
     height, width = call.tensor("input").shape[2:]
@@ -131,11 +120,7 @@ def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, to
 
 
 def _samples_in_bins(call: Call) -> int:
-    """Return the number of samples in one bin of each region, summed over the regions.
-
-    By default, the samples form a grid: a bin has one sample for each pixel of its height, times one for each of its
-    width.
-    """
+    """Return the number of samples in one bin of each region, summed over the regions."""
     ratio, regions = int(call["sampling_ratio"]), _regions(call)
     if ratio > 0:
         return regions.shape[0] * ratio**2
@@ -144,6 +129,7 @@ def _samples_in_bins(call: Call) -> int:
             math.ceil(n / m) for n, m in zip(_image_size(call), _bins(call), strict=True)
         )
     aligned = bool(call["aligned"]) if "aligned" in call.names else True
+    # A bin has a grid of samples: one for each pixel of its height, times one for each pixel of its width.
     counts = torch.ones(regions.shape[0], dtype=torch.int64, device=regions.device)
     for (start, end), bins in zip(_extents(call, half_pixel=aligned), _bins(call), strict=True):
         size = end - start if aligned else (end - start).clamp(min=1)
@@ -161,11 +147,9 @@ def _aligned(call: Call) -> int:
 
 
 def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
-    """Return the number of inputs in all bins of all regions, and the number of bins that have inputs, for one channel.
+    """Return the number of inputs in all bins, and the number of bins that have inputs, for one channel.
 
-    A region of n rows has m bins along its height. Bin i has the region's rows from floor(i·n/m) to
-    ceil((i + 1)·n/m), without rows outside of the image. The width is treated in the same way. If the regions have no
-    data, both numbers are upper bounds.
+    If the regions have no data, both numbers are upper bounds.
 
     Args:
         call: the call of the operator.
@@ -175,6 +159,8 @@ def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
     if not has_data(regions):  # bins overlap by at most one row, so n rows in m bins are at most n + m - 1
         sizes = zip(_image_size(call), bins, strict=True)
         return regions.shape[0] * math.prod(n + m - 1 for n, m in sizes), regions.shape[0] * math.prod(bins)
+    # Of a region's n rows, bin i of m has the rows from floor(i·n/m) to ceil((i + 1)·n/m), without rows outside of the
+    # image. The columns are divided like the rows.
     along: list[torch.Tensor] = []
     for (start, end), image, count in zip(_extents(call, half_pixel=False), _image_size(call), bins, strict=True):
         first = _rounded(start)
@@ -194,16 +180,13 @@ def _rounded(values: torch.Tensor) -> torch.Tensor:
 
 
 def _maxima(call: Call) -> int:
-    """Count the maximum of the inputs in each bin: k - 1 comparisons for k inputs."""
+    """Count k - 1 comparisons for each bin of k inputs."""
     inputs, bins = _inputs_in_bins(call, extra=1)
     return _pooled(call).shape[1] * (inputs - bins)
 
 
 def _averages(call: Call) -> int:
-    """Count the average of the inputs in each bin: k operations for k inputs. The backward pass costs as much.
-
-    Each bin of an output channel reads another channel of the input.
-    """
+    """Count k operations for each bin of k inputs. The backward pass costs as much."""
     inputs, _ = _inputs_in_bins(call, extra=0)
     return _pooled(call).shape[1] * inputs
 
@@ -224,7 +207,7 @@ _OVERLAP = 13
 
 
 def _suppression(call: Call) -> int:
-    """Count the areas (3 operations for each box), sorting the scores, and the overlap of each pair of boxes."""
+    """Count the areas of the boxes, a sort of the scores, and the overlap of each pair of boxes."""
     count = call.tensor("scores").numel()
     comparisons = math.ceil(math.log2(count)) if count > 1 else 0
     return count * (3 + comparisons) + _OVERLAP * (count * (count - 1) // 2)

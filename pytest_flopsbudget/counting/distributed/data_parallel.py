@@ -84,7 +84,7 @@ def reshard(clones: Iterable[torch.nn.Module]) -> None:
 
 
 def _find_fsdp_modules(clones: Iterable[torch.nn.Module]) -> list[Any]:
-    """Return the modules that ``fully_shard`` was called on. This function does not import FSDP."""
+    """Return the modules that ``fully_shard`` was called on."""
     fsdp = sys.modules.get(_FSDP)
     return [] if fsdp is None else [module for module in clones if isinstance(module, fsdp.FSDPModule)]
 
@@ -94,10 +94,9 @@ _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
 def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Callable[..., Any]:
-    """Wrap a method of FSDP's group of parameters, so that its work is credited to the group's module.
+    """Wrap a method of FSDP's group of parameters, so that the group's module gets the credit for its work.
 
-    Without this, another module would get the credit: FSDP gathers parameters early, while another module runs, and
-    reduces gradients at the end of the backward pass.
+    FSDP may run the method while another module runs.
     """
 
     def credited(group: Any, *args: Any, **kwargs: Any) -> Any:
@@ -126,8 +125,7 @@ def _fsdp_credited(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
 def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
     """Let the clone reduce its gradients with hooks in Python, because the reducer in C++ belongs to the user's model.
 
-    PyTorch uses the same hooks under its compiler. They run one collective for each parameter, while the reducer runs
-    one for each bucket of parameters. The bytes are the same.
+    The hooks run one collective per parameter. The reducer runs one per bucket of parameters, with equal bytes.
     """
     if communication_hooks(clone):
         tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
@@ -142,10 +140,7 @@ def _synchronize_buffers(clone: Any, *args: Any, **kwargs: Any) -> tuple[Any, An
 
 
 def _register_fsdp_states(sharded: Iterable[Any]) -> None:
-    """Register the clones' states with FSDP, which finds the state of a module by the module.
-
-    FSDP refers to modules weakly, so the entries disappear together with the clones.
-    """
+    """Register the clones' states with FSDP, which looks up the state of a module."""
     states, insert = module_states(), set_module_state()
     for module in sharded:
         if module not in states:
@@ -156,7 +151,7 @@ def _register_fsdp_states(sharded: Iterable[Any]) -> None:
 
 
 def _share_memory(sharded: Iterable[Any]) -> None:
-    """Make FSDP's flat tensor share its memory with the shard, as in the user's model. FSDP sends the flat tensor."""
+    """Make FSDP's flat tensor share its memory with the shard, as in the user's model."""
     for module in sharded:
         for parameter in (parameter for group in fsdp_groups(_state_of(module)) for parameter in group.fsdp_params):
             part, flat = parameter.sharded_param.to_local(), fsdp_flat_data(parameter)

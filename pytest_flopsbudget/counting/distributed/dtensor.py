@@ -37,10 +37,7 @@ _TENSORS = "torch.distributed.tensor"
 
 
 def is_sharded(value: Any) -> bool:
-    """Return whether a value is a DTensor.
-
-    If PyTorch's module for DTensors was never imported, no value is a DTensor.
-    """
+    """Return whether ``value`` is a DTensor. This function does not import PyTorch's module for DTensors."""
     module = sys.modules.get(_TENSORS)
     return module is not None and isinstance(value, module.DTensor)
 
@@ -60,7 +57,7 @@ def clone_dtensor(tensor: Any, clone: Callable[[torch.Tensor], torch.Tensor]) ->
     """Return a DTensor over the clone of the local tensor, with the same mesh and placements.
 
     Raises:
-        UsageError: no process group is initialized, so that the ranks are not known.
+        UsageError: no process group is initialized.
     """
     require_process_group("a DTensor")
     part = clone(tensor_of_rank(tensor)).detach()  # like the local tensor of a new DTensor, the clone gets no gradients
@@ -78,7 +75,7 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 @contextmanager
 def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    """Hide the work of all other ranks from the tracer, and prepare the clones of data-parallel modules.
+    """Inside the ``with`` block, only this rank's work counts, and clones of data-parallel modules can run.
 
     Args:
         clones: the clones of all modules.
@@ -96,17 +93,14 @@ def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_
 
 
 def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
-    """Run the all-to-all collective that every device except the CPU runs. The CPU's backends do not have it."""
+    """Run the all-to-all collective, which the CPU's backends lack."""
     group = mesh.get_group(mesh_dim).group_name
     output: torch.Tensor = shard_dim_alltoall()(tensor, gather_dim, shard_dim, group)
     return output
 
 
 def _scatter(output: torch.Tensor, parts: list[torch.Tensor], mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
-    """Run the scatter collective that PyTorch runs with data.
-
-    On meta tensors, PyTorch omits scatters and broadcasts.
-    """
+    """Run the scatter collective. PyTorch omits this collective on meta tensors."""
     group, root = mesh.get_group(mesh_dim), of.get("group_src", 0)
     torch.distributed.scatter(output, parts if group.rank() == root else None, group=group, group_src=root)
 
@@ -121,7 +115,7 @@ _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_br
 
 @contextmanager
 def propagation_hidden() -> Iterator[None]:
-    """Hide from the tracer the operators that DTensors run on whole tensors to find the sharding of an output."""
+    """Inside the ``with`` block, hide the operators with which DTensors find the sharding of an output."""
     tensors = sys.modules.get(_TENSORS)
     if tensors is None:
         yield

@@ -24,7 +24,7 @@ def has_process_group() -> bool:
 
 
 def is_fake_group() -> bool:
-    """Return whether the process group is fake: the other ranks do not exist, and collectives transfer nothing."""
+    """Return whether the process group is fake: only this rank exists, and collectives transfer nothing."""
     return has_process_group() and torch.distributed.get_backend() == "fake"
 
 
@@ -100,7 +100,7 @@ def is_in_place(name: str) -> bool:
 
 
 def answer_in_place(operator: OpOverload, args: Sequence[Any]) -> Any:
-    """Return the output of an in-place collective: the tensors that it writes to (if any) and a finished `Work`."""
+    """Return the output of an in-place collective: the tensors that it writes to (if any), and a finished `Work`."""
     returns = len(schema_of(operator).returns)
     if not returns:
         return None

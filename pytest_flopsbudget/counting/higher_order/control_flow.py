@@ -41,10 +41,9 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 @contextmanager
 def higher_order_decomposed(tracer: Counter) -> Iterator[None]:
-    """Inside the ``with`` block, branches and loops run as plain PyTorch code, above autograd.
+    """Inside the ``with`` block, branches and loops run as plain PyTorch code.
 
-    Without this, autograd would compile the branches and loops, and would compute their forward pass once more in the
-    backward pass.
+    Otherwise, autograd would compile them, and would compute their forward pass again in the backward pass.
     """
 
     def cond(_predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:

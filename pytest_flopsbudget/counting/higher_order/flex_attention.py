@@ -1,7 +1,7 @@
 """Count flex attention by its definition, for the blocks that its mask keeps.
 
-In eager mode, PyTorch runs the operator as plain attention over all scores, and computes the scores again in the
-backward pass. The outputs come from that code. The work is counted by running the definition of attention instead.
+In eager mode, PyTorch computes the outputs as plain attention over all scores, and computes the scores again in the
+backward pass. The work is counted by running the definition of attention instead.
 
 A block mask says which blocks of queries and keys are computed. If the mask's values are known, only these blocks are
 counted. Otherwise all blocks are counted, and a note says so.
@@ -98,10 +98,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
     scale: float,
     *others: Any,
 ) -> Any:
-    """Run the backward pass of flex attention, and count its four products, softmax, scale and ``score_mod``.
-
-    The kernel also computes the scores and their softmax again. This is a choice of the kernel, and is not counted.
-    """
+    """Run the backward pass of flex attention, and count its four products, softmax, scale and ``score_mod``."""
     outputs = _dense(operator)(
         query, key, value, out, logsumexp, grad_out, grad_logsumexp, score_mod, score_mod_backward, block_mask, scale,
         *others,
@@ -109,7 +106,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
     _, score_buffers, _ = others
     heads = key.shape[1]
     key, value = _of_every_head(query, key, value)
-    scores = query @ key.transpose(-2, -1)
+    scores = query @ key.transpose(-2, -1)  # not counted: computing the scores again is a choice of the kernel
     with tracer.counting(_share(tracer, block_mask)):
         grad_value = scores.to(query.dtype).transpose(-2, -1) @ grad_out
         grad_weights = grad_out @ value.transpose(-2, -1)
@@ -127,11 +124,10 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` runs under a tracer and on meta tensors.
+    """Inside the ``with`` block, `flex_attention` runs under a tracer, and on meta tensors if ``on_meta``.
 
-    Without this, `flex_attention` would refuse meta tensors, although its code could run on them. If gradients are
-    required, PyTorch traces ``score_mod`` on one number, under dispatch modes. This trace is not work of the model, so
-    it is hidden from the tracer.
+    If gradients are required, PyTorch traces ``score_mod``. This trace is not work of the model, so it is hidden from
+    the tracer.
     """
     patches: list[tuple[Any, str, Any]] = []
     module, operators = sys.modules.get(_MODULE), sys.modules.get(FLEX_OPERATORS)
@@ -157,7 +153,7 @@ def _hidden(function: Callable[..., Any]) -> Callable[..., Any]:
 def block_counts(block_mask: Any) -> list[torch.Tensor]:
     """Return the tensors of a `BlockMask` that contain the number of kept blocks in each row of blocks.
 
-    Return an empty list if ``block_mask`` is another object.
+    Return an empty list if ``block_mask`` is no `BlockMask`.
     """
     if type(block_mask).__name__ != "BlockMask" or type(block_mask).__module__ != _MODULE:
         return []
@@ -166,7 +162,7 @@ def block_counts(block_mask: Any) -> list[torch.Tensor]:
 
 
 def _dense(operator: HigherOrderOperator) -> Callable[..., Any]:
-    """Return the Python function that the operator runs in eager mode, over all scores."""
+    """Return the Python function that the operator runs in eager mode."""
     body = python_body(operator)
     if body is None:
         raise missing("Counting flex_attention", f"the Python body of {operator.name()}")
@@ -207,10 +203,7 @@ def _modified_backward(
 
 
 def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the traced derivative of ``score_mod`` without unneeded nodes.
-
-    The trace contains nodes of the forward pass, and the derivative does not need all of them.
-    """
+    """Return the traced derivative of ``score_mod`` without nodes that the derivative does not need."""
     if not isinstance(backward, torch.fx.GraphModule):
         return backward
     needed = copy.deepcopy(backward)
@@ -220,7 +213,7 @@ def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
-    """Return the fraction of all blocks that the mask keeps, or 1 if this fraction is not known."""
+    """Return the fraction of all blocks that the mask keeps, or 1 if the fraction is not known."""
     partial, full = block_mask[_PARTIAL], block_mask[_FULL]
     (queries, keys), (query_block, key_block) = block_mask[_LENGTHS], block_mask[_BLOCK]
     rows, columns = -(-queries // query_block), -(-keys // key_block)

@@ -58,7 +58,7 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
 
 
 def _without_tuning(launched: Any) -> Any:
-    """Return the kernel itself, without the autotuners around it that choose its parameters."""
+    """Return the kernel itself, without its autotuners."""
     while hasattr(launched, "fn") and not isinstance(launched.fn, types.FunctionType):
         launched = launched.fn
     return launched
@@ -78,8 +78,5 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """Return the output of the wrapper operator for a run without data.
-
-    If the wrapper writes to clones of the arguments, the output is these clones, uninitialized. Otherwise, it is None.
-    """
+    """Return uninitialized clones of the arguments ``cloned``, or None if the kernel writes to no clones."""
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

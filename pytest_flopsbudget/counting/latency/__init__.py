@@ -1,1 +1,1 @@
-"""Measured time: the benchmark, the clone that it runs, and the machine."""
+"""Measure the time of models, and name the machine that runs them."""

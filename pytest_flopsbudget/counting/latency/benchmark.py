@@ -71,14 +71,14 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
 ) -> TimedModel:
     """Run ``model(*args, **kwargs)`` for real, again and again, and return how long one run takes.
 
-    A clone with copied tensors runs. It is compiled if the model is compiled. The model, the arguments and the random
-    state stay unchanged. A forward pass runs without gradients. If a run changes the state of the clone (a cache, a
-    step of an optimizer), the next run starts with this state. Only the gradients of ``backward`` are removed after
-    each run.
+    A clone of the model runs, with copied tensors. The clone is compiled if the model is compiled. The model, the
+    arguments and the random state stay unchanged. A forward pass runs without gradients. If a run changes the state of
+    the clone (a cache, a step of an optimizer), the next run starts with the changed state. Only gradients are removed
+    after each backward pass.
 
     Args:
         model: a module, a method of a module, or a function that calls modules.
-        args: the positional arguments. A value that is neither a list nor a tuple is the only argument.
+        args: the positional arguments as a list or tuple, or a single argument.
         kwargs: the keyword arguments.
         backward: whether the backward pass of the summed outputs is timed too.
         run_time: the minimum number of seconds for which runs are timed. A model that takes longer is run a few times.
@@ -129,7 +129,7 @@ def time_inputs(
 
 
 class _TimedRun:
-    """The clone of a model with its arguments. The clone is run again and again."""
+    """The clone of a model with its arguments, which is run again and again."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- all that a run needs
         self,
@@ -161,7 +161,7 @@ class _TimedRun:
         self.device = device_of(tensors)
 
     def run_guarded(self) -> None:
-        """Run the clone once under a `WriteGuard`, to check that the run changes no tensor that was not cloned.
+        """Run the clone once, and check that the run changes no tensor that was not cloned.
 
         Raises:
             UsageError: the run would change a tensor that was not cloned.
@@ -212,7 +212,7 @@ def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
 
 
 def choose_clock(device: torch.device) -> Callable[[], float]:
-    """Return a clock, in seconds. Before it reads the time, the clock waits until ``device`` has finished its work."""
+    """Return a clock, in seconds, that waits until ``device`` has finished its work before it reads the time."""
     if device.type == "cpu":
         return timeit.default_timer
 
@@ -248,7 +248,7 @@ def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: floa
 
 
 def _refuse_uncompilable(error: Exception, name: str) -> None:
-    """If ``error`` comes from PyTorch's compiler, raise an error with a short message in place of ``error``.
+    """Raise an error with a short message if ``error`` comes from PyTorch's compiler.
 
     Raises:
         UsageError: ``error`` comes from PyTorch's compiler.

@@ -21,13 +21,13 @@ _NAME = re.compile(r"^(?:model name|Model)\s*:\s*(.*\S)", re.MULTILINE)
 
 
 def device_of(tensors: Iterable[torch.Tensor]) -> torch.device:
-    """Return the first accelerator that holds one of the tensors; the CPU if no accelerator holds one."""
+    """Return the first accelerator that holds one of the tensors, or the CPU if no accelerator holds one."""
     devices = (tensor.device for tensor in tensors)
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
 def describe_hardware(device: torch.device) -> str:
-    """Return the name that the driver or the operating system uses, such as "NVIDIA A100-SXM4-80GB"."""
+    """Return the hardware's name according to its driver or the operating system, such as "NVIDIA A100-SXM4-80GB"."""
     return " ".join((_processor() if device.type == "cpu" else _accelerator(device)).split())
 
 

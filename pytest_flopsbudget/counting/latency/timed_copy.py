@@ -23,10 +23,9 @@ _COMPILED_CALL = "_compiled_call_impl"
 
 
 class TimedCopy(Cloner):
-    """Makes clones that compute the same as the originals at equal speed, and share no memory with the originals.
+    """Makes clones that compute as fast as the originals, and share no memory with the originals.
 
-    If a model is a result of `torch.compile`, its clone is compiled with the settings of the model. Otherwise, the
-    latency of the clone would be different.
+    The clone of a compiled model is compiled with the settings of the model.
     """
 
     def __init__(self, *, gradients: bool) -> None:
@@ -39,7 +38,7 @@ class TimedCopy(Cloner):
         """Return the clone of a model, a callable, or a structure of arguments.
 
         Raises:
-            UsageError: a part of the value is compiled, and the settings of this compilation cannot be found.
+            UsageError: a part of the value is compiled, and the settings of its compilation cannot be found.
         """
         clone = super().clone(value)
         while self._to_compile:
@@ -82,7 +81,7 @@ class TimedCopy(Cloner):
         self._compile_call(original, clone)
 
     def _compile_call(self, original: dict[str, Any], clone: Any) -> None:
-        """Compile the call of the clone if `torch.nn.Module.compile` was called on the original."""
+        """If `torch.nn.Module.compile` was called on the original, compile the clone in the same way later."""
         call = original.get(_COMPILED_CALL)
         if call is not None:
             settings = _settings_of(call)
@@ -100,11 +99,7 @@ class TimedCopy(Cloner):
 
 
 class _DeferredCall:
-    """A callable that takes the place of a compiled function in the clones.
-
-    The function is compiled when all clones that it uses are complete. After that, a call of this object calls the
-    compiled function.
-    """
+    """A callable in the clones in place of a compiled function, which is compiled later."""
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None

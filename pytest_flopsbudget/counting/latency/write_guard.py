@@ -24,10 +24,10 @@ class ForeignTensorError(Exception):
 
 
 class WriteGuard(DispatchMode):
-    """Runs operators. Refuses operators that change a foreign tensor.
+    """Runs operators, and refuses operators that change a foreign tensor.
 
-    A foreign tensor is a tensor that the run neither owns nor makes. An operator also changes a foreign tensor if a
-    backward pass would write a gradient to the foreign tensor.
+    A foreign tensor is a tensor that the run neither owns nor makes. A backward pass changes a tensor if it writes a
+    gradient to the tensor.
     """
 
     def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
@@ -78,7 +78,7 @@ class WriteGuard(DispatchMode):
 
 
 def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether the call is a batch norm in evaluation mode. Such a call does not write its running statistics."""
+    """Return whether the call is a batch norm in evaluation mode, which does not write running statistics."""
     if "batch_norm" not in func.name():
         return False
     names = [argument.name for argument in schema_of(func).arguments]
@@ -86,7 +86,7 @@ def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mappin
 
 
 def _storages(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Return the identity of the tensor's storage; an empty result if the tensor has no storage."""
+    """Return the identity of the tensor's storage, or an empty tuple if the tensor has no storage."""
     if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         return ()
     if tensor.layout is not torch.strided or not has_no_dispatcher(type(tensor)) or tensor.is_nested:

@@ -1,1 +1,1 @@
-"""Shape, strides, dtype and device of operators' outputs, found without data and equal to the results on the CPU."""
+"""Find the shape, strides, dtype and device of operators' outputs without data, as they are on the CPU."""

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """A tracer of a run on shapes, as the model's code sees the tracer: it answers questions that run no operator.
-
-    For example, the model's code reads the device of a tensor, or asks for its values.
-    """
+    """Answers what the model's code asks about a tensor without data, for example its device or its values."""
 
     known_values: KnownValues
     devices: Devices
@@ -54,7 +51,7 @@ _ASKING = _Asking()
 
 
 def asked_tracer(tensor: torch.Tensor | None = None) -> Asked | None:
-    """Return the tracer if the model's code reads ``tensor``, which has no data, on this thread. Otherwise return None.
+    """Return the tracer if the model's code reads a tensor without data on this thread. Otherwise return None.
 
     Args:
         tensor: the tensor that is read, or None if a storage without data is read.
@@ -67,11 +64,8 @@ def asked_tracer(tensor: torch.Tensor | None = None) -> Asked | None:
 
 
 def is_really_on_meta(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor is on the meta device, although the model's code sees another device.
-
-    Outside of operators, `is_on_meta` cannot answer this alone. While a `TorchFunctionMode` is active, PyTorch reads
-    the tensor's attribute by name, and gets the device that the model's code sees.
-    """
+    """Return whether the tensor is on the meta device, although the model's code sees another device."""
+    # While a `TorchFunctionMode` is active, PyTorch reads the device by name, as the model's code does.
     _ASKING.seeing_meta += 1
     try:
         return is_on_meta(tensor)

@@ -83,10 +83,7 @@ def _chooses_fused(
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a CPU tensor for which PyTorch chooses the same kernel as for ``tensor``.
-
-    The CPU tensor uses the memory of one row at most.
-    """
+    """Return a CPU tensor for which PyTorch chooses the same kernel as for ``tensor``."""
     in_order = tensor.ndim > 0 and tensor.stride(-1) == 1
     row = torch.empty(tensor.shape[-1] if in_order else 1, dtype=tensor.dtype, device="cpu")
     stride = (*(0,) * (tensor.ndim - 1), int(in_order)) if tensor.ndim else ()
@@ -135,11 +132,10 @@ def _on_meta(*args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def cpu_attention_on_meta() -> Iterator[None]:
-    """Let attention of meta tensors run on this thread with the operators that it would run on the CPU.
+    """Inside the ``with`` block, attention of meta tensors on this thread runs the operators of the CPU.
 
     This function registers a kernel in the dispatcher instead of patching a Python function, because scripted modules
-    and exported graphs also call the operator. Under inference mode, the dispatcher skips the kernel that this function
-    registers, and the tracer receives the operator itself.
+    and exported graphs also call the operator.
     """
     _THREADS.enter()
     try:

@@ -1,8 +1,7 @@
 """Apply autocast to meta tensors, which PyTorch's autocast ignores because of their device.
 
 FLOPs do not depend on the dtype. But a model may read the dtype, or may combine tensors that autocast casts to one
-dtype. So this file casts the arguments of functions. It casts for the functions for which autocast has a kernel in the
-dispatcher.
+dtype. So this file casts the arguments of the functions for which autocast has a kernel in the dispatcher.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _name_of(function: Any) -> str:
 
 
 class _Casting(TorchFunctionMode):
-    """A mode that casts the arguments of functions to the dtype to which autocast would cast them."""
+    """A mode that casts the arguments of functions as autocast would cast them."""
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class _Casting(TorchFunctionMode):
         )
 
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
-        """Return ``value`` with all its tensors cast to this dtype."""
+        """Return ``value`` with the casts that autocast to ``dtype`` would make."""
         if isinstance(value, torch.Tensor):
             casts = is_really_on_meta(value) and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
             if not casts:
@@ -141,10 +140,7 @@ class _Casting(TorchFunctionMode):
 
 
 def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether autocast keeps the cast of this tensor until the autocast block ends.
-
-    Autocast keeps the casts of weights (`cached_cast` in C++).
-    """
+    """Return whether autocast keeps the cast of this tensor until the autocast block ends, as for weights."""
     return (
         dtype is not torch.float32
         and tensor.dtype is torch.float32
@@ -156,11 +152,7 @@ def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def _is_overridden(values: Sequence[Any]) -> bool:
-    """Return whether a tensor's class overrides functions.
-
-    Unlike `torch.overrides.has_torch_function`, ignore modes. A function that is not overridden runs its body, so an
-    active mode sees the functions that the body calls.
-    """
+    """Return whether a tensor's class overrides functions. Unlike `has_torch_function`, ignore modes."""
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 
 
@@ -169,8 +161,6 @@ def autocast_on_meta(
     tensors: Callable[[], Iterable[torch.Tensor]], device_of: Callable[[torch.Tensor], torch.device]
 ) -> Iterator[None]:
     """Inside the ``with`` block, autocast also casts meta tensors, as it would cast the tensors of the user's model.
-
-    This holds for autocast that is entered before the run, and for autocast that is entered in it.
 
     Args:
         tensors: returns the user's tensors, of model and inputs. Their devices decide which autocast applies. If one of

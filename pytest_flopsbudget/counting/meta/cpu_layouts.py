@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a convolution of images, which is channels last if the input or the weight is channels last.
-
-    PyTorch's C++ function `mkldnn_conv_use_channels_last` decides in this way. Return None for all other convolutions.
-    """
+    """Return the output of a convolution of images in channels last. Return None for all other convolutions."""
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
@@ -58,9 +55,9 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a convolution of a contiguous (N, C, *spatial) and a contiguous (out, C / groups, *kernel).
+    """Return the output of a convolution whose input and weight are contiguous.
 
-    Return None for other layouts, and also if the strides of one of the two tensors fit channels last.
+    Return None for other layouts, and also if the strides of input or weight fit channels last.
     """
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
     dims = inputs.ndim - 2
@@ -87,10 +84,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, if input and weight are contiguous.
-
-    The gradients are contiguous too. Return None for other layouts.
-    """
+    """Return the requested gradients, which are contiguous. Return None if input or weight is not contiguous."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
     plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
     if kwargs or not plain or gradient.dtype not in FLOATS:
@@ -111,10 +105,9 @@ operator("aten.convolution_backward", shape=_convolution_backward)
 
 
 def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | None]) -> torch.dtype | None:
-    """Return the dtype of parameters and running statistics, or the dtype of the input if there are none.
+    """Return the dtype of the parameters and running statistics, or the dtype of the input if there are none.
 
-    If the input has half precision, parameters and statistics may be float32. Return None if PyTorch has no kernel for
-    this mix of dtypes.
+    Return None if PyTorch has no kernel for this mix of dtypes.
     """
     dtypes = {item.dtype for item in others if item is not None} or {inputs.dtype}
     dtype = dtypes.pop()
@@ -123,7 +116,7 @@ def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | N
 
 
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output, and the batch's mean and 1/std for the backward pass. Both are empty in inference."""
+    """Return the output, and the batch's mean and 1/std. In inference, mean and 1/std are empty."""
     inputs = args[0]
     others = [item for item in args[1:] if isinstance(item, torch.Tensor)]
     dtype = _dtype_of_statistics(inputs, others)
@@ -161,10 +154,7 @@ def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, if the input has half precision.
-
-    Return None for other inputs.
-    """
+    """Return the requested gradients of input, weight and bias. Return None if the input is not half precision."""
     if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
@@ -234,7 +224,7 @@ def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _plain_float32(*tensors: torch.Tensor | None) -> bool:
-    """Return whether all tensors (except None) are float32, contiguous, and cannot be channels last."""
+    """Return whether all tensors except None are float32 and contiguous, and their strides do not fit channels last."""
     return all(item is None or (item.dtype is torch.float32 and is_plain(item)) for item in tensors)
 
 
@@ -247,7 +237,6 @@ operator("aten.native_layer_norm_backward", corrected_shape=_layer_norm_backward
 
 
 def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the gradient, which is contiguous."""
     gradient, output, _, dtype = args
     if kwargs or gradient.shape != output.shape or gradient.dtype is not dtype or output.dtype is not dtype:
         return None
@@ -257,7 +246,7 @@ def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
 def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the sum or mean of the losses of (input, target, …).
 
-    On the CPU, the storage of this output has room for one loss per element.
+    On the CPU, the storage of the output has room for one loss per element.
     """
     inputs, target, *others = args
     reduction = next((item for item in others if isinstance(item, int)), 1)
@@ -335,14 +324,7 @@ _SUM, _MAXIMUM = 0, 2
 
 
 def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima.
-
-    The fast kernel for sums returns an empty tensor in place of the bag of each index. The other kernels allocate a
-    storage for the bag of each index that has room for one more element than the tensor has.
-
-    The storage of the bag sizes has room for one element per offset. (The last offset may only mark the end of the last
-    bag.)
-    """
+    """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima."""
     weight, indices, offsets = args[:3]
     defaults = (False, _SUM, False, None, False, -1)
     options: list[Any] = [*args[3:], *defaults[len(args) - 3 :]]
@@ -359,17 +341,15 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     count, dtype = indices.shape[0], offsets.dtype
     return (
         empty((bags, width), weight.dtype),
+        # The fast kernel for sums returns no bag of each index. Other kernels allocate one element more than they need.
         empty((0,), dtype) if mode == _SUM and is_fast else _with_room(count + 1, (count,), dtype),
-        _with_room(offsets.shape[0], (bags,), dtype),
+        _with_room(offsets.shape[0], (bags,), dtype),  # the last offset may only mark the end of the last bag
         empty((bags, width) if mode == _MAXIMUM else (bags,), dtype),
     )
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the same outputs as `_bags`, except for the shapes of two tensors.
-
-    If the mode is a sum, the tensors of bag sizes and of maxima have the shape of the offsets.
-    """
+    """Return the outputs of `_bags`. For sums, the last two outputs have the shape of the offsets."""
     output = _bags(args, kwargs)
     mode = args[4] if len(args) > 4 else _SUM
     if output is None or mode != _SUM:

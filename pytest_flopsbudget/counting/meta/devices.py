@@ -34,7 +34,7 @@ class Devices:
         meta device, they count as being on the CPU.
 
         Args:
-            originals: tensors, and any other objects.
+            originals: tensors, and any other objects, which are ignored.
             clone_of: returns the clone of an original.
         """
         tensors = [original for original in originals if isinstance(original, torch.Tensor)]
@@ -53,10 +53,7 @@ class Devices:
         return self.of_meta(tensor) if is_on_meta(tensor) else true_device(tensor)
 
     def of_meta(self, tensor: torch.Tensor) -> torch.device:
-        """Return the device on which ``tensor`` would be outside of a run on shapes.
-
-        Unlike `of`, this method expects that ``tensor`` is on the meta device.
-        """
+        """Return the device on which ``tensor``, a tensor on meta, would be outside of a run on shapes."""
         if not self.others or tensor.layout is not torch.strided:
             return self.usual
         known = self.others.get(tensor.untyped_storage()._cdata)
@@ -89,5 +86,5 @@ class Devices:
 
 
 def is_same_device(one: torch.device, other: torch.device) -> bool:
-    """Return whether both objects name one device. A device without an index is the first device of its type."""
+    """Return whether both devices are the same. A device without an index is the first device of its type."""
     return one.type == other.type and (one.index or 0) == (other.index or 0)

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def _with_ones(positions: slice) -> Callable[[Sequence[Any]], list[Any]]:
-    """Return a function that receives arguments, and replaces every size at ``positions`` by 1.
-
-    The sizes are numbers, or lists of numbers.
-    """
+    """Return a function that replaces every size among the arguments at ``positions`` by 1."""
 
     def replace(args: Sequence[Any]) -> list[Any]:
         small = list(args)

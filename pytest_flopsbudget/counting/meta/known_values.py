@@ -1,7 +1,7 @@
 """Keep the values of small tensors that are known in a run on shapes, because they are computed from Python numbers.
 
-Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. The values do not depend on the model's
-data. This file computes them, so that a run on shapes can continue where the model reads them.
+Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. A run on shapes can continue only if it
+knows the values that the model reads.
 """
 
 from __future__ import annotations
@@ -63,10 +63,7 @@ class KnownValues:
         return bool(self._values or self._on_cpu)
 
     def carry(self) -> None:
-        """Keep the values of all tensors that are alive after this run on shapes.
-
-        If such a tensor is an original in a later run, `remember_original` finds its values.
-        """
+        """Keep the known values of all tensors that outlive this run on shapes, for later runs."""
         for known in (_CARRIED, self._values):
             alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
             if known is _CARRIED:
@@ -74,10 +71,7 @@ class KnownValues:
             _CARRIED.update(alive)
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
-        """Record that ``clone`` has the values of ``original``, if ``original`` has values and not too many elements.
-
-        A tensor that was made under `shape_only` has the values that were known when `shape_only` ended.
-        """
+        """Record that ``clone`` has the values of ``original``, if they are known and not too many."""
         if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
             return
         if not is_on_meta(original):
@@ -109,7 +103,7 @@ class KnownValues:
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
     def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
-        """Record that ``source`` was copied to the whole of ``meta_clone``, whose values were not known before.
+        """Record that ``source`` was copied to the whole of ``meta_clone``.
 
         Record nothing if the values of ``source`` are not known, or if ``meta_clone`` is only a part of its storage.
         """
@@ -120,8 +114,7 @@ class KnownValues:
     def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
         """Record that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if the filling number is known.
 
-        Record nothing if ``meta_clone`` is only a part of its storage, because the values of the other parts are not
-        known.
+        Record nothing if ``meta_clone`` is only a part of its storage.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
         if not fills_storage(meta_clone):
@@ -142,14 +135,14 @@ class KnownValues:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Forget the values of storages that no longer exist, if there are many entries."""
+        """If there are many entries, forget the values of storages that no longer exist."""
         if len(self) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._on_cpu = {key: storage for key, storage in self._on_cpu.items() if not storage.expired()}
             self._sweep_at = max(256, 2 * len(self))
 
     def track_on_cpu(self, output: Any) -> Any:
-        """Record that ``output`` is on the CPU with real values, which later operators may use. Return ``output``."""
+        """Record that the values of ``output``, which is on the CPU, are known. Return ``output``."""
         if isinstance(output, torch.Tensor):
             storage = output.untyped_storage()
             self._on_cpu[storage._cdata] = StorageWeakRef(storage)
@@ -184,7 +177,7 @@ class KnownValues:
         return neg_view(value) if tensor.is_neg() else value
 
     def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
-        """Return a storage with the values of ``storage``, which is on meta, or None if they are not known."""
+        """Return a storage with the values of ``storage``, or None if they are not known."""
         known = self._values.get(storage._cdata)
         if known is None:
             return None
@@ -193,15 +186,12 @@ class KnownValues:
         return value.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Record that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
+        """Forget the values of ``tensor`` and of all tensors that share its storage."""
         if tensor.layout is torch.strided:
             self._values.pop(tensor.untyped_storage()._cdata, None)
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Return the values of ``tensors``, by the `id` of each tensor.
-
-        Return None if the values of at least one tensor are not known.
-        """
+        """Return `id` of each tensor → its values. Return None if the values of a tensor are not known."""
         if not all(map(self._may_be_known, tensors)):
             return None
         known = {}
@@ -213,17 +203,14 @@ class KnownValues:
         return known
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
-        """Return whether the values of a tensor may be known. This check computes no values."""
+        """Return False if the values of the tensor are certainly not known. This check computes no values."""
         if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
         identity = tensor.untyped_storage()._cdata
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
-        """Return whether the output of the operator is small enough to be kept.
-
-        Only pointwise operators are checked. Return True for all others.
-        """
+        """Return False if the operator is pointwise and its output is too large to be kept."""
         if not info.is_pointwise or info.behaviour != "functional":
             return True
         elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
@@ -240,7 +227,7 @@ class KnownValues:
         return info.operator(*(_valued(value, known) for value in args), **keywords)
 
     def with_meta_clones(self, output: Any) -> Any:
-        """Return ``output`` with a meta clone in place of each tensor, and keep the values of the tensors."""
+        """Return ``output`` with a meta clone in place of each tensor. The values of the tensors are kept."""
         if isinstance(output, torch.Tensor):
             # An operator may shrink its output in place. The storage of the output then stays as large as it was.
             meta_clone = restore_output(spec_of(output))
@@ -251,12 +238,9 @@ class KnownValues:
         return output
 
 
+# Not nested in `compute`: a nested function that calls itself is a reference cycle, which would keep the values alive.
 def _valued(argument: Any, known: Mapping[int, torch.Tensor]) -> Any:
-    """Return ``argument`` with the known value in place of each tensor.
-
-    This function is not nested in `compute`, because a nested function that calls itself is a reference cycle. The
-    cycle would keep the values alive until the garbage collector runs.
-    """
+    """Return ``argument`` with the known value in place of each tensor."""
     if isinstance(argument, torch.Tensor):
         return known[id(argument)]
     if isinstance(argument, (list, tuple)):
@@ -276,10 +260,7 @@ def fills_storage(tensor: torch.Tensor) -> bool:
 
 
 def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Return the number that an operator fills a tensor with, or None if the call does not pass it.
-
-    The number may be passed as a tensor.
-    """
+    """Return the number that an operator fills a tensor with, or None if the call does not pass it."""
     if name in ("aten.fill_", "aten.full_like", "aten.new_full"):
         position, keyword = {"aten.fill_": (1, "value"), "aten.full_like": (1, "fill_value")}.get(
             name, (2, "fill_value")

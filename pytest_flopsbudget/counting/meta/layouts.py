@@ -26,7 +26,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def empty_in_format_of(inputs: torch.Tensor) -> torch.Tensor:
-    """Make a tensor on the meta device with the shape of ``inputs``, without gaps.
+    """Make a tensor on the meta device with the shape and dtype of ``inputs``, without gaps.
 
     The new tensor is channels last if ``inputs`` is channels last. Otherwise the new tensor is contiguous.
     """
@@ -47,20 +47,20 @@ def float32_like(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def may_be_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether the strides fit channels last. They may fit the usual order of dimensions as well."""
+    """Return whether the strides fit channels last. They may also fit the usual order of dimensions."""
     return tensor.ndim == _IMAGES and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def is_channels_last(tensor: torch.Tensor) -> bool:
     """Return whether PyTorch treats the tensor as channels last.
 
-    The result is false if the strides fit both channels last and the usual order of dimensions.
+    Return False if the strides also fit the usual order of dimensions.
     """
     return suggest_memory_format(tensor) is torch.channels_last
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor is contiguous and its strides fit no other order of dimensions."""
+    """Return whether the tensor is contiguous and its strides do not fit channels last."""
     return tensor.is_contiguous() and not may_be_channels_last(tensor)
 
 
@@ -110,8 +110,7 @@ def elementwise_output(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> t
 def _common_stride(tensors: Sequence[torch.Tensor], shape: Sequence[int]) -> Sequence[int]:
     """Return the strides of an elementwise output whose inputs have different orders of dimensions.
 
-    Dimensions are sorted by their strides in the first tensor in which these strides differ. This follows
-    TensorIterator's ``reorder_dimensions`` and
+    This follows TensorIterator's ``reorder_dimensions`` and
     `torch._prims_common.compute_elementwise_output_logical_to_physical_perm`.
     """
     count = len(shape)
@@ -149,7 +148,7 @@ def _spread_stride(tensor: torch.Tensor, shape: Sequence[int]) -> Sequence[int]:
 def _order(strides: Sequence[Sequence[int]], shape: Sequence[int], inner: int, outer: int) -> int:
     """Return -1 if dimension ``inner`` is correctly inside dimension ``outer``, and 1 if the two must be swapped.
 
-    The first tensor whose strides decide counts. Return 0 if no tensor decides.
+    The first tensor whose strides show the order decides. Return 0 if no tensor decides.
     """
     for stride in strides:
         a, b = stride[inner], stride[outer]

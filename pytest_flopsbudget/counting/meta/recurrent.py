@@ -83,9 +83,6 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
 ) -> tuple[list[torch.Tensor], torch.Tensor, Sequence[torch.Tensor]]:
     """Run one layer in one direction.
 
-    If there is a tracer and autograd is off, only the first, second and last of many steps run. The second step is
-    counted for all steps in between.
-
     Returns:
         A list of the outputs of all steps; the stacked outputs, in the order of the inputs; the last states.
     """
@@ -117,7 +114,7 @@ def _layer(
     parameters: Sequence[Sequence[torch.Tensor]],
     tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """Run one layer over inputs (steps, batch, features). There is one list of states and of parameters per direction.
+    """Run one layer over inputs (steps, batch, features), in as many directions as ``parameters`` has entries.
 
     Returns:
         The outputs of all steps, in which the outputs of two directions are concatenated; the last states by direction.
@@ -136,11 +133,7 @@ def _layer(
 
 
 def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Split the parameters of one layer and direction into two groups.
-
-    The first group is for the input: weight, and bias if there are biases. The second group is for the hidden state:
-    weight, bias, and the weight of a projection if there is one.
-    """
+    """Split the parameters of one layer and direction: those for the input, and those for the hidden state."""
     if len(parameters) < 4:
         return parameters[:1], parameters[1:]
     return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
@@ -186,10 +179,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
 
 
 def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
-    """Return whether the CPU kernels would run this LSTM with oneDNN (`use_mkldnn` in C++).
-
-    The result does not depend on the CPU of this machine.
-    """
+    """Return whether the CPU kernels would run this LSTM with oneDNN (`use_mkldnn` in C++)."""
     hidden, cell = states
     return (
         bool(torch.backends.mkldnn.enabled)

@@ -103,10 +103,7 @@ def _compared(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the tensor that the operator writes to, if the dtypes and shapes of the other arguments fit this tensor.
-
-    Return None if they do not fit.
-    """
+    """Return the tensor that the operator writes to, or None if the other arguments do not fit this tensor."""
     written = args[0]
     if info.returned != (0,) or kwargs or written.dtype not in FLOATS:
         return None
@@ -267,11 +264,7 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a product of groups. The groups divide the rows, the columns or the summed dimension.
-
-    If both operands have three dimensions, this is a batched product. PyTorch's meta kernel accepts bfloat16 only, but
-    the kernels for devices also accept other dtypes.
-    """
+    """Return the output of a product of groups. The groups divide the rows, the columns or the summed dimension."""
     left, right, *_ = args
     groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
     out_dtype = kwargs.get("out_dtype", args[4] if len(args) > 4 else None)
@@ -288,10 +281,7 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the outputs of the CPU kernel: a tensor like the query (batch, heads, length, width), and log-sum-exps.
-
-    The log-sum-exps have the shape (batch, heads, length). In memory, their order is (batch, length, heads).
-    """
+    """Return the outputs of the CPU kernel: a tensor like the query, and log-sum-exps (batch, heads, length)."""
     query = args[0]
     batch, heads, length, _ = query.shape
     dtype = torch.float64 if query.dtype is torch.float64 else torch.float32
@@ -331,10 +321,7 @@ def _like_self(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
 
 
 def _geqrf(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the two outputs for a matrix (…, m, n): a matrix of this shape, and min(m, n) factors.
-
-    As in LAPACK, the matrix is stored by columns.
-    """
+    """Return a matrix like the input (…, m, n), stored by columns, and min(m, n) factors."""
     (matrix,) = args
     *batch, rows, columns = matrix.shape
     return empty((*batch, columns, rows), matrix.dtype).mT, empty((*batch, min(rows, columns)), matrix.dtype)

@@ -49,10 +49,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
 def deciding_tensors(
     info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterable[torch.Tensor]:
-    """Return the arguments whose values decide the cost of one call.
-
-    If a user's formula counts the call, return no arguments.
-    """
+    """Return the arguments whose values decide the cost of one call. A user's formula needs no values."""
     if info.facets.values is None or info.registered is not None:
         return ()
     return info.facets.values(Call(info.operator, args, kwargs, output))
@@ -82,14 +79,14 @@ def _cost_of_plain(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the number of elements in the outputs of the products of one call."""
+    """Return the number of elements in the outputs of the matrix products and convolutions of one call."""
     if _has_components(info, args):
         return sum(products_outputs(Call(info.operator, *part)) for part in _components(args, kwargs, output))
     return products_outputs(Call(info.operator, args, kwargs, output))
 
 
 def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the bytes of the message of one call. In a group of one process, there is no message, so return 0."""
+    """Return the bytes of the message of one call, or 0 in a group of one process."""
     if info.facets.message is None:
         return 0
     call = Call(info.operator, args, kwargs, output)
@@ -97,10 +94,7 @@ def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def launches(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return 1 if the call computes or moves data, since eager mode then launches a kernel.
-
-    Return 0 for empty tensors.
-    """
+    """Return 1 if the call launches a kernel in eager mode. Return 0 otherwise, for example for empty tensors."""
     if info.moves_nothing:
         return 0
     results = list(tensors_in(output))
@@ -131,10 +125,7 @@ def _has_components(info: OperatorInfo, args: Sequence[Any]) -> bool:
 def _components(
     args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
-    """Yield the arguments and the output of the call for each component of its nested tensors.
-
-    Each component is passed as a batch of one.
-    """
+    """Yield arguments, keywords and output for each component of nested tensors, as a batch of one."""
     count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
 
     def component(value: Any, index: int) -> Any:

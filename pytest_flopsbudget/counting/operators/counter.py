@@ -1,4 +1,4 @@
-"""The protocol through which rules for operators use the tracer, so that rules need not import the tracer."""
+"""The protocol through which rules for operators use the tracer without importing it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ModuleCredits(Protocol):
 
 
 class Counter(Protocol):
-    """Counts operators while it is active as a dispatch mode. The class `Tracer` implements this protocol."""
+    """Counts operators inside its ``with`` block. The class `Tracer` implements this protocol."""
 
     #: Whether operators compute data. Otherwise, they return shapes only.
     has_data: bool

@@ -220,7 +220,7 @@ class OperatorInfo:
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
     def _rule_by_tags(self, tags: set[torch.Tag]) -> Formula | None:
-        """Return the formula that follows from an operator's tags. Only tags of PyTorch's own operators are trusted."""
+        """Return the formula that follows from the tags of an operator of PyTorch. Return None for other operators."""
         if not self.name.startswith("aten.") or self.facets.free:
             return None
         if torch.Tag.pointwise in tags:
@@ -248,10 +248,7 @@ class OperatorInfo:
                 yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
-        """Return whether PyTorch runs the operator itself, because an argument is a nested tensor.
-
-        With plain tensors, PyTorch decomposes such an operator into other operators.
-        """
+        """Return whether an argument is a nested tensor, and PyTorch runs the operator itself for nested tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
 
 
@@ -260,10 +257,7 @@ def _reads_tensors(schema: torch.FunctionSchema) -> bool:
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:
-    """Return the formula that a library registered with `torch.utils.flop_counter.register_flop_formula`, if any.
-
-    This function does not import that module: a library that registered a formula has already imported it.
-    """
+    """Return the formula that a library registered with `torch.utils.flop_counter.register_flop_formula`, if any."""
     counter = sys.modules.get("torch.utils.flop_counter")
     registered: Callable[..., int] | None = (
         None if counter is None else counter.flop_registry.get(operator.overloadpacket)
@@ -279,8 +273,7 @@ _INFOS: dict[OpOverload, OperatorInfo] = {}
 def operator_info(operator: OpOverload) -> OperatorInfo:
     """Return the facts about ``operator``, which are computed once and kept.
 
-    The facts are computed again if a formula for ``operator`` was registered since then, or if no formula covers
-    ``operator``.
+    The facts are computed again if a formula was registered since then, or if no formula covers ``operator``.
     """
     info = _INFOS.get(operator)
     if info is None or not info.known or info.version != REGISTRY.version:
@@ -289,10 +282,7 @@ def operator_info(operator: OpOverload) -> OperatorInfo:
 
 
 def _renewed(info: OperatorInfo | None, operator: OpOverload) -> OperatorInfo:
-    """Return ``info`` if the registry still has the same formulas for the operator. Otherwise return new facts.
-
-    The same object is returned if possible, because the remembered outputs of operators refer to it.
-    """
+    """Return ``info`` if the registry still has the same formulas for the operator. Otherwise return new facts."""
     if (
         info is None
         or not info.known
@@ -300,5 +290,6 @@ def _renewed(info: OperatorInfo | None, operator: OpOverload) -> OperatorInfo:
         or info.facets != REGISTRY.facets(info.name)
     ):
         return OperatorInfo(operator)
+    # The remembered outputs of operators refer to this object, so it is kept.
     info.version = REGISTRY.version
     return info

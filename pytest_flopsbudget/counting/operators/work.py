@@ -73,7 +73,7 @@ class Work:
         self.dtype = dtype
 
     def part(self, share: Fraction) -> Work:
-        """Return the part ``share`` of this work. The number of launches and of steps stays the same."""
+        """Return the part ``share`` of this work. The numbers of launches and steps stay the same."""
         return Work(
             self.name,
             flops=int(self.flops * share),
@@ -109,8 +109,8 @@ def precision_of(name: str, dtype: str) -> str:
 def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     """Return the name of the dtype in which an operator computes.
 
-    The first operand with floating-point, complex or quantized numbers decides, or else the first operand. For a
-    complex or quantized dtype, return the dtype of the real numbers or integers that represent one number.
+    The first operand with floating-point, complex or quantized numbers decides. If there is none, the first operand
+    decides. For a complex or quantized dtype, return the dtype of the numbers that represent one element.
     """
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
