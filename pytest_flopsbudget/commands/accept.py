@@ -106,10 +106,7 @@ def _root(report: Report, given: str | None) -> Path:
 
 
 def _is_below(folder: Path, repository: Path) -> bool:
-    """Return whether ``folder`` is inside of ``repository``. Symbolic links in both paths are followed.
-
-    A report from another machine may name a folder that is not inside.
-    """
+    """Return whether ``folder`` is inside of ``repository``. Symbolic links in both paths are followed."""
     try:
         return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(repository))
     except (OSError, ValueError):  # ValueError: no folder can have this name
@@ -124,10 +121,7 @@ def _from_here(folder: Path) -> Path:
 
 
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
-    """Return the path of the test's file; None if this file does not exist below ``root``.
-
-    A report from another machine may name a file outside of ``root``. The result is then None, too.
-    """
+    """Return the path of the test's file; None if there is no such file below ``root``."""
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
@@ -150,7 +144,7 @@ class _Acceptance:
         self._kinds: Counter[str] = Counter()
 
     def consider(self, test: ReportedTest) -> None:
-        """Record that the measurements of a test are accepted, or why the measurements are refused."""
+        """Accept or refuse the measurements of a test. A refusal is recorded with its reason."""
         from pytest_flopsbudget.storage import baseline
 
         test_file = _test_file(self._root, test)
@@ -206,7 +200,7 @@ class _Acceptance:
                     yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
-        """Write the decisions to ``output``, and the accepted measurements to the baselines. Return the exit code.
+        """Print the decisions, write the accepted measurements to the baselines, and return the exit code.
 
         If ``dry`` is true, no baseline is written.
         """
@@ -255,10 +249,7 @@ def _own_reason(test: ReportedTest) -> str:
 
 
 def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
-    """Return why the baseline of a test must not be replaced; "" if the baseline may be replaced.
-
-    The baseline must not be replaced if it has changed since the run that wrote the report.
-    """
+    """Return a message if the test's baseline has changed since the run that wrote the report; otherwise ""."""
     for measurement in test.measurements:
         old = known.get(measurement.name)
         if old is not None and not _was_seen(measurement, old):

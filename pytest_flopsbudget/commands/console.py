@@ -41,7 +41,7 @@ class Output:
         return Screen(width=width, colour=colour, encoding=sys.stdout.encoding)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write lines that have their final layout to standard output. Colours in the lines are kept."""
+        """Write lines to standard output without changing their layout or colours."""
         for line in lines:
             _write(sys.stdout, line)
 
@@ -50,7 +50,7 @@ class Output:
         _write(sys.stdout, visible(line))
 
     def document(self, text: str) -> None:
-        """Write a text that users may redirect into a file. In a file or a pipe, the text is always in UTF-8."""
+        """Write ``text`` to standard output. If standard output is a file or a pipe, the text is in UTF-8."""
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None or sys.stdout.isatty():
             self.lines(text.splitlines())

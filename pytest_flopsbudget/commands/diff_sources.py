@@ -78,7 +78,7 @@ def _exists(word: str) -> bool:
 
 
 def _range(text: str) -> tuple[Source, Source]:
-    """Return the sources of the revisions A and B for ``A..B``. For ``A...B``, the merge base replaces A."""
+    """Return the sources of A and B for the text ``A..B``. For ``A...B``, the merge base of A and B replaces A."""
     old, dots, new = text.partition("..." if "..." in text else "..")
     repository = git.Repository(Path.cwd())
     commits = [_commit(repository, word or _HEAD) for word in (old, new)]

@@ -57,7 +57,7 @@ class Commit:
 
 
 class Repository:
-    """The git repository that contains a folder. All paths in results are relative to this folder."""
+    """The git repository that contains a folder. All returned paths are relative to that folder."""
 
     def __init__(self, folder: Path) -> None:
         """Find the repository that contains ``folder``.
@@ -74,7 +74,7 @@ class Repository:
         self.shallow = found[-1] == b"true"
 
     def resolve(self, revision: str) -> str | None:
-        """Return the name of the commit that ``revision`` names; None if there is no such commit."""
+        """Return the full hash of the commit that ``revision`` names; None if there is no such commit."""
         if revision.startswith("-"):
             return None
         try:
@@ -95,7 +95,7 @@ class Repository:
             raise UsageError(f"{reason} here; {HOW_TO_DEEPEN}" if self.shallow else reason) from error
 
     def baselines_of(self, commit: str) -> dict[str, str]:
-        """Return path → name of the git object, for each JSON file in a ``__flops__`` folder in ``commit``."""
+        """Return path → hash of the git object, for each JSON file in a ``__flops__`` folder in ``commit``."""
         listed = self._git("ls-tree", "-r", "-z", commit)
         found = {}
         for row in listed.split(b"\0"):

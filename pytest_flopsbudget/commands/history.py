@@ -134,7 +134,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
 
 
 def _read(data: bytes, place: str, output: Output) -> Tests | None:
-    """Return the totals in ``data``, a baseline. If it cannot be read, write a note to ``output`` and return None."""
+    """Return the totals of a baseline. If ``data`` cannot be read, write a note to ``output`` and return None."""
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
@@ -155,8 +155,7 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
     """Return the histories of the tests that ``pattern`` matches.
 
-    Tests that still exist are searched first. If no such test matches, removed tests are searched, too. If no removed
-    test matches either, the former names of tests are searched.
+    Removed tests are searched only if no existing test matches. Former names of tests are searched last.
     """
     for known in ([one for one in series if one.lives], series):
         nodeids = set(match_nodeids(dict.fromkeys(one.address.nodeid for one in known), pattern))

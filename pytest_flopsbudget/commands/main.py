@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shortened(text: str) -> str:
-    """Return a message. If it is too long to read, for example because it quotes a long name, its middle is cut out."""
+    """Return ``text``. If it is too long to read, its middle is cut out."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 

@@ -89,9 +89,9 @@ def _name(nodeid: str) -> _Name:
 
 
 def _root(name: _Name) -> Path:
-    """Return the folder outside of which the baseline for ``name`` must not be written.
+    """Return the folder in which the baseline for ``name`` must be.
 
-    This is the current folder. For a test file outside of the current folder, it is the folder of the test file.
+    It is the current folder. If the test file is outside of the current folder, it is the test file's folder.
     """
     folder = Path(os.path.abspath(name.file)).parent  # noqa: PTH100 -- Path.absolute keeps ".."
     return Path.cwd() if folder.is_relative_to(Path.cwd()) else folder

@@ -38,7 +38,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
     Args:
         value: the value of the key ``devices``.
-        problems: the place of the table that has this key. Messages on mistakes are added to ``problems``.
+        problems: collects messages on mistakes. It holds the place of the table that has this key.
     """
     if not isinstance(value, Mapping):
         problems.add(
@@ -73,7 +73,7 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
     Args:
         value: the value of the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        problems: the place of the table that has this key. Messages on mistakes are added to ``problems``.
+        problems: collects messages on mistakes. It holds the place of the table that has this key.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -132,10 +132,7 @@ def _read_profile(
 
 
 def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
-    """Return the names by which drivers and systems report the device.
-
-    The names identify the device of the machine on which a model is timed.
-    """
+    """Return the names by which drivers and systems report the device."""
     names = [value] if isinstance(value, str) else value
     if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
         return tuple(names)

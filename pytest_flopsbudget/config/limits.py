@@ -22,7 +22,7 @@ def read_quantities(
     """Return metric key → limit, for each limit in ``table``. Messages on mistakes are added to ``problems``.
 
     A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Keys in ``besides`` are
-    allowed, too, and are skipped.
+    skipped without a message.
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():

@@ -120,8 +120,8 @@ def _raise(messages: Sequence[str]) -> None:
 def settings_of_test(nearest: Settings, run: Settings) -> Settings:
     """Return the settings for a test.
 
-    The settings are those of ``nearest``, the pyproject nearest to the test. Settings that apply to the whole run are
-    those of ``run``. The devices of both are included.
+    Most settings are from ``nearest``, the pyproject nearest to the test. Settings of the whole run are from ``run``.
+    Devices are from both pyprojects.
     """
     return replace(
         nearest,

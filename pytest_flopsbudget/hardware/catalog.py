@@ -2,7 +2,7 @@
 
 If a source gives a rate only with sparsity, the catalog has half of that rate. If a source gives no rate, the rate is
 computed from the number of cores, the highest clock and the work per cycle. A figure without a source is called an
-assumption. It is chosen in such a way that an estimated time is still a lower bound.
+assumption. Assumptions are chosen such that estimated times are lower bounds.
 """
 
 from __future__ import annotations
@@ -409,9 +409,13 @@ def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
 
 
 def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
-    """Return the device that a driver or system describes: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
+    """Return the device that ``description`` names; None if no device matches.
 
-    Return None if no device matches. A variant for laptops, or with other memory, is a different device.
+    A laptop variant or a variant with another memory size is a different device.
+
+    Args:
+        description: the name in the words of a driver or system: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
+        devices: the devices to search. The first match is returned.
     """
     for device in devices:
         for name in device.names:

@@ -39,8 +39,8 @@ _KINDS: Mapping[str, str] = {
 class Device:
     """The peak rates of a device. Times that are computed from peak rates are lower bounds.
 
-    Rates are published peaks, without sparsity, at PyTorch's default precision. Products of halves are summed in FP32.
-    Products in FP32 are computed in FP32, unless the dtype is "tfloat32".
+    Rates are published peaks, without sparsity, at PyTorch's default precision. Products of half-precision numbers are
+    summed in FP32. Products in FP32 are computed in FP32, unless the dtype is "tfloat32".
     """
 
     #: The name in the pyproject and in reports: "A100", "raspberry-pi-5".
@@ -65,15 +65,18 @@ class Device:
         return hash(self.name)
 
     def rate(self, dtype: str) -> int:
-        """Return the peak FLOPs per second in products of ``dtype``, in PyTorch's spelling: "float32", "float8_e4m3fn".
+        """Return the peak FLOPs per second of matrix products and convolutions in ``dtype``.
 
-        If the dtype has no rate, return the fastest rate of the dtypes that may be used for it, or else the fastest
-        rate of all.
+        If the profile has no rate for ``dtype``, return the fastest rate of the dtypes that may replace it. If there is
+        no such rate either, return the fastest rate of all.
+
+        Args:
+            dtype: the dtype in PyTorch's spelling: "float32", "float8_e4m3fn".
         """
         return _rate(self.rates, dtype)
 
     def vector_rate(self, dtype: str) -> int:
-        """Return the peak FLOPs per second in work other than products; without such rates, the rate of products."""
+        """Return the peak FLOPs per second of all work other than products. Without such rates, return `rate`."""
         return _rate(self.vector_rates or self.rates, dtype)
 
 

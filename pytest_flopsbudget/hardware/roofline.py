@@ -17,7 +17,7 @@ _NANOSECONDS = 10**9
 
 
 class Times(NamedTuple):
-    """The minimum time of operators by cause, in whole nanoseconds. The three fields add up to the estimate."""
+    """The minimum time of operators, split by cause, in whole nanoseconds. The sum of all three is the estimate."""
 
     #: The time of operators whose arithmetic takes longer than moving their bytes.
     compute: int
@@ -30,16 +30,16 @@ class Times(NamedTuple):
 def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype: str, launches: int = 1) -> Times:  # noqa: PLR0913, PLR0917 -- the facts about an operator
     """Return the minimum time of one operator on ``device``.
 
-    Products and other arithmetic may run at the same time, so the time of arithmetic is the longer of both times.
-    Arithmetic and moving bytes may run at the same time, too, so only the longer of these times counts. Times are
-    rounded down, so sums of times are lower bounds.
+    Products, other arithmetic and the movement of bytes may run at the same time, so only the longest of the three
+    times counts. The time of launches is added. All times are rounded down, so sums of times are lower bounds.
 
     Args:
         device: the device that runs the operator.
         flops: the FLOPs of the operator's products.
         other_flops: the FLOPs of the operator's other arithmetic.
         bytes_moved: the bytes that the operator reads and writes.
-        dtype: the dtype of the arithmetic, in PyTorch's spelling, "float32"; or "tfloat32", FP32 with products in TF32.
+        dtype: the dtype of the arithmetic in PyTorch's spelling, such as "float32". "tfloat32" is FP32 with products in
+            TF32.
         launches: the number of the operator's kernel launches.
     """
     compute = max(

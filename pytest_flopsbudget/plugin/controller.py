@@ -88,12 +88,12 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Send to a worker of pytest-xdist the encoding of the terminal that will show the worker's failures."""
+        """Tell a worker of pytest-xdist the encoding of the terminal, which will show the worker's failures."""
         node.workerinput[ENCODING] = terminal_encoding(self._config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Receive from a worker of pytest-xdist the tests that it collected, and the mistakes that it found."""
+        """Receive what a worker of pytest-xdist collected, and the mistakes that it found."""
         output = getattr(node, "workeroutput", {})
         self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
         if COLLECTION in output:
@@ -102,7 +102,7 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Raise a usage error for mistakes that workers found. The run then ends in the same way as without workers."""
+        """Raise a usage error for mistakes that workers found."""
         result = yield
         if self._problems:
             raise pytest.UsageError(_lines(self._problems))

@@ -1,4 +1,4 @@
-"""Select the one test that --flops-budget-explain names, and find the measurements about which pages are shown.
+"""Select the one test that --flops-budget-explain names, and find the measurements to show.
 
 The controlling process and every worker select the same test. The controlling process writes the pages.
 """
@@ -32,8 +32,8 @@ _ENDED_EARLY = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pyt
 def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
     """Split the user's text into a node id and the name of a measurement. If no node id matches, return None.
 
-    Ids of parameter sets may contain colons, and names of measurements may contain colons too. If the whole text is a
-    node id, the text names no measurement. If several splits are possible, the longest node id is used.
+    The node id and the name may both contain colons. If the whole text is a node id, it names no measurement. If
+    several splits are possible, the longest node id is used.
     """
     nodeids = set(nodeids)
     if asked in nodeids:
@@ -102,7 +102,7 @@ class ExplainPlugin:
             self._last = report
 
     def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
-        """Return (entry, name of the measurement to show) for each entry to explain. None means all measurements."""
+        """Return (entry, name of the measurement to show) for each entry to explain. None shows all measurements."""
         entries = list(entries)
         nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]

@@ -63,22 +63,25 @@ class FlopsBudget:
 
         Args:
             model: a module, a method of a module, or a function that calls modules.
-            args: the positional arguments. A single tensor is the only argument. If there are neither positional nor
-                keyword arguments, the example inputs of the model are used and named in the measurement's
-                notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
+            args: the positional arguments, in a list or a tuple. Any other value, such as a tensor, is passed as one
+                argument. If there are neither positional nor keyword arguments, the example inputs of the model are
+                used and named in the measurement's notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of
+                transformers.
             kwargs: the keyword arguments.
             name: distinguishes the measurements of one test. If a name is used again (in a loop, under hypothesis), the
                 largest measurement is kept.
             backward: whether the backward pass of the summed outputs is counted too.
-            latency: whether the time that the model takes on this machine is measured too. A limit or a tolerance on
-                latency also turns this on. Of several measurements under one name, only the largest so far is timed.
+            latency: whether the time that the model takes on this machine is measured too. With ``latency=True``, every
+                call is timed. If only a limit or a tolerance asks for the latency, a measurement is timed only if it is
+                the first under its name or larger than all earlier ones.
 
         Returns:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
 
         Raises:
-            UsageError: the model cannot be called, it needs arguments and none of them is a tensor, two models have one
-                name, or the test's body has ended. If the latency is measured: the model has no data.
+            UsageError: the model cannot be called, it needs arguments and none of them is a tensor, two different
+                models have the same name, or the test's body has ended. If the latency is measured: the model has no
+                data.
             Exception: any exception that the model raises.
         """
         # Imported here, because a run without measurements should not import PyTorch.
@@ -130,8 +133,8 @@ class FlopsBudget:
             A watch. Its ``complexity`` is the measurement, after the block has ended.
 
         Raises:
-            UsageError: nothing was computed in the block, two different models have one name, or the test's body has
-                ended.
+            UsageError: nothing was computed in the block, two different models have the same name, or the test's body
+                has ended.
         """
         name = DEFAULT_NAME if name is None else name
         self._check_open("flops_budget.watch(...)")
@@ -211,10 +214,7 @@ class FlopsBudget:
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:
-        """Return whether ``complexity`` is the largest measurement so far under ``name``.
-
-        Only the largest measurement under a name is timed.
-        """
+        """Return whether ``complexity`` is the largest measurement so far under ``name``."""
         known = self._measurements.get(name)
         return known is None or _size(complexity) > _size(known.complexity)
 

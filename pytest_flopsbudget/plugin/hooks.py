@@ -65,7 +65,7 @@ _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD,
 class _Update(argparse.Action):
     """An argparse action that stores the word after the "=" in the option string.
 
-    An option with an optional value would read the path that follows it on the command line as its value.
+    With an optional value instead, argparse would take the next path on the command line as the value.
     """
 
     def __call__(
@@ -200,7 +200,6 @@ def _get_session(config: pytest.Config) -> BudgetSession:
 
 
 def _get_finder(config: pytest.Config) -> PyprojectFinder:
-    """Return the finder of the pyprojects that apply to this run."""
     finder = config.stash.get(_FINDER, None)
     if finder is None:
         finder = PyprojectFinder(config.rootpath, config.invocation_params.dir, config.args)

@@ -47,7 +47,10 @@ def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
 
 
 def item_file(node: pytest.Item | pytest.Collector) -> str:
-    """Return the node id of the item's file. For a file outside of the root folder, pytest's node id lacks folders."""
+    """Return the path of the item's file, relative to pytest's root folder.
+
+    For a file outside of the root folder, pytest's own node id lacks folders.
+    """
     if not is_outside_root(node):
         return node.nodeid.partition("::")[0]
     try:

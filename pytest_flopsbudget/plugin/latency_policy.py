@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPolicy:
-    """Whether and how the models of a test are timed, if the test itself does not request a latency."""
+    """Whether and how the models of a test are timed. A test may also request the timing of a call itself."""
 
     #: Whether a limit or a tolerance requires the latency.
     wanted: bool = False
@@ -55,8 +55,8 @@ class LatencyPolicy:
     def _device(self, hardware: str) -> Device | None:
         """Return the device profile of this machine; None if there is none.
 
-        A profile of the pyproject is found by ``hardware``, or by the machine's name in the settings. If the pyproject
-        has no such profile, the catalog is searched for ``hardware``.
+        The profiles of the pyproject are searched first, for ``hardware`` and then for the machine's name in the
+        settings. The catalog is searched last.
         """
         named = next(
             (own for name, own in self.devices.items() if self.machine and name.casefold() == self.machine.casefold()),

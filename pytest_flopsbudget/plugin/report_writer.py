@@ -30,7 +30,7 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
         folder: the folder where pytest was started.
 
     Raises:
-        UsageError: a path cannot be written to, or two reports have one path. Some obstacles appear only when
+        UsageError: a path cannot be written to, or two reports have the same path. Some obstacles appear only when
             the report is written.
     """
     paths: dict[str, Path] = {}

@@ -46,8 +46,7 @@ class BudgetSession:
     def settings(self) -> Settings:
         """The settings of the run, from the pyproject in pytest's root folder.
 
-        If tests are outside of the root folder, folders above are searched, too.
-
+        If tests are outside of the root folder, folders above it are searched, too.
         With ``--flops-budget-disable``, a pyproject with mistakes counts as empty.
 
         Raises:
@@ -117,7 +116,7 @@ class BudgetSession:
         return None if settings.path is None else f"flops-budget: {describe(settings)}"
 
     def find_problems(self, items: Iterable[pytest.Item], test_files: Iterable[Path] = ()) -> list[str]:
-        """Return all mistakes in the pyprojects, and in the markers and baselines of ``items``, each mistake once.
+        """Return all mistakes in the pyprojects, markers and baselines. Each mistake occurs once.
 
         Args:
             items: the tests that use budgets.
@@ -226,8 +225,7 @@ class BudgetSession:
     ) -> tuple[dict[str, Any] | None, str]:
         """Judge the measurements of a test.
 
-        These are the measurements that the test made with the fixture. If there are none, the measurements of the
-        watch are judged.
+        The measurements of the fixture are judged. If there are none, the measurements of the watch are judged.
 
         Args:
             item: the test.

@@ -42,9 +42,9 @@ def format_exact(value: int | Fraction, metric: Metric) -> str:
 
 
 def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
-    """Format two values that a reader compares. The texts are short; if short texts would look equal, they are exact.
+    """Format two values that a reader compares. If their short texts would look equal, both are written exactly.
 
-    Ratios get enough digits to show the difference.
+    Ratios get more digits instead, until the two texts differ.
     """
     pair = format_value(a, metric), format_value(b, metric)
     digits = _SIGNIFICANT_DIGITS
@@ -118,7 +118,7 @@ def _notation(metric: Metric) -> _Notation:
 
 
 def _decimals(number: Fraction, digits: int) -> int:
-    """Return the number of decimals that shows ``digits`` significant digits of ``number``."""
+    """Return how many decimals ``number`` needs to show ``digits`` significant digits."""
     if 0 < number < 1:
         # Leading zeros are not significant: 0.08333 FLOPs/byte has four digits.
         return digits + _count_digits(math.ceil(1 / number) - 1) - 1

@@ -187,10 +187,10 @@ def key_for(base: str, name: str) -> str:
 
 
 def metric_of(key: str) -> Metric:
-    """Return the row of ``key``, with or without a name in brackets.
+    """Return the metric of ``key``. The key may have a name in brackets.
 
     Raises:
-        KeyError: the table has no such metric.
+        KeyError: there is no such metric.
     """
     return METRICS[base_of(key)]
 
@@ -213,12 +213,12 @@ def is_stored(key: str) -> bool:
 
 
 def is_optional(key: str) -> bool:
-    """Return whether ``key`` is measured on request only. A run may lack such a metric of its baseline."""
+    """Return whether ``key`` is measured on request only. A run need not measure it, even if the baseline has it."""
     return METRICS[base_of(key)].per is not None
 
 
 def sort_metrics(keys: Iterable[str]) -> list[str]:
-    """Sort keys for tables: in the order of the rows, then by the name in brackets."""
+    """Sort keys for tables: in the order of `METRICS`, then by the name in brackets."""
     return sorted(keys, key=lambda key: (_PLACES[base_of(key)], key))
 
 
@@ -236,7 +236,7 @@ def devices_in(keys: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def parts_of(key: str) -> tuple[str, ...]:
-    """Return the stored keys whose sum is the value of ``key``. For a stored key, this is the key itself."""
+    """Return the stored keys whose sum is the value of ``key``. A stored key is its own only part."""
     return _named(METRICS[base_of(key)].derived, key) or (key,)
 
 

@@ -51,7 +51,7 @@ _ALLOWED: Mapping[Speed, str] = {
 
 
 def parse_rate(value: object, speed: Speed) -> int:
-    """Parse a speed into whole FLOPs (or operations on integers) or bytes per second.
+    """Parse a speed into a whole number of FLOPs, integer operations or bytes per second.
 
     The result is rounded up, so that a time computed from it remains a lower bound.
 

@@ -17,9 +17,9 @@ class Tolerance:
     absolute: int = 0
 
     def growth(self, old: int) -> int:
-        """Return the maximum growth from ``old`` that passes: the larger allowance, absolute or relative."""
+        """Return the maximum growth from ``old`` that passes: the larger one of the two allowances."""
         return max(math.floor(old * self.relative), self.absolute)
 
     def allows(self, old: int, new: int) -> bool:
-        """Return whether the growth from ``old`` to ``new`` passes: it is at most `growth`."""
+        """Return whether the growth from ``old`` to ``new`` is at most `growth`."""
         return new - old <= self.growth(old)

@@ -123,7 +123,7 @@ class AdviceTarget:
 
     @property
     def is_float32(self) -> bool:
-        """Return whether the module surely computes in float32: its parameters do, and no tensor was converted."""
+        """Return whether the module surely computes in float32: its parameters do, and no operator converts dtypes."""
         metrics = self.group.module.metrics
         params = metrics.get("params", 0)
         converts = any("_to_copy" in name for name in self.complexity.operators)
@@ -207,11 +207,11 @@ def _writes_scores(target: AdviceTarget, products: int) -> bool:
 
 
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
-    """Return whether each call of the module has one softmax and ``products`` products, without fused attention.
+    """Return whether each call of the module seems to run one softmax and ``products`` products.
 
-    The measurement does not store which operators ran in which module. So the module's FLOPs per call have to be
-    at least half of the model's FLOPs of such products per softmax. This excludes small products, such as those of
-    rotary embeddings.
+    The measurement does not store which operators ran in which module. So the module's FLOPs per call have to be at
+    least half of the FLOPs that the model has in such products for each softmax. Small products, such as those of
+    rotary embeddings, do not reach this half.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
     is_fused = any("scaled_dot_product" in name for name in target.complexity.operators)
@@ -236,7 +236,7 @@ def _head(target: AdviceTarget) -> str | None:
 
 
 def _depthwise(target: AdviceTarget) -> str | None:
-    """Advise fewer channels for a depthwise convolution that waits for memory, because each element takes few FLOPs."""
+    """Advise fewer channels for a depthwise convolution that waits for memory."""
     shape = target.group.module.shape
     channels, groups = _LAYER.match(shape), _GROUPS.search(shape)
     if channels is None or groups is None or channels[1] != groups[1] or not target.waits_for_memory:
@@ -248,7 +248,7 @@ def _depthwise(target: AdviceTarget) -> str | None:
 
 
 def _weights(target: AdviceTarget) -> str | None:
-    """Advise a larger batch for a module that mostly reads its weights, because each call has few input rows."""
+    """Advise a larger batch for a module if its weights are at least half of the bytes that it moves."""
     traffic = target.self_value("memory_traffic")
     maximum = traffic and 2 * target.weight_bytes >= traffic >= target.weight_bytes
     if not maximum or not target.is_leaf or not target.self_value("flops") or not target.waits_for_memory:
@@ -259,7 +259,7 @@ def _weights(target: AdviceTarget) -> str | None:
 
 
 def _optimizer(target: AdviceTarget) -> str | None:
-    """Advise operators that update many parameters at once, if the optimizer runs operators for each parameter."""
+    """Advise a foreach or fused optimizer, if the optimizer launches at least half of the operators."""
     if target.group.path or target.bound != "launch" or "optimizer" not in target.complexity.phases:
         return None
     operators = target.complexity.phases["optimizer"].metrics.get("launches", 0)

@@ -56,7 +56,7 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator whose calls or cost changed. Where the operator did not run, the values are zero."""
+    """An operator whose calls or cost changed. If it ran on one side only, the numbers of the other side are 0."""
 
     operator: str
     old_calls: int
@@ -82,8 +82,9 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     """Find the modules and operators through which a metric's value changed.
 
-    A module is listed if its self value changed: its total without the modules below it. If a subtree was added or
-    removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added elsewhere.
+    A module is listed if its self value changed, which is its value without the modules below it. If a subtree was
+    added or removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added
+    elsewhere.
 
     Args:
         old: The complexity before.
@@ -112,7 +113,7 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
-    """Return the metrics to list, sorted. MACs are left out if FLOPs are listed, and likewise for other such pairs."""
+    """Return the metrics to list, sorted. A metric that follows from a listed one is left out, as MACs from FLOPs."""
     return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
@@ -122,9 +123,9 @@ def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
-    """Return the parts in which two shapes differ; both whole shapes if their numbers of parts differ.
+    """Return the parts in which two shapes (settings of a module, as text) differ.
 
-    "512->512, 3x3" and "512->512, 5x5" give "3x3" and "5x5".
+    "512->512, 3x3" and "512->512, 5x5" give "3x3" and "5x5". If the numbers of parts differ, return both whole shapes.
     """
     old_parts, new_parts = old_shape.split(", "), new_shape.split(", ")
     if len(old_parts) != len(new_parts):
@@ -163,7 +164,7 @@ class _Tree:
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """A change of one module, without the module's path. Siblings with equal changes share one line."""
+    """A change of one module, without the module's path."""
 
     kind: Kind
     change: int
@@ -220,7 +221,7 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
 def _unmatched(
     tree: _Tree, kind: Literal["added", "removed"], totals: Mapping[str, int], moved: Collection[str]
 ) -> Iterator[tuple[str, _Change]]:
-    """Yield (path, change) for the topmost modules of ``totals``. Values exclude the modules in ``moved``."""
+    """Yield (path, change) for the topmost modules of ``totals``. Their values exclude the modules in ``moved``."""
     rest = {path: totals[path] for path in tree.topmost(totals)}
     for path in moved:
         top = next(up for up in (path, *_above(path)) if up in rest)

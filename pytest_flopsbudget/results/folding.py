@@ -1,7 +1,7 @@
-"""Fold equal siblings into one line: ``layers.{0-125}.mlp`` instead of 126 paths, and back again.
+"""Fold equal siblings into one line, ``layers.{0-125}.mlp`` instead of 126 paths, and unfold them again.
 
-Siblings whose names are numbers (the members of a ``Sequential`` or ``ModuleList``) and whose whole subtrees are equal
-share one segment in braces: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. If a name itself begins with a brace or a
+Siblings share one segment in braces if their names are numbers, as in a ``Sequential``, and their whole subtrees are
+equal: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. If a name itself begins with a brace or a
 backslash, a backslash is put before it, so no path is ambiguous.
 """
 
@@ -52,7 +52,7 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
         modules: Path → module, in any order.
 
     Returns:
-        Folded path → the module at each of these paths, in natural order of the paths.
+        Folded path → one of the equal modules at these paths, in natural order of the paths.
     """
     nodes, _ = _tree(modules)
     _identify(nodes, {})
@@ -72,8 +72,8 @@ _OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregati
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     """Return the modules without the metrics that depend on the rest of the run.
 
-    Peaks depend on the rest: in a training step, each layer adds the tensors that it keeps for the backward pass, so
-    equal siblings have different peaks. Metrics of the whole model, which only the root module has, are left out too.
+    A peak depends on the rest of the run: in a training step, each layer adds the tensors that it keeps for the
+    backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out, too.
     """
     if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
@@ -90,7 +90,8 @@ def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
         Path → module, in natural order of the paths.
 
     Raises:
-        ValueError: a segment in braces is malformed, two entries name one path, or there are more than a million paths.
+        ValueError: a segment in braces is malformed, two entries name the same path, or there are more than a million
+            paths.
     """
     modules: dict[str, Module] = {}
     count = 0

@@ -1,4 +1,4 @@
-"""Decide whether a baseline entry is of another model than the measurement that has its id now.
+"""Decide whether a baseline entry is of another model than the measurement that now has the entry's id.
 
 The ids of parameter sets ("test_net[config1]") are often numbered. If a set is removed from the middle of the list, all
 later ids move to other models, and a comparison by id would report changes although no model changed.
@@ -23,7 +23,7 @@ DEFAULT_NAME = "model"
 def find_neighbours(
     tests: Mapping[str, Mapping[str, Complexity]], test_id: str, name: str
 ) -> Callable[[], Mapping[str, Complexity]] | None:
-    """Return a function that finds baseline entries under other ids that may be of the measurement's model.
+    """Return a function that finds other baseline entries that may be of the measurement's model.
 
     Args:
         tests: test id → name → entry.
@@ -31,8 +31,8 @@ def find_neighbours(
         name: the measurement's name.
 
     Returns:
-        A function that returns the entries of the test's other parameter sets and other names, by id. None if the test
-            has no parameters and the measurement has no name: its id then belongs to one model.
+        A function that returns id → entry, for the test's other parameter sets and for its measurements of other names.
+            None if the test has no parameters and the measurement has no name: its id then always belongs to one model.
     """
     function, is_parametrized, _ = test_id.partition("[")
     if not is_parametrized and name == DEFAULT_NAME:
@@ -49,9 +49,10 @@ def find_neighbours(
 
 
 def is_another_model(old: Complexity, new: Complexity) -> bool:
-    """Return whether two measurements differ in the class of the model, or in the class, shape or size of a module.
+    """Return whether two measurements are of different models.
 
-    Names of modules and the order of modules make no difference.
+    The models differ if their classes differ, or if a module's class, settings (``shape``) or parameters differ. Names
+    of modules and the order of modules make no difference.
     """
     if old.model != new.model:
         return True
@@ -67,7 +68,7 @@ def _modules(complexity: Complexity, sizes: Iterable[str]) -> Counter[tuple[obje
 
 
 def ids_of_equal_cost(new: Complexity, neighbours: Mapping[str, Complexity]) -> tuple[str, ...]:
-    """Return the ids of the ``neighbours`` that have the model, the input and the cost of ``new``."""
+    """Return the ids of the ``neighbours`` whose model, input and cost equal those of ``new``."""
     return tuple(
         name
         for name, other in neighbours.items()

@@ -239,8 +239,8 @@ def limits_latency(budgets: Iterable[Budget]) -> bool:
 def asks_for_latency(budgets: Collection[Budget]) -> bool:
     """Return whether the latency has to be measured: a budget limits it, or has a tolerance for it.
 
-    A tolerance of the latency for all measurements in the pyproject does not request timing. It applies to measurements
-    that are timed for another reason.
+    A tolerance that the pyproject sets for all measurements does not count. It applies to measurements that are timed
+    for another reason.
     """
     return limits_latency(budgets) or any("latency" in budget.tolerance for budget in budgets)
 

@@ -71,7 +71,7 @@ def _shown(value: object) -> str:
 
 
 def _one_of(known_name: str, known: ReportedTest, name: str, test: ReportedTest) -> ReportedTest:
-    """Choose between the records of one test in two reports, and return the record to keep."""
+    """Return the record to keep of a test that is in two reports. If one record failed, it is kept."""
     if known.measurements and test.measurements and _measured(known) != _measured(test):
         raise ReportError(
             f"{test.nodeid} was measured differently in {known_name} and in {name}; run the test once more to see "

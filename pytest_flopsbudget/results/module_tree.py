@@ -82,7 +82,7 @@ def share_of_total(part: Mapping[str, int], total: Mapping[str, int], key: str) 
 def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None) -> Fraction:
     """Return the weight of a part: its share of the estimated time on ``device``.
 
-    Without a device, the weight is the larger of the shares of FLOPs and of memory traffic: either may bound the time.
+    Without a device, the weight is the share of FLOPs or the share of memory traffic, whichever is larger.
     """
     of_time = None if device is None else share_of_total(part, total, key_for("time", device))
     if of_time is not None:
@@ -93,7 +93,7 @@ def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None
 
 
 def rank_groups(root: ModuleGroup, total: Mapping[str, int], device: str | None, maximum: int) -> list[ModuleGroup]:
-    """Return at most ``maximum`` groups with the largest self costs. Groups of equal cost keep their order."""
+    """Return at most ``maximum`` groups with the largest self costs. Groups without costs are left out."""
     weighed = [(weight(group.self_metrics, total, device), group) for group in walk(root)]
     weighed.sort(key=lambda one: -one[0])
     return [group for matters, group in weighed[:maximum] if matters]

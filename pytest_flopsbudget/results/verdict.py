@@ -102,8 +102,8 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         baseline: the accepted cost; None without a baseline.
         accepts: which measurements the run accepts as new baselines: all (True), none (False), or some (the mode).
             Limits apply in any case.
-        neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
-            always belongs to the same model.
+        neighbours: returns other baseline entries that may be of the measurement's model, by id. None if the id of the
+            measurement always belongs to the same model.
     """
     complexity = measurement.complexity
     effective = name_machine(merge_budgets(budgets), complexity)

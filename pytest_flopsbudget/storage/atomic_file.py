@@ -56,7 +56,7 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[Path]:
-    """Return the temporary files of ``target``: files of killed processes, and of a process that is writing now."""
+    """Return the temporary files of ``target``. A killed process left them, or a process is writing them now."""
     return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
 
 
@@ -168,7 +168,7 @@ def append_to(path: Path, data: bytes) -> None:
 
 
 def find_obstacle(path: Path) -> str | None:
-    """Return why `write_report` will fail, if this can be found out without writing; otherwise None."""
+    """Return why `write_report` will fail; None if no reason is known before writing."""
     try:
         if path.is_dir():
             return "it is a folder; name a file in it"

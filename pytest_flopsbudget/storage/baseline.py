@@ -139,8 +139,8 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
-    Notes, the memory by kind at the peak, and the runs of a latency are only for the reports of a run. The peaks of
-    modules are left out too, because they depend on the rest of the run: see `without_peaks`.
+    A baseline has no notes, no ``memory_at_peak`` and no ``timing``. It has no peaks of modules either, because these
+    peaks depend on the rest of the run: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
         measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, timing=None
@@ -210,7 +210,7 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
 
 
 def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
-    """Return the bytes to write: ``before`` if only its CRLF line ends differ from ``after``, else ``after``."""
+    """Return ``before`` if it equals ``after`` except for CRLF line ends; otherwise return ``after``."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
 

@@ -102,7 +102,7 @@ def _phase(phase: Phase) -> _Line:
 
 
 def _by_row(metrics: Mapping[str, int]) -> _Line:
-    """Return stored metrics in the order of the table of metrics. Values by device or machine are nested by name."""
+    """Return ``metrics`` in the order of `STORED`. Values for devices or machines are nested under their names."""
     line: _Line = {key: metrics[key] for key in STORED if key in metrics}
     if len(line) == len(metrics):
         return line
@@ -116,7 +116,7 @@ def _by_row(metrics: Mapping[str, int]) -> _Line:
 
 
 def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
-    """Return metric key → value, from a line in which values are nested by metric and name."""
+    """Return metric key → value. In ``line``, values for devices or machines are nested under their names."""
     metrics: dict[str, int] = {}
     for key, value in line.items():
         if isinstance(value, Mapping):
@@ -127,7 +127,7 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
-    """Return the value of a metric that a module's line leaves out. It follows from the other ``values``."""
+    """Return the value of the metric ``key`` if a module's line leaves it out."""
     return values.get("params", 0) if key == "trainable_params" else 0
 
 
@@ -246,7 +246,7 @@ class _Entry:
         self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
 
     def missing(self) -> str:
-        """Return a kind of line that every entry needs and this entry does not have; "" if no line is missing."""
+        """Return the kind of a line that this entry lacks, although every entry needs it; "" if no line is missing."""
         absent = [] if self.has_title else ["title"]
         return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
 

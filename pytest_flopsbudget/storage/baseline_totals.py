@@ -28,7 +28,7 @@ class Totals(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> object:
-        """Return a key that is equal for two measurements if they are likely measurements of one model."""
+        """A key of the model, the inputs and the costs. Two measurements with equal keys are likely of one model."""
         return self.model, self.inputs, self.backward, identifying_metrics(self.metrics)
 
 

@@ -92,9 +92,9 @@ class Series:
 def trace(steps: Iterable[Step]) -> list[Series]:
     """Follow every measurement through ``steps``. The oldest step is first.
 
-    If a measurement disappears and another one appears in the same step, this counts as a rename in three cases. First:
-    the test file moved. Second: the two have equal costs, and no third measurement has these costs. Third: the two have
-    one name in two files, and no third measurement has this name.
+    If a measurement disappears and another one appears in the same step, the measurement counts as renamed in three
+    cases. First: the test file moved. Second: only these two measurements have these costs. Third: only these two
+    measurements have this test id and name.
 
     Returns:
         One series for each measurement, by its current address.

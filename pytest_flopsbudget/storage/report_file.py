@@ -117,7 +117,7 @@ def _is_opened(key: str, value: object) -> bool:
 
 
 def _named_first(value: object) -> object:
-    """Return a module or operator with its texts before its numbers."""
+    """Return ``value``. If it has the key "metrics", this key is moved to the end."""
     if isinstance(value, dict) and "metrics" in value:
         return {key: inner for key, inner in value.items() if key != "metrics"} | {"metrics": value["metrics"]}
     return value
@@ -152,7 +152,7 @@ def _read(data: object) -> Report:
 
 
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
-    """Yield (place, metric, whether the metric must be a stored one) for each metric that the report names."""
+    """Yield (place, metric key, whether the key must be a stored one) for each metric that the report names."""
     yield ("run", "show"), report.run.show, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):

@@ -60,7 +60,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds baseline entries under other ids that may be of the measurement's model."""
+        """Return a function that finds other baseline entries that may be of the measurement's model."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
@@ -174,7 +174,7 @@ class RunRecord:
             self._entries[key].own_failure = True
 
     def __iter__(self) -> Iterator[Entry]:
-        """Iterate over the tests in the order of their files. The order in which they ran does not matter."""
+        """Iterate over the tests, sorted by file and line."""
 
         def place(entry: Entry) -> tuple[object, ...]:
             return split_nodeid(entry.nodeid)[0], entry.line, natural_key(entry.nodeid)
@@ -185,10 +185,11 @@ class RunRecord:
         return len(self._entries)
 
     def update(self, update_mode: UpdateMode | None = None) -> None:
-        """Write the accepted measurements of tests that passed to their baselines. All other entries stay unchanged.
+        """Write the accepted measurements of tests that passed to their baselines. Other tests keep their entries.
 
         Args:
-            update_mode: accept only new or only improved measurements; None for all. With a mode, other entries stay.
+            update_mode: accept only new or only improved measurements; None for all. With None, entries that a test no
+                longer measures are removed.
         """
         by_file: dict[Path, list[Entry]] = {}
         for entry in self:
@@ -230,7 +231,10 @@ class RunRecord:
                 self.orphans += find_orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
-        """Return node id of an orphan → node id of its likely new test. The new test gets no baseline in this run."""
+        """Return node id of an orphan → node id of its likely new test.
+
+        A new test that gets a baseline in this run is not considered.
+        """
         gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
         new = {
             entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}

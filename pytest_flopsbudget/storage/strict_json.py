@@ -106,7 +106,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
-    """Return the fault of a value that is not of type ``kind``. Some words of msgspec's ``reason`` are replaced."""
+    """Return the fault of a value that is not of type ``kind``."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
         known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
@@ -118,7 +118,7 @@ def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
 
 
 def _inside(kind: object, step: str | int) -> Any:
-    """Return the type of the value at ``step`` in a value of type ``kind``; Any if the type is unknown."""
+    """Return the type that a value of type ``kind`` has at ``step``; Any if the type is unknown."""
     for one in _options(kind):
         if _is_struct(one) and isinstance(step, str):
             hints = get_type_hints(one, include_extras=True)
@@ -160,7 +160,7 @@ def in_words(place: JsonPath) -> str:
 
 
 def line_of(text: str, place: JsonPath) -> int:
-    """Return the line of ``place`` in valid JSON. For a missing place, return the line of the nearest place above."""
+    """Return the line of ``place`` in valid JSON. For a missing place, return the line of the value around it."""
     return lines_of(text, [place])[place]
 
 

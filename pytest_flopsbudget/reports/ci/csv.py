@@ -81,7 +81,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """Return those keys of measured or limited metrics that contain the name of a device or a machine."""
+    """Return the keys of measured or limited metrics that contain the name of a device or machine."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:

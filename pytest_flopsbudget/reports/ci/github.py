@@ -32,7 +32,8 @@ _LONGEST_LINE = 500
 def commands(report: Report, folder: str) -> list[str]:
     """Return the commands that make GitHub show annotations, one line each. Errors come first.
 
-    If a level has too many annotations for GitHub, the last annotation of this level counts those that are left out.
+    GitHub shows only so many annotations of one level. If there are more, the last one states how many tests are left
+    out.
 
     Args:
         report: the run.

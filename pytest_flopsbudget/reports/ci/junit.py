@@ -20,7 +20,7 @@ PREFIX = "flops_budget."
 def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
     """Yield (name, value) of each property: ``flops_budget.flops``, or ``flops_budget.student.flops`` with a name.
 
-    There are properties for each measured metric, for its baseline if the two differ, for limits and for the verdict.
+    The properties are the measured metrics, the old values of changed metrics, the limits and the verdict.
     """
     for verdict in verdicts:
         yield from ((visible(name), value) for name, value in _properties(verdict))

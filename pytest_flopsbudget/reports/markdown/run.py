@@ -65,7 +65,7 @@ def text(report: Report, maximum: int = COMMENT) -> str:
 
 
 def _rank(row: _Row) -> tuple[int, int]:
-    """Return a sort key: failing measurements come first, then the others by outcome. Equal rows keep their order."""
+    """Return a sort key: failing measurements come first, then all other measurements by outcome."""
     _, measurement = row
     return (0 if measurement.fails else 1), get_args(Outcome).index(measurement.outcome)
 
@@ -98,7 +98,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:
-    """Return words on the total of the metric to show. If values of this metric do not add up, FLOPs are used."""
+    """Return words on the sum of the shown metric. If values of this metric do not add up, FLOPs are summed."""
     show = report.run.show
     if metric_of(show).aggregation != "sum" or metric_of(show).per:
         show = "flops"
@@ -159,7 +159,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _head_cell(title: str) -> str:
-    """Return the title of a column, escaped: the name of a project's device may contain any characters."""
+    """Return the title of a column, escaped. The name of a project's device may contain any characters."""
     return title if title.isascii() and title.isprintable() and not re.search(r"[^\w .()/[\]-]", title) else code(title)
 
 
@@ -210,7 +210,7 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (title, lines) for each measurement with details, then for each other test with details."""
+    """Yield (title, lines) for each measurement with details, then for each test with details but no measurement."""
     described = set()
     for test, measurement in rows:
         lines = list(_verdict_lines(report, measurement, test))

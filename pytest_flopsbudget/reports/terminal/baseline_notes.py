@@ -73,7 +73,6 @@ def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[
 
 
 def _why(entry: Entry) -> str:
-    """Return why a test failed."""
     outcomes = [verdict.outcome for verdict in entry.verdicts if verdict.fails]
     reasons = ["failed for a reason other than its budget"] if entry.own_failure or not outcomes else []
     return ", ".join(dict.fromkeys([*outcomes, *reasons]))

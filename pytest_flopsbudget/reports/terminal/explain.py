@@ -140,7 +140,7 @@ def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
 
 
 def _is_shown(complexity: Complexity, key: str) -> bool:
-    """Return whether the metric equals a total that is shown already, and so need not be shown again."""
+    """Return whether ``key`` is the number of trainable parameters, and all parameters are trainable."""
     return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
 

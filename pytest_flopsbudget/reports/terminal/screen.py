@@ -1,4 +1,4 @@
-"""The abilities of a terminal: its width, colours and characters."""
+"""The width, the colours and the characters of a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDE = 100
 
 
 class Screen:
-    """The abilities of a terminal."""
+    """The width, the colours and the characters of a terminal."""
 
     def __init__(self, *, width: int, colour: bool, encoding: str | None) -> None:
         self.width = width
@@ -60,7 +60,7 @@ class Screen:
 
 
 def _marked(found: re.Match[str]) -> str:
-    """Return the found blanks and "::" with a backslash before the "::". The backslash replaces the first blank."""
+    """Return the match of `_WORD_CUT` with a backslash before the "::". The backslash replaces the first blank."""
     return f"{found[1][1:]}\\::"
 
 
