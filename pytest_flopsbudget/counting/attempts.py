@@ -126,13 +126,13 @@ def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
 
 
 def needs_data(asked: tuple[str, str]) -> str:
-    """Return a text that names the operator that needs data, and its module."""
+    """Return a text which says that an operator needs data. ``asked`` names the operator and its module."""
     operator, path = asked
     return f"{operator} in {path or 'the model itself'!r} needs data"
 
 
 def unexpected_failure(failure: Failure) -> str:
-    """Return the note on a model whose run on shapes failed although no operator needed data.
+    """Return a note for the user: the run on shapes failed although no operator needed data.
 
     A later run on data succeeded.
     """

@@ -31,8 +31,9 @@ def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
         keep: whether the items are returned. If not, each item is freed before the next one is made, as in a loop.
 
     Returns:
-        The output, with a list of items in place of each iterator, and a result in place of each coroutine. An object
-        of another class that holds some stays as it is, in a list with what its parts gave.
+        The output, with a list of items in place of each iterator, and a result in place of each coroutine. If another
+        object than a list, a tuple or a dict holds iterators or coroutines, a list replaces the object. This list
+        begins with the object itself, and goes on with the converted parts of the object.
     """
     kind = type(output)
     parts = _parts_of(output)
@@ -96,8 +97,7 @@ def _take(items: Iterator[Any], notes: set[str], *, keep: bool) -> list[Any]:
 def _await(awaitable: Awaitable[Any], notes: set[str]) -> Any:
     """Run a coroutine to its end, and return its result.
 
-    The coroutine may wait for other coroutines. If it waits for anything else, add a note, stop the coroutine, and
-    return None.
+    If the coroutine waits for anything but other coroutines, add a note, stop the coroutine, and return None.
     """
     steps = awaitable.__await__()
     try:

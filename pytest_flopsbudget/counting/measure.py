@@ -48,14 +48,13 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
 
     Args:
         model: a module, a method of a module, or a function that calls modules.
-        args: the positional arguments. A value that is neither a list nor a tuple is the only argument. If there are
+        args: the positional arguments. If it is neither a list nor a tuple, it is passed as one argument. If there are
             neither positional nor keyword arguments, the example inputs that the model holds are used and named in the
             notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
         kwargs: the keyword arguments.
         backward: whether the backward pass of the summed outputs is counted too.
-        reuse_answers: whether the metadata of earlier calls is used again, shape rules are used, and a forward pass
-            runs without gradients. If false, PyTorch computes the metadata of every call. This is slow, and the counts
-            are the same.
+        reuse_answers: whether to save time: with the metadata of earlier calls, with shape rules, and with a forward
+            pass without gradients. If false, PyTorch computes the metadata of every call. The counts are the same.
         shapes: "only" raises an error if a model cannot be counted on shapes alone, instead of a run on data.
         devices: devices for which to estimate the time: names, or profiles (`Device`).
 

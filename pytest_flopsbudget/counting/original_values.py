@@ -23,9 +23,9 @@ _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
 def record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register as known values the numbers of blocks that FlexAttention's masks keep.
+    """Register the numbers of blocks in FlexAttention's masks as known values.
 
-    These numbers are settings of the model, although tensors hold them.
+    Tensors hold these numbers, but they are settings of the model.
     """
     for original, clone in cloner.objects:
         for count, its_clone in zip(
@@ -52,7 +52,7 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 
 def record_integers(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register as known values the values of the integer and boolean tensors of the model and its inputs."""
+    """Register the values of all integer and boolean tensors of the model and its inputs as known values."""
     for original, clone in cloner.clones():
         if _holds_integers(original):
             known_values.remember_original(clone, original)

@@ -186,7 +186,6 @@ class Run:
         return repeated
 
     def _failure(self, trial: Trial, error: Exception) -> Failure:
-        """Return why the attempt failed."""
         failure = Failure(describe(error), lacks_device=is_about_absent_device(error))
         if trial.attempt.way == "data":
             return failure
@@ -242,15 +241,15 @@ class Run:
     def _uses_existing_gradients(self) -> bool:
         """Return whether the run uses gradients that existed before the run.
 
-        A measured function may do so, for example a training step that accumulates gradients. A call of a module alone
-        uses no gradients. A backward pass that `measure` adds does not use existing gradients either, because its count
-        must not depend on earlier runs.
+        A measured function may use them, for example a training step that accumulates gradients. A call of a module
+        alone uses none. The backward pass that `measure` adds uses none either, because its count must not depend on
+        earlier runs.
         """
         return not (self._backward or isinstance(self._model, torch.nn.Module))
 
     @staticmethod
     def _steps_optimizer(cloner: Cloner) -> bool:
-        """Return whether an optimizer may step during the run. Without gradients, an optimizer's step does nothing."""
+        """Return whether an optimizer may step during the run. Steps without gradients do nothing."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
     def _run_on_meta(self, trial: Trial, ways: Sequence[Way]) -> Complexity:

@@ -40,7 +40,7 @@ class _Builder(ShapesTracer):
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
-        """Count nothing, because building a model is not part of the model's work."""
+        """Count nothing."""
 
 
 @contextmanager

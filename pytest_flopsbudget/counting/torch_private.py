@@ -249,8 +249,8 @@ def run_parts(operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
 def tracking_views() -> Any:
     """Return a context in which PyTorch tracks views, although a dispatch mode handles an operator.
 
-    PyTorch's matrix product checks whether a view of a weight requires gradients. If the view does not, the matrix
-    product computes in another way. So views must be tracked in the same way as without a dispatch mode.
+    PyTorch's matrix product chooses its way of computing by whether a view of a weight requires gradients. So views
+    must be tracked as without a dispatch mode.
     """
     if _VIEWS is _ABSENT:
         raise missing("Watching under inference mode", "torch._C.DispatchKey.ADInplaceOrView")
@@ -287,9 +287,9 @@ _AUTOCAST_CHECK = "amp_definitely_not_available"
 
 
 def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
-    """Return (owner, name, replacement) for the functions by which autocast checks CUDA and its abilities.
+    """Return (owner, name, replacement) for the functions by which autocast checks what CUDA can do.
 
-    The replacements return the values of a machine with CUDA.
+    The replacements answer as on a machine with CUDA.
     """
     if not hasattr(_autocast_common, _AUTOCAST_CHECK):
         return []

@@ -95,8 +95,7 @@ class Watch:
     def _keep_compiler_out(self) -> None:
         """Make compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
 
-        Versions of PyTorch that do not compile under a dispatch mode run compiled functions eagerly there anyway, and
-        do not compile these functions after the watch either. But such versions would compile the compiler's operators
+        Such a version of PyTorch runs compiled functions eagerly anyway. But it would compile the compiler's operators
         for branches and loops, together with this package's code that counts these operators.
         """
         if not self._out:
@@ -248,7 +247,7 @@ def _run_compiled(
 ) -> Any:
     """Run a compiled model unchanged.
 
-    The backward pass of the model is compiled too. When the backward pass runs, it is noted as an unknown operator.
+    Its compiled backward pass is noted as an unknown operator when it runs.
     """
     if before is not CALL:  # an outer watch does the steps below
         output = before(module, *args, **kwargs)

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 class BaseCloner:
     """Keeps one clone for each original. If two objects refer to one original, their clones refer to one clone.
 
-    A clone is registered first, while it is still empty, and is filled later. So objects may refer to each other in a
-    circle. Clones are filled in a loop and not by recursion. So a chain of objects may be longer than Python's
-    recursion limit.
+    A clone is registered while it is still empty, and is filled later. So objects may refer to each other in a circle.
+    The clones are filled in a loop, so a chain of objects may be longer than Python's recursion limit.
     """
 
     def __init__(self) -> None:

@@ -172,7 +172,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do the same as `_fill`, but faster, for a module without ``__slots__`` that is not a container.
+        """Do the same as `_fill`, but faster. The module must have no ``__slots__`` and must be no container.
 
         ``original`` is the ``__dict__`` of the original module.
         """
@@ -339,7 +339,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return value if _ATOMS.issuperset(map(type, value)) else self._clone_fixed(value)
 
     def _clone_fixed(self, value: Any) -> Any:
-        """Clone an object that cannot change. Its parts are cloned first, in a loop and not by recursion."""
+        """Clone an immutable object. Its immutable parts are cloned first, in a loop and not by recursion."""
         waiting, opened, known = [value], set[int](), self._clones
         while waiting:
             top = waiting[-1]
@@ -416,9 +416,9 @@ def _is_hashed_by_identity(key: Any) -> bool:
 
 
 def _fixed_parts(value: Any) -> list[Any]:
-    """Return the parts of ``value`` that cannot change. The clones of these parts cannot be filled later.
+    """Return the immutable parts of a tuple, a partial function or a method.
 
-    ``value`` is a tuple, a partial function or a method.
+    These parts are cloned before ``value``, because their clones cannot be filled later.
     """
     if isinstance(value, tuple):
         parts: Iterable[Any] = value

@@ -86,7 +86,7 @@ class FunctionCloner(BaseCloner):
     def _fill_namespace(self, function: types.FunctionType, namespace: dict[str, Any]) -> None:
         """Put clones into ``namespace``, the globals of the clone of ``function``.
 
-        Cloned are the models that the function uses by global names, and objects that may hold a model.
+        The models that the function uses by global names are cloned, and so are objects that may hold a model.
         """
         originals = function.__globals__
         for name in _global_names(function.__code__):
@@ -137,9 +137,8 @@ def _reaches_state(function: types.FunctionType) -> bool:
 
 
 def _is_torch_function(function: types.FunctionType) -> bool:
-    """Return whether PyTorch's code defines the function.
+    """Return whether PyTorch's code defines the function, judged by the globals of the function.
 
-    The globals of the function show this. Its name does not: a function of PyTorch that wraps another function may have
-    the name of the wrapped function.
+    The function's name may be misleading: a wrapper from PyTorch may have the name of the function that it wraps.
     """
     return str(function.__globals__.get("__name__")).startswith("torch.")

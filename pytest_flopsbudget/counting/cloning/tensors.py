@@ -132,7 +132,7 @@ class TensorCloner(BaseCloner):
 
 
 def storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
-    """Yield the tensors that hold the data: the local part of a DTensor, the inner tensors of a wrapper subclass."""
+    """Yield the tensors that hold the data: the local part of a DTensor, or the inner tensors of a wrapper tensor."""
     for tensor in tensors:
         if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             continue

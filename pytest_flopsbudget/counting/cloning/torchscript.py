@@ -51,7 +51,7 @@ def _graphs(scripted: Any) -> Iterator[Any]:
 
 
 def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
-    """Return a copy of the module with copied tensors, and without fused inference paths for nested tensors.
+    """Return a copy of the module with copied tensors. The copy does not use nested tensors in a `TransformerEncoder`.
 
     Args:
         module: the scripted or traced module.

@@ -241,7 +241,7 @@ class OutsideCaches:
                 self._add_items(vars(kind).values(), depth)
 
     def _add_module(self, module: types.ModuleType, *, depth: int) -> None:
-        """Note the names of a module and their values. The search of a value ends at the depth `_MAX_DEPTH`."""
+        """Note the names in a module, and search their values. The search ends at the depth `_MAX_DEPTH`."""
         names = vars(module)
         self._places.append(_Namespace(module, names))
         for name in _contents_of(module).stateful:
@@ -253,10 +253,10 @@ class OutsideCaches:
 
 
 def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
-    """Return the depth at which the search of a module begins.
+    """Return the depth at which the search of a module begins. The search ends at `_MAX_DEPTH`.
 
-    Modules of the tested project are searched the furthest. Modules of libraries have many tables of constants. If such
-    a module defines no part of the model, only the values of its names are noted.
+    The modules of the tested project are searched the furthest. In a library's module that defines no part of the
+    model, only the values of the names are noted.
     """
     if _is_of_project(module):
         return 0
@@ -343,7 +343,7 @@ def _is_users(module: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Return whether this is a class of `torch.nn.Module` or a function, and not the class of a setting of a model."""
+    """Return whether the value is a function or a subclass of `torch.nn.Module`."""
     return not isinstance(value, type) or issubclass(value, torch.nn.Module)
 
 
@@ -358,9 +358,9 @@ def _is_installed(file: str) -> bool:
 
 
 def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:
-    """Return the modules with these names, then the modules that they import from; at most `_MAX_MODULES` in all.
+    """Return the modules with these names, and the modules that they import from; at most `_MAX_MODULES` in all.
 
-    Imports are followed further from modules of the project, but not from modules of libraries, which are many.
+    The imports of an imported module are followed only if it belongs to the tested project.
     """
     found: dict[str, types.ModuleType] = {}
     waiting = deque((name, True) for name in sorted(names))

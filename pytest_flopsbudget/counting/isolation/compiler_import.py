@@ -1,9 +1,8 @@
 """Import PyTorch's compiler in the same way as without a measurement.
 
 PyTorch imports its compiler on first use, for example in the first step of an optimizer. During the import, the
-compiler runs operators that are no work of the model. It also stores functions of PyTorch in tables, to recognize these
-functions later. The tables must hold PyTorch's functions, not the replacements that a measurement or a watch puts in
-their place.
+compiler runs operators that are no work of the model. The compiler also stores functions of PyTorch in tables, to
+recognize these functions later. It must not store the replacements that a measurement or a watch puts in their place.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class MeasuringLock:
     def renew(self) -> None:
         """Replace the lock in a forked process by a free lock.
 
-        A thread of the parent process may have held the old lock. That thread does not exist in the forked process.
+        The thread that held the old lock does not exist in the forked process.
         """
         self._lock = threading.RLock()
 

@@ -99,9 +99,9 @@ def isolated() -> Iterator[None]:
 def gc_paused() -> Iterator[None]:
     """Pause the garbage collector while the context lasts.
 
-    A collection looks at all objects that PyTorch's libraries made when they were imported. A collection takes many
-    times as long as counting a model on shapes. Counting leaves little garbage: nearly all objects of a run are
-    freed before this context ends. So the end of this context causes no collection either.
+    A collection looks at all objects of PyTorch's libraries, which takes many times as long as counting a model on
+    shapes. Nearly all objects of a run are freed before this context ends, so the end of the context causes no
+    collection.
     """
     with process_changes() as changes:
         if gc.isenabled():

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def observers_aside() -> Iterator[None]:
-    """Hide this thread's operators from the modes of this package that only observe, while the context lasts.
-
-    Such modes are the modes of watches and of listeners.
-    """
+    """Hide this thread's operators from the modes of watches and listeners while the context lasts."""
     with _without(lambda mode: isinstance(mode, DispatchMode) and mode.only_observes):
         yield
 
@@ -48,7 +45,7 @@ def _without(is_taken: Any) -> Iterator[None]:
 
 
 def _key(mode: Any) -> Any:
-    """Return the key that tells on which of PyTorch's stacks of modes the mode is; None for the usual stack."""
+    """Return the key of the stack that PyTorch keeps the mode on; None for the usual stack."""
     keys = vars(mode)
     found = keys.get("_dispatch_key")
     return keys.get("_mode_key") if found is None else found

@@ -57,10 +57,9 @@ def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]
 
 
 class SharedPatches:
-    """Patches that several threads may need at once. The patches end when the last context ends.
+    """Patches that several threads may need at once. They are undone when the last context ends.
 
-    If each thread had separate patches, a thread that ends early would restore values while another thread still needs
-    its patches.
+    With separate patches, the first thread to end would undo patches that another thread still needs.
     """
 
     def __init__(self, patches: Callable[[], Iterable[tuple[Any, str, Any]]]) -> None:

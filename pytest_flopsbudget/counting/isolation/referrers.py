@@ -36,11 +36,10 @@ class NewObjects:
     """Knows the objects that a run made, from the garbage collector's generations.
 
     If the collector is paused, new objects stay in its youngest generation. If the collector works, as in a run on
-    data, all objects that exist before the run are frozen. The collector then lists and collects only the objects that
-    are not frozen.
+    data, all objects that exist before the run are frozen. The collector lists only objects that are not frozen.
 
-    Freezing moves objects into the oldest generation, which is rarely collected. So nothing is frozen if the collector
-    is paused.
+    Nothing is frozen while the collector is paused, because frozen objects end up in the oldest generation, which is
+    rarely collected.
     """
 
     def __init__(self) -> None:
@@ -105,11 +104,10 @@ class NewObjects:
 
 
 class _Survivors:
-    """The objects of a run that are left after it.
+    """The objects of a run that are left after it, for example because the exception of the run holds them.
 
-    The search of all objects of the process for references takes long. So the references among these few objects are
-    counted first. If they are all the references that there are, no other object needs to be searched. A run that
-    raises an error leaves such objects: its exception holds them.
+    Searching all objects of the process for references takes long. So the references among these few objects are
+    counted first. If no other object refers to them, the search is not needed.
     """
 
     def __init__(self, objects: list[Any]) -> None:
@@ -130,7 +128,7 @@ class _Survivors:
         self.holding: dict[int, Any] = {}
 
     def held_by_others(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[Any]:
-        """Fill `holding`. Return the objects in it to which other objects refer."""
+        """Fill `holding`, and return its objects to which objects from outside of the run refer."""
         by_id = {id(item): item for item in self.objects}
         waiting = [name for name, item in by_id.items() if isinstance(item, torch.Tensor) and is_from_run(item)]
         while waiting:
@@ -146,7 +144,7 @@ def _reference_counts(objects: list[Any]) -> dict[int, int]:
 
 
 def _is_passing(value: Any) -> bool:
-    """Return whether the references of an object end soon without our help."""
+    """Return whether the object refers to others only for a short time, as a frame or an exception does."""
     return isinstance(value, _TRANSIENT) or _is_ours(value)
 
 
@@ -239,8 +237,7 @@ def _name_of(owner: Any) -> str:
 def _is_torchs(owner: Any) -> bool:
     """Return whether the object is a module or class of PyTorch.
 
-    PyTorch keeps its own caches in such objects. It makes these caches on the right device, so they need not be
-    emptied.
+    The caches in such an object need not be emptied, because PyTorch makes them on the right device.
     """
     home = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", "")
     return isinstance(owner, (types.ModuleType, type)) and str(home).partition(".")[0] == "torch"
@@ -262,7 +259,7 @@ def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> list[st
     """Remove the items of a dict whose keys or values are in ``holding`` (id → object).
 
     Returns:
-        A description if a value may have been an empty dict before the run, and so may not have been new.
+        Descriptions of the removed dicts. Such a dict may have existed before the run, and may have been empty then.
     """
     lost = []
     for key, value in list(dict.items(holder)):

@@ -82,7 +82,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def to_meta(value: Any) -> Any:
-    """Return ``value`` with a meta clone in place of each tensor, also in lists and tuples. Keep plain meta tensors."""
+    """Replace each tensor in ``value`` by a meta clone, also in lists and tuples. Plain meta tensors are kept."""
     if isinstance(value, torch.Tensor):
         return value if is_on_meta(value) and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
@@ -127,7 +127,7 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
 
 
 def spec_of(output: Any) -> Any:
-    """Return the data from which `restore_output` makes ``output`` again: specs of tensors, and other values."""
+    """Return a spec, from which `restore_output` makes an output with the same metadata. It holds no tensor."""
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoMetaCloneError(f"an output of layout {output.layout}")

@@ -1,4 +1,7 @@
-"""Run operators within a dispatch mode. There, PyTorch passes some tensors as Python numbers."""
+"""Run operators that a dispatch mode received. PyTorch passes some tensors to the mode as Python numbers.
+
+If an operator refuses a number, it gets a tensor again.
+"""
 
 from __future__ import annotations
 

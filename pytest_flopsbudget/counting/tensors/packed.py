@@ -19,7 +19,7 @@ _LINEAR = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
 
 
 class PackedSize(NamedTuple):
-    """The size of a packed weight: weights and biases, without scales and padding."""
+    """The size of the weights and biases in a packed weight. Scales and padding are left out."""
 
     elements: int
     #: The bytes of the elements in their packed dtypes.
@@ -58,7 +58,7 @@ def packed_size(weight: torch.ScriptObject) -> PackedSize:
 
 
 def _tensors(weight: torch.ScriptObject) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield (tensor, bytes of one of its elements when packed) for each tensor that a packed weight consists of."""
+    """Yield (tensor, bytes of one packed element) for each tensor of a packed weight."""
     waiting: list[Any] = [weight]
     kept = []  # the addresses of tensors are unique only while all the tensors are alive
     while waiting:

@@ -44,7 +44,7 @@ def is_about_absent_device(error: BaseException) -> bool:
 
 
 class _Idle:
-    """A stream or an event of a device on which nothing runs."""
+    """A stream or an event of an absent device. All its methods do nothing."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         pass
@@ -64,10 +64,7 @@ def _do_nothing(*_args: Any, **_kwargs: Any) -> Any:
 
 
 class _IdleContext(_Idle):
-    """A context manager that does nothing.
-
-    It replaces the context managers of `torch.cuda` that select a device or a stream.
-    """
+    """Replaces the context managers of `torch.cuda` that select a device or a stream. It does nothing."""
 
 
 #: Name of a function of `torch.cuda` → its replacement on a machine without CUDA.
@@ -83,11 +80,7 @@ _IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "devic
 
 
 class _Placing(TorchFunctionMode):
-    """Makes tensors without using the absent device that the code names.
-
-    The CPU takes the place of the absent device in the call. The absent device is noted for each tensor that the call
-    returns.
-    """
+    """Makes tensors on the CPU if the code names an absent device, and notes the named device for each tensor."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()

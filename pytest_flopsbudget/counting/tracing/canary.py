@@ -17,7 +17,7 @@ from pytest_flopsbudget.counting.torch_private import recurrent_functions
 
 @lru_cache(maxsize=1)
 def canary_notes() -> tuple[str, ...]:
-    """Return a note for each way of calling that this version of PyTorch does not use any more.
+    """Return a note for the user for each check in this file that fails.
 
     The first call takes a quarter of a millisecond.
     """
@@ -41,7 +41,7 @@ def calls_go_through_the_slot() -> bool:
 
 
 class _SeenError(Exception):
-    """A replaced function was called. The replacement raises this error, so the check sees the call."""
+    """The replacement of a function raises this error to show that the function was called."""
 
 
 def recurrent_layers_go_through_functions() -> bool:

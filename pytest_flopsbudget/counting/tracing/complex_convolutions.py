@@ -1,15 +1,14 @@
 """Recognize convolutions of complex numbers, which PyTorch runs as three convolutions of real numbers.
 
 PyTorch uses Gauss's trick: it computes (a + bi)(c + di) from ac, bd and (a + b)(c + d), with 3 real products instead of
-4. The trick is PyTorch's own choice. By definition a complex MAC counts 8 FLOPs, as in all other products: 2 each for
-ac and bd, and 4 for ad + bc. The third product gives ad + bc, so the third convolution counts twice, in the forward and
-in the backward pass. The output of the third convolution counts as the output of the complex convolution. The outputs
-of the other two convolutions are no activations.
+4. But by definition a complex MAC counts 8 FLOPs, 2 for each of the products ac, bd, ad and bc. So the third
+convolution counts twice, because it stands for ad and bc. It also counts twice in the backward pass. Only the output of
+the third convolution counts as activations.
 
 PyTorch runs the three real convolutions below autograd's composite operators, where no dispatch mode sees the complex
-convolution. So they are recognized by their operands: the first convolution takes the real parts of two tensors, and
-the second takes the imaginary parts of the same tensors. The third takes two new tensors of the same shapes: the sums
-of these parts.
+convolution. So they are recognized by their operands. The first convolution takes the real parts of two tensors. The
+second takes the imaginary parts of the same tensors. The third takes two new tensors: the sums of the real and
+imaginary parts.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class _Operand(NamedTuple):
 
 
 def _may_be_part(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor may be the real or imaginary part of a complex tensor: its strides are then even."""
+    """Return whether the last stride is even, as in the real or imaginary part of a complex tensor."""
     return tensor.layout is torch.strided and tensor.stride(-1) % 2 == 0
 
 
@@ -99,11 +98,11 @@ class ComplexConvolutions:
             and weight.storage != weight_before.storage
         ):
             self._third[images.storage] = StorageWeakRef(args[0].untyped_storage())
+            # The first two convolutions counted one output each, but the complex convolution has only one output.
             return self._twice(work, activations=-work.activations)
         return work
 
     def _twice(self, work: Work, activations: int = 0) -> Work:
-        """Return the work with twice the FLOPs in ``work.flops``, and with ``activations`` as its activations."""
         known = self._doubled.get(work)
         if known is None:
             known = self._doubled[work] = Work(

@@ -245,7 +245,7 @@ def _without_device(
 
 
 def _as_device(device: Any) -> torch.device:
-    """Convert ``device`` to a `torch.device`. A `torch.device` is returned itself, since `_moved` compares objects."""
+    """Convert a name to a `torch.device`. Return a `torch.device` itself, because `_moved` compares by ``is``."""
     return device if isinstance(device, torch.device) else torch.device(device)
 
 
@@ -279,5 +279,5 @@ def _moved(
 
 
 def _is_overridden(tensor: torch.Tensor) -> bool:
-    """Return whether the class of the tensor handles calls itself. Such a class must get PyTorch's own functions."""
+    """Return whether the tensor's class has its own ``__torch_function__``."""
     return type(tensor) not in PLAIN_TYPES and has_torch_function((tensor,))

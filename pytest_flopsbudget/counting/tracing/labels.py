@@ -21,10 +21,10 @@ def _by(sizes: Sequence[int]) -> str:
 
 
 def shape_of(module: torch.nn.Module) -> str:
-    """Return the sizes that decide a module's cost: "64->128, 3x3, stride 2x2", "4096->1000".
+    """Return a text of the sizes that decide a module's cost: "64->128, 3x3, stride 2x2", "4096->1000".
 
-    A module of an unknown class is described by the shapes of its parameters. For a sharded module, the shapes of this
-    rank's shards are added: "4096->1000, local weight 250x4096".
+    For a module of an unknown class, the text gives the shapes of its parameters. For a sharded module, it also gives
+    the shapes of this rank's shards: "4096->1000, local weight 250x4096".
     """
     shape, parts = _whole_shape_of(module), _local_parts(module)
     return ", local ".join(filter(None, (shape, parts)))

@@ -1,9 +1,8 @@
-"""Measure peak memory, and the depth of the operator graph. For both, storages are followed, and not tensors.
+"""Measure peak memory, and the depth of the operator graph. Both follow storages, not tensors.
 
 A storage lives as long as anything refers to it: a view, an attribute, a local variable, or autograd for the backward
-pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The code
-that holds tensors is the same in a measured run and in a usual eager run, so a storage is freed at the same moment in
-both.
+pass. Each storage that an operator allocates gets a token, which Python frees together with the storage. The code that
+holds tensors is the same as in a usual eager run, so each storage is freed at the same moment as there.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Allocation(msgspec.Struct, eq=False, gc=False):
 
 
 class _Token(msgspec.Struct, eq=False, gc=False):
-    """An attribute of a storage. Python frees the token together with the storage, and the token then reports this."""
+    """An attribute of a storage. It reports when Python frees the storage."""
 
     allocation: Allocation
     memory: Memory
@@ -85,8 +84,8 @@ class Memory:
     """Tracks which storages are alive while operators run, and how operators depend on each other.
 
     Args:
-        discovers_inputs: whether a tensor that an operator reads, and that was not announced, counts as a tensor that
-            existed before the run. If false, `assign_kind` has to announce every such tensor.
+        discovers_inputs: whether memory that an operator reads, and that the run did not allocate, counts as memory
+            that existed before the run. If false, `assign_kind` has to be called for all such memory.
     """
 
     def __init__(self, *, discovers_inputs: bool = False) -> None:
@@ -136,7 +135,7 @@ class Memory:
         self.add_resident(kind, size)
 
     def add_resident(self, kind: str, size: int) -> None:
-        """Count ``size`` bytes of this kind that existed before the run and that belong to no tensor."""
+        """Count ``size`` bytes of this kind that existed before the run and that have no `Allocation`."""
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
 
     def record_gradients(self, gradients: Iterable[torch.Tensor], *, share_memory: bool = False) -> None:
@@ -196,9 +195,9 @@ class Memory:
             self._update_peak(info, node)
 
     def _update_peak(self, info: OperatorInfo, node: Node) -> None:
-        """Record that more bytes are alive now than before since the running module was called.
+        """Record the present memory as the peak of the running module.
 
-        If more bytes are alive than before since the run began, this moment is also the new peak of the run.
+        If the run never had more memory alive, the present memory is the peak of the run too.
         """
         current = self.max_since_call = self.current
         peak = self.peak
@@ -207,10 +206,7 @@ class Memory:
             self._freed_since_peak.clear()
 
     def _max_depth(self, values: Iterable[Any], depth: int) -> int:
-        """Return ``depth``, or the length of the longest chain of operators that made a tensor in ``values``.
-
-        The greater of the two numbers is returned.
-        """
+        """Return the length of the longest chain of operators that led to ``values``, but at least ``depth``."""
         for value in values:
             if isinstance(value, _Tensor):
                 try:
@@ -241,7 +237,6 @@ class Memory:
                 setattr(_holder(output), _TOKEN, token)
 
     def _record_output(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
-        """Record a tensor that an operator returned. Its memory is new, or is the memory of an older storage."""
         holder = _holder(tensor)
         token: _Token | None = getattr(holder, _TOKEN, None)
         if token is not None or self._existing_by_storage:
@@ -258,7 +253,6 @@ class Memory:
         setattr(holder, _TOKEN, _Token(allocation, self, token))
 
     def _record_write(self, tensor: torch.Tensor, depth: int, *, resized: bool) -> None:
-        """Record a tensor that an operator wrote to."""
         holder = _holder(tensor)
         allocation = self._find_allocation(holder) or self._record_existing(holder, tensor)
         allocation.depth = max(allocation.depth, depth)
@@ -266,7 +260,7 @@ class Memory:
             self._record_resize(holder)
 
     def _record_resize(self, storage: torch.UntypedStorage) -> None:
-        """Record that a storage may have been resized. A storage with a new size counts as a new allocation."""
+        """Count the storage as a new allocation if its size has changed."""
         token: _Token | None = getattr(storage, _TOKEN, None)
         while token is not None and token.memory is not self:
             token = token.other
@@ -307,8 +301,8 @@ class Memory:
         Args:
             holder: the storage, or the tensor itself if it has no storage.
             tensor: the tensor by which the memory was found.
-            freed_with: the object whose end frees the memory. If it is None, the memory counts until the run ends,
-                unless this is a watched run.
+            freed_with: the object whose end frees the memory. If it is None, a watched run frees the memory at the end
+                of ``holder``. Any other run never frees the memory.
         """
         allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
         identity = holder._cdata
@@ -339,9 +333,8 @@ class Memory:
     def close(self) -> None:
         """Compute `at_peak`, stop tracking, and drop all references. The paths of all modules must be final.
 
-        Tokens refer to this object as long as their storages live, and the garbage collector cannot look into tokens.
-        If this object referred to a module, the module, its gradients, their tokens and this object would keep each
-        other alive for ever.
+        The tokens of living storages refer to this object. If this object referred to a module, the module, its
+        gradients and their tokens would never be freed, because the garbage collector cannot look into tokens.
         """
         self.at_peak = self._kinds_at_peak()
         node, self.peak.node = self.peak.node, None

@@ -69,11 +69,10 @@ def room_for_counting() -> Iterator[None]:
 
 @cache
 def _compiled(call: str) -> Callable[..., FunctionType]:
-    """Compile `_SOURCE` and return its function ``bind``. The expression ``call`` in the source calls the module.
+    """Compile `_SOURCE`, in which the expression ``call`` calls the module. Return the function ``bind``.
 
-    Warnings and tracebacks show the file, the lines and the globals of a method. So the compiled method has the file
-    and globals of PyTorch's method. All lines of the compiled method have one number: that of the last line of
-    PyTorch's method, which calls modules that are not compiled.
+    Warnings and tracebacks show a method's file, line and globals. So the compiled method has the file and the globals
+    of PyTorch's method, and each line has the number of the last line of PyTorch's method.
     """
     original: CodeType = CALL.__code__
     line = max(line for _, _, line in original.co_lines() if line is not None)
@@ -96,9 +95,9 @@ def following_call(
     """Return a method to set as `torch.nn.Module.__call__`.
 
     Args:
-        before: the method that the new method replaces. If another watch made it, the new method calls the functions of
-            that watch, since a call of ``before`` would add a frame. If another library made it, the new method calls
-            ``before`` in place of PyTorch's ``_call_impl``.
+        before: the method that the new method replaces. If another watch made ``before``, the new method calls
+            ``enter`` and ``leave`` of that watch too, because a call of ``before`` would add a frame. If another
+            library made ``before``, the new method calls ``before`` in place of PyTorch's ``_call_impl``.
         enter: called before a module is called. Its return value is passed to ``leave``.
         leave: called after a module returned or raised.
         run_compiled: called in place of a module that `torch.compile` or `torch.nn.Module.compile` compiled.
@@ -114,7 +113,7 @@ def following_call(
 
 
 def _both(outer_enter: Enter, outer_leave: Leave, inner_enter: Enter, inner_leave: Leave) -> tuple[Enter, Leave]:
-    """Join the pairs of functions of two watches into one pair. The inner watch runs within the outer watch."""
+    """Return one ``enter`` and one ``leave`` that call the functions of both watches. The inner watch enters last."""
 
     def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return outer_enter(module, args, kwargs), inner_enter(module, args, kwargs)

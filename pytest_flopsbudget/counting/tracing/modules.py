@@ -39,7 +39,7 @@ def _makes_graph(frame: FrameType | None) -> bool:
 
 
 class _GeneratorEnd(Exception):  # noqa: N818 -- no error
-    """The end of a generator. It replaces `StopIteration`, which Python does not let another generator raise."""
+    """Raised in place of `StopIteration`, which a generator must not raise."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class ModuleTracker:
     A shared module has several paths. Its work is credited to the path that begins with the path of the calling module.
     If there is no such path, its work is credited to its first path.
 
-    The backward pass needs no hooks. Autograd numbers its nodes in the order in which the forward pass makes them. This
-    class notes the next number when a call of a module begins or ends, and so knows which module made a node.
+    The backward pass needs no hooks. Autograd numbers its nodes in the order in which the forward pass makes them. When
+    a call of a module begins or ends, the next number is noted. So the number of a node tells which module made it.
     """
 
     def __init__(self, root: torch.nn.Module | None, type_name: str, *, discovers_inputs: bool = False) -> None:
@@ -132,7 +132,7 @@ class ModuleTracker:
         return node
 
     def _note_sequence_number(self, node: Node) -> None:
-        """Note that from now on ``node`` makes autograd's nodes."""
+        """Note that the autograd nodes that are made from now on belong to the module ``node``."""
         number = next_sequence_number()
         numbers = self._numbers
         if numbers and numbers[-1] == number:
@@ -173,7 +173,7 @@ class ModuleTracker:
                 memory.max_since_call = highest
 
     def _followed(self, generator: Generator[Any, Any, Any], node: Node) -> Generator[Any, Any, Any]:
-        """Run a generator that a module returned, and credit its steps to the node of the module."""
+        """Run a generator that a module returned, and credit the generator's operators to the module ``node``."""
         sent: Any = None
         raised: BaseException | None = None
         while True:
@@ -293,8 +293,8 @@ class ModuleTracker:
     def is_recomputing(self) -> bool:
         """Return whether the current operator repeats forward work, for example for activation checkpointing.
 
-        This is so if PyTorch's checkpointing called the operator during a backward pass. It is also so if the operator
-        builds an autograd graph during a backward pass that was not called with ``create_graph=True``.
+        During a backward pass, an operator repeats forward work if PyTorch's checkpointing calls it. It also does so if
+        it builds an autograd graph, unless it is an operator of a backward pass with ``create_graph=True``.
         """
         if current_autograd_node() is None:
             return False
@@ -311,6 +311,6 @@ class ModuleTracker:
         return {node: node.calls for node in self.nodes.values()}
 
     def set_calls(self, calls: dict[Node, int]) -> None:
-        """Set the number of calls of each module to an earlier return value of `calls`."""
+        """Restore the numbers of calls that `calls` returned earlier."""
         for node in self.nodes.values():
             node.calls = calls.get(node, 0)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A module under one of its paths, or the measured function."""
+    """One path of a module in the traced model, or the measured function."""
 
     __slots__ = ("calls", "module", "parent", "path", "peak_growth", "type")
 

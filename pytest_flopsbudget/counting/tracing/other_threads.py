@@ -67,7 +67,7 @@ _POOLS = (
 
 
 class _TrackedThread(threading.local):
-    """Which module passed the work that a thread runs. Each thread has a separate value."""
+    """The module that gave the current thread its work. Each thread has a separate value."""
 
     #: The path of the module that passed the work; None on the counting thread and on threads that are not tracked.
     started_by: str | None = None
@@ -75,15 +75,14 @@ class _TrackedThread(threading.local):
 
 @contextmanager
 def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> Iterator[None]:
-    """Notice the work on other threads while the context lasts: on new threads, and in thread pools.
+    """While the context lasts, notice work on the threads that this thread starts, and on threads of pools.
 
-    This includes threads that this thread starts, threads that those threads start, and work that any of
-    these threads passes to thread pools.
+    Threads that a noticed thread starts are noticed too. Work in a pool is noticed if a noticed thread passed it.
 
     Args:
         tracker: records the modules that start threads.
-        measuring: whether these threads serve a measurement. A measurement may wait for a thread that serves it. So if
-            such a thread measures too, this second measurement does not wait for the first measurement.
+        measuring: whether the threads serve a measurement on this thread. A measurement on such a thread must not wait
+            for the measurement on this thread, which may wait for that thread.
     """
     here, current = threading.get_ident(), _TrackedThread()
 

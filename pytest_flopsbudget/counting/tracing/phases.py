@@ -35,13 +35,13 @@ def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 
 
 def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    """Yield the tensors of the optimizer's state. The optimizer keeps its state between steps."""
+    """Yield the tensors that the optimizer keeps between its steps."""
     for state in optimizer.state.values():
         yield from iterate_tensors(state)
 
 
 class OptimizerSteps:
-    """The steps of optimizers that are running. The innermost step is last.
+    """The running steps of optimizers. The innermost step is last.
 
     PyTorch calls hooks before and after a step, but not after a step that raised. So each step is kept with its frame.
     A step has ended if its frame is not on the stack any more.
@@ -92,8 +92,7 @@ def phase_of(steps: OptimizerSteps) -> PhaseName:
 def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
-    A step in a nested measurement belongs to that measurement and is ignored here. PyTorch's compiler compiles hooks
-    together with a step. While it compiles, these hooks do nothing.
+    Steps in a nested measurement are ignored. While PyTorch compiles a step, its hooks do nothing.
     """
     depth = measurement_depth()
 

@@ -33,8 +33,7 @@ def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: b
 def record_resident_tensors(tracker: ModuleTracker, cloner: Cloner) -> None:
     """Set the kinds of all resident tensors, and close the account of memory.
 
-    Call this when the run is over. The clones keep these tensors alive until then. Some of the tensors were made during
-    the run, for example the state of an optimizer.
+    Call this after the run, because the run makes some resident tensors, such as the state of an optimizer.
     """
     memory = tracker.memory
     record_module_tensors(memory, cloner.modules)

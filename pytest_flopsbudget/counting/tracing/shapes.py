@@ -141,7 +141,7 @@ class ShapesTracer(Tracer):
         return output, work_of(info, args, kwargs, output)
 
     def _note_device(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        """Note which device the output would be on: the device in the arguments, or else that of the inputs."""
+        """Note the device of the output in a real run: the device in the arguments, or else that of the inputs."""
         if info.behaviour == "inplace":
             return
         wanted = kwargs.get("device") if info.has_device else None
@@ -152,10 +152,7 @@ class ShapesTracer(Tracer):
                 self.devices.note(tensor, wanted)
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Return the output and the work of any call.
-
-        For calls of common operators, `answer` does not need this method, and is faster.
-        """
+        """Return the output and the work for any operator. For common operators, `answer` has a faster way."""
         if info.is_collective or info.name == PACKS:
             special = self._answer_collective if info.is_collective else self._answer_packing
             return special(info, args, kwargs)
@@ -185,7 +182,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _answer_packing(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Pack sequences. Their lengths decide how many sequences take part in each step of a layer."""
+        """Return the packed sequences. This needs the lengths, which decide the batch size of each step of a layer."""
         padded, lengths, *options = args
         known = self.known_value(lengths)
         if known is None:
@@ -197,7 +194,7 @@ class ShapesTracer(Tracer):
     def _remember_constant(
         self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Note the values of an output that follow from Python numbers alone, if it is small."""
+        """Note the values of a small output if they follow from Python numbers alone."""
         if not isinstance(output, torch.Tensor):
             return
         if output.numel() > self.known_values.max_elements:
@@ -207,7 +204,10 @@ class ShapesTracer(Tracer):
         remember(output, info, args, kwargs)
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Return a collective's output without communication. Outputs depend on the world size: no cache is used."""
+        """Return a collective's output without communication.
+
+        The output is not cached, because its shape depends on the world size.
+        """
         written = tuple(info.writes_to(args, kwargs))
         if not all(map(is_on_meta, written)):
             self.require_data(info.name)
@@ -251,7 +251,7 @@ class ShapesTracer(Tracer):
     def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
-        """Return the output from the cache if possible. For an in-place operator, the returned output is None."""
+        """Return the output and the work, from the cache if possible. An in-place operator's output may be None."""
         if info.facets.by_gradients:
             key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:

@@ -47,7 +47,7 @@ def counts_by_metadata(kind: type) -> bool:
 
 
 class UnknownCalls:
-    """The calls of one operator that no formula covers."""
+    """The calls of one operator without a cost formula."""
 
     __slots__ = ("calls", "paths")
 
@@ -122,7 +122,7 @@ class Tracer(DispatchMode):
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
     def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator that takes functions. The functions run as plain PyTorch, and their operators are counted."""
+        """Run an operator that takes functions, and count the operators that run in these functions."""
         before = self.operators_seen
         rule = RULES.get(operator.name())
         body = body_of(operator)

@@ -57,15 +57,15 @@ def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Ca
 
 @contextmanager
 def compiled_kernels_noted(tracer: WatchTracer) -> Iterator[None]:
-    """Note as unknown operators the kernels of PyTorch's default compiler backend, while the context lasts.
+    """While the context lasts, note an unknown operator for each run of a graph that PyTorch compiled.
 
-    Matrix products in compiled code are operators, and are counted. The generated kernels are not counted. The class
-    that runs compiled graphs is loaded when the first graph is compiled, perhaps while this context lasts.
+    This applies to PyTorch's default compiler backend. The kernels that it generates are not counted. The matrix
+    products in a compiled graph are operators, and are counted.
     """
     with ExitStack() as stack:
 
         def note_graphs() -> bool:
-            """Note each compiled graph that runs from now on. Return false if the class that runs it is not loaded."""
+            """Note each compiled graph that runs from now on. Return false if its class is not loaded yet."""
             graphs: Any = getattr(sys.modules.get(INDUCTOR_GRAPHS), "CompiledFxGraph", None)
             if graphs is None:
                 return False

@@ -1,8 +1,8 @@
-"""Handle code that reads values without the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
+"""Handle code that reads values without the dispatcher, such as `numpy`, `tolist`, `data_ptr` and conversion to text.
 
 The dispatcher does not see these reads. On the meta device, some reads raise errors of PyTorch, and others return
-values that mean nothing. So while a model runs on shapes, these functions are replaced. If the values are known, the
-replacement returns the values. If not, the replacement asks for data, as `torch.Tensor.item` does.
+values that mean nothing. So while a model runs on shapes, the functions that read values are replaced. A replacement
+returns the values if they are known. If not, the replacement asks for data, as `torch.Tensor.item` does.
 """
 
 from __future__ import annotations
@@ -183,9 +183,10 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _assigning(original: Callable[..., None]) -> Callable[..., None]:
-    """Return a method that makes tensors of the lists in its index and of an assigned number, as it does on the CPU.
+    """Return the replacement for ``__setitem__``. It converts lists in the index and an assigned number to tensors.
 
-    On the meta device PyTorch makes them itself: the values of a list are lost, and a number is one operator more.
+    On the meta device, PyTorch would lose the values of the lists. It would also run one operator more for the number
+    than on the CPU.
     """
 
     @named_like(original)
@@ -204,16 +205,17 @@ def _assigning(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _is_number(tensor: torch.Tensor, value: Any) -> bool:
-    """Return whether the value is a number that elements of the tensor can be."""
+    """Return whether the value is a Python number. A complex number counts only if the tensor is complex."""
     return type(value) in _NUMBERS or (type(value) is complex and tensor.is_complex())
 
 
 def _as_places(numbers: list[Any], *, nested: bool) -> Any:
-    """Return a tensor of a list of whole numbers, or of a mask; another list unchanged.
+    """Convert a list of whole numbers or of booleans to a tensor. Return any other list unchanged.
 
     Args:
         numbers: a list in an index.
-        nested: whether a list of lists is a tensor too. Alone in the index, it is one list for each dimension.
+        nested: whether a list of lists is converted too. It is not if it is the whole index, because each inner list is
+            then the index of one dimension.
     """
     flat = numbers
     while nested and flat and all(type(item) is list for item in flat):
@@ -222,10 +224,9 @@ def _as_places(numbers: list[Any], *, nested: bool) -> Any:
 
 
 def _only_looks(original: Callable[..., Any]) -> bool:
-    """Return whether the code that reads a value by ``original`` does not compute with this value.
+    """Return whether the caller of ``original`` does not compute with the value that ``original`` reads.
 
-    PyTorch's Python code compares addresses. PyTorch's search for an overload, logs and pytest's messages convert
-    arguments to text, and no code parses this text.
+    Such callers compare addresses, copy a tensor, or make texts for logs and messages.
     """
     callers = _ONLY_LOOK.get(original.__name__)
     return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)

@@ -46,9 +46,7 @@ class WatchedModules(ModuleTracker):
     def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered:
         """Note that a call of a module begins. Operators are credited to the module until `leave` is called.
 
-        Returns:
-            The argument for `leave`. Nothing is counted on other threads; there, only the name of the called module is
-                kept.
+        Return the argument for `leave`. On other threads, nothing is counted, and only the path of the module is noted.
         """
         if threading.get_ident() != self._thread:
             if current_autograd_node() is None:  # autograd's own threads run the backward pass
@@ -103,7 +101,7 @@ class WatchedModules(ModuleTracker):
         return node
 
     def _signature(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        """Return the key for `_calls` that describes this call of the module with this path."""
+        """Return the key of this call in `_calls`: the path, and the texts that describe the inputs."""
         looks: Any = (path, *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN_TYPES))
         if kwargs or len(looks) != len(args) + 1:
             return path, signature_of(args, kwargs)
@@ -168,9 +166,9 @@ class WatchedModules(ModuleTracker):
         return self._renamed.get(path, path)
 
     def inputs(self) -> tuple[str, ...]:
-        """Return descriptions of the models' inputs. Calls with equal inputs have one common description.
+        """Return texts that describe the models' inputs. Calls with equal inputs have the same text.
 
-        This description ends with the number of calls: "float32[8, 16] x3".
+        The text ends with the number of these calls if there are several: "float32[8, 16] x3".
         """
         with_parameters = {path for path, module in self._called.items() if next(module.parameters(), None) is not None}
         models = with_parameters or set(self._called)
