@@ -86,15 +86,10 @@ def compare(
         new: The measurement.
         tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is not
             listed may not grow; a latency has a default tolerance. The parts of a time are not judged.
-<<<<<<< HEAD
-        neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
-            always belongs to the same model.
-        hold: The metrics that the baseline holds, without names of devices or machines. Changes of other metrics are
-            found, and not judged.
-=======
         neighbours: returns other baseline entries that may be of the measurement's model, by id. None if the id of the
             measurement always belongs to the same model.
->>>>>>> q5
+        hold: The metrics that the baseline holds, without names of devices or machines. Changes of other metrics are
+            found, and not judged.
     """
     if old is None:
         return Comparison(status="new")
