@@ -57,12 +57,12 @@ def separable(place: Place) -> nn.Sequential:
 
 
 def dense_alone(place: Place) -> nn.Sequential:
-    """Build the dense block as a compiler may leave it, with batch norm and ReLU in the convolution."""
+    """Build only the convolution of the dense block, because a compiler can fuse batch norm and ReLU into it."""
     return nn.Sequential(*_convolution(place.channels, place.channels, 3))
 
 
 def separable_alone(place: Place) -> nn.Sequential:
-    """Build the separable block as a compiler may leave it, with batch norms and ReLUs in the convolutions."""
+    """Build only the convolutions of the separable block. A compiler can fuse batch norms and ReLUs into them."""
     channels = place.channels
     return nn.Sequential(*_convolution(channels, channels, 3, groups=channels), *_convolution(channels, channels, 1))
 

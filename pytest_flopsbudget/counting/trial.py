@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """One attempt while it runs, with the objects that are made for it."""
+    """One attempt to run a model, while it runs: the cloner, the tracer, and weak references to the clones."""
 
     def __init__(self, attempt: Attempt, *, existing_gradients: bool) -> None:
         self.attempt = attempt

@@ -1,4 +1,4 @@
-"""Decide whether a latency is stable enough to be judged, and keep the latencies of other machines in a baseline."""
+"""Decide whether a latency is stable enough to be judged, and keep old latencies when an entry is replaced."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """The benchmark of FLOPs alone replaces functions by name. Each of these functions exists."""
+    """To count only FLOPs, a benchmark replaces functions that it looks up by name. Each of these functions exists."""
     assert callable(pkgutil.resolve_name(name))
 
 

@@ -26,6 +26,8 @@ _PATCHES = SharedPatches(_patches)
 
 @contextmanager
 def answered_past_dispatcher(tracer: ShapesTracer) -> Iterator[None]:
-    """Let ``tracer`` answer this thread's questions about tensors that bypass the dispatcher."""
+    """Let ``tracer`` say which device and values the model's code on this thread reads from a tensor.
+
+    Such reads do not reach the dispatcher."""
     with _PATCHES.applied(), asking(tracer):
         yield

@@ -73,7 +73,7 @@ def test_tensors_that_come_apart():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_statistics(train):
-    """A run may use a foreign batch norm in inference, but not in training."""
+    """A run may call a batch norm that it does not own in evaluation mode, but not in training mode."""
     norm, inputs = nn.BatchNorm1d(3).train(train), torch.ones(2, 3)
 
     def run():

@@ -182,7 +182,7 @@ def test_what_a_model_sees():
 
 
 def test_other_threads():
-    """If ``forward`` of a module runs on another thread, the module is named as unknown."""
+    """If ``forward`` of a module runs on another thread, its work is listed as unknown, with the module."""
 
     def on_a_thread(self, x):
         thread = threading.Thread(target=self.first.forward, args=(x,))
