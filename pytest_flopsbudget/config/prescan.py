@@ -77,8 +77,8 @@ class PyprojectFinder:
     def folders_of(self, test_file: Path) -> Iterator[Path]:
         """Yield the folders in which to look for the settings of a test file. The nearest folder is the first one.
 
-        The last folder is the root folder. If the test file is outside of the root folder, the last folder contains
-        the test file and the root folder.
+        The last folder is the nearest folder that contains both the test file and the root folder. This is the root
+        folder itself if the test file is in it.
         """
         for folder in test_file.parents:
             yield folder

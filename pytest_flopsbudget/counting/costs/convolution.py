@@ -84,7 +84,7 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count the additions of the bias, and, if they are fused, a ReLU and the addition of alpha · z (``*_add_relu``)."""
+    """Count adding the bias and, in fused operators, a ReLU and the addition of alpha · z (``*_add_relu``)."""
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")

@@ -137,7 +137,7 @@ def _rows_and_classes(call: Call) -> tuple[int, int]:
 
 
 def _margin_extras(call: Call) -> int:
-    """Return the operations per margin: 1 for the square, unless p is 1, and 1 for the product with a weight, if given."""
+    """Return the operations per margin: 1 for the square, unless p is 1, and 1 for the product with a weight."""
     return int(call["p"] != 1) + int(call["weight"] is not None)
 
 

@@ -28,6 +28,7 @@ _PATCHES = SharedPatches(_patches)
 def answered_past_dispatcher(tracer: ShapesTracer) -> Iterator[None]:
     """Let ``tracer`` say which device and values the model's code on this thread reads from a tensor.
 
-    Such reads do not reach the dispatcher."""
+    Such reads do not reach the dispatcher.
+    """
     with _PATCHES.applied(), asking(tracer):
         yield

@@ -399,7 +399,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """Each step of a recurrent layer depends on the step before it: n steps give a chain of at least n operators."""
+        """Each step of a recurrent layer depends on the step before it: n steps are a chain of n operators or more."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20
