@@ -49,7 +49,7 @@ def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
     held: list[str] = []
     for key in value:
         if not isinstance(key, str) or key not in METRICS:
-            problems.add_unknown_choice("hold", key, METRICS)
+            problems.add_unknown_choice("hold", key, filter(compared_parts, METRICS))
         elif METRICS[key].over:
             here.add(key, "is a ratio, which no baseline holds; hold the metrics behind it")
         elif not compared_parts(key):
