@@ -97,7 +97,7 @@ def read(text: str, path: Path) -> Content:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Yield the blocks between head and foot. Each block has the lines of one entry. Unlike `str.split`, copy no list."""
+    """Yield the blocks between head and foot. Each block has the lines of one entry."""
     start, end = len(_HEAD), len(text) - len(_FOOT) - 2
     while (stop := text.find("\n\n", start, end)) >= 0:
         yield text[start:stop]

@@ -298,8 +298,8 @@ def subject(line: object) -> str:
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
     """Read entries from blocks of text. Each block has the lines of one entry, in the order of `write_entry`.
 
-    Many tests of a file have equal measurements, so equal lines are read only once, and equal parts are one object. This is a fast way to read correct
-    files. `read` defines which lines are allowed.
+    Many tests of a file have equal measurements, so equal lines are read only once, and equal parts are one object.
+    This is a fast way to read correct files. `read` defines which lines are allowed.
 
     Returns:
         (entry, text) of each block; None if there is any fault. :func:`read` then reports the fault.
