@@ -58,7 +58,9 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
     content = _read(_bytes(path), path)
     if content.torn and not torn:
         raise BaselineError(next(iter(content.torn.values())))
-    return BaselineFile(path, content.tests, content.texts)
+    return BaselineFile(
+        path, content.tests
+    )  # the texts take more memory than the entries, and only `change` needs them
 
 
 def loads(text: str, path: Path) -> BaselineFile:
@@ -75,6 +77,10 @@ def loads(text: str, path: Path) -> BaselineFile:
 
 def dumps(file: BaselineFile) -> str:
     """Return the text of a baseline file."""
+    return _encode(file).decode()
+
+
+def _encode(file: BaselineFile) -> bytes:
     return baseline_document.write(file.tests, file.texts)
 
 
@@ -118,7 +124,7 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
 
 def save(file: BaselineFile) -> bool:
     """Write a baseline file without reading its old content. Unlike `change`, this writes files without entries."""
-    return _exchange(file.path, lambda before: _keep_line_ends(before, dumps(file).encode()))
+    return _exchange(file.path, lambda before: _keep_line_ends(before, _encode(file)))
 
 
 def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
@@ -206,7 +212,7 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
             raise BaselineError(reason)
     if not file.tests:
         return None
-    return _keep_line_ends(before, dumps(file).encode())
+    return _keep_line_ends(before, _encode(file))
 
 
 def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from pytest_flopsbudget.storage import baseline_lines
 from pytest_flopsbudget.storage.strict_json import LONG_INTEGER, FaultError, convert, line_at, lines_of, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_flopsbudget.storage.baseline_lines import Key
@@ -45,24 +46,27 @@ class Content(msgspec.Struct, frozen=True):
     texts: dict[baseline_lines.Key, tuple[Complexity, str]] = {}
 
 
-def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
-    """Return the text of a file with ``tests``, sorted.
+def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> bytes:
+    """Return the text of a file with ``tests``, sorted, as UTF-8.
+
+    The text of a thousand tests takes many megabytes, so it is encoded entry by entry and never held as a `str`.
 
     Args:
         tests: The entries.
         texts: The entries that were read, with their text. An unchanged entry keeps its text.
     """
-    blocks = []
+    written = BytesIO()
+    written.write(_HEAD.encode())
     for test_id, entries in sorted(tests.items()):
         for name, entry in sorted(entries.items()):
             known = texts.get((test_id, name))
             if known is not None and (known[0] is entry or known[0] == entry):
-                blocks.append(f"{known[1]}\n\n")
+                block = f"{known[1]}\n\n"
             else:
-                blocks.append(
-                    "".join(f"{line},\n" for line in baseline_lines.write_entry((test_id, name), entry)) + "\n"
-                )
-    return f"{_HEAD}{''.join(blocks)}{_FOOT}"
+                block = "".join(f"{line},\n" for line in baseline_lines.write_entry((test_id, name), entry)) + "\n"
+            written.write(block.encode())
+    written.write(_FOOT.encode())
+    return written.getvalue()
 
 
 def read(text: str, path: Path) -> Content:
@@ -73,7 +77,7 @@ def read(text: str, path: Path) -> Content:
             not allowed in a baseline. The message names the line.
     """
     if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}") and not LONG_INTEGER.search(text):
-        found = baseline_lines.read_blocks(text[len(_HEAD) : -len(_FOOT) - 2].split("\n\n"))
+        found = baseline_lines.read_blocks(_blocks(text))
         if found is not None:
             tests: Tests = {}
             for (test_id, name), (entry, _) in found.items():
@@ -90,6 +94,15 @@ def read(text: str, path: Path) -> Content:
             remedy = "delete the lines with markers, keep those of both sides, then run with --flops-budget-update"
             raise BaselineError(f"{path}: conflict marker, line {line}: {remedy}.") from fault
         raise BaselineError(_describe_faults([fault], data, text, path)[0]) from fault
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Yield the blocks between head and foot. Each block has the lines of one entry."""
+    start, end = len(_HEAD), len(text) - len(_FOOT) - 2
+    while (stop := text.find("\n\n", start, end)) >= 0:
+        yield text[start:stop]
+        start = stop + 2
+    yield text[start:end]
 
 
 class _FileTable(msgspec.Struct, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ from pytest_flopsbudget.results.complexity import (
     UnknownOperator,
 )
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
+from pytest_flopsbudget.results.sharing import SharedParts
 from pytest_flopsbudget.storage.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:
@@ -299,13 +300,14 @@ def subject(line: object) -> str:
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
     """Read entries from blocks of text. Each block has the lines of one entry, in the order of `write_entry`.
 
-    Many tests of a file have equal measurements, so equal lines are read only once. This is a fast way to read correct
-    files. `read` defines which lines are allowed.
+    Many tests of a file have equal measurements, so equal lines are read only once, and equal parts are one object.
+    This is a fast way to read correct files. `read` defines which lines are allowed.
 
     Returns:
         (entry, text) of each block; None if there is any fault. :func:`read` then reports the fault.
     """
     known: dict[str, Complexity] = {}
+    parts = SharedParts()
     found: dict[Key, tuple[Complexity, str]] = {}
     for block in blocks:
         title, _, rest = block.partition("\n")
@@ -322,7 +324,7 @@ def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | No
             entry = _read_block(block, key)
             if entry is None:
                 return None
-            known[body] = entry
+            entry = known[body] = parts.share(entry)
         found[key] = entry, block
     return found
 

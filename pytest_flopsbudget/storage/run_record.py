@@ -18,8 +18,9 @@ from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
+from pytest_flopsbudget.results.sharing import SharedParts
 from pytest_flopsbudget.results.verdict import Verdict, is_accepted, refuse, to_accept, would_pass
-from pytest_flopsbudget.storage.baseline import change, load, refuse_outside, update_entries
+from pytest_flopsbudget.storage.baseline import as_stored, change, load, refuse_outside, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
@@ -273,11 +274,17 @@ class RunRecord:
 
 
 def _with_accepted(file: BaselineFile, entries: Sequence[Entry], update_mode: UpdateMode | None) -> BaselineFile:
+    # The entries of all tests in the file are held until its text is complete. Equal parts of them are one object.
+    parts = SharedParts()
     measured: dict[str, dict[str, Complexity]] = {}
     for entry in entries:
         test_id = split_nodeid(entry.nodeid)[1]
         others = {} if update_mode is None else file.tests.get(test_id, {})
-        measured[test_id] = others | {v.name: to_accept(v) for v in entry.unpack_verdicts() if v.accepted}
+        measured[test_id] = others | {
+            verdict.name: parts.share(as_stored(to_accept(verdict), None))
+            for verdict in entry.unpack_verdicts()
+            if verdict.accepted
+        }
     return update_entries(file, measured)
 
 
