@@ -156,9 +156,10 @@ class ModuleTracker:
             node = self.nodes[path] = Node(path, type(module).__name__, module)
         return node
 
-    def _note_sequence_number(self, node: Node) -> None:
-        """Note that from now on ``node`` makes autograd's nodes."""
-        number = next_sequence_number()
+    def _note_sequence_number(self, node: Node, number: int | None = None) -> None:
+        """Note that ``node`` makes autograd's nodes from this sequence number on; None stands for the next number."""
+        if number is None:
+            number = next_sequence_number()
         numbers = self._numbers
         if numbers and numbers[-1] == number:
             self._makers[-1] = node
