@@ -65,7 +65,8 @@ def set_mark(frame: FrameType, owner: object, node: Node | None) -> Mark:
 
 def forward_code(kind: type) -> CodeType | None:
     """Return the code of the method ``forward`` of this class, without decorators; None if it is no function."""
-    function = inspect.unwrap(kind.forward) if callable(getattr(kind, "forward", None)) else None
+    method = getattr(kind, "forward", None)
+    function = inspect.unwrap(method) if callable(method) else None
     return function.__code__ if isinstance(function, FunctionType) else None
 
 

@@ -236,19 +236,24 @@ class ModuleTracker:
 
     def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return the replacement for ``original``, the function ``forward`` of a class or of a scripted module."""
+        slot, bound = _SLOT, MethodType
 
-        @wraps(original)  # models read the signature of their ``forward``
         def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             # Modules that are no clones, and copies that the run makes of clones, are not followed.
-            if self._stack[-1][0].module is module or module.__dict__.get(_SLOT) is None:
+            if self._stack[-1][0].module is module or module.__dict__.get(slot) is None:
                 return original(module, *args, **kwargs)
-            return self._call(module, MethodType(original, module), *args, **kwargs)
+            return self._call(module, bound(original, module), *args, **kwargs)
 
-        return forward
+        # TorchScript compiles the source of ``original``, and looks for names in the globals of the function. So the
+        # function has the globals of ``original``, and reads no globals itself.
+        globals_ = getattr(original, "__globals__", forward.__globals__)
+        following = FunctionType(forward.__code__, globals_, forward.__name__, None, forward.__closure__)
+        return wraps(original)(following)  # models read the signature of their ``forward``
 
     def _forwards(self, modules: Iterable[torch.nn.Module]) -> Iterator[tuple[Any, str, Any]]:
         """Yield the replacement for each function ``forward`` in the classes of these modules and in their bases."""
         kinds = {each: None for kind in dict.fromkeys(map(type, modules)) for each in kind.__mro__}
+        kinds.pop(torch.nn.Module, None)  # its ``forward`` only raises an error
         for kind in kinds:
             original = kind.__dict__.get("forward")
             if type(original) is FunctionType:

@@ -77,7 +77,8 @@ def follow_calls(module: torch.jit.ScriptModule, follower: Follower) -> bool:
     """
     _library()
     _FOLLOWERS[id(follower)] = follower
-    return all([_follow_in(method.graph, id(follower)) for method in script_methods(module)])
+    followed = [_follow_in(method.graph, id(follower)) for method in script_methods(module)]
+    return all(followed)
 
 
 def _follow_in(graph: Any, follower: int) -> bool:

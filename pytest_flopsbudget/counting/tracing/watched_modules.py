@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+from sys import _getframe
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +48,7 @@ _CALL_FILE, _CALL_NAME = CALL.__code__.co_filename, CALL.__code__.co_name
 
 def _caller_of_module() -> FrameType | None:
     """Return the frame that calls a module, for a function that is called while the call begins."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = _getframe(3)  # of `enter`, the watch, and then the call
     while frame is not None and frame.f_code.co_name != _CALL_NAME:
         frame = frame.f_back
     return frame and frame.f_back
@@ -94,18 +94,17 @@ class WatchedModules(ModuleTracker):
     def look(self, frame: FrameType | None) -> None:
         """Find direct calls of ``forward`` that began or ended since the last operator.
 
+        This method is called for every operator, so it does little if there are no such calls.
+
         Args:
             frame: the frame that runs an operator.
         """
-        if threading.get_ident() == self._thread:
-            self._look(frame)
-            self._last_number = next_sequence_number()
-
-    def _look(self, frame: FrameType | None) -> None:
+        if get_ident() != self._thread:
+            return
         found = self._frames(frame)
         if found is not None or len(self._direct) > self._direct_outside:
-            while not self._update(found or []):
-                found = self._frames(frame)
+            self._follow(frame, found)
+        self._last_number = next_sequence_number()
 
     def _frames(self, frame: FrameType | None) -> list[FrameType] | None:
         """Return the frames that may be direct calls of ``forward``, the innermost first; None if there are none.
@@ -116,17 +115,20 @@ class WatchedModules(ModuleTracker):
         base, names = self.base, self._names
         while frame is not None:
             code = frame.f_code
-            name = code.co_name
-            if name == _CALL_NAME or code is base:
-                break
             before = frame.f_back
-            if name in names and before is not None:
-                if before.f_code.co_filename == _CALL_FILE:
+            if code.co_name in names:
+                if before is None or before.f_code.co_filename == _CALL_FILE:
                     break  # the innermost module that was called as usual
                 if id(code) not in self._no_methods:
                     found = [frame] if found is None else [*found, frame]
+            elif code.co_name == _CALL_NAME or code is base:
+                break
             frame = before
         return found
+
+    def _follow(self, frame: FrameType | None, found: list[FrameType] | None) -> None:
+        while not self._update(found or []):
+            found = self._frames(frame)
 
     def _update(self, found: list[FrameType]) -> bool:
         """Begin and end direct calls, so that those that run are the calls in these frames. The first is innermost.
@@ -177,7 +179,10 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = memory.current
 
     def _end_direct(self, kept: int, number: int | None = None) -> None:
-        """End direct calls of ``forward``, except for the outermost ``kept``. ``number`` as in `_note_sequence_number`."""
+        """End direct calls of ``forward``, except for the outermost ``kept``.
+
+        From the sequence number ``number`` on, the caller makes autograd's nodes; None stands for the next number.
+        """
         memory, stack = self.memory, self._stack
         while len(self._direct) > kept:
             _, entry, depth, before, highest = self._direct.pop()
@@ -195,14 +200,17 @@ class WatchedModules(ModuleTracker):
             The argument for `leave`. Nothing is counted on other threads; there, only the name of the called module is
                 kept.
         """
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             if current_autograd_node() is None:  # autograd's own threads run the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
             before_on_thread = self.is_on_followed_thread()
             self._elsewhere.follows = True
             return before_on_thread
-        self._look(_caller_of_module())
+        frame = _caller_of_module()
+        found = self._frames(frame)
+        if found is not None or len(self._direct) > self._direct_outside:
+            self._follow(frame, found)
         node = self.called(module, args, kwargs)
         outside, self._direct_outside = self._direct_outside, len(self._direct)
         stack = self._stack
