@@ -6,6 +6,7 @@ Nothing is cloned and nothing is restored. Operators run unchanged, and a dispat
 from __future__ import annotations
 
 import functools
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class Watch:
         if self._tracer is not None or self._complexity is not None:
             raise RuntimeError("a watch can be entered only once")
         tracker = WatchedModules(self._name)
+        tracker.base = sys._getframe(1).f_code
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(room_for_counting())

@@ -74,6 +74,35 @@ class TestMarker:
         )
         measured.result.stdout.fnmatch_lines(["flops over its limit: 192 FLOPs > 191 FLOPs*"])
 
+    @pytest.mark.parametrize("call", ["model(x)", "model.forward(x)", "nn.Sequential.forward(model, x)"])
+    def test_limit_of_a_part(self, measured, call):
+        """A limit on a part applies, also if the test and the model call ``forward`` in place of the modules."""
+        measured(
+            "class Direct(nn.Sequential):\n"
+            "    def forward(self, x):\n"
+            "        return self[1].forward(self[0].forward(x))\n\n"
+            "@pytest.mark.flops_budget(modules={'0': {'flops': '127 FLOPs'}, '1': {'flops': '128 FLOPs'}})\n"
+            "def test_net():\n"
+            "    model, x = Direct(nn.Linear(4, 8), nn.Linear(8, 4)), torch.randn(2, 4)\n"
+            f"    {call.replace('nn.Sequential', 'Direct')}\n",
+            failed=1,
+        )
+        measured.result.stdout.fnmatch_lines(["flops of 0 over its limit: 128 FLOPs > 127 FLOPs*"])
+        assert "flops of 1 over" not in measured.result.stdout.str()
+
+    def test_limit_of_a_scripted_part(self, measured):
+        """The work of a part of a scripted module is not known, so a limit on the part fails, with the reason."""
+        measured(
+            "@pytest.mark.filterwarnings('ignore::DeprecationWarning')\n"
+            "@pytest.mark.flops_budget(modules={'0': {'flops': '1 GFLOPs'}})\n"
+            "def test_net():\n"
+            "    torch.jit.script(net())(torch.randn(2, 4))\n",
+            failed=1,
+        )
+        measured.result.stdout.fnmatch_lines(
+            ["modules: no module of * matches '0'", "*the parts of a scripted module are not listed*"]
+        )
+
     def test_phases(self, measured):
         """A marker may have limits for phases."""
         measured(

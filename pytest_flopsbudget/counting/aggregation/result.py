@@ -45,6 +45,10 @@ _ALWAYS_KEPT = ("flops", "other_flops")
 _COMMUNICATION = "communication"
 #: Metrics of parameters and buffers. A tensor that several submodules hold counts once in the module above them.
 _TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
+#: The note of a measurement that does not list all modules.
+OPAQUE = (
+    "the parts of a scripted module are not listed: TorchScript ran them, and their work counts for the scripted module"
+)
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
@@ -223,6 +227,14 @@ def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     return MemoryAtPeak(total=sum(kinds.values()), operator=peak.operator, module=peak.module, **kinds)
 
 
+def _inside_opaque(tracker: ModuleTracker) -> set[str]:
+    """Return the paths of the modules inside of scripted modules in which no calls were followed."""
+    opaque = {id(module) for module in tracker.opaque_modules}
+    inside = {id(part) for module in tracker.opaque_modules for part in module.modules() if part is not module}
+    nodes = tracker.nodes.items() if opaque else ()
+    return {path for path, node in nodes if path and id(node.module) in inside}
+
+
 def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace knows
     tracer: Tracer,
     *,
@@ -237,6 +249,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
     sums, parents, at_peak = Sums(tracer.credits, devices), _parents(nodes), _memory_at_peak(tracer.memory)
     totals, growths = _total_metrics(nodes, sums, parents, tracer.tracker.packed_weights), _peak_growths(nodes, parents)
     keys = (*sums.keys, *_TENSOR_METRICS)
+    hidden = _inside_opaque(tracer.tracker)
     alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {
         path: Module(
@@ -246,6 +259,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
             metrics=_metrics(keys, totals[path], growths[path], alone=alone),
         )
         for path, node in nodes.items()
+        if path not in hidden
     }
     modules[""].metrics["peak_memory"] = at_peak.total
     return Complexity(
@@ -260,5 +274,5 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         unknown_operators=_unknown_operators(tracer),
         phases=_phases(sums, alone=alone),
         memory_at_peak=at_peak,
-        notes=tuple(sorted(tracer.notes)),
+        notes=tuple(sorted({*tracer.notes, OPAQUE} if hidden else tracer.notes)),
     )

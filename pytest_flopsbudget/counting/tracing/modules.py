@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import backward_code, current_autograd_node, next_sequence_number
 from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
+from pytest_flopsbudget.counting.tracing.scripted_modules import follow_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from types import FrameType
 
     from pytest_flopsbudget.counting.tensors.packed import PackedSize
@@ -38,6 +40,21 @@ def _makes_graph(frame: FrameType | None) -> bool:
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 
 
+def _without_self(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes a module and ignores it, because ``method`` is bound to the module already."""
+
+    @wraps(method)
+    def function(_module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    return function
+
+
+def scripted_modules(nodes: Iterable[Node]) -> list[torch.nn.Module]:
+    """Return the scripted modules among the modules of these nodes."""
+    return [node.module for node in nodes if isinstance(node.module, torch.jit.ScriptModule)]
+
+
 class _GeneratorEnd(Exception):  # noqa: N818 -- no error
     """Raised in place of `StopIteration`, which a generator must not raise."""
 
@@ -54,8 +71,11 @@ class ModuleTracker:
     the user's model never has it. A module that is created during the run is not part of the model: its work is
     credited to the module that calls it.
 
-    Some models call ``part.forward(x)`` in place of ``part(x)``. So the clones have an attribute ``forward`` too, which
-    follows such a call. If the module itself was called, this attribute only calls the original ``forward``.
+    Some models call ``part.forward(x)`` or ``Class.forward(part, x)`` in place of ``part(x)``. So ``forward`` of the
+    clones' classes is replaced by a function that follows such a call. If the module itself runs already, as for
+    ``super().forward(x)``, this function only calls the original ``forward``.
+
+    TorchScript runs scripted and traced modules without Python. Operators in their graphs notify `begin_part`.
 
     A shared module has several paths. Its work is credited to the path that begins with the path of the calling module.
     If there is no such path, its work is credited to its first path.
@@ -83,6 +103,11 @@ class ModuleTracker:
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
+        #: Calls of parts inside of scripted modules that are running: (entry of `_stack`, its index, the part, bytes
+        #: alive before the call, maximum of the caller so far).
+        self._parts: list[tuple[tuple[Node, bool], int, torch.nn.Module, int, int]] = []
+        #: Scripted modules whose parts have unknown work. They are not listed, so that a limit on one of them fails.
+        self.opaque_modules: set[torch.nn.Module] = set()
         #: `id` of a packed weight → its size.
         self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
@@ -131,9 +156,10 @@ class ModuleTracker:
             node = self.nodes[path] = Node(path, type(module).__name__, module)
         return node
 
-    def _note_sequence_number(self, node: Node) -> None:
-        """Note that the autograd nodes that are made from now on belong to the module ``node``."""
-        number = next_sequence_number()
+    def _note_sequence_number(self, node: Node, number: int | None = None) -> None:
+        """Note that ``node`` makes autograd's nodes from this sequence number on; None stands for the next number."""
+        if number is None:
+            number = next_sequence_number()
         numbers = self._numbers
         if numbers and numbers[-1] == number:
             self._makers[-1] = node
@@ -209,16 +235,65 @@ class ModuleTracker:
                 memory.max_since_call = max(memory.max_since_call, highest)
 
     def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the replacement for ``original``, the method ``forward`` of a class."""
+        """Return the replacement for ``original``, the function ``forward`` of a class or of a scripted module."""
+        slot, bound = _SLOT, MethodType
 
-        @wraps(original)  # models read the signature of their ``forward``
         def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-            # If the run copies a module, the copy gets this method too. The copy is not followed.
-            if self._stack[-1][0].module is module or module.__dict__.get(_SLOT) is None:
+            # Modules that are no clones, and copies that the run makes of clones, are not followed.
+            if self._stack[-1][0].module is module or module.__dict__.get(slot) is None:
                 return original(module, *args, **kwargs)
-            return self._call(module, MethodType(original, module), *args, **kwargs)
+            return self._call(module, bound(original, module), *args, **kwargs)
 
-        return forward
+        # TorchScript compiles the source of ``original``, and looks for names in the globals of the function. So the
+        # function has the globals of ``original``, and reads no globals itself.
+        globals_ = getattr(original, "__globals__", forward.__globals__)
+        following = FunctionType(forward.__code__, globals_, forward.__name__, None, forward.__closure__)
+        return wraps(original)(following)  # models read the signature of their ``forward``
+
+    def _forwards(self, modules: Iterable[torch.nn.Module]) -> Iterator[tuple[Any, str, Any]]:
+        """Yield the replacement for each function ``forward`` in the classes of these modules and in their bases."""
+        kinds = {each: None for kind in dict.fromkeys(map(type, modules)) for each in kind.__mro__}
+        kinds.pop(torch.nn.Module, None)  # its ``forward`` only raises an error
+        for kind in kinds:
+            original = kind.__dict__.get("forward")
+            if type(original) is FunctionType:
+                yield kind, "forward", self._forward_of(original)
+
+    def begin_part(self, path: str, *, is_call: bool) -> None:
+        """Note that the running scripted module calls ``forward`` or, if not ``is_call``, a method of its part."""
+        if threading.get_ident() != self._thread:
+            return
+        stack, parts = self._stack, self._parts
+        while parts and not (parts[-1][1] < len(stack) and stack[parts[-1][1]] is parts[-1][0]):
+            parts.pop()  # an exception ended this call
+        caller = stack[-1][0]
+        module: Any = parts[-1][2] if parts and parts[-1][1] == len(stack) - 1 else caller.module
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if not isinstance(module, torch.jit.ScriptModule):
+            # A method other than ``forward`` was called from Python. The operators do not know of which module.
+            self.opaque_modules.update(scripted_modules(self.nodes.values()))
+            node = caller
+        else:
+            node = self._node(module) if is_call else caller
+            node.calls += is_call
+        entry = node, current_autograd_node() is not None
+        memory = self.memory
+        parts.append((entry, len(stack), module, memory.current, memory.max_since_call))
+        stack.append(entry)
+        self._note_sequence_number(node)
+        memory.max_since_call = memory.current
+
+    def end_part(self) -> None:
+        """Note that the call for which `begin_part` was called last has returned."""
+        if threading.get_ident() != self._thread or not self._parts:
+            return
+        (node, _), depth, _, before, highest = self._parts.pop()
+        del self._stack[depth:]
+        self._note_sequence_number(self._stack[-1][0])
+        memory = self.memory
+        node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+        memory.max_since_call = max(memory.max_since_call, highest)
 
     def _call_on_other_thread(
         self, module: torch.nn.Module, function: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -241,26 +316,26 @@ class ModuleTracker:
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules on this thread while the context lasts. The modules must be clones."""
         self._note_sequence_number(self._stack[-1][0])
-        call, forwards = self._call, dict[type, "Callable[..., Any] | None"]()
+        call = self._call
+        scripted = [module for module in modules if isinstance(module, torch.jit.ScriptModule)]
         for module in modules:
-            attributes, kind = module.__dict__, type(module)
-            attributes[_SLOT] = partial(call, module, None)
-            if kind not in forwards:
-                original = getattr(kind, "forward", None)
-                forwards[kind] = self._forward_of(original) if type(original) is FunctionType else None
-            forward = forwards[kind]
-            if forward is not None and "forward" not in attributes:
-                attributes["forward"] = MethodType(forward, module)
+            module.__dict__[_SLOT] = partial(call, module, None)
+        for module in scripted:
+            # Each scripted module has a method ``forward`` of its own, in place of a function in its class.
+            method = getattr(module, "forward", None)
+            if method is not None:
+                module.__dict__["forward"] = MethodType(self._forward_of(_without_self(method)), module)
+            if not follow_calls(module, self):
+                self.opaque_modules.add(module)
         try:
-            yield
+            with patched(self._forwards(modules)):
+                yield
         finally:
-            # Without this line, every module would refer to itself, and only a garbage collection would free it.
+            # Without these lines, every module would refer to itself, and only a garbage collection would free it.
             for module in modules:
-                attributes = module.__dict__
-                attributes[_SLOT] = None
-                forward = forwards.get(type(module))
-                if forward is not None and getattr(attributes.get("forward"), "__func__", None) is forward:
-                    del attributes["forward"]
+                module.__dict__[_SLOT] = None
+            for module in scripted:
+                module.__dict__.pop("forward", None)
 
     @contextmanager
     def credited_to(self, module: torch.nn.Module) -> Iterator[None]:
@@ -277,6 +352,8 @@ class ModuleTracker:
         for node in self.nodes.values():
             node.module = None
         self._first.clear()
+        self._parts.clear()
+        self.opaque_modules.clear()
 
     def current(self) -> Node:
         """Return the node of the module that the current operator belongs to."""

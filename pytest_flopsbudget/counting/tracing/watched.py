@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,6 +74,7 @@ class WatchTracer(Tracer):
         if args and type(args[0]) in UNINITIALIZED:
             return func(*args, **kwargs)  # the parameter of a lazy module has no shape and no storage
         self.operators_seen += 1
+        self.tracker.look(_getframe(1))
         info = self._infos.get(func) or self._info(func)
         if info is None:
             return self._run_higher_order(func, args, kwargs)

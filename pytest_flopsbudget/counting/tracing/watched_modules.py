@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-import threading
+from sys import _getframe
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
-from pytest_flopsbudget.counting.torch_private import current_autograd_node, without_torch_function
+from pytest_flopsbudget.counting.torch_private import (
+    current_autograd_node,
+    next_sequence_number,
+    without_torch_function,
+)
+from pytest_flopsbudget.counting.tracing.forward_frames import (
+    arguments_of,
+    find_mark,
+    forward_code,
+    is_forward,
+    set_mark,
+)
 from pytest_flopsbudget.counting.tracing.labels import signature_of
-from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+from pytest_flopsbudget.counting.tracing.module_calls import CALL
+from pytest_flopsbudget.counting.tracing.modules import ModuleTracker, scripted_modules
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
+    from types import CodeType, FrameType
     from typing import TypeAlias
 
-    import torch
+    from pytest_flopsbudget.counting.tracing.forward_frames import Mark
 
-    #: (node, depth of the stack of running modules, bytes alive before the call, maximum of the caller so far). On
-    #: another thread: whether a module was running on that thread before the call.
-    _Entered: TypeAlias = tuple[Node, int, int, int] | bool
+    #: (node, depth of the stack of running modules, bytes alive before the call, maximum of the caller so far, number
+    #: of direct calls of ``forward`` before the call). On another thread: whether a module was running on that thread
+    #: before the call.
+    _Entered: TypeAlias = tuple[Node, int, int, int, int] | bool
+    #: A running call of ``forward`` that did not go through the call of a module: (mark of its frame, entry of the
+    #: stack of running modules, its index, bytes alive before the call, maximum of the caller so far).
+    _Direct: TypeAlias = tuple[Mark, tuple[Node, bool], int, int, int]
+
+
+#: The file and the name of PyTorch's method that calls a module. The method that replaces it has both.
+_CALL_FILE, _CALL_NAME = CALL.__code__.co_filename, CALL.__code__.co_name
+
+
+def _caller_of_module() -> FrameType | None:
+    """Return the frame that calls a module, for a function that is called while the call begins."""
+    frame: FrameType | None = _getframe(3)  # of `enter`, the watch, and then the call
+    while frame is not None and frame.f_code.co_name != _CALL_NAME:
+        frame = frame.f_back
+    return frame and frame.f_back
 
 
 class WatchedModules(ModuleTracker):
@@ -42,43 +74,174 @@ class WatchedModules(ModuleTracker):
         self._signatures: dict[Any, tuple[str, tuple[str, ...]]] = {}
         #: Path during the run → path at the end.
         self._renamed: dict[str, str] = {}
+        #: Running calls of ``forward`` that did not go through the call of a module; the innermost call is last.
+        self._direct: list[_Direct] = []
+        #: The number of such calls outside of the innermost module that was called as usual.
+        self._direct_outside = 0
+        #: Belongs to the marks that this watch sets on frames. It is no tracker, so that a mark keeps no module alive.
+        self._owner = object()
+        #: The next sequence number of autograd when the last operator ran.
+        self._last_number = 0
+        #: The names of the functions that may be methods ``forward`` of modules.
+        self._names = {"forward"}
+        #: The classes of the modules whose methods `_names` has.
+        self._kinds: set[type] = set()
+        #: Functions with such a name that are no such methods, such as those of `torch.autograd.Function`, by `id`.
+        self._no_methods: dict[int, CodeType] = {}
+        #: The code of the function that entered the watch. Frames above it run no module of the test.
+        self.base: CodeType | None = None
+
+    def look(self, frame: FrameType | None) -> None:
+        """Find direct calls of ``forward`` that began or ended since the last operator.
+
+        This method is called for every operator, so it does little if there are no such calls.
+
+        Args:
+            frame: the frame that runs an operator.
+        """
+        if get_ident() != self._thread:
+            return
+        found = self._frames(frame)
+        if found is not None or len(self._direct) > self._direct_outside:
+            self._follow(frame, found)
+        self._last_number = next_sequence_number()
+
+    def _frames(self, frame: FrameType | None) -> list[FrameType] | None:
+        """Return the frames that may be direct calls of ``forward``, the innermost first; None if there are none.
+
+        Frames outside of the innermost module that was called as usual are left out.
+        """
+        found: list[FrameType] | None = None
+        base, names = self.base, self._names
+        while frame is not None:
+            code = frame.f_code
+            before = frame.f_back
+            if code.co_name in names:
+                if before is None or before.f_code.co_filename == _CALL_FILE:
+                    break  # the innermost module that was called as usual
+                if id(code) not in self._no_methods:
+                    found = [frame] if found is None else [*found, frame]
+            elif code.co_name == _CALL_NAME or code is base:
+                break
+            frame = before
+        return found
+
+    def _follow(self, frame: FrameType | None, found: list[FrameType] | None) -> None:
+        while not self._update(found or []):
+            found = self._frames(frame)
+
+    def _update(self, found: list[FrameType]) -> bool:
+        """Begin and end direct calls, so that those that run are the calls in these frames. The first is innermost.
+
+        Return false if a frame may be missing, because a call has a module whose ``forward`` has another name.
+        """
+        marks = [(frame, find_mark(frame, self._owner)) for frame in reversed(found)]
+        kept, new = min(self._direct_outside, len(self._direct)), 0
+        for _, mark in marks:
+            if mark is None:
+                break
+            if mark.node is not None:
+                if kept == len(self._direct) or self._direct[kept][0] is not mark:
+                    break
+                kept += 1
+            new += 1
+        self._end_direct(kept, self._last_number)
+        names = len(self._names)
+        for frame, mark in marks[new:]:
+            self._begin_direct(frame, mark)
+            if len(self._names) > names:
+                return False
+        return True
+
+    def _begin_direct(self, frame: FrameType, mark: Mark | None) -> None:
+        """Begin the call of ``forward`` in this frame. If the frame is marked, the call was suspended."""
+        stack = self._stack
+        if mark is None:
+            module, args = arguments_of(frame)
+            if module is None or not is_forward(frame.f_code, module):
+                self._no_methods[id(frame.f_code)] = frame.f_code
+                return
+            known = id(module) in self._first
+            # A module of which a method runs already is not called again, and a graph that the compiler made is no
+            # module of the test.
+            if module is stack[-1][0].module or (isinstance(module, torch.fx.GraphModule) and not known):
+                set_mark(frame, self._owner, None)
+                return
+            mark = set_mark(frame, self._owner, self.called(module, args, {}))
+        node = mark.node
+        if node is None:
+            return
+        entry = node, current_autograd_node() is not None
+        memory = self.memory
+        self._direct.append((mark, entry, len(stack), memory.current, memory.max_since_call))
+        stack.append(entry)
+        self._note_sequence_number(node, self._last_number)
+        memory.max_since_call = memory.current
+
+    def _end_direct(self, kept: int, number: int | None = None) -> None:
+        """End direct calls of ``forward``, except for the outermost ``kept``.
+
+        From the sequence number ``number`` on, the caller makes autograd's nodes; None stands for the next number.
+        """
+        memory, stack = self.memory, self._stack
+        while len(self._direct) > kept:
+            _, entry, depth, before, highest = self._direct.pop()
+            if depth < len(stack) and stack[depth] is entry:
+                del stack[depth:]
+                self._note_sequence_number(stack[-1][0], number)
+            node = entry[0]
+            node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+            memory.max_since_call = max(memory.max_since_call, highest)
 
     def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered:
         """Note that a call of a module begins. Operators are credited to the module until `leave` is called.
 
         Return the argument for `leave`. On other threads, nothing is counted, and only the path of the module is noted.
         """
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             if current_autograd_node() is None:  # autograd's own threads run the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
             before_on_thread = self.is_on_followed_thread()
             self._elsewhere.follows = True
             return before_on_thread
+        frame = _caller_of_module()
+        found = self._frames(frame)
+        if found is not None or len(self._direct) > self._direct_outside:
+            self._follow(frame, found)
         node = self.called(module, args, kwargs)
+        outside, self._direct_outside = self._direct_outside, len(self._direct)
         stack = self._stack
         depth = len(stack)
         stack.append((node, current_autograd_node() is not None))
         self._note_sequence_number(node)
+        self._last_number = self._numbers[-1]
         memory = self.memory
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
-        return node, depth, before, highest
+        return node, depth, before, highest, outside
 
     def leave(self, entered: _Entered) -> None:
         """Note that a call has ended. ``entered`` is the value that `enter` returned for the call."""
         if isinstance(entered, bool):
             self._elsewhere.follows = entered
             return
-        node, depth, before, highest = entered
+        node, depth, before, highest, outside = entered
         memory = self.memory
+        if len(self._direct) > self._direct_outside:
+            self._end_direct(self._direct_outside)
+        self._direct_outside = outside
         del self._stack[depth:]
         self._note_sequence_number(self._stack[-1][0])
+        self._last_number = self._numbers[-1]
         node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
         memory.max_since_call = max(memory.max_since_call, highest)
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
         super()._register(module, prefix)
+        kinds = set(map(type, module.modules())) - self._kinds
+        self._kinds |= kinds
+        self._names.update(code.co_name for code in map(forward_code, kinds) if code is not None)
         with without_torch_function():
             gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
             self.memory.record_gradients(storage_tensors(gradients))  # earlier steps made them; this run may free them
@@ -122,6 +285,11 @@ class WatchedModules(ModuleTracker):
 
         If no module contains all others, keep the paths, and return the name of the watch.
         """
+        self._end_direct(0)
+        # Operators in the graph of a scripted module would show which part runs, but the module belongs to the test.
+        self.opaque_modules.update(
+            module for module in scripted_modules(self.nodes.values()) if self._first[id(module)].calls
+        )
         model = self._model()
         if model is None:
             self.root.type, self.root.calls = "function", 1

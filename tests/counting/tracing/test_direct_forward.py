@@ -9,6 +9,7 @@ import pickle
 import threading
 
 import pytest
+import torch
 from squares import SQUARE, X, calls_of, flops_of, square
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -91,6 +92,54 @@ def test_recomputed():
     counted = measure(Calls(within), X, backward=True)
     assert counted["first"].metrics["recomputed_flops"] == 0
     assert counted["second"].metrics["recomputed_flops"] == SQUARE
+
+
+class Parent(nn.Linear):
+    """A layer whose ``forward`` a subclass replaces."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight)
+
+
+class Child(Parent):
+    def forward(self, x):
+        return Parent.forward(self, x).relu()
+
+
+#: A function of a class that was read before the measurement.
+KEPT = nn.Linear.__call__
+
+CLASSES = {
+    "of the part": lambda part, x: Child.forward(part, x),  # noqa: PLW0108 -- reads the class in the run
+    "of a base class": lambda part, x: Parent.forward(part, x),  # noqa: PLW0108 -- reads the class in the run
+    "of the type": lambda part, x: type(part).forward(part, x),
+    "of super": lambda part, x: super(Child, part).forward(x),
+    "bound": lambda part, x: Parent.forward.__get__(part)(x),
+    "kept call": lambda part, x: KEPT(part, x),  # noqa: PLW0108 -- the name shows what runs
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_functions_of_classes(name):
+    """If a model calls a function ``forward`` of a class with its part, that is one call of the part."""
+    model = Calls(lambda self, x: self.second(self.function[1](self.first, x)))
+    model.first = Child(4, 4, bias=False)
+    model.function.append(CLASSES[name])
+    before = vars(Parent)["forward"], vars(Child)["forward"], vars(nn.Linear)["forward"]
+    counted = both(model, X)
+    assert flops_of(counted) == BOTH
+    assert calls_of(counted) == dict.fromkeys(BOTH, 1)
+    assert (vars(Parent)["forward"], vars(Child)["forward"], vars(nn.Linear)["forward"]) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripting_in_a_run():
+    """A model that scripts a layer of its own class in its run is counted."""
+
+    def scripts(self, x):
+        return torch.jit.script(nn.Linear(4, 4, bias=False))(self.first.forward(x))
+
+    assert both(Calls(scripts), X).flops == 2 * SQUARE
 
 
 def test_super():

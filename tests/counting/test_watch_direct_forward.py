@@ -1,0 +1,386 @@
+"""In a watched test, a module whose ``forward`` is called directly has its calls and work, and nothing changes."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import inspect
+import pickle
+import sys
+import threading
+import weakref
+
+import pytest
+import torch
+from squares import SQUARE, X, calls_of, flops_of, square
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pytest_flopsbudget import watch
+
+
+class Calls(nn.Module):
+    """A module with two layers, which calls a function with the module itself and the input."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.second = square(), nn.Sequential(square())
+        self.function = [function]
+
+    def forward(self, x):
+        return self.function[0](self, x)
+
+
+class Alias(nn.Linear):
+    """A layer whose ``forward`` has another name."""
+
+    def _forward_impl(self, x):
+        return nn.Linear.forward(self, x)
+
+    forward = _forward_impl
+
+
+class Extended(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Decorated(nn.Linear):
+    @decorated
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+class Product(torch.autograd.Function):
+    """A function of autograd. Its ``forward`` is no method of a module."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient @ ctx.saved_tensors[0], None
+
+
+def forward(model, x):
+    """Call the model. This is a plain function, although its name is ``forward`` and its first argument a module."""
+    return model(x)
+
+
+BOTH = {"": 2, "first": 1, "second": 1, "second.0": 1}
+DIRECT = {
+    "both": (lambda self, x: self.second.forward(self.first.forward(x)), BOTH),
+    "keyword": (lambda self, x: self.second.forward(input=self.first.forward(input=x)), BOTH),
+    "kept method": (lambda self, x: [self.second(x), method := self.first.forward, method(x)][-1], BOTH),
+    "partial": (lambda self, x: functools.partial(self.first.forward, self.second(x))(), BOTH),
+    "class": (lambda self, x: nn.Sequential.forward(self.second, nn.Linear.forward(self.first, x)), BOTH),
+    "within": (lambda self, x: self.first(self.second.forward(x)), BOTH),
+    "loop": (
+        lambda self, x: functools.reduce(lambda x, _: self.first.forward(x), range(3), x),
+        {"": 3, "first": 3, "second": 0, "second.0": 0},
+    ),
+    "mixed": (
+        lambda self, x: self.first(self.first.forward(self.first(x))),
+        {"": 3, "first": 3, "second": 0, "second.0": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("top", [lambda model: model(X), lambda model: model.forward(X)], ids=["called", "forward"])
+@pytest.mark.parametrize("name", DIRECT)
+def test_credited(name, top):
+    """Calls and work are credited to the module whose ``forward`` is called, also if it is the model's."""
+    function, expected = DIRECT[name]
+    with watch() as watched:
+        top(Calls(function))
+    counted = watched.complexity
+    assert (counted.model, counted.inputs) == ("Calls", ("float32[3, 4]",))
+    assert flops_of(counted) == {path: times * SQUARE for path, times in expected.items()}
+    assert calls_of(counted) == {**expected, "": 1}
+
+
+@pytest.mark.parametrize("top", [lambda model: model(X), lambda model: model.forward(X)], ids=["called", "forward"])
+def test_as_called(top):
+    """Forward and backward passes have the work and memory that they have if the modules are called as usual."""
+
+    def values(function, run):
+        with watch() as watched:
+            run(Calls(function)).sum().backward()
+        return {path: module.metrics for path, module in watched.complexity.modules.items()}
+
+    ordinary = values(lambda self, x: self.second(self.first(x).relu().view(-1, 4)).relu(), lambda model: model(X))
+    direct = values(lambda self, x: self.second.forward(self.first.forward(x).relu().view(-1, 4)).relu(), top)
+    assert direct == ordinary
+    assert direct["first"]["flops"] == 2 * SQUARE
+    assert direct["second"]["flops"] == 3 * SQUARE
+
+
+@pytest.mark.parametrize("kind", [Alias, Extended, Decorated])
+def test_kinds(kind):
+    """Superclasses, decorators and other names of ``forward`` do not make a second call."""
+    model = Calls(lambda self, x: self.first.forward(self.first.forward(x)))
+    model.first = kind(4, 4, bias=False)
+    with watch() as watched:
+        model.forward(X)
+    assert calls_of(watched.complexity) == {"": 1, "first": 2, "second": 0, "second.0": 0}
+    assert watched.complexity["first"].flops == 2 * SQUARE
+
+
+def test_without_a_call():
+    """A class that calls its ``forward`` in place of PyTorch's method is followed too."""
+
+    class Again(nn.Linear):
+        def __call__(self, x):
+            return self.forward(x)
+
+    with watch() as watched:
+        nn.Sequential(Again(4, 4, bias=False), square())(X)
+    assert calls_of(watched.complexity) == {"": 1, "0": 1, "1": 1}
+    assert flops_of(watched.complexity) == {"": 2 * SQUARE, "0": SQUARE, "1": SQUARE}
+
+
+def test_other_functions_with_the_name():
+    """Functions that have the name ``forward`` and are no methods of modules are no calls."""
+    model = Calls(lambda self, x: Product.apply(self.first.forward(x), self.first.weight))
+    with watch() as watched:
+        forward(model, X)
+    assert flops_of(watched.complexity) == {"": 2 * SQUARE, "first": SQUARE, "second": 0, "second.0": 0}
+    assert calls_of(watched.complexity) == {"": 1, "first": 1, "second": 0, "second.0": 0}
+
+
+def test_exceptions():
+    """If ``forward`` raises and the model catches the exception, later work is credited to the right module."""
+
+    class Fails(nn.Linear):
+        def forward(self, x):
+            super().forward(x)
+            raise ValueError
+
+    def catches(self, x):
+        try:
+            self.first.forward(x)
+        except ValueError:
+            return x @ self.first.weight
+
+    model = Calls(catches)
+    model.first = Fails(4, 4, bias=False)
+    with watch() as watched:
+        model(X)
+    assert flops_of(watched.complexity) == {"": 2 * SQUARE, "first": SQUARE, "second": 0, "second.0": 0}
+
+
+def test_recomputed():
+    """Work that a checkpoint repeats is credited to the module whose ``forward`` the checkpoint calls."""
+    model = Calls(lambda self, x: self.second(checkpoint(self.first.forward, x, use_reentrant=True)))
+    with watch() as watched:
+        model(X.clone().requires_grad_()).sum().backward()
+    assert flops_of(watched.complexity) == {
+        "": 7 * SQUARE,
+        "first": 4 * SQUARE,
+        "second": 3 * SQUARE,
+        "second.0": 3 * SQUARE,
+    }
+    assert watched.complexity["first"].metrics["recomputed_flops"] == SQUARE
+
+
+def test_nested_watches():
+    """Each of two watches follows the call."""
+    model = Calls(lambda self, x: self.second.forward(self.first.forward(x)))
+    with watch() as outer, watch() as inner:
+        model.forward(X)
+    assert calls_of(outer.complexity) == calls_of(inner.complexity) == {"": 1, "first": 1, "second": 1, "second.0": 1}
+    assert flops_of(outer.complexity) == flops_of(inner.complexity)
+
+
+def test_several_models():
+    """Two models whose ``forward`` is called are two parts of the test."""
+    first, second = nn.Sequential(square()), nn.Sequential(square(), square())
+    with watch() as watched:
+        second.forward(first.forward(X))
+    assert flops_of(watched.complexity) == {
+        "": 3 * SQUARE,
+        "Sequential": SQUARE,
+        "Sequential.0": SQUARE,
+        "Sequential_2": 2 * SQUARE,
+        "Sequential_2.0": SQUARE,
+        "Sequential_2.1": SQUARE,
+    }
+
+
+#: What `look` saw: with a watch, and without.
+SEEN = []
+
+
+def look(self, x):
+    """Note everything that a test could see of a method ``forward``."""
+    frame, depth = sys._getframe(), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    method = self.first.forward
+    copied, restored = copy.deepcopy(self.first), pickle.loads(pickle.dumps(self.first))  # noqa: S301
+    SEEN.append(
+        (
+            depth,
+            str(inspect.signature(method)),
+            method.__func__ is nn.Linear.forward,
+            sorted(vars(self.first)) == sorted(vars(copied)) == sorted(vars(restored)),
+            "forward" in vars(self.first),
+            inspect.getsource(type(self.first).forward),
+            sorted(locals()),
+        )
+    )
+    return self.second.forward(copied.forward(restored.forward(x)))
+
+
+def test_what_a_test_sees():
+    """The frames, the methods, the attributes and the variables are those that a test sees without a watch."""
+    SEEN.clear()
+    model, function = Calls(look), nn.Linear.forward
+
+    def run():
+        return model.forward(X)
+
+    plain = run()
+    with watch():
+        watched = run()
+    assert torch.equal(plain, watched)
+    assert SEEN[0] == SEEN[1]
+    assert nn.Linear.forward is function
+
+
+class Variables(nn.Linear):
+    """A layer that returns the names of its variables."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        z = y + 1
+        return z, sorted(locals())
+
+
+def test_variables():
+    """A function that reads a dict of its variables finds those that it has."""
+    model = Variables(4, 4, bias=False)
+    with watch():
+        watched = model.forward(X)[1]
+    assert watched == model.forward(X)[1] == ["__class__", "self", "x", "y", "z"]
+
+
+class Replaces(nn.Module):
+    """A module that replaces a variable, and notes whether the old value ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.ended = []
+
+    def forward(self, x):
+        y = x @ x.T
+        first = weakref.ref(y)
+        y = y @ x
+        self.ended.append(first() is None)
+        return y
+
+
+def test_tensors_end():
+    """A watch keeps no tensor alive that the function has replaced."""
+    model = Replaces()
+    with watch():
+        model.forward(X)
+    assert model.ended == [True]
+
+
+def test_nothing_is_left():
+    """After the watch, nothing keeps the module, and a trace function of a debugger works as before."""
+    events = []
+
+    def trace(frame, event, _argument):
+        if frame.f_code is Replaces.forward.__code__:
+            events.append(event)
+            return trace
+        return None
+
+    def run():
+        events.clear()
+        model = Replaces()
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            model.forward(X)
+        finally:
+            sys.settrace(before)
+        return weakref.ref(model), list(events)
+
+    _, plain = run()
+    with watch() as watched:
+        model, seen = run()
+    assert seen == plain
+    assert calls_of(watched.complexity) == {"": 1}
+    gc.collect()
+    assert model() is None
+
+
+def test_compiled_graphs():
+    """Graphs that a compiler made are no modules of the test."""
+
+    def backend(graph, _inputs):
+        return graph.forward
+
+    model = square()
+    compiled = torch.compile(lambda x: model.forward(x), backend=backend, fullgraph=True)  # noqa: PLW0108
+    compiled(X)
+    with watch() as watched:
+        compiled(X)
+    assert watched.complexity.flops == SQUARE
+    assert not [module for module in watched.complexity.modules.values() if "Graph" in module.type]
+
+
+def test_other_threads():
+    """Work of a ``forward`` on another thread is named as unknown, as without ``forward``."""
+    model = Calls(lambda self, x: self.second.forward(x))
+
+    def on_a_thread():
+        thread = threading.Thread(target=model.first.forward, args=(X,))
+        thread.start()
+        thread.join()
+
+    with watch() as watched:
+        model(X)
+        on_a_thread()
+    assert "threading.Thread" in watched.complexity.unknown_operators
+    assert watched.complexity.flops == SQUARE
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("way", ["trace", "script", "export"])
+def test_tracers(way):
+    """A model that calls ``forward`` of its part is traced, scripted and exported as without a watch."""
+
+    class Direct(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = square()
+
+        def forward(self, x):
+            return self.part.forward(x)
+
+    model = Direct()
+    make = {
+        "trace": lambda: torch.jit.trace(model, X),
+        "script": lambda: torch.jit.script(model),
+        "export": lambda: torch.export.export(model, (X,)).module(),
+    }[way]
+    with watch() as watched:
+        made = make()
+        output = made(2 * X)
+    assert torch.equal(output, model(2 * X))
+    assert watched.complexity.flops == SQUARE
