@@ -22,6 +22,8 @@ _META = torch.device("meta")
 #: these attributes of `torch.Tensor` (see `device_answers.py`). The functions here always return PyTorch's values.
 is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
 true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
+#: Returns the device of a storage, like `true_device`.
+true_storage_device: Callable[[torch.UntypedStorage], torch.device] = torch.UntypedStorage.device.__get__  # type: ignore[attr-defined] # a descriptor
 
 _INTEGERS = frozenset((int,))
 

@@ -17,6 +17,7 @@ from torch.utils import dlpack
 
 from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
+from pytest_flopsbudget.counting.tensors.metadata import true_storage_device
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
@@ -137,12 +138,13 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
 
     @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
-        tracer = asked_tracer() if storage.device.type == "meta" else None
+        typed = isinstance(storage, torch.TypedStorage)
+        untyped = storage.untyped() if typed else storage
+        tracer = asked_tracer() if true_storage_device(untyped).type == "meta" else None
         if tracer is None or _only_looks(original):
             return original(storage, *args)
         with disable_current_modes():
-            typed = isinstance(storage, torch.TypedStorage)
-            value: Any = tracer.known_values.storage(storage.untyped() if typed else storage)
+            value: Any = tracer.known_values.storage(untyped)
             if value is not None:
                 return original(torch.TypedStorage(wrap_storage=value, dtype=storage.dtype) if typed else value, *args)
         return tracer.require_data(f"torch.{kind.__name__}.{original.__name__}")
