@@ -40,7 +40,8 @@ class NewObjects:
     are not frozen.
 
     Freezing moves objects into the oldest generation, which is rarely collected. So nothing is frozen if the collector
-    is paused.
+    is paused. If the model's code itself calls `gc.collect` then, the objects that the run has made are noted before
+    they leave the youngest generation.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,9 @@ class NewObjects:
         #: False in a run on data within another one, or in a program that itself called `gc.freeze`.
         self.known = not (self._freezes and gc.get_freeze_count())
         self._before: set[int] = set()
+        #: Ids of objects of the run that left the youngest generation. Another object that gets the id of a freed one
+        #: is of the run too.
+        self._older: set[int] = set()
         self._made: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -57,19 +61,35 @@ class NewObjects:
             gc.freeze()
         else:
             self._before = set(map(id, gc.get_objects(generation=0)))
+            gc.callbacks.append(self._note_collection)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop_noting()
         if self.known and self._freezes:
             gc.unfreeze()
 
+    def _note_collection(self, phase: str, _info: Mapping[str, int]) -> None:
+        """Note the objects of the run in the youngest generation, which a collection is about to leave empty."""
+        if phase == "start":
+            self._older |= self._young()
+            self._before = set()
+
+    def _stop_noting(self) -> None:
+        if self._note_collection in gc.callbacks:
+            gc.callbacks.remove(self._note_collection)
+
+    def _young(self) -> set[int]:
+        return set(map(id, gc.get_objects(generation=0))) - self._before
+
     def collect(self) -> None:
         """Free the garbage of the run, and remember which objects of the run are left."""
+        self._stop_noting()
         if self._freezes:
             gc.collect()
             self._made = set(map(id, gc.get_objects()))
         else:
-            self._made = set(map(id, gc.get_objects(generation=0))) - self._before
+            self._made = self._young() | self._older
             gc.collect(0)
 
     def remove_references(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
@@ -97,7 +117,7 @@ class NewObjects:
     def _living(self) -> list[Any]:
         """Return the objects of the run that are left. Call `collect` first."""
         # `collect` moved them from generation 0 to generation 1.
-        found = gc.get_objects() if self._freezes else gc.get_objects(generation=1)
+        found = gc.get_objects() if self._freezes or self._older else gc.get_objects(generation=1)
         living = [item for item in found if id(item) in self._made]
         if not living and not self._freezes:  # other versions of Python have other generations
             living = [item for item in gc.get_objects() if id(item) in self._made]
