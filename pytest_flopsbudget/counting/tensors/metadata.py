@@ -25,6 +25,9 @@ true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get_
 #: Returns the device of a storage, like `true_device`.
 true_storage_device: Callable[[torch.UntypedStorage], torch.device] = torch.UntypedStorage.device.__get__  # type: ignore[attr-defined] # a descriptor
 
+#: Returns the shape with which PyTorch computes. A class of quantized weights may report another one as its ``shape``.
+true_shape: Callable[[torch.Tensor], torch.Size] = torch.Tensor.shape.__get__
+
 _INTEGERS = frozenset((int,))
 
 #: The ``__torch_dispatch__`` of `torch.Tensor`. A class with this value leaves operators to the dispatcher.
@@ -80,7 +83,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         raise NoMetaCloneError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
+    return torch.empty_strided(true_shape(tensor), tensor.stride(), dtype=tensor.dtype, device=_META)
 
 
 def to_meta(value: Any) -> Any:
@@ -113,8 +116,11 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
     """
     for value in values:
         kind = type(value)
-        if kind is torch.Tensor or (kind is not int and isinstance(value, torch.Tensor)):
+        if kind is torch.Tensor:
             parts += (value.shape, value.stride(), value.dtype)
+            tensors.append(value)
+        elif kind is not int and isinstance(value, torch.Tensor):
+            parts += (true_shape(value), value.stride(), value.dtype)
             tensors.append(value)
         elif kind is int or value is None:
             parts.append(value)
