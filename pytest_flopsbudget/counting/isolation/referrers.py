@@ -247,8 +247,11 @@ def _reset_slots(owner: Any, holding: Mapping[int, Any]) -> list[str]:
         if id(value) in holding and not _emptied(value, holding):
             slot.__set__(owner, None)
             lost.append(f"{_name_of(owner)}, attribute {slot.__name__!r}")
-    if not lost and isinstance(owner, (Context, types.GeneratorType)):
-        lost.append("a context variable" if isinstance(owner, Context) else "a generator")
+    if not lost and isinstance(owner, Context):
+        lost.append("a context variable")
+    elif not lost and isinstance(owner, (types.GeneratorType, types.AsyncGeneratorType)):
+        # No other code can change the variables of a generator.
+        lost.append(f"the generator {owner.__name__}, which still holds it and has to be made again")
     return lost
 
 

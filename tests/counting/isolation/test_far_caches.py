@@ -299,3 +299,61 @@ def test_parts_that_are_filled_on_use(name: str, reads_data: bool) -> None:
     assert [measure(step, torch.ones(3, 8)).macs for _ in range(2)] == [macs] * 2
     assert before == {key: list(value) if isinstance(value, dict) else value for key, value in vars(model).items()}
     assert model(torch.ones(3, 8)).device.type == "cpu"
+
+
+def running_sum() -> Any:
+    """Return a generator that adds the tensors that it is sent."""
+
+    def adds() -> Any:
+        total: Any = None
+        while True:
+            value = yield total
+            total = value if total is None else total + value
+
+    generator = adds()
+    next(generator)
+    return generator
+
+
+def sender(generator: Any) -> Callable[[Tensor], Tensor]:
+    def send(x: Tensor) -> Tensor:
+        return generator.send(x)  # type: ignore[no-any-return]
+
+    return send
+
+
+class Sums(nn.Linear):
+    """A module that sends its output to a generator."""
+
+    def __init__(self, held: Any, send: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__(8, 8)
+        self.held, self.send = held, send
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.send(self.held, super().forward(x))
+
+
+#: Name → a model that keeps a tensor in a generator.
+GENERATORS: dict[str, Callable[[], nn.Module]] = {
+    "of the model": lambda: Sums(running_sum(), lambda held, x: held.send(x)),
+    "in a list": lambda: Sums({"all": [running_sum()]}, lambda held, x: held["all"][0].send(x)),
+    "in a closure": lambda: Sums(sender(running_sum()), lambda held, x: held(x)),
+    "outside": lambda: Sums(None, lambda _, x: hidden().box.kept.send(x)),
+}
+
+
+@pytest.mark.parametrize("reads_data", [False, True])
+@pytest.mark.parametrize("place", GENERATORS)
+def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) -> None:
+    """The variables of a generator cannot be restored, so the measurement fails and names the generator."""
+    hidden_tables.box.kept = running_sum()
+    model = GENERATORS[place]()
+    step = (lambda x: model(x).sum().item()) if reads_data else model
+    with pytest.raises(UsageError, match="left a tensor of the measurement in the generator adds, which still holds"):
+        measure(step, torch.ones(2, 8))
+
+
+def test_a_generator_without_tensors() -> None:
+    """A generator that holds no tensor of the run is no place where a tensor is left."""
+    model = Sums((number for number in range(1, 9)), lambda held, x: x * next(held))
+    assert measure(model, torch.ones(2, 8)).macs == 2 * 8 * 8
