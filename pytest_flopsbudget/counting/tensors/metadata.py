@@ -23,10 +23,10 @@ _META = torch.device("meta")
 is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
 true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
 #: Returns the device of a storage, like `true_device`.
-true_storage_device: Callable[[torch.UntypedStorage], torch.device] = torch.UntypedStorage.device.__get__  # type: ignore[attr-defined] # a descriptor
+true_storage_device: Callable[[torch.UntypedStorage], torch.device] = torch.UntypedStorage.device.__get__
 
 #: Returns the shape with which PyTorch computes. A class of quantized weights may report another one as its ``shape``.
-true_shape: Callable[[torch.Tensor], torch.Size] = torch.Tensor.shape.__get__
+true_shape: Callable[[torch.Tensor], torch.Size] = torch.Tensor.shape.__get__  # type: ignore[attr-defined] # a descriptor
 
 _INTEGERS = frozenset((int,))
 
