@@ -37,6 +37,8 @@ class Attempt:
     own_hooks: bool
     #: Whether a run on shapes also replaces functions that check for a device which the machine may not have.
     any_device: bool = False
+    #: Whether a run on shapes keeps the values of Python lists in an index that reads elements.
+    keeps_lists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Failure:
     wants_text: bool = False
     #: Whether the exception was raised because this machine does not have a device.
     lacks_device: bool = False
+    #: Whether the values of a Python list in an index may have been lost, so that values seemed to be unknown.
+    lost_list: bool = False
     #: Whether the model holds small tensors as settings, or makes large ones of Python numbers, whose values a further
     #: run on shapes could use.
     has_settings: bool = False
@@ -95,6 +99,8 @@ def choose_next(
     if attempt.way != "data" and failure.lacks_device and not attempt.any_device:
         return replace(attempt, any_device=True)
     asked = failure.asked_for_data is not None
+    if asked and failure.lost_list and not attempt.keeps_lists:
+        return replace(attempt, keeps_lists=True)
     if (not asked or failure.wants_text) and not attempt.gradients and may_enable_gradients:
         return replace(attempt, gradients=True)  # the model may compute gradients in its forward pass
     if attempt.way == "data":

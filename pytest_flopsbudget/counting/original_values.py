@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.higher_order import flex_attention
-from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS
+from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, is_carried
 from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, tensors_in
 
 if TYPE_CHECKING:
@@ -72,7 +72,14 @@ def may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor
     """
     if tensor.is_floating_point():
         return "data" in ways and find_tensor_without_data(cloner) is None
-    return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)
+    if "settings" in ways and any(map(_has_known_integers, find_settings(cloner))):
+        return True
+    return "integers" in ways and any(map(_has_known_integers, cloner.originals))
+
+
+def _has_known_integers(original: Any) -> bool:
+    """Return whether this is a tensor of integers that has data, or whose values were known when it was made."""
+    return _holds_integers(original) and (has_data(original) or is_carried(original))
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

@@ -67,7 +67,7 @@ from pytest_flopsbudget.counting.tracing.real import RealTracer
 from pytest_flopsbudget.counting.tracing.resident import record_existing_gradients, record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
-from pytest_flopsbudget.counting.tracing.value_reads import TEXT
+from pytest_flopsbudget.counting.tracing.value_reads import TEXT, lists_in_index_kept
 from pytest_flopsbudget.counting.trial import Trial, caches_outside
 from pytest_flopsbudget.errors import UsageError
 
@@ -204,6 +204,7 @@ class Run:
             asked_for_data=asked,
             without_data=find_tensor_without_data(trial.cloner),
             wants_text=asked is not None and asked[0] == TEXT,
+            lost_list=isinstance(trial.tracer, ShapesTracer) and trial.tracer.lost_list,
             needs_all_data=isinstance(error, (NoMetaCloneError, ReadsMemoryError)),
             has_settings=asked is not None and self._has_settings(trial),
         )
@@ -281,6 +282,7 @@ class Run:
                 autocast_of_absent_devices(),
                 answered_past_dispatcher(tracer),
                 absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
+                lists_in_index_kept() if attempt.keeps_lists else nullcontext(),
                 absent_cuda_idle() if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)

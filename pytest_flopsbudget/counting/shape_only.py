@@ -11,6 +11,7 @@ from pytest_flopsbudget.counting.tracing.absent_devices import absent_devices_na
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.tracing.value_reads import lists_in_index_kept
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def shape_only() -> Iterator[None]:
     """
     try:
         builder = _Builder()
-        with builder, answered_past_dispatcher(builder), absent_devices_named(builder.devices):
+        with builder, answered_past_dispatcher(builder), absent_devices_named(builder.devices), lists_in_index_kept():
             yield
         builder.known_values.carry()
     except NeedsDataError as error:

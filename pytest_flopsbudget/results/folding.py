@@ -57,12 +57,16 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
     nodes, _ = _tree(modules)
     _identify(nodes, {})
     folded: dict[str, Module] = {}
-    stack = [("", nodes[0])]
+    root = nodes[0]
+    stack = [("", root)]
     while stack:
         path, node = stack.pop()
         if node.module is not None:
             folded[path] = node.module
-        stack.extend((f"{path}.{segment}" if path else segment, child) for segment, child in reversed(node.rows))
+        # The path of a node below the root may be empty too: ".x" is a module "x" below a module without a name.
+        stack.extend(
+            (segment if node is root else f"{path}.{segment}", child) for segment, child in reversed(node.rows)
+        )
     return folded
 
 

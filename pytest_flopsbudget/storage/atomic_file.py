@@ -133,23 +133,58 @@ def _prefix(target: Path) -> str:
     return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}."
 
 
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and the missing folders above it. If the context raises an error, remove those that were made.
+
+    Raises:
+        OSError: a folder cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for missing in _missing_folders(folder):
+            with contextlib.suppress(FileExistsError):  # another process may make it too
+                missing.mkdir()
+                made.append(missing)
+        folder.mkdir(exist_ok=True)  # raises an error if a file has this name
+        yield
+    except BaseException:
+        for one in reversed(made):
+            with contextlib.suppress(OSError):  # another process may have written to it
+                one.rmdir()
+        raise
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """Return the folders that do not exist, from the outermost one to ``folder``."""
+    missing: list[Path] = []
+    for one in (folder, *folder.parents):
+        if one.exists():
+            break
+        missing.insert(0, one)
+    return missing
+
+
 def write_report(path: Path, data: bytes) -> None:
-    """Write the file of a report. Missing folders are created. Devices and pipes are written to, but not replaced.
+    """Write the file of a report. Missing folders are created, and removed again if the file cannot be written.
+
+    Devices and pipes are written to, but not replaced.
 
     Raises:
         ReportError: the file cannot be written; an existing file is unchanged.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A symbolic link is kept. The file that it points to is replaced.
-        target = path.resolve()
-        # The path is opened as given: /dev/stdout may point to a pipe, and the resolved path of a pipe does not exist.
-        if path.exists() and not target.is_file():
-            path.write_bytes(data)
-        elif target.exists() and not os.access(target, os.W_OK):
-            raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
-        else:
-            replace_file(target, data)
+        with folder_made(path.parent):
+            # A symbolic link is kept. The file that it points to is replaced.
+            target = path.resolve()
+            # The path is opened as given: /dev/stdout may point to a pipe, and the resolved path of a pipe does not
+            # exist.
+            if path.exists() and not target.is_file():
+                path.write_bytes(data)
+            elif target.exists() and not os.access(target, os.W_OK):
+                raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
+            else:
+                replace_file(target, data)
     except (OSError, RuntimeError, ValueError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 

@@ -81,3 +81,23 @@ def test_mistakes_are_one_line(command, argv, told):
     assert command.code == 2
     assert told in command.errors
     assert command.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "output",
+    [f"x/{'n' * 300}", f"x/y/{'n' * 300}.json", f"x/{'n' * 300}/all.json", f"there/new/{'n' * 300}", "there/a/\0"],
+)
+def test_a_failing_write_leaves_nothing(command, output):
+    """Folders that were made for a report that cannot be written are removed. Folders from before stay."""
+    write(one=report(FINE))
+    Path("there").mkdir()
+    command("merge", "one.json", "-o", output)
+    assert command.code
+    assert sorted(str(path) for path in Path().rglob("*")) == ["one.json", "there"]
+
+
+def test_folders_are_made(command):
+    write(one=report(FINE))
+    command("merge", "one.json", "-o", "new/newer/all.json")
+    assert command.code == 0
+    assert load(Path("new/newer/all.json")).tests

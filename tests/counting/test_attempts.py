@@ -35,7 +35,7 @@ class Broken(nn.Module):
     """A model that raises an exception on the meta device, but not on other devices."""
 
     def forward(self, x):
-        if x.untyped_storage().device.type == "meta":
+        if torch._C._dispatch_keys(x).has(torch._C.DispatchKey.Meta):
             raise LookupError("not on meta")
         return x @ x.mT
 

@@ -291,3 +291,17 @@ class TestBeyondWork:
         lines = text(case(timed(10, 9), None, Budget("here", {"latency": 1, "flops": 1})))
         assert not any("over its limit" in line for line in lines if line.startswith("latency"))
         assert any(line.startswith("latency not judged: its spread, 90.0%") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        *((path, path) for path in ("x.", ".x", ".", "..", "x..y", "two words", "é")),
+        *(("{0-1}", "\\{0-1}"), ("\\{0}", "\\\\{0}")),  # the text of a folded path marks such names
+    ],
+)
+def test_unusual_names_of_modules(path, written):
+    """A test over its limit lists the module with the most FLOPs, however it is named."""
+    measured = complexity({"": ("Net", "", 0), path: ("Linear", "4->10", 20)})
+    lines = text(case(measured, None, Budget("here", {"flops": 3})))
+    assert f"    {written}: Linear 4->10, 2 kFLOPs" in lines

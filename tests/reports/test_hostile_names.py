@@ -49,8 +49,7 @@ def complexities(draw):
     number = draw(st.integers(1, 2**70))
     device = draw(st.sampled_from([DEVICE.name, "T4\n::error::x"]))
     metrics = {"flops": number, "params": 3, "peak_memory": 7, key_for("memory_time", device): 5}
-    # PyTorch refuses a module's name with a dot.
-    path, kind, operator = draw(hostile).replace(".", "_"), draw(hostile), draw(hostile)
+    path, kind, operator = draw(hostile), draw(hostile), draw(hostile)
     return Complexity(
         model=kind,
         inputs=(draw(hostile),),

@@ -198,3 +198,13 @@ class TestWithoutPeaks:
         assert without_peaks(plain) is plain
         peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}
         assert without_peaks(peaks) == {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1})}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [(".",), ("..",), (".x",), ("x.",), ("x..y",), (".x", "x"), (".", "x."), (".0", ".1"), (".", "..x", "x y", "é")],
+)
+def test_empty_names(paths):
+    """A segment of a path may be empty, also the first and the last one."""
+    modules = modules_at("", *paths)
+    assert unfold(fold(modules)) == modules

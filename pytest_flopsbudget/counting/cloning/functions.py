@@ -49,7 +49,12 @@ class FunctionCloner(BaseCloner):
             return self._register(function, self.clone_compiled(function, self._clone_value(original)))
         if not _is_torch_function(function) and _reaches_state(function):
             return self._clone_function(function, with_globals=True)
-        return self._clone_function(function) if function.__closure__ else function
+        if function.__closure__:
+            return self._clone_function(function)
+        if function.__defaults__ or function.__kwdefaults__ or function.__dict__:
+            # It may keep tensors there. The function is not cloned, but `OutsideCaches` must see it.
+            return self._register(function, function)
+        return function
 
     def _clone_function(self, function: types.FunctionType, *, with_globals: bool = False) -> Any:
         """Return a function whose closure holds clones.

@@ -324,7 +324,15 @@ def _has_state(function: types.FunctionType) -> bool:
         contents = map(_content, function.__closure__)
         if not all(type(value) in _METHOD_TYPES or (type(value) in _PLAIN and value is not None) for value in contents):
             return True
-    return any(type(value) in _CONTAINERS for value in function.__defaults__ or ())
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return any(_is_state(type(value)) for value in defaults)
+
+
+def _is_state(kind: type) -> bool:
+    """Return whether a default value of this type may keep values from one call of the function to the next."""
+    if kind in _PLAIN or kind in _METHOD_TYPES:
+        return False
+    return kind in _CONTAINERS or kind is _LRU_CACHE or (is_cloneable(kind) and not issubclass(kind, torch.Tensor))
 
 
 def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:

@@ -38,8 +38,9 @@ class NewObjects:
     If the collector is paused, new objects stay in its youngest generation. If the collector works, as in a run on
     data, all objects that exist before the run are frozen. The collector lists only objects that are not frozen.
 
-    Nothing is frozen while the collector is paused, because frozen objects end up in the oldest generation, which is
-    rarely collected.
+    Freezing moves objects into the oldest generation, which is rarely collected. So nothing is frozen if the collector
+    is paused. If the model's code itself calls `gc.collect` then, the objects that the run has made are noted before
+    they leave the youngest generation.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,9 @@ class NewObjects:
         #: False in a run on data within another one, or in a program that itself called `gc.freeze`.
         self.known = not (self._freezes and gc.get_freeze_count())
         self._before: set[int] = set()
+        #: Ids of objects of the run that left the youngest generation. Another object that gets the id of a freed one
+        #: is of the run too.
+        self._older: set[int] = set()
         self._made: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -56,19 +60,35 @@ class NewObjects:
             gc.freeze()
         else:
             self._before = set(map(id, gc.get_objects(generation=0)))
+            gc.callbacks.append(self._note_collection)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop_noting()
         if self.known and self._freezes:
             gc.unfreeze()
 
+    def _note_collection(self, phase: str, _info: Mapping[str, int]) -> None:
+        """Note the objects of the run in the youngest generation, which a collection is about to leave empty."""
+        if phase == "start":
+            self._older |= self._young()
+            self._before = set()
+
+    def _stop_noting(self) -> None:
+        if self._note_collection in gc.callbacks:
+            gc.callbacks.remove(self._note_collection)
+
+    def _young(self) -> set[int]:
+        return set(map(id, gc.get_objects(generation=0))) - self._before
+
     def collect(self) -> None:
         """Free the garbage of the run, and remember which objects of the run are left."""
+        self._stop_noting()
         if self._freezes:
             gc.collect()
             self._made = set(map(id, gc.get_objects()))
         else:
-            self._made = set(map(id, gc.get_objects(generation=0))) - self._before
+            self._made = self._young() | self._older
             gc.collect(0)
 
     def remove_references(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
@@ -96,7 +116,7 @@ class NewObjects:
     def _living(self) -> list[Any]:
         """Return the objects of the run that are left. Call `collect` first."""
         # `collect` moved them from generation 0 to generation 1.
-        found = gc.get_objects() if self._freezes else gc.get_objects(generation=1)
+        found = gc.get_objects() if self._freezes or self._older else gc.get_objects(generation=1)
         living = [item for item in found if id(item) in self._made]
         if not living and not self._freezes:  # other versions of Python have other generations
             living = [item for item in gc.get_objects() if id(item) in self._made]
@@ -225,8 +245,11 @@ def _reset_slots(owner: Any, holding: Mapping[int, Any]) -> list[str]:
         if id(value) in holding and not _emptied(value, holding):
             slot.__set__(owner, None)
             lost.append(f"{_name_of(owner)}, attribute {slot.__name__!r}")
-    if not lost and isinstance(owner, (Context, types.GeneratorType)):
-        lost.append("a context variable" if isinstance(owner, Context) else "a generator")
+    if not lost and isinstance(owner, Context):
+        lost.append("a context variable")
+    elif not lost and isinstance(owner, (types.GeneratorType, types.AsyncGeneratorType)):
+        # No other code can change the variables of a generator.
+        lost.append(f"the generator {owner.__name__}, which still holds it and has to be made again")
     return lost
 
 

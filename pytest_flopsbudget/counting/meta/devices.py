@@ -56,7 +56,11 @@ class Devices:
         """Return the device on which ``tensor``, a tensor on meta, would be outside of a run on shapes."""
         if not self.others or tensor.layout is not torch.strided:
             return self.usual
-        known = self.others.get(tensor.untyped_storage()._cdata)
+        return self.of_meta_storage(tensor.untyped_storage())
+
+    def of_meta_storage(self, storage: torch.UntypedStorage) -> torch.device:
+        """Return the device on which the storage, which is on the meta device, would be outside of a run on shapes."""
+        known = self.others.get(storage._cdata)
         return self.usual if known is None else known[0]
 
     def note(self, tensor: torch.Tensor, device: torch.device) -> None:

@@ -238,6 +238,14 @@ class KnownValues:
         return output
 
 
+def is_carried(original: torch.Tensor) -> bool:
+    """Return whether the tensor, which is on the meta device, was made under `shape_only` with known values."""
+    if original.layout is not torch.strided or is_fake(original):
+        return False
+    carried = _CARRIED.get(original.untyped_storage()._cdata)
+    return carried is not None and not carried[1].expired()
+
+
 # Not nested in `compute`: a nested function that calls itself is a reference cycle, which would keep the values alive.
 def _valued(argument: Any, known: Mapping[int, torch.Tensor]) -> Any:
     """Return ``argument`` with the known value in place of each tensor."""

@@ -22,6 +22,11 @@ _META = torch.device("meta")
 #: these attributes of `torch.Tensor` (see `device_answers.py`). The functions here always return PyTorch's values.
 is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
 true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
+#: Returns the device of a storage, like `true_device`.
+true_storage_device: Callable[[torch.UntypedStorage], torch.device] = torch.UntypedStorage.device.__get__
+
+#: Returns the shape with which PyTorch computes. A class of quantized weights may report another one as its ``shape``.
+true_shape: Callable[[torch.Tensor], torch.Size] = torch.Tensor.shape.__get__  # type: ignore[attr-defined] # a descriptor
 
 _INTEGERS = frozenset((int,))
 
@@ -78,7 +83,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         raise NoMetaCloneError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
+    return torch.empty_strided(true_shape(tensor), tensor.stride(), dtype=tensor.dtype, device=_META)
 
 
 def to_meta(value: Any) -> Any:
@@ -111,8 +116,11 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
     """
     for value in values:
         kind = type(value)
-        if kind is torch.Tensor or (kind is not int and isinstance(value, torch.Tensor)):
+        if kind is torch.Tensor:
             parts += (value.shape, value.stride(), value.dtype)
+            tensors.append(value)
+        elif kind is not int and isinstance(value, torch.Tensor):
+            parts += (true_shape(value), value.stride(), value.dtype)
             tensors.append(value)
         elif kind is int or value is None:
             parts.append(value)

@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device, true_storage_device
 from pytest_flopsbudget.counting.torch_private import META_KERNELS
 from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
@@ -33,6 +33,10 @@ _CPU, _META = torch.device("cpu"), torch.device("meta")
 _INITIALIZERS = torch.nn.init.__name__
 #: Attributes that say whether a tensor is on a device of one type.
 _TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
+#: The name of the module that defines storages, and its functions that only pass on the device of a storage. Its other
+#: functions copy a storage or read it, and have to see the meta device.
+_STORAGES = torch.UntypedStorage.__module__
+_PASS_ON = ("device", "is_cuda", "get_device", "_get_legacy_storage_class", "__instancecheck__")
 #: Functions that return a tensor which is already on the requested device.
 _CONVERTERS = ("as_tensor", "asarray")
 
@@ -42,6 +46,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
     kind = torch.Tensor
     yield kind, "device", property(_device)
     yield kind, "is_meta", property(_is_meta)
+    yield torch.UntypedStorage, "device", property(_storage_device)  # `torch.TypedStorage` asks this one
     for name, of in _TYPES.items():
         yield kind, name, property(_has_type(name, of))
     replacements: tuple[tuple[str, Callable[[Any], Callable[..., Any]]], ...] = (
@@ -73,6 +78,16 @@ def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
 def _device(tensor: torch.Tensor) -> torch.device:
     tracer = _asked_by_model(tensor)
     return true_device(tensor) if tracer is None else tracer.devices.of_meta(tensor)
+
+
+def _storage_device(storage: torch.UntypedStorage) -> torch.device:
+    tracer = asked_tracer() if true_storage_device(storage).type == "meta" else None
+    if tracer is None:
+        return true_storage_device(storage)
+    code = sys._getframe(1)
+    if code.f_globals.get("__name__") == _STORAGES and code.f_code.co_name not in _PASS_ON:
+        return true_storage_device(storage)
+    return tracer.devices.of_meta_storage(storage)
 
 
 def _is_meta(tensor: torch.Tensor) -> bool:

@@ -133,8 +133,9 @@ class ModuleTracker:
             parts = submodule._modules
             if parts:
                 below = f"{path}." if path else ""
+                # The empty path belongs to the model itself, and not to a part of it that has an empty name.
                 waiting.extend(
-                    [(below + name, part, node) for name, part in reversed(parts.items()) if part is not None]
+                    [(below + name or ".", part, node) for name, part in reversed(parts.items()) if part is not None]
                 )
 
     def _node(self, module: torch.nn.Module) -> Node:

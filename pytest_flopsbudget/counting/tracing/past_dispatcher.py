@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flopsbudget.counting.isolation.patching import SharedPatches
 from pytest_flopsbudget.counting.meta.asking import asking
 from pytest_flopsbudget.counting.tracing.device_answers import device_patches
+from pytest_flopsbudget.counting.tracing.legacy_classes import legacy_class_patches
 from pytest_flopsbudget.counting.tracing.value_reads import value_patches
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def _patches() -> Iterator[tuple[Any, str, Any]]:
     yield from device_patches()
     yield from value_patches()
+    yield from legacy_class_patches()
 
 
 _PATCHES = SharedPatches(_patches)

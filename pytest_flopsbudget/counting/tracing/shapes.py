@@ -84,6 +84,9 @@ class ShapesTracer(Tracer):
         #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
         #: these values asks for data, instead of counting an upper bound.
         self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
+        #: Whether an index that reads elements had a tensor which no operator made. PyTorch makes such tensors from
+        #: Python lists, without the values of the lists. See `lists_in_index_kept`.
+        self.lost_list = False
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception, and then take another path than with data.
         self.asked_for_data: tuple[str, str] | None = None
@@ -365,10 +368,15 @@ class ShapesTracer(Tracer):
 
     def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if info.needs_data:
+            if info.name == "aten.index" and not self.lost_list:
+                self.lost_list = any(index is not None and not self.memory.has_allocated(index) for index in args[1])
             refused = _depends_on_values(info, args, kwargs)
         elif info.facets.values:
             deciding = deciding_tensors(info, args, kwargs, None)
-            refused = any(self.known_value(item) is None and self.may_be_known_later(item) for item in deciding)
+            refused = any(
+                self.known_value(item) is None and (self.lost_list or self.may_be_known_later(item))
+                for item in deciding
+            )
         else:
             # The write would not happen, so a tensor with data would keep wrong values.
             refused = bool(info.written) and not all(map(is_on_meta, info.writes_to(args, kwargs)))

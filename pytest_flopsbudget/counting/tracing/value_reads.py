@@ -8,13 +8,16 @@ returns the values if they are known. If not, the replacement asks for data, as 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils import dlpack
 
 from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
+from pytest_flopsbudget.counting.tensors.metadata import true_storage_device
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
@@ -35,8 +38,8 @@ _ONLY_LOOK: dict[str, tuple[str, ...]] = {
     "__reduce_ex__": ("copy.",),  # `copy.copy` makes a tensor of what it returns; pickle makes bytes
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }
-#: The types of the numbers in a list that is made a tensor.
-_OF_PLACES = ({int}, {bool})
+#: The types of sequences that an index may contain, alone or nested, and of which PyTorch makes a tensor.
+_OF_PLACES = (list, tuple, range)
 #: The types of numbers that may be assigned to elements of a tensor of any dtype.
 _NUMBERS = (int, float, bool)
 #: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
@@ -47,6 +50,8 @@ _OF_STORAGES = {
     torch.TypedStorage: ("data_ptr", "tolist", "__getitem__"),
 }
 LISTS = (list, tuple)
+_CPU = torch.device("cpu")
+_READ_ELEMENTS = torch.Tensor.__getitem__
 #: Functions that make tensors from memory without the dispatcher.
 _MAKERS = ("from_dlpack", "frombuffer")
 
@@ -69,7 +74,8 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     yield torch, "tensor", _of_list(torch.tensor)
     for name in _MAKERS:
         yield torch, name, _maker(getattr(torch, name))
-    # Not `__getitem__`: a class that defines it in Python makes sequences, of which `torch.tensor` reads the items.
+    # Not `__getitem__`: a class that defines it in Python makes sequences, of which `torch.tensor` reads the items. See
+    # `lists_in_index_kept`.
     yield torch.Tensor, "__setitem__", _assigning(torch.Tensor.__setitem__)
 
 
@@ -132,12 +138,13 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
 
     @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
-        tracer = asked_tracer() if storage.device.type == "meta" else None
+        typed = isinstance(storage, torch.TypedStorage)
+        untyped = storage.untyped() if typed else storage
+        tracer = asked_tracer() if true_storage_device(untyped).type == "meta" else None
         if tracer is None or _only_looks(original):
             return original(storage, *args)
         with disable_current_modes():
-            typed = isinstance(storage, torch.TypedStorage)
-            value: Any = tracer.known_values.storage(storage.untyped() if typed else storage)
+            value: Any = tracer.known_values.storage(untyped)
             if value is not None:
                 return original(torch.TypedStorage(wrap_storage=value, dtype=storage.dtype) if typed else value, *args)
         return tracer.require_data(f"torch.{kind.__name__}.{original.__name__}")
@@ -193,10 +200,7 @@ def _assigning(original: Callable[..., None]) -> Callable[..., None]:
     def assign(tensor: torch.Tensor, places: Any, value: Any) -> None:
         tracer = asked_tracer(tensor)
         if tracer is not None:
-            if type(places) is tuple:
-                places = tuple(_as_places(item, nested=True) if type(item) is list else item for item in places)
-            elif type(places) is list:
-                places = _as_places(places, nested=False)
+            places = _with_tensors(places)
             if _is_number(tensor, value) and tracer.devices.of_meta(tensor).type == "cpu":
                 value = torch.tensor(value, dtype=tensor.dtype)
         original(tensor, places, value)
@@ -204,23 +208,60 @@ def _assigning(original: Callable[..., None]) -> Callable[..., None]:
     return assign
 
 
+class _Indexing(TorchFunctionMode):
+    """Makes tensors of the lists in an index that reads elements, so that the values of the lists are known."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is _READ_ELEMENTS and asked_tracer(args[0]) is not None:
+            return func(args[0], _with_tensors(args[1]))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def lists_in_index_kept() -> Iterator[None]:
+    """While the context lasts, code on this thread may read the values of ``x[[0, -1]]``, if those of ``x`` are known.
+
+    Without this context, the values of the list are lost: on the meta device, PyTorch makes a tensor without values of
+    it, and the dispatcher sees only this tensor. The context makes each call of PyTorch slower, so it is used only
+    after a run that lost a list (`ShapesTracer.lost_list`) and then needed data.
+    """
+    with _Indexing():
+        yield
+
+
+def _with_tensors(places: Any) -> Any:
+    """Return an index with tensors in place of its lists, or of other sequences of places."""
+    if type(places) is tuple:
+        return tuple(_as_places(item, nested=True) if type(item) in _OF_PLACES else item for item in places)
+    return _as_places(places, nested=False) if type(places) in _OF_PLACES else places
+
+
 def _is_number(tensor: torch.Tensor, value: Any) -> bool:
     """Return whether the value is a Python number. A complex number counts only if the tensor is complex."""
     return type(value) in _NUMBERS or (type(value) is complex and tensor.is_complex())
 
 
-def _as_places(numbers: list[Any], *, nested: bool) -> Any:
-    """Convert a list of whole numbers or of booleans to a tensor. Return any other list unchanged.
+def _as_places(numbers: Any, *, nested: bool) -> Any:
+    """Return a tensor of a sequence of whole numbers, or of a mask; another sequence unchanged.
 
     Args:
-        numbers: a list in an index.
-        nested: whether a list of lists is converted too. It is not if it is the whole index, because each inner list is
-            then the index of one dimension.
+        numbers: a list, a tuple or a range in an index.
+        nested: whether a list of lists is a tensor too. Alone in the index, it is one list for each dimension.
     """
     flat = numbers
-    while nested and flat and all(type(item) is list for item in flat):
+    while nested and flat and all(type(item) in _OF_PLACES for item in flat):
         flat = [number for item in flat for number in item]
-    return torch.tensor(numbers) if {type(number) for number in flat} in _OF_PLACES else numbers
+    return torch.tensor(numbers, device=_CPU) if flat and all(map(_is_place, flat)) else numbers
+
+
+def _is_place(number: Any) -> bool:
+    """Return whether an item of a list in an index is a number. A tensor without known values is none."""
+    if isinstance(number, torch.Tensor):
+        tracer = asked_tracer(number)
+        return number.ndim == 0 and (tracer is None or tracer.read_known(number) is not None)
+    return hasattr(number, "__index__")
 
 
 def _only_looks(original: Callable[..., Any]) -> bool:

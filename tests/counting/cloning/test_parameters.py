@@ -148,3 +148,54 @@ def test_gradients_that_exist():
     assert measure(step, X).flops == 2 * SQUARE
     assert torch.equal(model.weight.grad, torch.ones(8, 8))
     assert torch.equal(model.weight.as_subclass(torch.Tensor), torch.ones(8, 8))
+
+
+class Packed(nn.Parameter):
+    """A class of quantized weights of four bits. It reports the shape of the weight, and holds half as many bytes."""
+
+    def __new__(cls, data, requires_grad=False):
+        return torch.Tensor._make_subclass(cls, data, requires_grad)
+
+    @property
+    def shape(self):
+        rows, columns = super().shape
+        return torch.Size((rows, 2 * columns))
+
+
+class PackedWithAttribute(Packed):
+    """A class that keeps the shape of the weight in an attribute."""
+
+    def __new__(cls, data, requires_grad=False):
+        self = super().__new__(cls, data, requires_grad)
+        self.quant_shape = torch.Size((data.shape[0], 2 * data.shape[1]))
+        return self
+
+    @property
+    def shape(self):
+        return self.quant_shape
+
+
+class Unpacking(nn.Module):
+    def __init__(self, kind, unpack):
+        super().__init__()
+        self.weight, self.unpack = kind(torch.ones(8, 4, dtype=torch.uint8)), unpack
+
+    def forward(self, x):
+        assert self.weight.shape == (8, 8)
+        return x @ self.unpack(self.weight).T
+
+
+@pytest.mark.parametrize(
+    "unpack",
+    [
+        lambda weight: weight.as_subclass(torch.Tensor).float().repeat_interleave(2, 1),
+        lambda weight: torch.cat([weight & 15, weight >> 4], 1).as_subclass(torch.Tensor).float(),
+        lambda weight: weight.data.as_subclass(torch.Tensor).to(torch.float32).repeat(1, 2),
+    ],
+)
+@pytest.mark.parametrize("kind", [Packed, PackedWithAttribute])
+def test_a_class_that_reports_another_shape(kind, unpack):
+    """Operators compute with the bytes that the weight holds; the model reads the shape that the class reports."""
+    result = measure(Unpacking(kind, unpack), X)
+    assert (result.flops, result.execution, result.notes) == (SQUARE, "shapes", ())
+    assert (result.params, result.param_bytes) == (8 * 4, 8 * 4)

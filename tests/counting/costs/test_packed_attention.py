@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.attention.varlen import varlen_attn, varlen_attn_out
 
-from pytest_flopsbudget import measure, watch
+from pytest_flopsbudget import measure, shape_only, watch
 from pytest_flopsbudget.counting.operators.accounting import activations, cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 
@@ -246,3 +247,44 @@ class TestWatched:
             flash(query, query, offsets([3, 5]), offsets([3, 5]))
             flash(query, query, offsets([1, 7]), offsets([1, 7]))
         assert watched.complexity.flops == products([3, 5]) + products([1, 7])
+
+
+class Packs(nn.Module):
+    """A model that keeps the offsets of its sequences, and attends within each sequence."""
+
+    def __init__(self, kernel, make):
+        super().__init__()
+        self.kernel, self.offsets = kernel, make()
+
+    def forward(self, x):
+        cu = self.offsets[0] if isinstance(self.offsets, list) else self.offsets
+        return self.kernel(x, x, cu, cu)
+
+
+#: Name → code that makes offsets of sequences of 3 and 5 tokens from Python numbers.
+MADE = {
+    "tensor": lambda: offsets([3, 5]),
+    "buffer": lambda: nn.Buffer(offsets([3, 5])),
+    "list": lambda: [offsets([3, 5])],
+    "cumsum": lambda: torch.cumsum(torch.tensor([0, 3, 5]), 0).int(),
+}
+
+
+@pytest.mark.parametrize("shapes", ["preferred", "only"])
+@pytest.mark.parametrize("made", MADE)
+@KERNELS
+def test_offsets_that_were_made_without_data(kernel, made, shapes):
+    """Under `shape_only`, offsets that follow from Python numbers are known."""
+    with shape_only():
+        model = Packs(kernel, MADE[made])
+    result = measure(model, tokens([3, 5]), shapes=shapes)
+    assert (result.flops, result.execution, result.notes) == (products([3, 5]), "shapes", ())
+
+
+@KERNELS
+def test_inputs_that_were_made_without_data(kernel):
+    with shape_only():
+        cu = offsets([3, 5])
+    x = tokens([3, 5])
+    assert measure(lambda x, cu: kernel(x, x, cu, cu), (x, cu)).flops == products([3, 5])
+    assert measure(lambda x: kernel(x, x, cu, cu), x).flops == products([3, 5])

@@ -12,7 +12,11 @@ from pytest_flopsbudget import measure, shape_only
 from tests.rows import ONES, TakesRows, rows_taken
 from tests.zoo import both
 
+pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage")
+
 ON_META = torch.empty(10, 8, device="meta")
+
+FLOATS, FLOAT_TENSOR = "torch.FloatStorage", torch.FloatTensor
 
 #: Questions about devices; for a model on the CPU, the answer to each is "yes".
 ON_THE_CPU = {
@@ -32,6 +36,16 @@ ON_THE_CPU = {
     "class": lambda m, x: x.type(torch.LongTensor).is_cpu and x.type(torch.int32).type() == "torch.IntTensor",
     "same tensor": lambda m, x: x.to("cpu") is x and x.cpu() is x and x.to(x.device) is x and x.to(m.layer.bias) is x,
     "as_tensor": lambda m, x: torch.as_tensor(x, device=x.device) is x,
+    "storage": lambda m, x: x.untyped_storage().device == x.storage().device == x.device,
+    "storage on a GPU": lambda m, x: not (x.untyped_storage().is_cuda or x.storage().is_cuda),
+    "class of a storage": lambda m, x: x.storage_type() is torch.FloatStorage and x.storage().type() == FLOATS,
+    "instance": lambda m, x: isinstance(x, torch.FloatTensor) and isinstance(m.layer.weight, torch.FloatTensor),
+    "instance of several": lambda m, x: isinstance(x.long(), (torch.IntTensor, torch.LongTensor)),
+    "instance of another dtype": lambda m, x: not isinstance(x, (torch.HalfTensor, torch.DoubleTensor)),
+    "instance on another device": lambda m, x: not isinstance(x, torch.cuda.FloatTensor),
+    "call of a class": lambda m, x: isinstance(torch.LongTensor([1, 2]), torch.LongTensor),
+    "attribute of a class": lambda m, x: torch.FloatTensor.dtype is x.dtype and torch.FloatTensor == FLOAT_TENSOR,
+    "conversion to a class": lambda m, x: x.type(torch.DoubleTensor).dtype is torch.float64,
     "under autocast": lambda m, x: asked_under_autocast(x),
     "under a default device": lambda m, x: asked_under_default(x),
 }
@@ -145,3 +159,24 @@ def test_threads_that_end_crosswise():
     ended.set()
     thread.join()
     assert dict(vars(torch.Tensor)) == before
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda x: isinstance(x.cuda(), torch.cuda.FloatTensor),
+        lambda x: not isinstance(x.cuda(), torch.FloatTensor),
+        lambda x: x.cuda().untyped_storage().is_cuda and x.cuda().storage().is_cuda,
+        lambda x: x.cuda().untyped_storage().device == x.cuda().device,
+    ],
+)
+def test_another_device(question):
+    """Classes and storages answer with the device to which the model moved the tensor."""
+    assert rows_taken(lambda model, x: 3 if question(x) else 4) == (3, "shapes")
+
+
+def test_classes_after_the_run():
+    """A run on shapes replaces the classes only while it lasts."""
+    rows_taken(lambda model, x: 3)
+    assert torch.FloatTensor is FLOAT_TENSOR
+    assert isinstance(ONES, torch.FloatTensor)

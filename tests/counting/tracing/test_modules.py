@@ -454,3 +454,32 @@ class TestHooksFromWithin:
 
         # Forward, both gradients, and the product in the hook.
         assert both(Hooking(), X.clone().requires_grad_(), backward=True).flops == 4 * SQUARE
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        (("",), (".",)),
+        (("x", "x."), ("x", "x.")),
+        ((".", "x"), (".", "x")),
+        (("two words", "é"), ("two words", "é")),
+    ],
+)
+def test_unusual_names(names, paths):
+    """`torch.nn.Module.add_module` refuses empty names and dots, but code may write to ``_modules``."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in names:
+                self._modules[name] = square()
+
+        def forward(self, x):
+            for name in names:
+                x = self._modules[name](x)
+            return x
+
+    result = measure(Model(), X)
+    assert result.flops == len(names) * SQUARE
+    assert sum(result.modules[path].flops for path in set(paths)) == len(names) * SQUARE
+    assert result.params == sum(parameter.numel() for parameter in Model().parameters())
