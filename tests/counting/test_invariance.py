@@ -1,4 +1,4 @@
-"""PyTorch's own modules cost what formulas say, however the modules are run."""
+"""PyTorch's own modules cost what formulas say, in each way of running the modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention and frozen TorchScript networks have one count, however they are run."""
+"""Attention and frozen TorchScript networks cost the same in each way of running them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MASKS = {
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=["math", "flash"])
 class TestBackends:
     def test_forward(self, backend, options):
-        """With each kernel, attention with a mask costs as much as attention without a mask."""
+        """With each kernel, attention costs the same with and without a mask."""
         with sdpa_kernel(backend):
             for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, VALUE), options, shapes=True):
                 assert counted.flops == FLOPS

@@ -1,4 +1,4 @@
-"""Tiny models of common architectures have one count, however they are run."""
+"""Tiny models of common architectures cost the same in each way of running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases that other counters count wrong without a warning."""
+"""Models and operators for which other FLOP counters give wrong counts without a warning."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 def test_counted(name):
-    """If a lazy output calls a layer three times, three calls are counted."""
+    """If a generator or iterator that a model returns calls a layer three times, three calls are counted."""
     counted = both(Runs(LAZY[name]), X)
     assert counted.flops == 3 * SQUARE
     assert (counted["layer"].flops, counted["layer"].calls) == (3 * SQUARE, 3)
@@ -137,10 +137,7 @@ def test_a_part_that_is_a_generator():
 
 
 def test_exceptions_in_a_part():
-    """Exceptions pass between a generator and its caller in both directions.
-
-    Closing a generator runs its last steps.
-    """
+    """Exceptions pass between a generator and its caller in both directions."""
 
     def catching(layer, x):
         try:
@@ -196,7 +193,7 @@ def test_backward():
 
 
 def test_without_an_end():
-    """If a generator has no end, it is counted up to a limit of items, and a note says so."""
+    """If a generator has no end, its first items are counted up to a limit, and a note says so."""
 
     def forever(layer, x):
         while True:
@@ -225,7 +222,7 @@ class Custom:
 
 
 def test_named():
-    """If a coroutine or iterator cannot be used, a note names it."""
+    """If a coroutine or an iterator cannot be run to its end, a note names it."""
 
     async def waiting(layer, x):
         y = layer(x)

@@ -719,7 +719,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR + 2 * 5
 
     def test_transforms(self):
-        """Gradients per sample, computed with torch.func, cost as much as a batched gradient."""
+        """Gradients of single samples, computed with torch.func, cost as much as the gradient of the whole batch."""
 
         def forward(layer, x):
             parameters = dict(layer.named_parameters())
@@ -757,7 +757,7 @@ class TestAutograd:
 
 class TestUnknown:
     def test_a_custom_operator_is_named(self):
-        """If a custom operator has no formula, the result names it as unknown, together with its module."""
+        """If a custom operator has no formula, the result lists it as an unknown operator, with its module."""
         model = nn.Sequential(Calls(lambda layer, x: twice(layer(x))))
         for counted in (on_shapes(model, X), for_real(model, X)):
             assert counted.flops == LINEAR
@@ -777,7 +777,7 @@ class TestUnknown:
             del flop_counter.flop_registry[operator]
 
     def test_work_on_other_threads_is_named(self):
-        """If a module runs on another thread, the result names it as unknown."""
+        """If a module runs on another thread, the result lists an unknown operator `threading.Thread`."""
 
         def forward(layer, x):
             thread = threading.Thread(target=layer, args=(x,))

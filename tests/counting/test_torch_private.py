@@ -155,7 +155,7 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """If a name is missing that every measurement needs, the error of a measurement contains the name."""
+    """If a private name that every measurement needs is missing, each measurement raises an error with this name."""
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 
@@ -163,7 +163,7 @@ def test_without_a_name_of_the_core(answers, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", [*WITH_DEFAULT, "all others"])
 def test_without_a_name_of_a_feature(answers, name):
-    """If a name is missing that only one feature needs, a model without this feature has its usual count."""
+    """If a private name that only one feature needs is missing, a model without this feature has its usual count."""
     assert answers[name] == FLOPS
 
 

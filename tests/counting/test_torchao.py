@@ -46,7 +46,7 @@ def test_weights_alone(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_activations_too(mode):
-    """If activations are quantized too, the products cost the same."""
+    """If activations are quantized too, products still cost as much as without quantization."""
     # Each row of the activations also costs the search for its minimum and maximum.
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():

@@ -59,8 +59,6 @@ def step_of_globals():
 
 
 class Trainer:
-    """An object that holds a model and its optimizer."""
-
     def __init__(self):
         self.model = layers()
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
@@ -177,7 +175,7 @@ def test_by_global_names():
 
 
 def test_schedules_clipping_and_scaling():
-    """Gradient clipping costs 3 FLOPs for each element of a gradient."""
+    """Clipping gradients by their norm costs 3 FLOPs for each element of a gradient."""
     # 2 FLOPs for the norm, 1 for the scaling
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

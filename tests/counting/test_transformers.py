@@ -1,4 +1,4 @@
-"""Common architectures, compared with published numbers and with formulas from their configurations."""
+"""Common architectures cost what published numbers and formulas say."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TestText:
 
     @pytest.mark.parametrize("experts", ["eager", "grouped_mm"])
     def test_mixtral(self, experts):
-        """In Mixtral, each token costs two experts and the router."""
+        """In Mixtral, each token runs through the router and two experts."""
         config = transformers.MixtralConfig(
             vocab_size=50,
             hidden_size=32,

@@ -267,7 +267,7 @@ class TestCount:
         assert not seen.has_run
 
     def test_custom_operator(self):
-        """If an operator has no formula, the result names it as unknown, together with its module."""
+        """If an operator has no formula, the result lists it as an unknown operator, with its module."""
 
         @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
         def twice(value: torch.Tensor) -> torch.Tensor:
@@ -283,7 +283,7 @@ class TestCount:
         assert (unknown.calls, unknown.modules) == (1, ("1",))
 
     def test_other_thread(self):
-        """If a model runs on another thread, the result names it as unknown."""
+        """If a model runs on another thread, the result lists an unknown operator `threading.Thread`."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             thread = threading.Thread(target=model, args=(inputs,))
@@ -294,7 +294,7 @@ class TestCount:
 
     @pytest.mark.parametrize("work", ["thread", "pool", "older pool"])
     def test_functions_on_other_threads(self, work):
-        """If work on another thread is in no module, the result still names it as unknown."""
+        """Work on another thread is listed as an unknown operator even if no module runs it."""
         value = torch.randn(8, 8)
 
         def run(pool):
@@ -571,7 +571,7 @@ class TestCompiled:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_kernels(self):
-        """If the default backend compiles kernels, a watch names them as unknown."""
+        """If PyTorch's compiler generates kernels, a watch lists an unknown operator `torch.compile`."""
         # PyTorch's dispatcher does not see the kernels.
         weight = torch.randn(8, 4)
         fast = torch.compile(lambda value: (value @ weight).relu().sum())

@@ -45,7 +45,7 @@ X, Y = torch.ones(3, 4), torch.arange(8.0).reshape(2, 4)
 
 
 def rows_dependent(value):
-    """Return a product with a view of ``value``, whose size depends on the size of ``value``."""
+    """Return the product of a matrix and a view whose shape is computed from the shape of ``value``."""
     # A trace has to record that the size was read.
     return value.view(value.shape[0] * 2, -1) @ torch.ones(2, 3)
 
@@ -206,7 +206,7 @@ class TestTracers:
         assert counted.flops == 0
 
     def test_error_within_a_trace(self):
-        """If tracing fails, the watch counts the work after it."""
+        """If tracing fails, the watch counts the work after the failure."""
 
         def failing(value):
             raise ArithmeticError

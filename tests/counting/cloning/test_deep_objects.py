@@ -223,7 +223,7 @@ def test_tensors_at_the_end(name):
 
 
 def test_tensors_in_a_circle():
-    """If a list contains itself, the search for its tensors ends."""
+    """If a list contains itself, the search for tensors in the list still ends."""
     circle = [torch.zeros(2)]
     circle += [circle, torch.zeros(3)]
     assert [tensor.shape for tensor in iterate_tensors(circle)] == [(2,), (3,)]

@@ -66,7 +66,7 @@ def test_float_twin(net, image):
 
 
 def test_optimized(optimized, image):
-    """If a batch norm became part of a convolution, it costs only the bias of the convolution."""
+    """A batch norm that oneDNN folds into a convolution costs only the bias of the convolution."""
     assert hides_kernels(optimized)
     result = measure(optimized, image)
     assert not result.unknown_operators
@@ -74,7 +74,7 @@ def test_optimized(optimized, image):
 
 
 def test_optimized_parts(optimized, image):
-    """If a child of a model is an optimized model, its work is credited to this child."""
+    """If a child module is an optimized TorchScript model, the child's work is credited to the child."""
     result = measure(nn.Sequential(optimized, nn.ReLU()), image)
     assert result.modules["0"].metrics["flops"] == FLOPS
     assert result.other_flops == OTHER_FLOPS + FEATURES
@@ -88,12 +88,12 @@ def test_it_stays_as_it_was(optimized, image):
 
 
 def test_the_same_values(optimized, image):
-    """The copy that is counted computes the same values as the optimized model."""
+    """The copy that a measurement runs computes the same values as the optimized model."""
     torch.testing.assert_close(expose_kernels(optimized)(image), optimized(image))
 
 
 def test_branches(image):
-    """An optimized model with a condition has the right count in both branches."""
+    """If an optimized model has two branches, the branch that runs is counted."""
 
     class Branches(Net):
         def forward(self, image, twice: bool):
@@ -115,7 +115,7 @@ def test_plain_scripts_are_seen(net):
 
 
 def test_what_cannot_be_counted(image):
-    """If some attributes of an optimized model are not frozen, the model is refused."""
+    """If some attributes of an optimized model are not frozen, its measurement raises an error."""
 
     class Scaled(Net):
         def forward(self, image):

@@ -82,7 +82,7 @@ def check_as_before(model, before):
 
 
 def test_training_step():
-    """If a training step logs values, it can be counted without a Trainer."""
+    """A training step that logs values can be counted without a Trainer."""
     model = Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
@@ -109,7 +109,7 @@ def test_whole_step():
 
 @pytest.mark.filterwarnings("ignore")  # raised by the Trainer
 def test_after_a_fit():
-    """After a fit, a training step that logs values can be counted."""
+    """After `Trainer.fit`, a training step that logs values can be counted."""
     model = fitted(Classifier())
     model.zero_grad()
     before = seen(model)
@@ -119,7 +119,7 @@ def test_after_a_fit():
 
 @pytest.mark.filterwarnings("ignore")
 def test_manual_optimization():
-    """If a training step takes its optimizer from the Trainer, it can be counted."""
+    """A training step that takes its optimizer from the Trainer can be counted."""
     model = fitted(Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)
@@ -132,7 +132,7 @@ def test_manual_optimization():
 
 @pytest.mark.parametrize("example", [X, (X,), {"x": X}], ids=["tensor", "tuple", "dict"])
 def test_own_example(example):
-    """If a test passes no inputs, the module's own example is used, and a note says so."""
+    """If a test passes no inputs, the model runs on its `example_input_array`, and a note says so."""
     model = Classifier()
     model.example_input_array = example
     counted = measure(model)
@@ -147,7 +147,7 @@ def test_an_example_is_not_for_other_methods():
 
 
 def test_a_log_of_its_own():
-    """If a module overrides `log`, the work in its own method is counted."""
+    """If a Lightning module overrides `log`, the work inside of this `log` is counted."""
 
     class Counts(Classifier):
         def log(self, name, value, **_options):

@@ -41,7 +41,7 @@ class Quantized(nn.Parameter):
 
 
 class Typed(nn.Parameter):
-    """A parameter like GGUF's: the result of an operator gets the class and the type of the parameter."""
+    """A parameter like GGUF's: the result of an operator gets the class and `quant_type` of the parameter."""
 
     def __new__(cls, data, requires_grad=False, quant_type=None):
         self = torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -58,7 +58,7 @@ class Typed(nn.Parameter):
 
 
 class Slotted(nn.Parameter):
-    """A parameter that holds a tensor in a slot."""
+    """A parameter that holds a tensor in one of its `__slots__`."""
 
     __slots__ = ("scale",)
 

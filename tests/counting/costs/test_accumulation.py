@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """The elements of a tensor as numbers that count their additions."""
+    """A tensor as a collection of numbers that count their additions."""
 
     def __init__(self, target):
         self.tally = Tally()
@@ -142,10 +142,10 @@ class TestScatter:
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Return a dict: number of elements that ``index_put_`` writes → index tensors with which it writes so many.
+    """Return a dict: number of elements that ``index_put_`` writes → index tensors for this number.
 
-    The function tries all values of the masks. In ``indices``, the text "mask 2 3" is a mask of shape (2, 3), None is
-    a whole dimension, and a tuple is the shape of a tensor of positions.
+    In ``indices``, "mask 2 3" stands for all masks of shape (2, 3), None is a whole dimension, and a tuple is the
+    shape of an index tensor.
     """
     found = {}
     masks = [[int(size) for size in part.split()[1:]] for part in indices if isinstance(part, str)]
@@ -205,7 +205,7 @@ class TestIndexPut:
         assert both(put, (target, rows, columns, torch.ones(5))).other_flops == 30
 
     def test_a_mask_names_all_places(self):
-        """If the index is a boolean mask, one addition for each element of the target is counted."""
+        """A boolean mask may select all elements, so one addition for each element of the target is counted."""
         target, mask = torch.ones(4, 3), torch.tensor([True, False, True, False])
         work = for_real(lambda x, m: x.index_put((m,), torch.tensor(1.0), accumulate=True), (target, mask))
         assert work.other_flops == 12
@@ -231,7 +231,7 @@ class TestIndexPut:
     @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
     @pytest.mark.filterwarnings("ignore:.*torch.uint8")
     def test_masks_with_other_indices(self, shape, indices, dtype):
-        """The count is the largest number of elements that PyTorch writes for any values of the masks."""
+        """If values of masks are unknown, as many elements are counted as the masks can select at most."""
         named = elements_that_pytorch_writes(shape, indices, dtype)
         target, value = torch.ones(shape), torch.tensor(1.0)
         most = max(named)
@@ -274,7 +274,7 @@ class TestEmbedding:
     @few
     @given(data=st.data())
     def test_bags(self, mode, data):
-        """A bag of embeddings costs one FLOP for each value of each row, in a sum or a maximum."""
+        """An embedding bag costs one FLOP for each value of each row, whether it computes a sum or a maximum."""
         # The first row also costs FLOPs, because a bag starts at 0 or at minus infinity.
         sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         tokens = torch.arange(sum(sizes)) % 4
@@ -336,7 +336,7 @@ class TestGradientsThatOverlap:
     @pytest.mark.parametrize("mode", ["reflect", "replicate"])
     @pytest.mark.parametrize("dims", PADS)
     def test_padding(self, mode, dims):
-        """Padding is free, and its backward pass costs one addition for each value of the gradient."""
+        """Padding with repeated values is free. Its backward pass costs one addition for each value of the gradient."""
         inputs = torch.ones(2, 3, *(4, 5, 6)[:dims], requires_grad=True)
         padded = F.pad(inputs, PADS[dims], mode=mode)
         assert both(lambda x: F.pad(x, PADS[dims], mode=mode), inputs).other_flops == 0
@@ -374,7 +374,7 @@ class TestGradientsThatOverlap:
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing a sparse tensor costs one addition for each stored value, as an upper bound."""
+        """Coalescing a sparse tensor costs at most one addition for each stored value, and this maximum is counted."""
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)
         assert for_real(lambda x: x.coalesce(), (sparse,)).other_flops == 3

@@ -76,13 +76,13 @@ SUMS = {
 
 
 class TestMatrices:
-    """Products of (2, 3) and (3, 5), which are added to an input: beta · input + alpha · product."""
+    """Operators that compute beta · input + alpha · product, where the product is (2, 3) times (3, 5)."""
 
     @pytest.mark.parametrize("operator", SUMS)
     @few
     @given(alpha=FACTOR, beta=FACTOR)
     def test_factors(self, operator, alpha, beta):
-        """Each element of the output costs one sum, and one product for each factor that is not 1."""
+        """Each output element costs one sum, and one product for each of ``alpha`` and ``beta`` that is not 1."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         counted = both(lambda *args: operator(*args, alpha=alpha[0], beta=beta[0]), operands)
         assert counted.other_flops == (1 + alpha[1] + beta[1]) * operands[0].numel()
@@ -90,7 +90,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("operator", SUMS)
     def test_without_input(self, operator):
-        """If beta is 0, the sum with the input is not counted."""
+        """If an operator multiplies its added input by 0, adding the input costs nothing."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         assert both(lambda *args: operator(*args, beta=0), operands).other_flops == 0
         assert both(lambda *args: operator(*args, beta=0, alpha=2), operands).other_flops == operands[0].numel()
@@ -166,7 +166,7 @@ class TestConvolutions:
 
     @pytest.mark.parametrize("mask", [(True, True, True), (True, False, True), (False, True, False)])
     def test_gradients_asked_by_a_mask(self, mask):
-        """Only the gradients that the mask requests are counted."""
+        """Only the gradients that ``mask`` requests are counted."""
 
         def backward(gradient, image, weight):
             operator = torch.ops.aten._slow_conv2d_backward.output_mask
@@ -177,7 +177,7 @@ class TestConvolutions:
         assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
 
     def test_gradients_written_to_tensors(self):
-        """If a call passes tensors for the gradients, the gradients are counted without a mask."""
+        """If the caller passes tensors that receive the gradients, the gradients are counted."""
 
         def backward(gradient, image, weight, *gradients):
             operator = torch.ops.aten._slow_conv2d_backward.grad_input
@@ -191,7 +191,7 @@ class TestConvolutions:
         assert result.other_flops == 2 * 4 * 4 * 4 - 4
 
     def test_gradients_on_a_mac(self):
-        """MPS's backward kernel costs only the gradients that the mask requests."""
+        """The backward kernel for Apple's GPUs costs only the gradients that the caller requests."""
         gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
         for mask in ((True, True, True), (False, True, False)):
             args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)

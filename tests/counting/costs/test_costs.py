@@ -153,7 +153,7 @@ class TestSparse:
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse matrix product with a mean costs as many products as one with a sum."""
+        """A sparse matrix product that averages costs as many products as one that sums."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
@@ -250,7 +250,7 @@ class TestConvolutions:
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """With padding="same", the output has as many positions as the input, even if the kernel is even."""
+        """With PyTorch's padding="same", a convolution has as many outputs as inputs, even if its kernel is even."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
@@ -266,7 +266,7 @@ class TestAttention:
     @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     @pytest.mark.parametrize("causal", [False, True])
     def test_backends(self, backend, causal):
-        """Every backend costs the same, with and without a causal mask."""
+        """Each backend of attention costs the same, with and without a causal mask."""
 
         def attend(query, key, value):
             if backend is None:
@@ -299,12 +299,12 @@ class TestAttention:
         assert counted.flops == attention_flops(2, 4, 6, 5, 8, 8)
 
     def test_keyword_arguments(self):
-        """Operands that are passed by name are counted like positional operands."""
+        """If the operands of attention are passed by name, they are counted like positional operands."""
         operands = dict.fromkeys(("query", "key", "value"), torch.randn(1, 2, 3, 4))
         assert both(F.scaled_dot_product_attention, (), operands).flops == attention_flops(1, 2, 3, 3, 4, 4)
 
     def test_without_heads(self):
-        """Operands of shape (batch, length, width) are counted as one head."""
+        """Operands of attention that have the shape (batch, length, width) are counted as one head."""
         operand = torch.randn(2, 3, 4)
         assert both(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(
             2, 1, 3, 3, 4, 4
@@ -331,7 +331,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("batch_first", [False, True])
     @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
-        """The backward pass costs up to twice as much as the forward pass."""
+        """The backward pass of a recurrent layer costs up to twice as much as its forward pass."""
         # Two gradients are missing: ``initial`` of the initial states, ``first`` of an input that requires no gradient.
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -354,14 +354,14 @@ class TestRecurrent:
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """In packed sequences, only existing steps are counted."""
+        """Only the real steps of a packed sequence are counted."""
         # 5 + 3 + 2 steps
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
     @pytest.mark.parametrize(("cell", "kind"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)])
     def test_cells(self, cell, kind):
-        """A cell costs as much as one step of the layer of its kind."""
+        """A recurrent cell costs as much as one step of a recurrent layer of the same kind."""
         assert both(cell(3, 4), torch.randn(2, 3)).flops == recurrent_flops(kind, 2, 3, 4, 1, 1)
 
     @pytest.mark.parametrize("kind", GATES)
@@ -397,7 +397,7 @@ class TestQuantized:
 
 @pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyOptions"), reason="PyTorch 2.13 and newer")
 class TestLinearCrossEntropyInChunks:
-    """A loss of 8 rows with 3 features and 4 classes."""
+    """Linear cross entropy of 8 rows with 3 features and 4 classes."""
 
     product = 2 * 8 * 3 * 4
 
@@ -413,18 +413,18 @@ class TestLinearCrossEntropyInChunks:
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_forward(self, reduction):
-        """Without gradients, only the product for the logits is computed."""
+        """Without gradients, linear cross entropy costs only the product for the logits."""
         result = self.measured(reduction=reduction, requires_grad=False, backward=False)
         assert result.flops == self.product
 
     def test_gradients_are_worked_out_on_the_way_forward(self):
-        """With a mean, the forward pass already computes the gradients."""
+        """If linear cross entropy is a mean over rows, its forward pass already computes the gradients."""
         # the logits and two gradients, each for the cost of one product
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 
     def test_gradients_of_one_loss_a_row(self):
-        """Without reduction, the backward pass computes the logits again."""
+        """If linear cross entropy returns one loss for each row, its backward pass computes the logits again."""
         # the logits twice, two gradients, and two dot products for the loss
         result = self.measured(reduction="none", requires_grad=True, backward=True)
         assert result.flops == 4 * self.product + 2 * (2 * 8)

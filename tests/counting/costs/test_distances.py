@@ -106,7 +106,7 @@ def test_pdist(p, points, components):
 
 
 def test_many_points():
-    """If PyTorch uses a matrix product for more than 25 points, the definition is counted anyway."""
+    """`cdist` costs the operations of its definition, even if PyTorch uses a matrix product for more than 25 points."""
     # 3 FLOPs for each component of each pair
     result = both(torch.cdist, (random(30, 4), random(7, 4)))
     assert (result.flops, result.other_flops) == (0, 30 * 7 * 3 * 4)
@@ -177,7 +177,7 @@ def test_histogram():
 
 @pytest.mark.parametrize(("edges", "comparisons"), [(2, 2), (3, 2), (4, 3), (8, 4)])
 def test_histogram_by_edges(edges, comparisons):
-    """A binary search among the edges finds the bin of each value."""
+    """Each value of a histogram costs a binary search among the edges of the bins."""
     # The addition to the bin costs one more FLOP for each value.
     assert comparisons == math.ceil(math.log2(edges + 1))
     bins = torch.linspace(-5, 5, edges, dtype=torch.float64)
@@ -200,7 +200,7 @@ def test_histogram_in_several_dimensions():
 
 
 def test_bincount():
-    """Counting integers costs one addition for each value if there are weights, else nothing."""
+    """`bincount` costs one addition for each value if there are weights, and nothing without weights."""
     values = torch.tensor([0, 2, 2, 1])
     assert real_flops(torch.bincount, values) == 0
     assert real_flops(torch.bincount, values, random(4)) == 4

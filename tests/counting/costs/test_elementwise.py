@@ -1,4 +1,4 @@
-"""Elementwise operators cost as much as definitions in numbers that count their operations."""
+"""Elementwise operators cost as many operations as their definitions for single numbers."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return the first result of an operator with two results. The operations of both are counted."""
+    """Return ``first``. Computing both arguments has counted the operations of both."""
     return first
 
 
@@ -387,7 +387,7 @@ def measured(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_is_its_definition(case):
-    """The definition gives the values of the operator, and has as many operations as are counted."""
+    """An elementwise operator returns the values of its definition and costs the operations of its definition."""
     # The values are compared with a tolerance, because some of PyTorch's constants have 32 bits.
     operator, tensors, definition = CASES[case]
     tally = Tally()
@@ -435,7 +435,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """A whole operator costs as much as the operators into which it decomposes."""
+    """An operator that runs whole costs as much as the operators into which PyTorch can decompose it."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
@@ -467,7 +467,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Every operator in the package's tables has a case in this file or is listed in `NO_DEFINITION`."""
+    """Every operator in the table of elementwise costs has a case in this file or is listed in `NO_DEFINITION`."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

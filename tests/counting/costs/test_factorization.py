@@ -54,7 +54,7 @@ def test_square(batch, n, sides, factor):
 @settings(max_examples=15)
 @given(batch=BATCH, rows=SIZE, columns=SIZE)
 def test_rectangular(batch, rows, columns):
-    """A wide matrix costs as much as its transpose."""
+    """Factorizing a wide matrix costs as much as factorizing its transpose."""
     # Golub and Van Loan, §3.2, §5.2, §8.6
     matrix = random(batch, rows, columns)
     m, n = max(rows, columns), min(rows, columns)
@@ -78,7 +78,7 @@ def test_rectangular(batch, rows, columns):
 @settings(max_examples=10)
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), data=st.data())
 def test_reflectors(rows, columns, data):
-    """A reflector costs 4 FLOPs for each element that it changes."""
+    """Applying a Householder reflector costs 4 FLOPs for each element that it changes."""
     # LAPACK Working Note 41, ORGQR and ORMQR
     k = data.draw(st.integers(1, min(rows, columns)))
     left = data.draw(st.booleans())
@@ -143,7 +143,7 @@ def test_vectors_and_sides():
 
 
 def test_values_alone():
-    """Eigenvalues or singular values alone cost as much as with their vectors."""
+    """`eigvalsh`, `eigvals` and `svdvals` are counted with the vectors, which PyTorch computes during a measurement."""
     # PyTorch also computes the vectors if a gradient may be needed or a dispatch mode is active.
     matrix = symmetric(1, 3)
     assert work(torch.linalg.eigvalsh, matrix) == 9 * 27
@@ -155,7 +155,7 @@ def test_values_alone():
 @settings(max_examples=8)
 @given(batch=st.integers(1, 2), n=st.integers(1, 5), sides=st.integers(1, 3))
 def test_parts(batch, n, sides):
-    """If an operator only solves with a given factorization, only the two triangles are counted."""
+    """If a matrix is already factorized, solving costs only two triangular solves."""
     matrix, right = symmetric(batch, n), random(batch, n, sides)
     lu = batch * floor(Fraction(2 * n**3, 3))
     assert work(torch.linalg.lu, matrix) == lu

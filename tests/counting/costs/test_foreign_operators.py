@@ -135,7 +135,7 @@ distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="P
 
 @distributed
 class TestCommunication:
-    """Collectives are free, but a product that is fused with a collective is counted."""
+    """Collective operations are free, but a matrix product that is fused with a collective operation is counted."""
 
     @pytest.mark.parametrize("name", ["all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "wait_tensor"])
     def test_collectives(self, name):
@@ -152,7 +152,7 @@ class TestCommunication:
         return torch.ops.symm_mem
 
     def test_gathered_rows(self, operators):
-        """A rank multiplies the gathered rows of both ranks."""
+        """A matrix product that is fused with an all-gather multiplies the rows of both ranks."""
         # 4 rows of each of 2 ranks, with 8 features
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (None, [torch.ones(8, 3), torch.ones(8, 5)])
@@ -160,7 +160,7 @@ class TestCommunication:
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """If the gathered rows are scaled, each output costs two products with scales."""
+        """If a fused all-gather and product has scaled operands, each output costs two products with scales."""
         # The outputs of the first product also have a bias.
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
@@ -171,7 +171,7 @@ class TestCommunication:
         assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
 
     def test_scattered_sums(self, operators):
-        """A rank multiplies all its rows, although it keeps only a part of the summed rows."""
+        """A matrix product that is fused with a reduce-scatter multiplies all rows that a rank has."""
         args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
         operator = operators.fused_matmul_reduce_scatter.default
         assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)
@@ -183,7 +183,7 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """The check for NaN costs one comparison for each element."""
+    """The operator that checks a tensor for NaN costs one comparison for each element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
@@ -191,14 +191,14 @@ class TestCompiled:
     """Operators that PyTorch's compiler inserts in place of other operators."""
 
     def test_sum_of_products(self):
-        """The operator costs two products and their sum."""
+        """An operator that adds two matrix products costs both products and the addition."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
         cost = cost_of(torch.ops.inductor._mm_plus_mm.default, (left, right, left, right, output), output)
         assert cost == (2 * 2 * 3 * 4 * 5, 3 * 5)
 
     @pytest.mark.parametrize(("present", "expected"), [(True, 6), (False, 0)])
     def test_gradients(self, present, expected):
-        """Storing the first gradient is free, and adding a further gradient costs one sum for each element."""
+        """Storing a first gradient is free. Adding a gradient to a present one costs one sum for each element."""
         tensor = torch.ones(2, 3)
         arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
         assert (
@@ -207,13 +207,13 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """An operator on two lists of matrices costs the products of all pairs."""
+        """An operator that multiplies two lists of matrices pairwise costs one product for each pair."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """If the backward pass of flex attention scatters two values, it costs two additions."""
+        """Scattering two values in the backward pass of flex attention costs two additions."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 

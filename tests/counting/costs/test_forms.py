@@ -95,7 +95,7 @@ class TestForms:
         ],
     )
     def test_integers_that_become_floating_point_numbers(self, function):
-        """If integers are converted to floating-point numbers, the operator is counted."""
+        """If an operator converts integers to floating-point numbers, its operations are counted."""
         assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
 
     def test_what_moves_casts_and_selects_is_free(self):
@@ -122,7 +122,7 @@ class TestForms:
 
 class TestDropout:
     def test_training(self):
-        """Dropout scales its mask and multiplies the input with the mask."""
+        """In training, dropout costs a scaling of its mask and a product of input and mask."""
         # 2 FLOPs for each element. The backward pass multiplies the gradient with the mask.
         inputs = X.clone().requires_grad_()
         assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15

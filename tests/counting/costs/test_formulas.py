@@ -36,7 +36,7 @@ class TestDecorator:
         assert measure(scan, IMAGE).flops == 60
 
     def test_another_formula(self):
-        """If a second formula is registered for an operator, it replaces the first."""
+        """If a second formula is registered for an operator, the second formula replaces the first."""
         for flops in (7, 8):
             flops_formula("flopsbudget_tests::scan")(lambda _, flops=flops: flops)
             assert measure(scan, IMAGE).flops == flops
@@ -157,7 +157,7 @@ class TestPlugin:
         result.stderr.fnmatch_lines(["*free-operators: [[]'scan'[]] is not a list of operators; write *"])
 
     def test_the_message_shows_how(self, project):
-        """The example in the failure message registers a formula if it is copied unchanged."""
+        """The code in the failure message registers a formula if a user copies the code unchanged."""
         project.write(
             OPERATOR.replace("    assert (m.flops, m.other_flops) == ({flops}, {other_flops})\n", "").replace(
                 "assert not", "assert"

@@ -1,4 +1,4 @@
-"""Fourier transforms cost 5·n·log2 n FLOPs, like the radix-2 algorithm."""
+"""Fourier transforms of n points cost 5·n·log2 n FLOPs, like the radix-2 algorithm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def radix_2(points):
 @settings(max_examples=12)
 @given(power=st.integers(0, 6), batch=st.integers(1, 3))
 def test_powers_of_two(power, batch):
-    """If n is a power of two, a transform costs exactly the operations of the radix-2 algorithm."""
+    """If the number of points is a power of two, a transform costs exactly the operations of the radix-2 algorithm."""
     signal = torch.complex(random(batch, 2**power), random(batch, 2**power, seed=1))
     operations = 0
     for row in signal:

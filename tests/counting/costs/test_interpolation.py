@@ -169,7 +169,7 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
 def test_antialiased_by_a_factor(factor):
-    """If a scale factor is given, it determines the width of the antialiasing kernel."""
+    """If a scale factor is given, the factor determines the width of the antialiasing kernel."""
     size = int(8 * factor)
     across = sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
     down = size * sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
@@ -301,7 +301,7 @@ def test_affine_grid(batch, size):
 
 
 def test_kernels_of_other_devices():
-    """cuDNN's grid operators cost as much as those of the CPU."""
+    """`grid_sample` and `affine_grid` of cuDNN cost as much as on the CPU."""
     aten = torch.ops.aten
     image, grid, output = random(1, 2, 4, 4), random(1, 3, 3, 2), random(1, 2, 3, 3)
     forward = cost_of(aten.grid_sampler_2d, (image, grid, 0, 0, True), output)

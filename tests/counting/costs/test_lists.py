@@ -1,4 +1,4 @@
-"""Operators on lists of tensors (`_foreach_`), and optimizers, which run such operators."""
+"""Operators on lists of tensors (`_foreach_`), and optimizers, which run `_foreach_` operators."""
 
 from __future__ import annotations
 
@@ -70,20 +70,20 @@ class TestForeach:
 
     @pytest.mark.parametrize(("name", "count"), [("add", 0), ("mul", 0), ("maximum", 0), ("div", ELEMENTS)])
     def test_integers(self, name, count):
-        """Operations on integers are free, except quotients."""
+        """Operators on lists of integers are free, except for division, which gives floating-point numbers."""
         args = [[torch.ones(shape, dtype=torch.int64) for shape in SHAPES] for _ in range(2)]
         assert both(of(name), tuple(args)).other_flops == count
 
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """A factor alpha costs one product for each element, if it is not 1."""
+        """A factor ``alpha`` costs one product for each element, if it is not 1."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 
     @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
     def test_numbers(self, name):
-        """The second operand may be one number, or a list with one number for each tensor."""
+        """The second operand of a list operator may be one number, or a list with one number for each tensor."""
         assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
         assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
         integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
@@ -111,12 +111,12 @@ class TestForeach:
         [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
     )
     def test_sums_with_products(self, name, value, count):
-        """Each element costs two operations, and a third one if ``value`` is not 1."""
+        """Adding a product or quotient costs two operations for each element, and a third one if ``value`` is not 1."""
         work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """If the factors are in a tensor, their product is always counted."""
+        """If a tensor holds the factors of `addcmul`, each element costs a product with its factor, even with 1."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -139,7 +139,7 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """Clipping costs the same on lists and on single tensors."""
+        """Clipping gradients costs the same with list operators as tensor by tensor."""
 
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
@@ -225,7 +225,7 @@ def work_of(steps, name, options):
 
 @pytest.mark.parametrize("form", FORMS, ids=["foreach", "single", "fused"])
 class TestOptimizers:
-    """A step of an optimizer costs as much as the update in a textbook."""
+    """A step of an optimizer costs the operations of its update rule."""
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):

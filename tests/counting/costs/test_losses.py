@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Return one of two values. The operations of both values were counted before."""
+    """Return ``one`` if ``condition`` is true, else ``other``."""
     return one if condition else other
 
 
@@ -160,7 +160,7 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """Weights cost products in the binary cross entropy."""
+    """In the binary cross entropy, weights of elements and of positive targets cost products."""
     # A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x).
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()

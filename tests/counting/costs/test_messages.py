@@ -1,4 +1,4 @@
-"""Each collective that a model calls has a message with a number of bytes."""
+"""Each collective operation that a model calls is reported with its number of messages and bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _all_to_all(tensor: torch.Tensor) -> None:
 
 
 def _uneven(tensor: torch.Tensor) -> None:
-    """Exchange uneven parts. Each rank sends its whole tensor and receives twice as many elements."""
+    """Run an all-to-all in which each rank receives twice as many elements as it sends."""
     dist.all_to_all_single(tensor.new_empty(2 * LENGTH), tensor, [4] * SIZE, [2] * SIZE)
 
 
@@ -92,7 +92,7 @@ _NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
 @pytest.mark.parametrize("rank", [0, SIZE - 1])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
-    """On the root rank and on another rank, a collective has the expected message and no FLOPs."""
+    """On the root rank and on another rank, a collective operation has the expected message and no FLOPs."""
     with world(SIZE, rank):
         on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
     assert on_shapes.execution == "shapes"
@@ -104,7 +104,7 @@ def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tup
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], expected: object) -> None:
-    """After a measurement, the input of a collective has its original values."""
+    """After a measurement, the input of a collective operation has its original values."""
     with world(SIZE):
         tensor = torch.arange(float(LENGTH))
         measure(call, tensor)
@@ -113,7 +113,7 @@ def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], 
 
 
 def test_a_group_of_some_ranks() -> None:
-    """The message depends on the size of the group, not on the size of the world."""
+    """The size of a message depends on the size of the process group, not on the number of all ranks."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
 
@@ -140,7 +140,7 @@ class _Summed(nn.Module):
 
 
 def test_of_modules() -> None:
-    """A message counts in the module that sends it and in all modules that contain it."""
+    """A message counts in the module that sends it and in all parents of this module."""
     with world(SIZE):
         found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
     assert {path: module.communication for path, module in found.modules.items()} == {
@@ -153,7 +153,7 @@ def test_of_modules() -> None:
 
 
 def test_without_processes() -> None:
-    """If a model is not distributed, its communication is 0 and is missing from its metrics."""
+    """If a model is not distributed, its communication is 0, and its metrics leave communication out."""
     found = measure(nn.Linear(LENGTH, LENGTH), torch.empty(2, LENGTH))
     assert "communication" not in found.metrics
     assert (found.communication, found[""].communication) == (0, 0)

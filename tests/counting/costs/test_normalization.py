@@ -324,7 +324,7 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Renormalizing costs a norm and a scaling for each element."""
+    """`renorm` costs, for each element, the operations of the norm and one product."""
     # An embedding with `max_norm` renormalizes each row that is looked up.
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
@@ -363,7 +363,7 @@ def test_quantized_batch_norm():
     ],
 )
 def test_names_of_batch_norm(name, switches, expected):
-    """Batch norm costs the same under the names that compilers and exporters give it."""
+    """Batch norm costs the same under each operator name that compilers and exporters use."""
     x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
     operator = getattr(torch.ops.aten, name).default
 

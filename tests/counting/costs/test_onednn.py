@@ -32,7 +32,7 @@ ACTIVATIONS = [
 
 
 def _only(names):
-    """Return the cases of ``ACTIVATIONS`` that have one of these names."""
+    """Return the cases of ``ACTIVATIONS`` whose name is in ``names``."""
     return [case for case in ACTIVATIONS if case[0] in names.split()]
 
 
@@ -63,7 +63,7 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """If a convolution has a reordered weight and no bias, it costs only its products."""
+        """A convolution without a bias costs only its products, also if its weight is in oneDNN's memory layout."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -201,7 +201,7 @@ newer = pytest.mark.skipif(not hasattr(torch.ops.onednn, "qadd"), reason="newer 
 @newer
 @pytest.mark.parametrize(("name", "expected"), [("qadd", 1), ("qadd_relu", 2), ("qmul", 1)])
 def test_integer_arithmetic(name, expected):
-    """If integers have a scale, operations on them are counted."""
+    """Operations on integers that have a scale are counted, because the integers stand for real numbers."""
     operand = torch.randint(0, 9, (5, 8), dtype=torch.uint8)
     operator = getattr(torch.ops.onednn, name).tensor
     measured = known(lambda x: operator(x, 0.1, 0, x, 0.1, 0, 0.1, 0, torch.uint8), operand)
@@ -234,12 +234,12 @@ class TestPackedForMobile:
         return facets.flops(call), facets.other(call)
 
     def test_linear(self):
-        """A packed linear layer costs its products, a bias and two bounds."""
+        """A packed linear layer costs its products, the bias, and a comparison with each of two bounds."""
         cost = self.cost("linear_clamp_run", torch.ones(5, 8), torch.ones(5, 3), torch.ones(3, 8), torch.ones(3), 0, 6)
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """A packed convolution costs its products and one bound."""
+        """A packed convolution costs its products and a comparison with one bound."""
         # 2 · 9 products for each of 2 · 8 · 36 outputs
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
@@ -289,7 +289,7 @@ class TestNets:
         assert known(net, torch.randn(2, 3, 8, 8).to_mkldnn()) == (self.flops, self.other_flops + self.norm)
 
     def test_frozen(self):
-        """If a network is frozen, its batch norm costs nothing."""
+        """If a network is frozen, its batch norm costs nothing, because it is folded into the convolution."""
         # Freezing folds the batch norm into the convolution.
         net = torch.jit.freeze(torch.jit.script(Net().eval()))
         result = measure(net, torch.randn(2, 3, 8, 8))

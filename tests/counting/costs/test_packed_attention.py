@@ -80,7 +80,7 @@ class TestKnown:
 
     @KERNELS
     def test_activations(self, kernel):
-        """The activations are the scores of all sequences and one weighted sum for each query."""
+        """In packed attention, each score and each element of the output is one activation."""
         result = counted(kernel, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
@@ -101,7 +101,7 @@ class TestKnown:
 
     @pytest.mark.parametrize("lengths", PACKED, ids=str)
     def test_backward(self, lengths):
-        """The backward pass costs two products for each product of the forward pass."""
+        """The backward pass of packed attention costs two products for each product of the forward pass."""
         operand = tokens(lengths, grad=True)
         result = counted(attend, operand, operand, offsets(lengths), offsets(lengths), backward=True)
         assert result.flops == 3 * products(lengths)
@@ -152,7 +152,7 @@ class TestKnown:
         )
 
     def test_kernel_of_cudnn(self):
-        """cuDNN's operator is counted for packed sequences and for a padded batch."""
+        """cuDNN's attention operator is counted for packed sequences and for a padded batch."""
         operator = operator_info(aten._cudnn_attention_forward.default)
         query, cu = tokens([3, 5]), offsets([3, 5])
         args = (query, query, query, None, cu, cu, 9, 9, True)
@@ -167,7 +167,7 @@ class TestHowValuesAreKnown:
     LENGTHS = (3, 5)
 
     def test_made_in_the_model(self):
-        """If the model computes offsets from Python numbers, they are known on shapes."""
+        """If a model computes the offsets of its sequences from Python numbers, the offsets are known on shapes."""
         result = counted(lambda q: attend(q, q, offsets(self.LENGTHS), offsets(self.LENGTHS)), tokens(self.LENGTHS))
         assert (result.flops, result.execution, result.notes) == (products(self.LENGTHS), "shapes", ())
 
@@ -211,7 +211,7 @@ class TestUnknown:
         assert len(bounds(result)) == 1
 
     def test_longest_sequence_unknown(self):
-        """If the longest length is unknown too, each query is counted with all keys."""
+        """If neither the lengths nor their maximum is known, each query is counted with all keys."""
 
         def kernel(query, cu):
             return aten._efficient_attention_forward(query, query, query, None, cu, cu, 9, None, 0.0, 0)[0]

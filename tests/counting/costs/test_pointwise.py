@@ -1,4 +1,4 @@
-"""A pointwise operator that is in no table costs one operation for each element."""
+"""A pointwise operator that the package has no formula for costs one operation for each element."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __lshift__ __rshift__ bitwise_and bitwise_left_shift bitwise_not bitwise_or bitw
 
 
 def pointwise_operators():
-    """Yield the names of the pointwise operators that do not decompose."""
+    """Yield the names of the pointwise operators that PyTorch does not decompose."""
     for name in torch._C._dispatch_get_all_op_names():
         namespace, _, operator = name.partition("::")
         operator, _, overload = operator.partition(".")

@@ -1,4 +1,4 @@
-"""A primitive of PyTorch costs as much as the ATen operator with the same definition."""
+"""An operator of `torch.ops.prims` costs as much as the ATen operator with the same definition."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestOperators:
         assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
 
     def test_singular_values(self):
-        """The primitive `svd` costs as much as ATen's `_linalg_svd`."""
+        """`prims.svd` costs as much as ATen's `_linalg_svd`."""
         parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
         found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
         assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)
@@ -69,7 +69,7 @@ class TestOperators:
 
 
 def primitive(name):
-    """Import the primitives of Inductor, and return one of them."""
+    """Import the primitive operators of PyTorch's compiler, and return one of them."""
     importlib.import_module("torch._inductor.inductor_prims")
     if not hasattr(prims, name):
         pytest.skip(f"this version of PyTorch has no prims.{name}")
@@ -94,7 +94,7 @@ class TestOfInductor:
         [((2, 3, 8, 8), (2, 2), 2 * 3 * 4 * 4), ((1, 2, 9, 8), (3, 2), 2 * 3 * 4), ((1, 1, 4, 4, 4), (2, 2, 2), 8)],
     )
     def test_maximum_of_a_window(self, image, kernel, outputs):
-        """A window of k values costs k - 1 comparisons."""
+        """Max pooling costs k - 1 comparisons for each window of k values."""
         pool, zeros, ones = primitive("_low_memory_max_pool_with_offsets"), [0] * len(kernel), [1] * len(kernel)
 
         def windows(x):
@@ -121,7 +121,7 @@ OF_OPERATORS = ("memory_traffic", "launches", "peak_memory", "depth", "arithmeti
 
 
 class TestForwardMode:
-    """A function and its derivative cost the operations that a textbook gives."""
+    """In forward mode, a derivative costs the operations of the product rule and the chain rule."""
 
     # For example, the derivative of a product has two products and one sum.
 
@@ -149,7 +149,7 @@ class TestForwardMode:
         assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
 
     def test_products(self):
-        """The derivative of x · W costs two products, even if W is constant."""
+        """In forward mode, the derivative of x · W costs two products: dx · W and x · dW, although W is constant."""
         # dx · W and x · dW
         weight = torch.ones(5, 3)
 

@@ -79,7 +79,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_packed_sequences(self, kind):
-        """In packed sequences, only existing steps are counted."""
+        """Only the real steps of a packed sequence are counted."""
         # 5 + 3 + 2 steps
         model = nn.Sequential(kind(3, 4))
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
@@ -156,7 +156,7 @@ class TestStatic:
         assert known(Net().eval(), image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
 
     def test_quantized(self, image):
-        """A quantized network costs the floating-point network without batch norm, and the conversions."""
+        """A quantized network costs as much as the floating-point network without batch norm, plus the conversions."""
         # Quantizing costs 5 for each element, and dequantizing costs 2.
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
@@ -165,7 +165,7 @@ class TestStatic:
         assert known(quantized, image) == (NET_FLOPS, NET_OTHER_FLOPS + conversions)
 
     def test_reference(self, image):
-        """A graph of ``quantized_decomposed`` operators has the products of the floating-point network."""
+        """A graph of ``quantized_decomposed`` operators has the matrix products of the floating-point network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(quantize_fx._convert_to_reference_decomposed_fx(prepared), image)
@@ -173,7 +173,7 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS
 
     def test_training_that_knows_of_it(self, image):
-        """Quantization-aware training has the products of the floating-point network."""
+        """A network in quantization-aware training has the matrix products of the floating-point network."""
         # Fake quantization adds other FLOPs.
         prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
         prepared(image)
@@ -182,12 +182,12 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS + NORM
 
     def test_observed(self, image):
-        """During calibration, a network has the products of the floating-point network."""
+        """During calibration, a network has the matrix products of the floating-point network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         assert known(prepared, image)[0] == NET_FLOPS
 
     def test_autocast(self, image):
-        """Under autocast, the network costs as much as in float32."""
+        """Under autocast, the floating-point network costs as much as in float32."""
         net = Net().eval()
 
         def in_bfloat16(image):
@@ -364,7 +364,7 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """Packing a weight during the call is free."""
+        """If an operator packs its weight in each call, the packing is free."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear

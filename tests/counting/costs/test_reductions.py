@@ -111,7 +111,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_is_its_loop(self, case, given):
-        """The operator gives the values of the loop, and costs the operations of the loop."""
+        """A reduction returns the values of a plain loop and costs the operations of this loop."""
         values, dims, keepdim = given
         operator, loop = REDUCTIONS[case]
         tally = Tally()
@@ -123,7 +123,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """If an operator also returns the mean, it costs as much as the variance alone."""
+        """`var_mean` and `std_mean` cost as much as a loop for the variance, which computes the mean anyway."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -205,7 +205,7 @@ class TestOverAll:
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod, torch.mean, torch.max, torch.amax])
     def test_one_value(self, operator):
-        """If there is one value, only a mean costs something: its division."""
+        """A reduction of one value is free, except for the division of a mean."""
         assert both(operator, torch.tensor(2.0)).other_flops == (operator is torch.mean)
 
 
@@ -337,7 +337,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """A sort, a median, a mode or a k-th value costs one sort of each slice."""
+        """Sorting, a median, a mode or a k-th value costs one sort of each slice."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -346,7 +346,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The counted comparisons are at least those of a real merge sort."""
+        """A sort is counted with at least as many comparisons as a real merge sort makes."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops

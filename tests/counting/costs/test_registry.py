@@ -1,4 +1,4 @@
-"""One registration holds all that counting knows about an operator."""
+"""One registration can give an operator all rules that counting uses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def _restored():
 
 
 def register():
-    """Register all rules of the operator in one call."""
     operator(
         "flopsbudget_tests.gated_product",
         flops=lambda call: 2 * call.tensor("x").numel() * call.tensor("weight").shape[1],
@@ -60,7 +59,7 @@ def test_one_registration_counts_a_model():
 
 
 def test_the_operator_is_unknown_afterwards():
-    """If a `restored` block ends, the operators that it registered are unknown again."""
+    """After a `restored` block, an operator that was registered in the block has no formula any more."""
     inputs = torch.empty(2, 4)
     with REGISTRY.restored(), torch.no_grad():
         register()

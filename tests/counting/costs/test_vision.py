@@ -140,7 +140,7 @@ def test_deformable_convolution_backward(shape, grad, products, per_sample):
 
 
 def test_deformable_convolution_measured():
-    """A deformable convolution has the products of a dense convolution."""
+    """A deformable convolution has as many products as a dense convolution."""
     args, _ = operands((1, 4, 9, 6, 3, 1, 1), masked=False)
     result = measure(lambda *tensors: ops.deform_conv2d(*tensors, *args[5:]), args[:5])
     assert (result.flops, result.execution) == (2 * 7 * 7 * 4 * 9 * 6, "shapes")
@@ -263,12 +263,12 @@ class TestUnknownRegions:
         assert "upper bound" in result.notes[0]
 
     def test_samples_of_a_fixed_number(self):
-        """If the number of samples is fixed, the count is exact on shapes."""
+        """RoI align with a fixed number of samples is counted without data."""
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 2, True), (IMAGES, regions(REGIONS[1])))
         assert (result.other_flops, result.execution, result.notes) == (2 * 8 * 6 * (9 + 1) * 4, "shapes", ())
 
     def test_samples_with_data(self):
-        """If the model has data, the values of the regions are used."""
+        """If the number of samples depends on the regions, RoI align runs on data."""
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 0, True), (IMAGES, regions(REGIONS[1])))
         assert result.other_flops == 8 * (9 + 1) * sampled(REGIONS[1], 1.0, 0, aligned=True)
         assert result.execution == "real"
@@ -298,7 +298,7 @@ def test_suppression(count, comparisons):
 
 
 def test_suppression_measured():
-    """Non-maximum suppression is counted on data, and refused without data."""
+    """Non-maximum suppression is counted on data. Without data, an error is raised."""
     corners = torch.arange(10.0)[:, None].expand(10, 4) * 3 + torch.tensor([0.0, 0.0, 2.0, 2.0])
     result = measure(lambda boxes, scores: ops.nms(boxes, scores, 0.5), (corners, torch.rand(10)))
     assert (result.other_flops, result.execution) == (10 * (3 + 4) + 13 * 45, "real")

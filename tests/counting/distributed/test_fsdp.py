@@ -113,7 +113,7 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """With mixed precision, each message has the bytes of its own dtype."""
+        """With mixed precision, parameters are sent in bfloat16 and gradients in float32."""
         # Parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each).
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
@@ -122,7 +122,7 @@ class TestModules:
         assert part.param_bytes == PARAMS // 4 * FLOAT
 
     def test_uneven_shards(self) -> None:
-        """If the last of four ranks holds no rows, its messages are as long as those of the first rank."""
+        """If the last of four ranks holds no rows, it sends messages of the same size as the first rank."""
         held = []
         for rank in (0, 3):
             with world(4, rank):

@@ -28,10 +28,7 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """Measure the model on shapes, and check that a run on data has equal metrics.
-
-    Metrics in ``without`` may differ.
-    """
+    """Measure the model on shapes, and check that a run on data has equal metrics, except for ``without``."""
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
     assert differences(on_shapes, real, without=without) == {}
@@ -75,7 +72,7 @@ def test_random_operators() -> None:
 
 
 def test_a_loss_over_sharded_classes() -> None:
-    """If classes are sharded, the ranks exchange three values for each row."""
+    """If the classes of a cross entropy are sharded, the ranks exchange three values for each row."""
     # The maximum, the sum, and the logit of the label.
     with world(SIZE):
         head = parallelize_module(nn.Linear(WIDTH, HIDDEN), mesh_of(SIZE), ColwiseParallel(use_local_output=False))

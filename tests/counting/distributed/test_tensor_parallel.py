@@ -79,7 +79,6 @@ class TestUnevenShards:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_products(self, backward: bool) -> None:
-        """Each rank computes only its own columns."""
         for rank in (0, 3, 1, 3, 2, 0):
             with world(4, rank):
                 model = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 6))
@@ -124,7 +123,7 @@ class TestBlock:
         return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan | rows)
 
     def test_forward(self, size: int) -> None:
-        """A rank computes 1/n of the products, and the ranks sum two activations."""
+        """A rank computes 1/``size`` of the products, and two activations are summed over the ranks."""
         with world(size):
             part = measure(self._block(size), torch.empty(BATCH, LENGTH, WIDTH))
         assert (part.execution, part.flops) == ("shapes", BLOCK // size)
@@ -169,7 +168,7 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """With sequence parallelism, a rank computes 1/size of the work of the norms."""
+        """With sequence parallelism, a rank does 1/``size`` of the work of each norm."""
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)

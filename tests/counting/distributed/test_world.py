@@ -15,7 +15,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError, world
 
 
 def test_stands_for_a_rank() -> None:
-    """PyTorch reports the rank and the size of the world."""
+    """Inside `world`, PyTorch reports the rank and the number of ranks that the caller gave to `world`."""
     with world(size=8, rank=5):
         assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
         mesh = mesh_of(2, 4, names=("data", "tensor"))
@@ -24,13 +24,12 @@ def test_stands_for_a_rank() -> None:
 
 
 def test_rank_0_without_saying_so() -> None:
-    """The default rank is 0."""
     with world(2):
         assert dist.get_rank() == 0
 
 
 def test_nothing_is_left() -> None:
-    """After a world, the process group and the environment variables are as before."""
+    """After a `world` block, the process group and the environment variables are as before."""
     before = dict(os.environ), sys.excepthook, torch.get_rng_state()
     for rank in range(2):
         with world(2, rank):
@@ -42,14 +41,14 @@ def test_nothing_is_left() -> None:
 
 
 def test_ends_with_an_exception() -> None:
-    """If a test fails inside the world, no process group remains."""
+    """If a test fails inside `world`, no process group remains."""
     with pytest.raises(ZeroDivisionError), world(2):
         raise ZeroDivisionError
     assert not dist.is_initialized()
 
 
 def test_may_be_ended_within() -> None:
-    """Code inside the world may destroy its own process group."""
+    """Code inside `world` may destroy its own process group."""
     with world(2):
         dist.destroy_process_group()
     assert not dist.is_initialized()
@@ -82,7 +81,7 @@ def test_a_process_group_is_up_already() -> None:
 
 
 def test_of_the_fixture() -> None:
-    """The fixture has `world` as a method, so a test needs no import."""
+    """The pytest fixture has `world` as a method, so a test needs no import."""
     with FlopsBudget().world(size=4, rank=2):
         assert (dist.get_rank(), dist.get_world_size()) == (2, 4)
     assert not dist.is_initialized()

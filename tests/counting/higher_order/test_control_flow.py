@@ -1,4 +1,4 @@
-"""Branches, loops and transforms cost as much as plain code that computes the same."""
+"""Branches, loops and transforms cost as much as plain code that computes the same values."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
     def test_the_more_expensive_one_counts(self, branches, sign):
-        """The more expensive branch is counted, whatever the predicate is."""
+        """The more expensive branch of `torch.cond` is counted, whichever branch runs."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT
         assert counted.operators["aten.mm"].calls == 2
 
     def test_backward(self):
-        """The backward pass runs through the branch that was counted."""
+        """The backward pass of `torch.cond` runs through the branch that was counted."""
         # 2 products of the branch, with 2 gradients each
         inputs = SQUARE.clone().requires_grad_()
         counted = both(lambda x: torch.cond(x.sum() > 0, squared, cubed, (x,)), inputs, backward=True)
@@ -76,7 +76,7 @@ class TestBranches:
         assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
-        """`cond` is counted if an exported program calls it directly."""
+        """If a model calls the operator of `torch.cond` directly, as exported programs do, the operator is counted."""
         operator = torch.ops.higher_order.cond
         counted = both(lambda x: operator(x.sum() > 0, lambda x: (squared(x),), lambda x: (cubed(x),), (x,))[0], SQUARE)
         assert counted.flops == 2 * PRODUCT

@@ -1,4 +1,4 @@
-"""Flex attention costs the work of the blocks that its mask keeps."""
+"""In flex attention, only the blocks that the mask keeps are counted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def block_mask(function=causal):
 class TestForward:
     @pytest.mark.parametrize("function", [flex_attention, torch.compile(flex_attention, backend="eager")])
     def test_dense(self, function):
-        """Without a mask, all pairs of a query and a key are counted."""
+        """If flex attention has no mask, all pairs of a query and a key are counted."""
         # Each score costs 1 FLOP for the scale and 5 for softmax.
         counted = both(function, (QUERY, KEY, VALUE))
         assert counted.flops == DENSE
@@ -121,7 +121,7 @@ class TestBlockMask:
 
 class TestBackward:
     def test_dense(self):
-        """The backward pass costs four products."""
+        """The backward pass of flex attention costs four matrix products."""
         # Each score costs 1 FLOP for the scale and 4 for softmax. PyTorch has no such backward pass on CPUs.
         counted = on_shapes(flex_attention, tuple(heads(gradient=True) for _ in range(3)), backward=True)
         assert counted.flops == 3 * DENSE
@@ -142,7 +142,7 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """If query heads share a key head, the gradients of the key head are summed."""
+        """If query heads share a key head, adding up the gradients of the key head is counted."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

@@ -248,7 +248,7 @@ def test_the_model_computes_after_a_measurement_as_before(way: str) -> None:
 
 @pytest.mark.parametrize("way", CACHES)
 def test_a_filled_cache_stays_filled(way: str) -> None:
-    """If a cache was filled before the measurement, it holds the same tensors afterwards."""
+    """If a cache was filled before the measurement, the cache holds the same tensors afterwards."""
     model, x = Model(way), torch.ones(3, 4)
     model(x)
     if way == "in_dict":

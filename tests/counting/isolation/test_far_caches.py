@@ -128,7 +128,7 @@ def test_two_imports_away(near: ModuleType, monkeypatch: pytest.MonkeyPatch, way
 def test_two_imports_away_in_a_library(
     near: ModuleType, monkeypatch: pytest.MonkeyPatch, way: str, place: str, folder_name: str
 ) -> None:
-    """If a cache is two imports away in a library, the measurement fails and names the place of the cache."""
+    """If a cache in a library is two imports away, the measurement fails and names the place of the cache."""
     assert folder_name in str(near.__file__)
     monkeypatch.setattr(sys.modules[__name__], "near_tables", near, raising=False)
 

@@ -26,7 +26,7 @@ X = torch.ones(2, 4)
 
 
 def state():
-    """Return the settings and functions of the process that a measurement changes."""
+    """Return the settings and functions that a measurement changes in its process."""
     return (
         torch.get_default_dtype(),
         torch.backends.mha.get_fastpath_enabled(),

@@ -91,7 +91,7 @@ def pool():
 
 
 class TestOwnThreads:
-    """Work on threads that the model starts is named as unknown."""
+    """Work on threads that the model starts is reported as the unknown operator `threading.Thread`."""
 
     def test_functions(self):
         counted = measure(Calls(lambda layer, x: (on_a_thread(torch.matmul, x, WEIGHT), layer(x))[1]), X)
@@ -106,7 +106,7 @@ class TestOwnThreads:
     @pytest.mark.parametrize("there_before", [True, False])
     @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
     def test_pools_of_multiprocessing(self, method, there_before):
-        """Work in a pool of `multiprocessing` is named as unknown."""
+        """Work in a pool of `multiprocessing` is reported as the unknown operator `threading.Thread`."""
 
         def handed_over(pool, x):
             if method == "apply_async":
@@ -131,7 +131,7 @@ class TestOwnThreads:
 
     @pytest.mark.parametrize("work", [int, lambda: X.shape, lambda: X.view(-1)], ids=["none", "shape", "view"])
     def test_nothing_to_count(self, work, pool):
-        """A thread that computes nothing is not reported as unknown."""
+        """If a thread computes nothing, no unknown operator is reported."""
 
         def forward(layer, x):
             on_a_thread(work)

@@ -27,10 +27,7 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a function that moves the clock forward by the next of ``seconds`` at each call.
-
-        When all seconds are used, further calls repeat the last number.
-        """
+        """Return a function that moves the clock forward by the next of ``seconds``, or by the last if none is left."""
 
         def run():
             self.now += seconds[min(self.runs, len(seconds) - 1)]
@@ -41,7 +38,7 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Return a function that sets the measured times of the blocks."""
+    """Return a function that sets the measured seconds of the timed blocks."""
     # The clone then runs three times: first under the write guard, and twice in place of the blocks.
 
     def script(*seconds, size=1):
@@ -57,7 +54,7 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """If the blocks take 1, 2, 3, 4 and 9 ms, the quartiles are 2 and 4 ms."""
+        """If five timed blocks take 1, 2, 3, 4 and 9 ms, the quartiles are 2 and 4 ms."""
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
         assert (timed.q1_ns, timed.median_ns, timed.q3_ns) == (2_000_000, 3_000_000, 4_000_000)
@@ -95,7 +92,7 @@ class TestBlocks:
         assert (blocks.size, clock.runs) == (1, 8)
 
     def test_one_that_becomes_slower(self):
-        """If a model becomes slower during the timing, it still has five blocks."""
+        """If a model becomes slower during the timing, it is still timed in five blocks."""
         clock = Clock()
         blocks = run_in_blocks(clock.running(1.0, 1.0, 1.0, 50.0), clock, 1, 1.0)
         assert blocks.seconds[-1] == pytest.approx(50)
@@ -211,7 +208,7 @@ class TestRuns:
         assert torch.equal(before, model.weight)
 
     def test_gradients_on_the_way(self, scripted):
-        """If a forward pass computes a gradient itself, it is timed with gradients enabled."""
+        """A forward pass that computes a gradient itself is timed with gradients enabled."""
         scripted(1.0)
 
         def forces(x):
@@ -229,7 +226,7 @@ class TestRuns:
         assert len(notes) == 3
 
     def test_fused_inference(self, scripted, notes):
-        """The timed runs keep PyTorch's setting of fused inference."""
+        """In timed runs, PyTorch's switch for fused attention in inference has the caller's setting."""
         scripted(1.0)
         before = torch.backends.mha.get_fastpath_enabled()
         time_model(lambda x: NOTES.append(torch.backends.mha.get_fastpath_enabled()) or x, X)

@@ -51,7 +51,7 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The machine has the name of its processor, else of its board, else of Python's `platform`."""
+        """The machine has the name of its processor, or of its board, or what Python's `platform` reports."""
         # Repeated blanks become one.
         system(**said)
         assert expected == describe_hardware(CPU)
@@ -86,7 +86,7 @@ class TestAccelerator:
 
 class TestDevice:
     def test_first_accelerator(self):
-        """If some tensors are on accelerators, the first accelerator is the device."""
+        """If several tensors are on accelerators, `device_of` returns the device of the first such tensor."""
         tensors = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:1", "cuda:0")]
         assert device_of(tensors) == torch.device("cuda", 1)
 

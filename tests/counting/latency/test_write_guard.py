@@ -49,7 +49,7 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """With gradients enabled, a run may use only its own parameters."""
+    """With gradients enabled, a run may use only its own parameters, because a backward pass writes gradients."""
     # The backward pass would change the gradients of other parameters.
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
@@ -73,7 +73,7 @@ def test_tensors_that_come_apart():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_statistics(train):
-    """A run may call a batch norm that it does not own in evaluation mode, but not in training mode."""
+    """A run may call another model's batch norm only in evaluation mode, which does not update the statistics."""
     norm, inputs = nn.BatchNorm1d(3).train(train), torch.ones(2, 3)
 
     def run():

@@ -25,7 +25,7 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 def answered(monkeypatch):
     """Return a function that compares the operators of a run on shapes with those of a run on data.
 
-    The function returns the names of the operators. It ignores views.
+    The returned function gives the names of the operators without views.
     """
     operators = []
 
@@ -117,13 +117,13 @@ class TestSameOperators:
 
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     def test_some_gradients(self, answered, asked):
-        """The fused backward operator runs, whichever operands require gradients."""
+        """The fused backward operator of attention runs for any choice of operands that require gradients."""
         tensors = [item.detach().requires_grad_(one) for item, one in zip(operands(), asked, strict=True)]
         assert f"{FUSED}_backward" in answered(F.scaled_dot_product_attention, tuple(tensors), backward=True)
 
     @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     def test_chosen_backend(self, answered, backend):
-        """If a backend is chosen with `sdpa_kernel`, it is also used on shapes."""
+        """If a model chooses a backend with `sdpa_kernel`, a run on shapes uses the same backend."""
         with sdpa_kernel(backend):
             names = answered(F.scaled_dot_product_attention, operands())
         assert (backend is SDPBackend.FLASH_ATTENTION) == (FUSED in names)
@@ -154,7 +154,7 @@ class TestSameCounts:
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     @pytest.mark.parametrize("key_heads", [2, 4])
     def test_only_gradients_that_are_asked_for(self, asked, key_heads):
-        """If the fused kernel runs, only the requested gradients are counted."""
+        """Only the requested gradients of attention are counted, in the fused and in the unfused form."""
         tensors = [
             item.detach().requires_grad_(one) for item, one in zip(operands(key_heads=key_heads), asked, strict=True)
         ]
@@ -172,7 +172,7 @@ class TestSameCounts:
 
     @pytest.mark.parametrize("backend", [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION])
     def test_kernels_of_other_devices(self, backend):
-        """If the CPU has none of the allowed backends, the unfused form of attention is counted."""
+        """If the CPU has none of the allowed backends, attention is counted as separate operators."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(backend):
             assert measure(F.scaled_dot_product_attention, meta).flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
@@ -195,7 +195,7 @@ class TestUntouched:
         return tuple(item.detach().to("meta").requires_grad_() for item in operands())
 
     def test_afterwards(self):
-        """After a measurement, the dispatcher's table for attention is unchanged."""
+        """After a measurement, PyTorch's dispatcher calls the same functions for attention as before."""
         before = torch._C._dispatch_dump(ATTENTION._schema.name)
         measure(F.scaled_dot_product_attention, operands())
         assert before == torch._C._dispatch_dump(ATTENTION._schema.name)

@@ -130,7 +130,7 @@ def test_batch_norms(module, shape, train, lay_out):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_batch_norm_of_an_input_without_gradient(asked):
-    """If the input requires no gradient, the backward operator returns None for it."""
+    """If the input requires no gradient, the backward operator returns None for the gradient of the input."""
     module = nn.BatchNorm2d(4)
     module.weight.requires_grad_(asked)
     assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
@@ -168,7 +168,7 @@ LOSSES = {
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
 def test_losses_stay_where_their_elements_were(function, operator, reduction):
-    """A reduced loss keeps the storage of all its 20 elements."""
+    """A loss has a storage of 20 elements, whether or not it is reduced to one element."""
     x = torch.rand(4, 5)
 
     def loss(x, y):

@@ -74,7 +74,7 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
-        """In packed sequences, only existing steps are counted."""
+        """Only the real steps of a packed sequence are counted."""
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         packed = nn.utils.rnn.pack_sequence([torch.randn(5, INPUT), torch.randn(3, INPUT)])
         gates = model.weight_ih_l0.shape[0] // HIDDEN
@@ -121,7 +121,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """If only a few steps run and stand for all steps, the metrics equal those of a full run."""
+    """If only a few steps run and their cost is used for all steps, the metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -156,7 +156,7 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """The two directions of a layer do not wait for each other, so they do not add to the depth."""
+        """The directions of an LSTM run in parallel, so the longest chain of operators counts each step once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
@@ -183,7 +183,7 @@ class TestOneDNN:
         assert "aten.mkldnn_rnn_layer" not in counted.operators
 
     def test_gradients_of_gradients(self):
-        """With create_graph=True, the metrics on shapes equal those on data."""
+        """If gradients of gradients are computed, the metrics on shapes equal those on data."""
         model = nn.LSTM(INPUT, HIDDEN)
 
         def penalty(x):

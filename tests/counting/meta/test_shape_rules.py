@@ -104,7 +104,7 @@ def test_equals_the_meta_kernels(dtype):
 
 
 def test_a_first_count_does_not_import_the_compiler():
-    """A measurement does not import torch._dynamo, which takes a second."""
+    """A measurement does not import torch._dynamo, because the import takes a second."""
     code = """
 import sys, torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Activations count the outputs of products, and are the same for fused and unfused operators."""
+"""Activations are the output elements of products, and are the same for fused and unfused operators."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """The activations of a nested tensor are those of its sequences."""
+        """An encoder layer has as many activations on a nested tensor as on each of its sequences alone, added up."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -253,7 +253,7 @@ class TestSeveralProducts:
         assert said_of(torch.ops.aten._foreach_mm, (left, right), products) == expected
 
     def test_sum_of_two(self):
-        """The outputs of both products are activations, although the operator returns only their sum."""
+        """If an operator returns only the sum of two products, the outputs of both products are activations."""
         left, right, output = torch.randn(2, 3), torch.randn(3, 5), torch.empty(2, 5)
         assert said_of(torch.ops.inductor._mm_plus_mm, (left, right, left, right, output), output) == 2 * 2 * 5
 
@@ -261,7 +261,7 @@ class TestSeveralProducts:
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     @pytest.mark.parametrize("gradients", [False, True])
     def test_linear_cross_entropy(self, reduction, gradients):
-        """Only the logits of the loss are activations."""
+        """Only the logits of linear cross entropy are activations."""
         # 6 rows of 9 logits
         inputs, weight = (torch.randn(size, 4, requires_grad=gradients) for size in (6, 9))
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)

@@ -24,7 +24,7 @@ def moved(function, *args):
 @given(*[st.integers(1, 40)] * 4)
 @settings(max_examples=30, deadline=None)
 def test_a_pointwise_convolution_moves_what_the_published_form_says(height, width, inputs, outputs):
-    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements (N. Ma et al., "ShuffleNet V2", 2018, equation 1)."""
+    """A 1x1 convolution moves input, weight and output once (N. Ma et al., "ShuffleNet V2", 2018, equation 1)."""
     model = nn.Conv2d(inputs, outputs, 1, bias=False)
     expected = height * width * (inputs + outputs) + inputs * outputs
     assert on_shapes(model, torch.empty(1, inputs, height, width)).value("memory_traffic") == expected * F32
@@ -126,7 +126,7 @@ def test_sparse_operands_are_what_they_store():
 
 
 def test_a_layout_that_nobody_looks_into():
-    """If a tensor has oneDNN's layout, the bytes of its elements are counted."""
+    """If a tensor is in oneDNN's memory layout, its traffic is the bytes of its elements."""
     assert for_real(lambda x: x.to_mkldnn(), (X,)).value("memory_traffic") == 2 * N * F32
     assert for_real(lambda x: x.to_mkldnn(), (X,)).peak_memory == 2 * N * F32
 

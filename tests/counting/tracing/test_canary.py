@@ -20,7 +20,7 @@ def test_this_pytorch_is_known():
 
 
 def test_a_slot_that_is_not_read(monkeypatch):
-    """If `Module.__call__` is replaced, modules keep their FLOPs, and the result has a note."""
+    """If `Module.__call__` is replaced, each module still has its FLOPs, and the result has a note."""
     monkeypatch.setattr(nn.Module, "__call__", lambda module, *args, **kwargs: module._call_impl(*args, **kwargs))
     result = measure(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.ones(3, 4))
     assert result.modules["0"].flops == 2 * 3 * 4 * 8

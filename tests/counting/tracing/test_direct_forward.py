@@ -35,7 +35,7 @@ def run_by_a_helper(part, x):
 
 
 def in_steps(self, x):
-    """Call the first layer directly by ``forward``, and then as usual."""
+    """Call the first layer by its ``forward``, then as usual, and then the second layer by its ``forward``."""
     return self.second.forward(self.first(self.first.forward(x)))
 
 
@@ -174,7 +174,7 @@ def test_recursion():
 
 
 def test_shared():
-    """If two modules call the ``forward`` of a shared module, it is listed below both modules."""
+    """If two modules call the ``forward`` of a shared module, the shared module is listed below both."""
     shared = square()
 
     class Direct(nn.Module):
@@ -231,7 +231,7 @@ def test_what_a_model_sees():
 
 
 def test_other_threads():
-    """If ``forward`` of a module runs on another thread, its work is listed as unknown, with the module."""
+    """If ``forward`` of a module runs on another thread, the result lists an unknown operator with the module."""
 
     def on_a_thread(self, x):
         thread = threading.Thread(target=self.first.forward, args=(x,))

@@ -109,7 +109,7 @@ W = 16 * 16 * 4
 class TestPasses:
     @pytest.mark.parametrize("count", [1, 4, 9])
     def test_inference_keeps_nothing(self, count):
-        """Inference keeps the tensors of only one layer alive."""
+        """Inference keeps the tensors of only one layer alive at a time."""
         counted = on_shapes(Stack(count), X)
         # The results of product and ReLU. From the second layer on, the operand of the product is alive too.
         alive = (2 if count == 1 else 3) * T
@@ -171,7 +171,7 @@ class TestPasses:
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
-        """If moments exist before the step, they are optimizer state from the start."""
+        """If the moments of AdamW exist before the step, they are optimizer state from the start."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters())
         model(X).sum().backward()
@@ -358,15 +358,15 @@ class TestWatched:
 
 class TestDepth:
     def test_a_chain(self):
-        """If each operator uses the result of the one before, the depth is the number of operators."""
+        """If each operator uses the result of the one before, the metric `depth` is the number of operators."""
         assert on_shapes(lambda x: x.relu().tanh().sigmoid(), (X,)).depth == 3
 
     def test_side_by_side(self):
-        """If two chains of operators are independent, the depth is the depth of the longer chain."""
+        """If two chains of operators are independent, `depth` is the length of the longer chain."""
         assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
 
     def test_views_are_no_steps(self):
-        """A view does not add to the depth."""
+        """A view does not add to the number of operators in a chain."""
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
@@ -382,7 +382,7 @@ class TestDepth:
         assert on_shapes(through, (X,)).depth == 3
 
     def test_branches_of_a_network(self):
-        """If branches are parallel, the depth is the depth of the deepest branch, plus 1 for the sum."""
+        """If a model adds the outputs of two branches, its longest chain is the longer branch and the addition."""
 
         class Branches(nn.Module):
             def __init__(self):
@@ -399,7 +399,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """Each step of a recurrent layer depends on the step before it: n steps are a chain of n operators or more."""
+        """Each step of a recurrent layer needs the step before it, so n steps are a chain of n operators or more."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20

@@ -1,4 +1,4 @@
-"""Which module is credited with work in forward and backward."""
+"""Work in forward and backward is credited to the right modules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """If a module has two names in its caller, it is credited under the first name."""
+        """If a module has two names in its caller, its work is credited to the first name."""
 
         class Aliased(nn.Module):
             def __init__(self):

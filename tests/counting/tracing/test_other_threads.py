@@ -1,4 +1,4 @@
-"""Work on other threads is named as unknown."""
+"""Work on other threads is reported as the unknown operator `threading.Thread`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def threads_of(counted):
 @pytest.mark.parametrize("way", WAYS)
 class TestNamed:
     def test_watched_outside_of_modules(self, way):
-        """Work on another thread is named as unknown, even if it is in no module."""
+        """If no module runs the work on another thread, the work is still reported as an unknown operator."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(multiply)
@@ -117,7 +117,7 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """If all work is on another thread, the watch names it as unknown."""
+        """If all work is on another thread, the watch still reports the work as an unknown operator."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)
@@ -138,7 +138,7 @@ class TestNamed:
         assert threads_of(counted) == ("1",)
 
     def test_nothing_to_count(self, way):
-        """A thread that computes nothing is not named as unknown."""
+        """If a thread computes nothing, no unknown operator is reported."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(lambda: X.view(-1).shape)

@@ -1,4 +1,4 @@
-"""Functions that bypass PyTorch's dispatcher are named as unknown."""
+"""Functions that bypass PyTorch's dispatcher are reported as unknown operators."""
 
 from __future__ import annotations
 

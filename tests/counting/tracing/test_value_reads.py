@@ -1,4 +1,4 @@
-"""Models that read values of tensors without an operator."""
+"""Models that read values of tensors without calling an operator of PyTorch."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_texts_that_nobody_parses():
 
 
 def test_addresses_that_pytorch_compares():
-    """An LSTM that is moved to its own device is counted on shapes."""
+    """If a model moves an LSTM to the device where the LSTM already is, the model is counted on shapes."""
     result = measure(lambda layer, x: layer.to("cpu").float()(x)[0], (nn.LSTM(8, 8), ONES))
     assert (result.flops, result.execution) == (10 * 2 * 4 * 8 * 16, "shapes")
 
