@@ -64,5 +64,5 @@ class BaseCloner:
             by_key.clear()
 
     def _clone_value(self, value: Any) -> Any:
-        """Return the clone of any value. If a value can be shared with the clones, the value itself is returned."""
+        """Return the clone of ``value``, or ``value`` itself if the original and the clone of a model can share it."""
         raise NotImplementedError

@@ -116,7 +116,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _reaches_state(function: types.FunctionType) -> bool:
-    """Return whether the function uses a model by a global name, directly or in a function of the same file."""
+    """Return whether the function, or a function of the same file that it calls, uses a model by a global name."""
     names = function.__globals__
     waiting, seen = [function.__code__], set[types.CodeType]()
     while waiting:

@@ -55,6 +55,6 @@ def _accumulated(call: Call) -> int:
 
 @other_formula("flex_lib.zeros_and_scatter")
 def _scattered(call: Call) -> int:
-    """Count one sum for each value, because each value is added to one element of the output."""
+    """Count one sum for each scattered value, because each value is added to one element of the output."""
     values = call.tensor("vals")
     return values.numel() if is_float(values) else 0

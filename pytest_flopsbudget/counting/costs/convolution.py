@@ -84,7 +84,10 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count adding the bias and, in fused operators, a ReLU and the addition of alpha · z (``*_add_relu``)."""
+    """Count the addition of the bias.
+
+    A fused operator may also apply a ReLU and add a second tensor times ``alpha``. Both are counted.
+    """
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")

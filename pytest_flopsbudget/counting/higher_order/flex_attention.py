@@ -124,7 +124,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` runs under a tracer, and on meta tensors if ``on_meta``.
+    """Inside the ``with`` block, `flex_attention` can run under a tracer. If ``on_meta``, it can run on meta tensors.
 
     If gradients are required, PyTorch traces ``score_mod``. This trace is not work of the model, so it is hidden from
     the tracer.

@@ -78,5 +78,5 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """Return uninitialized clones of the arguments ``cloned``, or None if the kernel writes to no clones."""
+    """Return name → uninitialized tensor for the arguments that the operator clones, or None if it clones none."""
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

@@ -259,7 +259,7 @@ def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Inside the ``with`` block, recurrent modules run with the code of this file.
 
     Args:
-        tracer: the tracer that counts one step for several steps, or None if every step must run.
+        tracer: a tracer that counts one step for several equal steps, which then do not run; None if every step must run.
     """
     functions = recurrent_functions
     if functions is None:

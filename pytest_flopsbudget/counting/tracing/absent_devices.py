@@ -80,7 +80,7 @@ _IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "devic
 
 
 class _Placing(TorchFunctionMode):
-    """Makes tensors on the CPU if the code names an absent device, and notes the named device for each tensor."""
+    """Makes tensors on the CPU if the code names an absent device. Notes the named device of each such tensor."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
