@@ -249,7 +249,7 @@ class Run:
 
     @staticmethod
     def _steps_optimizer(cloner: Cloner) -> bool:
-        """Return whether an optimizer may update parameters during the run. Steps without gradients update nothing."""
+        """Return whether an optimizer may make a step during the run. Steps without gradients change nothing."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
     def _run_on_meta(self, trial: Trial, ways: Sequence[Way]) -> Complexity:

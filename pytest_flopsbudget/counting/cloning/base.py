@@ -53,7 +53,7 @@ class BaseCloner:
         return clone
 
     def _fill_all(self) -> None:
-        """Fill all registered clones. Filling may register more clones; these are filled too."""
+        """Fill all registered clones. If filling registers more clones, fill them too."""
         unfilled, by_key = self._unfilled, self._unfilled_by_key
         try:
             while unfilled or by_key:

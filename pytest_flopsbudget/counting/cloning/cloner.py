@@ -172,7 +172,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do the same as `_fill`, but faster. The module must have no ``__slots__`` and must be no container.
+        """Do the same as `_fill`, but faster. The class of ``clone`` must have no ``__slots__`` and be no container.
 
         ``original`` is the ``__dict__`` of the original module.
         """

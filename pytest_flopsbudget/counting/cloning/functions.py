@@ -32,7 +32,7 @@ class FunctionCloner(BaseCloner):
     def _clone_callable(self, value: Any) -> Any:
         """Return the clone of a measured callable, or of the function in a `functools.partial`.
 
-        Such a function may use models by global names.
+        The function may use models by global names.
         """
         original = unwrap_compiled(value)
         if type(original) is types.FunctionType and not _is_torch_function(original):

@@ -75,7 +75,7 @@ def _convolution_backward(call: Call) -> int:
 def _requested(call: Call) -> list[bool]:
     """Return for input, weight and bias whether the gradient is requested.
 
-    If the kernel has no gradient of the bias, the list may end after the weight.
+    The list may end after the weight, if the kernel computes no gradient of the bias.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]

@@ -191,5 +191,5 @@ def _points(call: Call) -> tuple[int, int]:
 
 @other_formula("aten.bincount")
 def _bincount(call: Call) -> int:
-    """Count one addition for each weight. Without weights, the additions are on integers, which are free."""
+    """Count one addition for each weight. Without weights, the operator adds integers, which is free."""
     return call.tensor("self").numel() if is_float(call.first_output) else 0

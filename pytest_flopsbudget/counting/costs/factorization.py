@@ -46,7 +46,7 @@ def _scalar(tensor: torch.Tensor) -> int:
 
 
 def _matrices(tensor: torch.Tensor) -> int:
-    """Return the number of matrices in a batch (…, m, n), times 4 for complex numbers."""
+    """Return the number of matrices in a batch (…, m, n). For complex numbers, return 4 times this number."""
     return _scalar(tensor) * tensor.shape[:-2].numel()
 
 

@@ -152,7 +152,7 @@ def _normalized_by_statistics(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Count the two sums over the output's gradient, if a requested gradient needs them."""
+    """Count those of the two sums over the output's gradient that a requested gradient needs."""
     # Σg: 1; Σ g·x̂: 2 for x̂, a product, a sum
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]

@@ -128,7 +128,7 @@ def _semi_structured_mm(call: Call) -> int:
 
 @formula("aten.sparse_sampled_addmm")
 def _sampled_addmm(call: Call) -> int:
-    """Count a sum of k products for each stored position of ``self``. The operator computes no other positions."""
+    """Count a sum of k products for each stored position of ``self``. The operator computes only these positions."""
     left = call.tensor("mat1")
     return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 

@@ -77,7 +77,7 @@ def _sum_of_numbers(call: Call) -> int:
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Count one comparison with 0 per value. The remaining work is on integers or booleans, which are free."""
+    """Count one comparison with 0 per value. All other operations are on integers or booleans, which are free."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 

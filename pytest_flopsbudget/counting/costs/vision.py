@@ -116,7 +116,7 @@ def _pooled(call: Call) -> torch.Tensor:
 
 
 def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the start and the end of each region in pixels: first along the height, then along the width."""
+    """Yield (starts, ends) of all regions in pixels: first along the height, then along the width."""
     corners = _regions(call)[:, 1:] * call["spatial_scale"] - (0.5 if half_pixel else 0.0)
     yield corners[:, 1], corners[:, 3]
     yield corners[:, 0], corners[:, 2]

@@ -170,7 +170,7 @@ def _dense(operator: HigherOrderOperator) -> Callable[..., Any]:
 
 
 def _of_every_head(query: torch.Tensor, *shared: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return keys or values, repeated for all query heads and batches that share them."""
+    """Return ``shared``, which are keys or values, repeated for all query heads and batches that share them."""
     batches, heads = query.shape[:2]
     return tuple(
         item.expand(batches, *item.shape[1:]).repeat_interleave(heads // item.shape[1], dim=1) for item in shared

@@ -259,7 +259,7 @@ def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> list[st
     """Remove the items of a dict whose keys or values are in ``holding`` (id → object).
 
     Returns:
-        Descriptions of the removed dicts. Such a dict may have existed before the run, and may have been empty then.
+        Descriptions of removed values that are dicts. Such a dict may have been empty before the run.
     """
     lost = []
     for key, value in list(dict.items(holder)):

@@ -102,7 +102,7 @@ class _Placing(TorchFunctionMode):
 
 @contextmanager
 def absent_devices_named(devices: Devices) -> Iterator[None]:
-    """Let code on this thread make tensors on any device while the context lasts."""
+    """While the context lasts, let code on this thread make tensors on devices that the machine does not have."""
     with _Placing(devices):
         yield
 

@@ -214,8 +214,8 @@ def _as_places(numbers: list[Any], *, nested: bool) -> Any:
 
     Args:
         numbers: a list in an index.
-        nested: whether a list of lists is converted too. Pass false for a list that is the whole index, because each inner
-            list is then the index of one dimension.
+        nested: whether a list of lists is converted too. Pass false for a list that is the whole index, because each
+            inner list is then the index of one dimension.
     """
     flat = numbers
     while nested and flat and all(type(item) is list for item in flat):
