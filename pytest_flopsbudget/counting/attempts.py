@@ -1,4 +1,4 @@
-"""The attempts of a measurement: the ways to run a model, the choice of the next attempt, and the notes on attempts."""
+"""The attempts to run a model for a measurement: the choice of the next attempt, and notes on failed attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How a model is run once."""
+    """One attempt to run a model: on which tensors it runs, and with which options."""
 
     #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
     #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt gave no result. It holds text only, so it keeps no tensor alive."""
+    """Why an attempt to run a model gave no result. The fields hold only text, so they keep no tensor alive."""
 
     #: The exception and the place where it was raised: "ZeroDivisionError in shape_rules.py:118: division by zero".
     text: str
@@ -66,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LeftAttempt:
-    """An attempt whose result is not used, and the reason for this."""
+    """An attempt to run a model that was given up or is repeated, and the reason for this."""
 
     attempt: Attempt
     #: The next attempt; None if there is no next attempt.
@@ -87,7 +87,7 @@ def describe(error: Exception) -> str:
 def choose_next(
     attempt: Attempt, failure: Failure, ways: Sequence[Way], *, needs_gradients: bool, may_enable_gradients: bool
 ) -> Attempt | None:
-    """Return the attempt that follows a failed attempt; None if no further attempt is possible.
+    """Return the next attempt to run a model after a failed attempt; None if no further attempt is possible.
 
     Args:
         attempt: the attempt that failed.
@@ -120,7 +120,7 @@ def choose_next(
 
 
 def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
-    """Yield notes for the user on the failed attempts in ``left``. ``last`` is the attempt that succeeded."""
+    """Yield notes that tell the user why the attempts in ``left`` failed. ``last`` is the attempt that succeeded."""
     failures = [one.failure for one in left if one.failure is not None and one.attempt.way != "data"]
     asked = next((failure.asked_for_data for failure in failures if failure.asked_for_data is not None), None)
     if last.way == "integers" and asked is not None:

@@ -25,7 +25,7 @@ _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 def record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
     """Register the numbers of blocks in FlexAttention's masks as known values.
 
-    Tensors hold these numbers, but they are settings of the model.
+    The numbers are settings of the model, although tensors hold them.
     """
     for original, clone in cloner.objects:
         for count, its_clone in zip(

@@ -249,7 +249,7 @@ def _run_compiled(
 ) -> Any:
     """Run a compiled model unchanged.
 
-    Its compiled backward pass is noted as an unknown operator when it runs.
+    When the compiled backward pass runs, it is noted as an unknown operator.
     """
     if before is not CALL:  # an outer watch does the steps below
         output = before(module, *args, **kwargs)

@@ -151,7 +151,7 @@ def _tensor_metrics_once(
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Return False for a parameter of a lazy module before its first call."""
+    """Return whether the tensor has a shape. A parameter of a lazy module has none before the module's first call."""
     return type(tensor) not in _WITHOUT_SIZE
 
 
@@ -160,7 +160,7 @@ def _parent(path: str) -> str:
 
 
 def _complete(tracker: ModuleTracker) -> dict[str, Node]:
-    """Return all nodes. Nodes between a shared module and the root are added if they are missing."""
+    """Return path → node for all modules. Missing nodes between a shared module and the root are added."""
     nodes = tracker.nodes
     for path in [path for path, node in nodes.items() if node.parent is None]:
         parent = _parent(path)
@@ -210,7 +210,10 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
 
 
 def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
-    """Return the work by phase, or an empty dict if only a forward pass ran."""
+    """Return the work by phase, or an empty dict if only a forward pass ran.
+
+    If ``alone`` is true, this process is the only rank, and the metric ``communication`` is left out.
+    """
     if not sums.by_phase.keys() - {"forward"}:
         return {}
     phases = {}

@@ -53,7 +53,7 @@ class BaseCloner:
         return clone
 
     def _fill_all(self) -> None:
-        """Fill all registered clones. Filling may register more clones; these are filled too."""
+        """Fill all registered clones. If filling registers more clones, fill them too."""
         unfilled, by_key = self._unfilled, self._unfilled_by_key
         try:
             while unfilled or by_key:
@@ -64,5 +64,5 @@ class BaseCloner:
             by_key.clear()
 
     def _clone_value(self, value: Any) -> Any:
-        """Return the clone of any value. If a value can be shared with the clones, the value itself is returned."""
+        """Return the clone of ``value``, or ``value`` itself if the original and the clone of a model can share it."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Clone models. A clone has the classes and settings of the model, and other tensors. Only the clone runs."""
+"""Clone models. A clone has the same classes and settings as the model, but separate tensors. Only the clone runs."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Cloner(TensorCloner, FunctionCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do the same as `_fill`, but faster. The module must have no ``__slots__`` and must be no container.
+        """Do the same as `_fill`, but faster. The class of ``clone`` must have no ``__slots__`` and be no container.
 
         ``original`` is the ``__dict__`` of the original module.
         """
@@ -192,7 +192,7 @@ class Cloner(TensorCloner, FunctionCloner):
         attributes[_NON_PERSISTENT_BUFFERS] = set(original[_NON_PERSISTENT_BUFFERS])
 
     def _clone_own_container(self, value: Any) -> Any:
-        """Clone a container that belongs to one module alone."""
+        """Clone a dict or a set that only one module refers to. Clone any other value as `_clone_value` does."""
         kind = type(value)
         if kind not in _CONTAINERS:
             return self._clone_value(value)
@@ -418,7 +418,7 @@ def _is_hashed_by_identity(key: Any) -> bool:
 def _fixed_parts(value: Any) -> list[Any]:
     """Return the immutable parts of a tuple, a partial function or a method.
 
-    These parts are cloned before ``value``, because their clones cannot be filled later.
+    The parts are cloned before ``value``. A clone of an immutable object cannot be filled later.
     """
     if isinstance(value, tuple):
         parts: Iterable[Any] = value

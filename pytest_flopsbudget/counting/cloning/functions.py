@@ -32,7 +32,7 @@ class FunctionCloner(BaseCloner):
     def _clone_callable(self, value: Any) -> Any:
         """Return the clone of a measured callable, or of the function in a `functools.partial`.
 
-        Such a function may use models by global names.
+        The function may use models by global names.
         """
         original = unwrap_compiled(value)
         if type(original) is types.FunctionType and not _is_torch_function(original):
@@ -121,7 +121,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _reaches_state(function: types.FunctionType) -> bool:
-    """Return whether the function uses a model by a global name, directly or in a function of the same file."""
+    """Return whether the function, or a function of the same file that it calls, uses a model by a global name."""
     names = function.__globals__
     waiting, seen = [function.__code__], set[types.CodeType]()
     while waiting:

@@ -100,7 +100,7 @@ class TensorCloner(BaseCloner):
         return clone.requires_grad_() if tensor.requires_grad else clone
 
     def _clone_wrapper(self, tensor: Any) -> torch.Tensor:
-        """Return a wrapper tensor of the same class around clones of the inner tensors."""
+        """Return a clone of a wrapper tensor. The clone has the same class, and wraps clones of the inner tensors."""
         _, context = tensor.__tensor_flatten__()
         clones = {name: self._clone_value(part) for name, part in wrapped_tensors(tensor).items()}
         return cast("torch.Tensor", tensor.__tensor_unflatten__(clones, context, tensor.shape, tensor.stride()))

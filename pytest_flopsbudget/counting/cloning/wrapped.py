@@ -9,7 +9,7 @@ from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, original_mo
 
 
 def unwrap_compiled(value: Any) -> Any:
-    """Return the model or function that was passed to ``torch.compile``. Return a value that is not compiled unchanged.
+    """Return the model or function that was passed to ``torch.compile``. If ``value`` is not compiled, return it.
 
     Compiling changes how a model runs, not its work.
     """

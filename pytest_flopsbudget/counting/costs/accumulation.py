@@ -31,7 +31,7 @@ def _from_source(call: Call) -> int:
 
 @other_formula("aten.scatter")
 def _scatter(call: Call) -> int:
-    """Count one sum or product for each scattered value, or return 0 if the call passes no ``reduce``."""
+    """Count one sum or product for each scattered value. Return 0 if the call passes no ``reduce``."""
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
@@ -43,7 +43,7 @@ def _scatter(call: Call) -> int:
     *("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "prims._unsafe_index_put", "aten.put")
 )
 def _put(call: Call) -> int:
-    """Count one sum for each written value if ``accumulate`` is set. Otherwise return 0."""
+    """Count one sum for each written value if ``accumulate`` is true. Otherwise, return 0."""
     target = call.tensor("self")
     if not call["accumulate"]:
         return 0

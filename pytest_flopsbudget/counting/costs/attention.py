@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _attention(call: Call) -> int:
     """Count two matrix products: query times key, and scores times value.
 
-    The shapes are query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk) and value (…, Hk, Lk, Dv).
+    The operands are (…, heads, length, width). The query may have more heads than key and value.
     """
     query, key, value = _operands(call)
     return per_mac(query) * _scores(query, key) * (query.shape[-1] + value.shape[-1])
@@ -53,7 +53,8 @@ class _Requested(NamedTuple):
 def _requested(call: Call) -> _Requested:
     """Return which gradients the call must compute.
 
-    If the call passes a mask of gradients, the mask decides. Otherwise, ``requires_grad`` of the operands decides.
+    If the call passes a mask of gradients, the mask decides. Otherwise, ``requires_grad`` of the operands decides. If
+    no operand requires a gradient, as in compiled code, all gradients count as requested.
     """
     mask = _argument(call, "grad_input_mask")
     if mask is not None:
@@ -66,7 +67,7 @@ def _requested(call: Call) -> _Requested:
 
 
 def _attention_backward(call: Call) -> int:
-    """Count one matrix product for each needed gradient: of the scores, the value, the query and the key."""
+    """Count one matrix product for the gradient of each of scores, value, query and key, if the gradient is needed."""
     query, value = call.tensor("query"), call.tensor("value")
     requested = _requested(call)
     width = query.shape[-1] * (requested.query + requested.key)
@@ -75,7 +76,7 @@ def _attention_backward(call: Call) -> int:
 
 
 class _Packed(NamedTuple):
-    """The sizes of one call of attention, whose sequences may be packed."""
+    """The sizes of one call of attention. The sequences of the call may be packed."""
 
     #: The number of queries, without heads.
     queries: int
@@ -135,7 +136,7 @@ def _packed_attention_backward(call: Call) -> int:
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Count all matrix products of multi-head attention. Each operand is (B, L, E)."""
+    """Count all matrix products of multi-head attention. Each operand is (batch, length, features)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = 2 * batch * (2 * queries + keys + value.shape[1]) * width * width
@@ -160,14 +161,14 @@ def _transformer_encoder_layer(call: Call) -> int:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Return the number of elements in the scores (…, H, Lq, Lk)."""
+    """Return the number of elements in the scores (…, query heads, query length, key length)."""
     return query.shape[:-1].numel() * key.shape[-2]
 
 
 def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
     """Count the scaling of query and key: one operation per element.
 
-    If several query heads share a key head, it is scaled once for each query head.
+    If several query heads share a key head, the key head is scaled once for each of these query heads.
     """
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
@@ -252,7 +253,7 @@ def _around_encoder_layer(call: Call) -> int:
 
 
 def _is_packed(call: Call) -> bool:
-    """Return whether cuDNN's operands are packed sequences (tokens, H, D) instead of a batch (B, H, L, D)."""
+    """Return whether cuDNN's operands are packed sequences, and so have one dimension less than a batch."""
     return call.tensor("query").ndim == 3  # noqa: PLR2004 -- tokens, heads, width
 
 
@@ -260,7 +261,7 @@ def _is_packed(call: Call) -> bool:
 
 
 def _outputs(call: Call) -> int:
-    """Count the elements of the scores (…, H, Lq, Lk) and of the output (…, H, Lq, Dv)."""
+    """Count the elements of the scores and of the output."""
     query, key, value = _operands(call)
     return _scores(query, key) + query.shape[:-1].numel() * value.shape[-1]
 
@@ -275,7 +276,10 @@ def _packed_outputs(call: Call) -> int:
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
-    """Count the output elements of all matrix products in multi-head attention. Each operand is (B, L, E)."""
+    """Count the output elements of all matrix products in multi-head attention.
+
+    Each operand is (batch, length, features).
+    """
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = batch * width * (2 * queries + keys + value.shape[1])

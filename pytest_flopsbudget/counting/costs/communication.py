@@ -50,7 +50,7 @@ def _product(call: Call) -> int:
 
 
 def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield each right operand (k, n) with its product (…, n), which has the rows of all processes."""
+    """Yield (right operand, product) for each matrix product. The product has the rows of all processes."""
     return zip(call["Bs"], call.output[1], strict=True)
 
 
@@ -73,7 +73,7 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product of all rows of ``A``.
+    """Count the product of all rows of ``A`` and the matrix ``B``.
 
     This process computes all rows, although it returns only a part of the sum over the processes.
     """
@@ -81,7 +81,7 @@ def _scattered_product(call: Call) -> int:
 
 
 def _scattered_outputs(call: Call) -> int:
-    """Count the elements of the product of all rows of ``A``. The operator returns only a part of these elements."""
+    """Count the elements of the whole product ``A`` · ``B``, although the operator returns only a part of the sum."""
     return call.tensor("A").shape[:-1].numel() * call.tensor("B").shape[-1]
 
 
@@ -95,7 +95,7 @@ operator(
 
 @other_formula("symm_mem.fused_all_gather_scaled_matmul")
 def _scaled_gathered(call: Call) -> int:
-    """Count the scales and the bias of each output element."""
+    """Count the multiplications by the scales and the addition of the bias, for each output element."""
     # 2: the scales of the two operands
     extras = zip(call["biases"], call["result_scales"], strict=True)
     return sum(
@@ -106,7 +106,10 @@ def _scaled_gathered(call: Call) -> int:
 
 @other_formula("symm_mem.fused_scaled_matmul_reduce_scatter")
 def _scaled_scattered(call: Call) -> int:
-    """Count the scales and the bias of each element of the product, before the sum over the processes."""
+    """Count the multiplications by the scales and the addition of the bias, for each element of the product.
+
+    The product is not yet summed over the processes.
+    """
     left, right = call.tensor("A"), call.tensor("B")
     outputs = left.shape[:-1].numel() * right.shape[-1]
     # 2: the scales of the two operands
@@ -115,5 +118,5 @@ def _scaled_scattered(call: Call) -> int:
 
 @other_formula("c10d.check_for_nan")
 def _checked(call: Call) -> int:
-    """Count one test for NaN for each number."""
+    """Count one test for NaN for each element of the tensor."""
     return elements([call.tensor("tensor")])

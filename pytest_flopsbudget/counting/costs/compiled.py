@@ -47,7 +47,7 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 
 @other_formula("inductor.accumulate_grad")
 def _accumulated(call: Call) -> int:
-    """Count the sum of the new and the present gradient. Return 0 if the call passes only one of the two."""
+    """Count the sum of the new and the present gradient. Return 0 if the call passes only one of them."""
     # One overload has no argument for the present gradient. Its calls count as if there were one.
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0
@@ -55,6 +55,6 @@ def _accumulated(call: Call) -> int:
 
 @other_formula("flex_lib.zeros_and_scatter")
 def _scattered(call: Call) -> int:
-    """Count one sum for each value, because each value is added to one element of the output."""
+    """Count one sum for each scattered value, because each value is added to one element of the output."""
     values = call.tensor("vals")
     return values.numel() if is_float(values) else 0

@@ -75,7 +75,7 @@ def _convolution_backward(call: Call) -> int:
 def _requested(call: Call) -> list[bool]:
     """Return for input, weight and bias whether the gradient is requested.
 
-    If the kernel has no gradient of the bias, the list may end after the weight.
+    The list may end after the weight, if the kernel computes no gradient of the bias.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]
@@ -84,7 +84,10 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count adding the bias and, in fused operators, a ReLU and the addition of alpha · z (``*_add_relu``)."""
+    """Count the addition of the bias.
+
+    A fused operator may also apply a ReLU and add a second tensor times ``alpha``. Both are counted.
+    """
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")

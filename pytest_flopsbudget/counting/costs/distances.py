@@ -92,7 +92,7 @@ def _pairwise_distances_backward(call: Call) -> int:
 
 @other_formula("aten.dist")
 def _dist(call: Call) -> int:
-    """Count the norm of the difference of two tensors, which broadcast to one shape."""
+    """Count the norm of the difference of two tensors, after they are broadcast to one shape."""
     left, right = call.tensor("self"), call.tensor("other")
     parts = max(real_parts(left), real_parts(right))
     return parts * _distance(float(call["p"]), torch.broadcast_shapes(left.shape, right.shape).numel())
@@ -157,7 +157,7 @@ def _histogram(call: Call) -> int:
 def _bin_edges(call: Call) -> int:
     """Count the search for the smallest and the largest coordinate in each dimension.
 
-    Return 0 if the call gives the range.
+    If the call passes ``range``, return 0.
     """
     inputs = call.tensor("self")
     dimensions = inputs.shape[-1]
@@ -166,7 +166,7 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Count a histogram of points with equal bins: per point, one search in each dimension, one addition."""
+    """Count a histogram with bins of equal width: for each point, one search per dimension and one addition."""
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -176,7 +176,7 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Count a histogram of points with given edges: per point, one search in each dimension, one addition."""
+    """Count a histogram with bins of given edges: for each point, one search per dimension and one addition."""
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)
@@ -191,5 +191,5 @@ def _points(call: Call) -> tuple[int, int]:
 
 @other_formula("aten.bincount")
 def _bincount(call: Call) -> int:
-    """Count one addition for each weight. Without weights, the additions are on integers, which are free."""
+    """Count one addition for each weight. Without weights, the operator adds integers, which is free."""
     return call.tensor("self").numel() if is_float(call.first_output) else 0

@@ -195,7 +195,7 @@ def product_or_quotient(name: str, left: Any, right: Any) -> int:
 def power(base: Any, exponent: Any) -> int:
     """Return the operations per element of a power.
 
-    A real power costs 1. A complex square costs one product. Any other complex power is exp(b · log a).
+    A real power costs 1. A complex square costs one product. Any other complex power is exp(exponent · log(base)).
     """
     if not _is_complex(base) and not _is_complex(exponent):
         return 1
@@ -241,7 +241,10 @@ def _sum_and_relu(call: Call) -> int:
 
 @other_formula("aten.addr")
 def _sum_with_outer_product(call: Call) -> int:
-    """Count the operations in beta · m + alpha · a · b. If beta is 0, count only the product."""
+    """Count the operations in beta · m + alpha · a · b, where a · b is an outer product.
+
+    If beta is 0, count only alpha · a · b.
+    """
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -253,7 +256,7 @@ def _sum_with_outer_product(call: Call) -> int:
 
 @other_formula("aten.lerp")
 def _interpolation(call: Call) -> int:
-    """Count the operations in a + w · (b - a)."""
+    """Count the operations in a + w · (b - a), where w is the weight of b."""
     if not is_complex(call):
         return _for_each(call, 3)
     return (4 + (_COMPLEX["mul"] if _is_complex(call["weight"]) else 2)) * call.first_output.numel()
@@ -359,7 +362,7 @@ def _native_dropout(call: Call) -> int:
 
 @other_formula("aten._amp_foreach_non_finite_check_and_unscale")
 def _unscale(call: Call) -> int:
-    """Count two operations for each element: the test whether the element is finite, and the division by the scale."""
+    """Count two operations for each element: the test whether it is finite, and the division by the scale."""
     return 2 * elements(call["self"])
 
 
@@ -371,7 +374,10 @@ def _update_scale(call: Call) -> int:
 
 @other_formula("aten.equal", "aten.allclose")
 def _same(call: Call) -> int:
-    """Count one comparison for each pair of elements. For ``allclose``, count |a - b| ≤ atol + rtol · |b| instead."""
+    """Count one comparison for each pair of elements.
+
+    For ``allclose``, count |a - b| ≤ atol + rtol · |b| for each pair instead.
+    """
     if not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors_in(call.args)):
         return 0
     parts = 2 if is_complex(call) else 1

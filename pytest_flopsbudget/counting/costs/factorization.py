@@ -46,12 +46,12 @@ def _scalar(tensor: torch.Tensor) -> int:
 
 
 def _matrices(tensor: torch.Tensor) -> int:
-    """Return the number of matrices in a batch (…, m, n), times 4 for complex numbers."""
+    """Return the number of matrices in a batch (…, m, n). For complex numbers, return 4 times this number."""
     return _scalar(tensor) * tensor.shape[:-2].numel()
 
 
 def _tall(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return the larger and the smaller size of matrices (…, m, n)."""
+    """Return the sizes of one matrix of a batch (…, rows, columns): the larger size, then the smaller size."""
     rows, columns = tensor.shape[-2:]
     return max(rows, columns), min(rows, columns)
 
@@ -162,7 +162,7 @@ def _householder_product(call: Call) -> int:
 
 @other_formula("aten.ormqr")
 def _apply_reflectors(call: Call) -> int:
-    """Count the product of a matrix and Q, which k reflectors define."""
+    """Count the product of a matrix and the orthogonal matrix Q. Q is given by k reflectors."""
     reflectors, matrix = call.tensor("input2"), call.tensor("input3")
     rows, columns = matrix.shape[-2:]
     k = reflectors.shape[-1]
@@ -205,7 +205,7 @@ _BY_SVD = frozenset({"gelss", "gelsd"})
 
 @other_formula("aten.linalg_lstsq")
 def _least_squares(call: Call) -> int:
-    """Count a solution by QR or by SVD."""
+    """Count a least-squares solution, by QR or by SVD."""
     matrix = call.tensor("self")
     m, n = _tall(matrix)
     solution = call.first_output

@@ -70,7 +70,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 def _bags(call: Call) -> int:
     """Count the bytes of all arguments and the output.
 
-    Of the weight, only one row for each index counts.
+    The weight is not counted in full: only one of its rows for each index counts.
     """
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize

@@ -164,7 +164,7 @@ def _mode(call: Call) -> int:
 
 @formula("aten.affine_grid_generator")
 def _affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of its sample."""
+    """Count the product of each position (x, y, …, 1) and its sample's matrix (d, d + 1), in d dimensions."""
     theta = call.tensor("theta")
     positions: Sequence[int] = call["size"][2:]
     return per_mac(theta) * math.prod(positions) * theta.numel()
@@ -172,9 +172,9 @@ def _affine_grid(call: Call) -> int:
 
 @formula("aten.cudnn_affine_grid_generator", "aten.cudnn_affine_grid_generator_backward")
 def _fused_affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, 1) and the matrix (2, 3) of its sample.
+    """Count the product of each position (x, y, 1) and its sample's matrix (2, 3).
 
-    The backward pass costs as much.
+    The backward pass costs as much as the forward pass.
     """
     matrix = 2 * 3
     return 2 * int(call["N"]) * int(call["H"]) * int(call["W"]) * matrix

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @formula("transformers.grouped_mm_fallback")
 def _grouped_mm(call: Call) -> int:
-    """Count the product of each row of (tokens, k) and one matrix of (experts, k, n).
+    """Count the product of each row of an input (tokens, k) and one matrix of a weight (experts, k, n).
 
     Source: `transformers/integrations/moe.py`.
     """

@@ -112,7 +112,10 @@ def _gradient(call: Call) -> int:
 
 @other_formula("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 def _nll_loss(call: Call) -> int:
-    """Count -x[label] for each label, its product with a weight, and the sums of the reduction."""
+    """Count one negation for each label.
+
+    Products with class weights are counted if the call passes them. Sums are counted if the call requests a reduction.
+    """
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     weighted = call["weight"] is not None
     mean = weighted and call["reduction"] == _MEAN  # the sum of the weights
@@ -137,7 +140,7 @@ def _rows_and_classes(call: Call) -> tuple[int, int]:
 
 
 def _margin_extras(call: Call) -> int:
-    """Return the operations per margin: 1 for the square, unless p is 1, and 1 for the product with a weight."""
+    """Return the extra operations per margin: 1 if the margin is squared, and 1 if it is multiplied with a weight."""
     return int(call["p"] != 1) + int(call["weight"] is not None)
 
 
@@ -182,7 +185,7 @@ def _ctc_forward(steps: int, sequences: int, states: int) -> int:
 
 
 def _ctc_backward(steps: int, sequences: int, states: int, classes: int) -> int:
-    """Count the recursion backward in time, and the gradients of the log-probabilities."""
+    """Count CTC's recursion backward in time, and the gradients of the log-probabilities."""
     way_back = max(steps - 1, 0) * states * _CTC_STATE
     return sequences * (way_back + steps * (states * _CTC_STATE_BACKWARD + classes * _CTC_CLASS_BACKWARD))
 
@@ -195,7 +198,7 @@ def _steps_sequences_classes(log_probs: torch.Tensor) -> tuple[int, int, int]:
 
 @other_formula("aten._ctc_loss")
 def _ctc_loss(call: Call) -> int:
-    """Count the computation of the forward variables alpha (sequences, steps, states)."""
+    """Count CTC's recursion forward in time, over variables (sequences, steps, states)."""
     log_probs, alpha = call.tensor("log_probs"), call.output[1]
     steps, sequences, _ = _steps_sequences_classes(log_probs)
     # states: the labels of the longest target, and blanks before, between and after them
@@ -222,6 +225,6 @@ def _fused_ctc_loss(call: Call) -> int:
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
     """Return the length of the longest target.
 
-    If the lengths are in a tensor, their values may be unknown, so the padded length is returned.
+    The values of a tensor of lengths may be unknown. So if the lengths are a tensor, the padded length is returned.
     """
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

@@ -40,7 +40,7 @@ def _output(call: Call) -> int:
 
 
 def _exchanged(call: Call) -> int:
-    """Return the bytes sent or the bytes received, whichever is larger. The two differ if the splits are uneven."""
+    """Return the larger of two numbers: the bytes sent and the bytes received. They differ if the splits are uneven."""
     sent = next(name for name in ("input_tensors", "input") if name in call.names)
     received = next((name for name in ("output_tensors", "output") if name in call.names), None)
     return max(_bytes(call[sent]), _bytes(call.output if received is None else call[received]))

@@ -67,7 +67,7 @@ def _batch_norm(call: Call) -> int:
 def _batch_norm_traffic(call: Call) -> int:
     """Count the bytes of every operand and output once.
 
-    In training, the running statistics count twice, because they are also written.
+    In training, the running statistics count twice, because they are read and written.
     """
     if "out" in call.names:
         return bytes_passed(call)  # the outputs are among the arguments
@@ -125,7 +125,7 @@ def _updated_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
-    """Count the requested gradients of a batch norm in training. The kernel computes all gradients."""
+    """Count only the requested gradients of a batch norm in training, although the kernel computes all gradients."""
     node: Any = current_autograd_node()
     # The order is the order of the forward operator's arguments: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
@@ -152,7 +152,7 @@ def _normalized_by_statistics(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Count the two sums over the output's gradient, if a requested gradient needs them."""
+    """Count those of the two sums over the output's gradient that a requested gradient needs."""
     # Σg: 1; Σ g·x̂: 2 for x̂, a product, a sum
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
@@ -226,7 +226,7 @@ def _weight_norm_backward(call: Call) -> int:
 def _renormalized(norm_type: float) -> int:
     """Return the operations per element: a term of the norm, the sum, and the scaling.
 
-    Every row counts as scaled, because the norms depend on data.
+    Only rows with a large norm are scaled. Which rows these are depends on data, so every row counts as scaled.
     """
     return norm_terms(norm_type) + 2
 
@@ -238,7 +238,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Count one scaled row for each index. Rows that repeat count again."""
+    """Count the norm and the scaling of one row for each index. A row counts again for each repeated index."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row

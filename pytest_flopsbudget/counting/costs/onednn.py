@@ -77,7 +77,10 @@ def activation(name: str | None, algorithm: str | None = None) -> int:
 
 
 def _second_operand(name: str | None, factor: Any) -> int:
-    """Return the operations per element that combine the result with a second tensor times ``factor``."""
+    """Return the operations per element that combine a result with a second tensor.
+
+    The second tensor is multiplied by ``factor``. ``name`` is oneDNN's name for the combining operation.
+    """
     if name in _NOTHING:
         return 0
     return 1 + (0 if factor is None else scaling(factor, complex_numbers=False))
@@ -89,7 +92,7 @@ def _argument(call: Call, *names: str) -> Any:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, _TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count the bias, the second operand and the activation."""
+    """Count the operations of the bias, the second operand and the activation."""
     attribute = _argument(call, "attr", "post_op_name")
     joined = _argument(call, "binary_attr", "binary_post_op")
     if "other" in call.names and joined is None:  # a linear layer, whose ``attr`` names the join of its two operands

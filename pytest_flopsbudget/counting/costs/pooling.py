@@ -57,7 +57,7 @@ _ADAPTIVE_AVERAGES_BACKWARD = {
 
 
 def _window(call: Call, dimensions: int) -> int:
-    """Return the number of inputs in a window. If the kernel size is one number, it applies to all dimensions."""
+    """Return the number of inputs in one window. If the kernel size is one number, it applies to all dimensions."""
     kernel: Sequence[int] = call["kernel_size"]
     return math.prod(kernel) if len(kernel) == dimensions else kernel[0] ** dimensions
 

@@ -49,7 +49,7 @@ def _prepacked_linear(call: Call) -> int:
 
 @other_formula(_PREPACKED)
 def _around_prepacked(call: Call) -> int:
-    """Count the bias and the activation, whose name is the last packed value.
+    """Count the operations of the bias and of the activation, whose name is the last packed value.
 
     PyTorch 2.13 does not pack the name, so the activation costs 0 in this version.
     """
@@ -59,7 +59,7 @@ def _around_prepacked(call: Call) -> int:
 
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
-    """Count the bias, and one comparison for each bound of the output.
+    """Count the addition of the bias, and one comparison for each bound of the output.
 
     The bounds are the last two packed values.
     """

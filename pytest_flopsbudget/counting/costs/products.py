@@ -128,7 +128,7 @@ def _semi_structured_mm(call: Call) -> int:
 
 @formula("aten.sparse_sampled_addmm")
 def _sampled_addmm(call: Call) -> int:
-    """Count a sum of k products for each stored position of ``self``. The operator computes no other positions."""
+    """Count a sum of k products for each stored position of ``self``. The operator computes only these positions."""
     left = call.tensor("mat1")
     return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 
@@ -167,7 +167,7 @@ def _mkldnn_linear_backward(call: Call) -> int:
 
 @formula("aten.matmul_backward")
 def _matmul_backward(call: Call) -> int:
-    """Count one product for each requested gradient. Each costs as much as the product in the forward pass."""
+    """Count one product for each requested gradient. Each product costs as much as the product of the forward pass."""
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
@@ -188,7 +188,7 @@ def _logits(call: Call) -> int:
     "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
 )
 def _added(call: Call) -> int:
-    """Count the operations in beta · self + alpha · product, without the product. A factor of 1 costs nothing.
+    """Count the operations in beta · self + alpha · product, except the product itself. A factor of 1 costs nothing.
 
     If beta is 0, there is no sum.
     """
@@ -204,14 +204,14 @@ def _added(call: Call) -> int:
 
 @other_formula("aten._addmm_activation")
 def _added_and_activated(call: Call) -> int:
-    """Count the bias and the activation."""
+    """Count the operations of the bias and the activation."""
     # GELU with tanh: 9; ReLU: 1
     return _added(call) + (9 if call["use_gelu"] else 1) * call.first_output.numel()
 
 
 @other_formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _bias(call: Call) -> int:
-    """Count 1 operation per output element for a bias, and 1 for a fused activation."""
+    """Count 1 operation per output element if there is a bias, and 1 if there is a fused activation."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
     output = call.first_output
     return real_parts(output) * ((call["bias"] is not None) + activated) * output.numel()
@@ -228,7 +228,7 @@ def _bias_backward(call: Call) -> int:
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _scaled_back(call: Call) -> int:
-    """Count the scales and the bias of each output element."""
+    """Count the multiplications by the scales and the addition of the bias, for each output element."""
     # 2: the scales of the two operands
     return (2 + (call["bias"] is not None)) * call.first_output.numel()
 
@@ -239,7 +239,7 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the bias, log-softmax, the sum over rows, and the gradient of the logits."""
+    """Count the operations of the bias, log-softmax, the sum over rows, and the gradient of the logits."""
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
@@ -248,7 +248,6 @@ def _cross_entropy(call: Call) -> int:
 
 
 def _logits_elements(call: Call) -> int:
-    """Return the number of logits."""
     # Gradients that the operator computes early belong to the backward pass, so they are no activations.
     return call.tensor("input").shape[0] * call.tensor("linear_weight").shape[0]
 

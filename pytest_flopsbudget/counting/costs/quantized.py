@@ -104,7 +104,7 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count the bias and the fused operations of each output element."""
+    """Count the operations of the bias and of fused operations, for each output element."""
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     # leaky ReLU: a comparison and a product
@@ -134,7 +134,7 @@ _LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
 
 
 def _state(call: Call) -> torch.Tensor:
-    """Return the hidden state, which is the first of an LSTM's two states."""
+    """Return the hidden state. An LSTM has two states, of which the hidden state is the first."""
     states = call["hx"]
     first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
     return first

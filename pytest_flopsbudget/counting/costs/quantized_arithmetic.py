@@ -102,7 +102,7 @@ _MEAN = 1
 
 @other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
 def _embedding_bag(call: Call) -> int:
-    """Count the sums of rows into bags, the products with weights, and the divisions of a mean."""
+    """Count the sums of rows into bags, the products with weights, and the divisions for a mean."""
     output = call.first_output
     # One byte of a row may hold several values, so the width is read from the output.
     count = call.tensor("indices").numel() * output.shape[-1]

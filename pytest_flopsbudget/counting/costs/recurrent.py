@@ -59,12 +59,15 @@ def gradients_asked() -> list[bool]:
 
 
 def _asked() -> list[bool]:
-    """Return which gradients of one oneDNN layer are requested: for the input, four weights and two initial states."""
+    """Return which gradients of one oneDNN layer are requested.
+
+    The entries are for the input, four weights and two initial states, in this order.
+    """
     return gradients_asked() or [True] * 7
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """Count the matrix products of the requested gradients. The kernel computes all gradients."""
+    """Count only the matrix products of requested gradients, although the kernel computes all gradients."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
     steps = _steps(inputs)
@@ -292,7 +295,10 @@ def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
 
 
 def _mkldnn_traffic(call: Call) -> int:
-    """Count the bytes of all operands and outputs. Of the workspace, only the needed bytes count."""
+    """Count the bytes of all operands and outputs.
+
+    oneDNN may allocate a larger workspace than it uses. Only the used bytes of the workspace count.
+    """
     workspace: torch.Tensor | None = call["workspace"] if "workspace" in call.names else call.output[-1]
     size = total_bytes(call[name] for name in call.names) + total_bytes((call.output,))
     if workspace is None or not workspace.nbytes:

@@ -58,7 +58,7 @@ def _one_pass(call: Call) -> int:
 
 @other_formula("aten.sum")
 def _total(call: Call) -> int:
-    """Count n - 1 sums for n values, which ``dtype=`` first casts to the dtype of the output."""
+    """Count n - 1 sums for n values, in the dtype of the output."""
     return real_parts(call.first_output) * _folds(call)
 
 
@@ -77,7 +77,7 @@ def _sum_of_numbers(call: Call) -> int:
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Count one comparison with 0 per value. The remaining work is on integers or booleans, which are free."""
+    """Count one comparison with 0 per value. All other operations are on integers or booleans, which are free."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 
@@ -171,7 +171,7 @@ def _running(call: Call) -> int:
 
 @other_formula("aten.cumsum")
 def _running_sum(call: Call) -> int:
-    """Count one sum per step, in the dtype of the output. ``dtype=`` casts the values before the sum."""
+    """Count one sum for each step of a running sum, in the dtype of the output."""
     return real_parts(call.first_output) * _steps(call)
 
 
@@ -226,7 +226,7 @@ def _neighbours(inputs: torch.Tensor, size: int) -> int:
 def _topk(call: Call) -> int:
     """Count n · log2 k comparisons, which a heap of k values needs.
 
-    For k = 1, count one comparison per value; for k = 0, nothing.
+    For k = 1, count one comparison per value. For k = 0, return 0.
     """
     inputs = call.tensor("self")
     count = call["k"]
@@ -235,7 +235,7 @@ def _topk(call: Call) -> int:
 
 @other_formula("aten.searchsorted", "aten.bucketize")
 def _search(call: Call) -> int:
-    """Count a binary search for each value: log2 n comparisons for n boundaries."""
+    """Count a binary search for each value: log2 n comparisons among n boundaries."""
     boundaries = call.tensor("sorted_sequence", "boundaries")
     values = call["self"]
     count = values.numel() if hasattr(values, "numel") else 1

@@ -178,7 +178,7 @@ class Registry:
     def facets(self, name: str) -> Facets:
         """Return the formulas and rules of an operator.
 
-        An in-place form such as "aten.add_" also has some formulas of its base form "aten.add".
+        An in-place form such as "aten.add_" shares some formulas with its base form "aten.add".
         """
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
@@ -235,7 +235,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     """Register formulas and rules for operators. The class `Facets` describes each keyword.
 
     Raises:
-        ValueError: an operator has one of these formulas or rules already.
+        ValueError: an operator already has one of the given formulas or rules.
     """
     facets = Facets(
         *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
@@ -281,7 +281,7 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
         operators: qualified names, "namespace::name", without overload.
 
     Raises:
-        UsageError: a name is not of that form.
+        UsageError: a name does not have the form "namespace::name".
     """
     for operator in operators:
         if not isinstance(operator, str) or not OPERATOR.fullmatch(operator):

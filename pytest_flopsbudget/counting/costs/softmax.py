@@ -58,6 +58,6 @@ def _softmax_backward(call: Call) -> int:
 
 @other_formula("aten._transform_bias_rescale_qkv")
 def _biased_and_scaled(call: Call) -> int:
-    """Count the bias of queries, keys and values, and the scaling of the queries."""
+    """Count the additions of biases to queries, keys and values, and the scaling of the queries."""
     inputs = call.tensor("qkv")
     return real_parts(inputs) * (inputs.numel() + inputs.numel() // 3)

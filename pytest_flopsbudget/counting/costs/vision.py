@@ -46,7 +46,7 @@ def _samples(call: Call, positions: torch.Tensor) -> int:
 
 
 def _deformable_around(call: Call) -> int:
-    """Count the offsets, the interpolation, the masks and the bias of a deformable convolution."""
+    """Count the operations of offsets, interpolation, masks and bias in a deformable convolution."""
     output = call.first_output
     per_sample = BILINEAR + bool(call["use_mask"])
     return call.tensor("offset").numel() + per_sample * _samples(call, output) + output.numel()
@@ -65,7 +65,7 @@ class _Requested(NamedTuple):
 def _requested(call: Call) -> _Requested:
     """Return which gradients the call must compute: those of the operands that require gradients.
 
-    If no operand requires a gradient, as in compiled code, all gradients are requested.
+    If no operand requires a gradient, as in compiled code, all gradients count as requested.
     """
     found = [call.tensor(name).requires_grad for name in ("input", "weight", "offset", "mask", "bias")]
     requested = _Requested(*found) if any(found) else _Requested(*(True for _ in found))
@@ -73,7 +73,10 @@ def _requested(call: Call) -> _Requested:
 
 
 def _deformable_backward(call: Call) -> int:
-    """Count one product for the gradients of inputs, offsets and masks, and one for the gradient of the weight."""
+    """Count one product for each of two gradients.
+
+    The first gradient is that of inputs, offsets and masks together. The second is that of the weight.
+    """
     grad, weight, requested = call.tensor("grad"), call.tensor("weight"), _requested(call)
     products = (requested.input or requested.offset or requested.mask) + requested.weight
     return products * per_mac(weight) * grad.numel() * math.prod(weight.shape[1:])
@@ -113,7 +116,7 @@ def _pooled(call: Call) -> torch.Tensor:
 
 
 def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the start and the end of each region in pixels: first along the height, then along the width."""
+    """Yield (starts, ends) of all regions in pixels: first along the height, then along the width."""
     corners = _regions(call)[:, 1:] * call["spatial_scale"] - (0.5 if half_pixel else 0.0)
     yield corners[:, 1], corners[:, 3]
     yield corners[:, 0], corners[:, 2]
@@ -186,7 +189,7 @@ def _maxima(call: Call) -> int:
 
 
 def _averages(call: Call) -> int:
-    """Count k operations for each bin of k inputs. The backward pass costs as much."""
+    """Count k operations for each bin of k inputs. The backward pass costs as much as the forward pass."""
     inputs, _ = _inputs_in_bins(call, extra=0)
     return _pooled(call).shape[1] * inputs
 

@@ -1,4 +1,4 @@
-"""Data-parallel modules (FSDP2 and DDP), which run on many processes, each with another batch.
+"""Data-parallel modules (FSDP2 and DDP), which run on many processes, each with a different batch.
 
 Both FSDP2 and DDP keep state outside of the model. A measurement runs clones of the user's modules. The clones get new
 state, so that the state of the user's model does not change.
@@ -51,7 +51,7 @@ def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta
     Args:
         clones: the clones of all modules.
         tracer: the tracer that counts the work of the clones.
-        on_meta: whether the clones' tensors are on the meta device, which FSDP would refuse.
+        on_meta: whether the clones' tensors are on the meta device. FSDP's check for such tensors is then off.
 
     Raises:
         UsageError: a module is of a class that cannot be cloned, or no process group is initialized.
@@ -94,7 +94,7 @@ _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
 def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Callable[..., Any]:
-    """Wrap a method of FSDP's group of parameters, so that the group's module gets the credit for its work.
+    """Wrap a method of FSDP's group of parameters, so that the group's module gets the credit for the method's work.
 
     FSDP may run the method while another module runs.
     """
@@ -125,7 +125,8 @@ def _fsdp_credited(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
 def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
     """Let the clone reduce its gradients with hooks in Python, because the reducer in C++ belongs to the user's model.
 
-    The hooks run one collective per parameter. The reducer runs one per bucket of parameters, with equal bytes.
+    The hooks run one collective per parameter. The reducer would run one collective per bucket of parameters. The total
+    number of bytes is the same.
     """
     if communication_hooks(clone):
         tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")

@@ -80,7 +80,7 @@ def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_
     Args:
         clones: the clones of all modules.
         tracer: the tracer that counts the work of the clones.
-        on_meta: whether the clones' tensors are on the meta device, which FSDP would refuse.
+        on_meta: whether the clones' tensors are on the meta device. FSDP's check for such tensors is then off.
     """
     with ExitStack() as stack:
         stack.enter_context(data_parallel(clones, tracer, on_meta=on_meta))
@@ -93,14 +93,17 @@ def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_
 
 
 def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
-    """Run the all-to-all collective, which the CPU's backends lack."""
+    """Run PyTorch's operator for an all-to-all.
+
+    This replaces a function of DTensor that runs other collectives on the CPU, because CPU backends lack an all-to-all.
+    """
     group = mesh.get_group(mesh_dim).group_name
     output: torch.Tensor = shard_dim_alltoall()(tensor, gather_dim, shard_dim, group)
     return output
 
 
 def _scatter(output: torch.Tensor, parts: list[torch.Tensor], mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
-    """Run the scatter collective. PyTorch omits this collective on meta tensors."""
+    """Run the scatter collective. This replaces a function of DTensor that omits the collective on meta tensors."""
     group, root = mesh.get_group(mesh_dim), of.get("group_src", 0)
     torch.distributed.scatter(output, parts if group.rank() == root else None, group=group, group_src=root)
 

@@ -100,7 +100,7 @@ def is_in_place(name: str) -> bool:
 
 
 def answer_in_place(operator: OpOverload, args: Sequence[Any]) -> Any:
-    """Return the output of an in-place collective: the tensors that it writes to (if any), and a finished `Work`."""
+    """Return the output of an in-place collective: None, a finished handle, or the written tensors and a handle."""
     returns = len(schema_of(operator).returns)
     if not returns:
         return None

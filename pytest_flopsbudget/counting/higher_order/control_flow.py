@@ -81,7 +81,10 @@ def _while_loop(
 def _scan(
     combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], additional_inputs: Sequence[Any] = ()
 ) -> list[Any]:
-    """Return the carried values and the stacked outputs of all steps. Each step processes one slice of ``xs``."""
+    """Run ``combine`` on each slice of ``xs``, one after another.
+
+    Return the carried values after the last slice, and the stacked outputs of all slices.
+    """
     carried: Sequence[Any] = init
     outputs = []
     for slices in zip(*xs, strict=True):

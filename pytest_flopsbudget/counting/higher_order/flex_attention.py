@@ -124,7 +124,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` runs under a tracer, and on meta tensors if ``on_meta``.
+    """Inside the ``with`` block, `flex_attention` can run under a tracer. If ``on_meta``, it can run on meta tensors.
 
     If gradients are required, PyTorch traces ``score_mod``. This trace is not work of the model, so it is hidden from
     the tracer.
@@ -170,7 +170,7 @@ def _dense(operator: HigherOrderOperator) -> Callable[..., Any]:
 
 
 def _of_every_head(query: torch.Tensor, *shared: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return keys or values, repeated for all query heads and batches that share them."""
+    """Return ``shared``, which are keys or values, repeated for all query heads and batches that share them."""
     batches, heads = query.shape[:2]
     return tuple(
         item.expand(batches, *item.shape[1:]).repeat_interleave(heads // item.shape[1], dim=1) for item in shared

@@ -1,4 +1,4 @@
-"""Count kernels written in Triton with a formula that a user registered. Without a formula, a kernel is unknown.
+"""Count kernels written in Triton with a formula that a user registered. Any other kernel is an unknown operator.
 
 In results, a kernel is named "triton.NAME", where NAME is the name of its function. `flops_formula` expects
 "triton::NAME", and the formula reads the kernel's arguments by their names. If a formula was registered with PyTorch's
@@ -58,7 +58,7 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
 
 
 def _without_tuning(launched: Any) -> Any:
-    """Return the kernel itself, without its autotuners."""
+    """Return the kernel itself, without the autotuners that wrap it."""
     while hasattr(launched, "fn") and not isinstance(launched.fn, types.FunctionType):
         launched = launched.fn
     return launched
@@ -78,5 +78,5 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """Return uninitialized clones of the arguments ``cloned``, or None if the kernel writes to no clones."""
+    """Return name → uninitialized tensor for the arguments that the operator clones, or None if it clones none."""
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

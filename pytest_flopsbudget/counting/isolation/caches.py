@@ -106,7 +106,7 @@ class _Items:
 
 
 class _Cell:
-    """A place that may hold a tensor: a variable that functions share."""
+    """A place that may hold a tensor: a variable of a function that inner functions share with it."""
 
     __slots__ = ("before", "cell")
 

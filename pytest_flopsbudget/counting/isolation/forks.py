@@ -45,7 +45,7 @@ _CHANGES: list[tuple[int, Callable[[], object]]] = []
 
 
 def note_change(undo: Callable[[], object]) -> tuple[int, Callable[[], object]]:
-    """Note that this thread changed the process.
+    """Note that this thread changed something that all threads of the process share.
 
     If another thread forks the process, the new process calls ``undo`` when it begins.
 

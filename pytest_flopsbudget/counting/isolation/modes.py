@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def observers_aside() -> Iterator[None]:
-    """Hide this thread's operators from the modes of watches and listeners while the context lasts."""
+    """Hide this thread's operators from those modes of this package that only observe, while the context lasts."""
     with _without(lambda mode: isinstance(mode, DispatchMode) and mode.only_observes):
         yield
 

@@ -148,7 +148,7 @@ class _Survivors:
         self.holding: dict[int, Any] = {}
 
     def held_by_others(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[Any]:
-        """Fill `holding`, and return its objects to which objects from outside of the run refer."""
+        """Fill `holding`. Return those of its objects that are referred to by an object from outside of the run."""
         by_id = {id(item): item for item in self.objects}
         waiting = [name for name, item in by_id.items() if isinstance(item, torch.Tensor) and is_from_run(item)]
         while waiting:
@@ -164,7 +164,7 @@ def _reference_counts(objects: list[Any]) -> dict[int, int]:
 
 
 def _is_passing(value: Any) -> bool:
-    """Return whether the object refers to others only for a short time, as a frame or an exception does."""
+    """Return whether the object refers to other objects only for a short time, as a frame or an exception does."""
     return isinstance(value, _TRANSIENT) or _is_ours(value)
 
 
@@ -282,7 +282,7 @@ def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> list[st
     """Remove the items of a dict whose keys or values are in ``holding`` (id → object).
 
     Returns:
-        Descriptions of the removed dicts. Such a dict may have existed before the run, and may have been empty then.
+        Descriptions of removed values that are dicts. Such a dict may have been empty before the run.
     """
     lost = []
     for key, value in list(dict.items(holder)):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def on_this_thread(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls ``replacement`` on the current thread, and ``original`` on all others."""
+    """Return a function that calls ``replacement`` on the current thread, and ``original`` on all other threads."""
     thread = threading.get_ident()
 
     def either(*args: Any, **kwargs: Any) -> Any:

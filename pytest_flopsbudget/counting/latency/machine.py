@@ -21,7 +21,7 @@ _NAME = re.compile(r"^(?:model name|Model)\s*:\s*(.*\S)", re.MULTILINE)
 
 
 def device_of(tensors: Iterable[torch.Tensor]) -> torch.device:
-    """Return the first accelerator that holds one of the tensors, or the CPU if no accelerator holds one."""
+    """Return the device of the first tensor that is on an accelerator, or the CPU if no tensor is on one."""
     devices = (tensor.device for tensor in tensors)
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
@@ -34,7 +34,7 @@ def describe_hardware(device: torch.device) -> str:
 def machine_name(device: torch.device, threads: int) -> str:
     """Return the name of the hardware. The name of a CPU is followed by the number of threads.
 
-    The name is used as the bracketed part of a key, so it contains no square brackets.
+    Keys such as ``latency[NAME]`` contain this name, so it contains no square brackets.
     """
     name = describe_hardware(device).translate(str.maketrans("[]", "()"))
     return f"{name} x {threads}" if device.type == "cpu" else name

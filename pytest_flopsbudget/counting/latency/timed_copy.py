@@ -81,7 +81,10 @@ class TimedCopy(Cloner):
         self._compile_call(original, clone)
 
     def _compile_call(self, original: dict[str, Any], clone: Any) -> None:
-        """If `torch.nn.Module.compile` was called on the original, compile the clone in the same way later."""
+        """Compile the clone after all clones are complete, if `torch.nn.Module.compile` was called on the original.
+
+        The clone is compiled with the settings of the original.
+        """
         call = original.get(_COMPILED_CALL)
         if call is not None:
             settings = _settings_of(call)
@@ -99,7 +102,7 @@ class TimedCopy(Cloner):
 
 
 class _DeferredCall:
-    """A callable in the clones in place of a compiled function, which is compiled later."""
+    """Takes the place of a compiled function in the clones, until the clone of the function is compiled."""
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None

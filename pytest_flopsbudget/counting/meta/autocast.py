@@ -114,7 +114,7 @@ class _Casting(TorchFunctionMode):
         return None
 
     def _is_used(self, device: str, values: Sequence[Any]) -> bool:
-        """Return whether one of the tensors would be on a device of this type outside of the run on shapes."""
+        """Return whether one of the tensors in ``values`` would be on such a device outside of a run on shapes."""
         return any(
             is_really_on_meta(tensor) and self._device_of(tensor).type == device
             for value in values
@@ -140,7 +140,10 @@ class _Casting(TorchFunctionMode):
 
 
 def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether autocast keeps the cast of this tensor until the autocast block ends, as for weights."""
+    """Return whether autocast casts this tensor only once and reuses the result until the autocast block ends.
+
+    For example, autocast reuses the casts of weights.
+    """
     return (
         dtype is not torch.float32
         and tensor.dtype is torch.float32

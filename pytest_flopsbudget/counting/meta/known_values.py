@@ -71,7 +71,7 @@ class KnownValues:
             _CARRIED.update(alive)
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
-        """Record that ``clone`` has the values of ``original``, if they are known and not too many."""
+        """Record that ``clone`` has the values of ``original``. Record nothing if they are not known or too many."""
         if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
             return
         if not is_on_meta(original):
@@ -210,7 +210,7 @@ class KnownValues:
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
-        """Return False if the operator is pointwise and its output is too large to be kept."""
+        """Return False if the operator is pointwise and its output is too large to be kept. Otherwise, return True."""
         if not info.is_pointwise or info.behaviour != "functional":
             return True
         elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()

@@ -91,7 +91,7 @@ def broadcasts_to(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 
 def elementwise_output(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
-    """Return the output of an elementwise operator, or None if the layout of the output is unclear."""
+    """Return the output of an elementwise operator, or None if this function does not know the output's layout."""
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))

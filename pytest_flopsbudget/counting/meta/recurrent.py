@@ -133,7 +133,7 @@ def _layer(
 
 
 def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Split the parameters of one layer and direction: those for the input, and those for the hidden state."""
+    """Return the parameters of one layer and direction in two parts: for the input, and for the hidden state."""
     if len(parameters) < 4:
         return parameters[:1], parameters[1:]
     return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
@@ -259,7 +259,8 @@ def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Inside the ``with`` block, recurrent modules run with the code of this file.
 
     Args:
-        tracer: the tracer that counts one step for several steps, or None if every step must run.
+        tracer: a tracer that counts one step for several equal steps, which then do not run. None if every step must
+            run.
     """
     functions = recurrent_functions
     if functions is None:

@@ -68,7 +68,7 @@ def infer_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def infer_corrected_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of an operator whose meta kernel in PyTorch is missing or wrong. Return None for all others."""
+    """Return the output of an operator whose meta kernel in PyTorch is missing or wrong. Else, return None."""
     rule = info.facets.corrected_shape
     return None if rule is None else rule(args, kwargs)
 

@@ -135,7 +135,7 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
 
 
 def spec_of(output: Any) -> Any:
-    """Return a spec, from which `restore_output` makes an output with the same metadata. It holds no tensor."""
+    """Return a spec, from which `restore_output` makes an output with the same metadata. The spec holds no tensor."""
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoMetaCloneError(f"an output of layout {output.layout}")

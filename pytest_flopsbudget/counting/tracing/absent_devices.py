@@ -80,7 +80,7 @@ _IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "devic
 
 
 class _Placing(TorchFunctionMode):
-    """Makes tensors on the CPU if the code names an absent device, and notes the named device for each tensor."""
+    """Makes tensors on the CPU if the code names an absent device. Notes the named device of each such tensor."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Placing(TorchFunctionMode):
 
 @contextmanager
 def absent_devices_named(devices: Devices) -> Iterator[None]:
-    """Let code on this thread make tensors on any device while the context lasts."""
+    """While the context lasts, let code on this thread make tensors on devices that the machine does not have."""
     with _Placing(devices):
         yield
 

@@ -67,7 +67,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
 
 
 def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
-    """Return the tracer if the model's code reads an attribute of the tensor; None if a meta kernel reads it."""
+    """Return the tracer if the model's code is reading an attribute of the tensor; None if a meta kernel reads it."""
     tracer = asked_tracer(tensor)
     if tracer is None:
         return None

@@ -53,7 +53,7 @@ class Allocation(msgspec.Struct, eq=False, gc=False):
 
 
 class _Token(msgspec.Struct, eq=False, gc=False):
-    """An attribute of a storage. It reports when Python frees the storage."""
+    """An object that is stored as an attribute of a storage. It reports when Python frees the storage."""
 
     allocation: Allocation
     memory: Memory
@@ -230,7 +230,7 @@ class Memory:
 
     @staticmethod
     def _share_token(info: OperatorInfo, args: Sequence[Any], output: Any) -> None:
-        """Give the output of a wrapping operator the token of the argument whose memory the output shares."""
+        """If the operator wraps a tensor in another tensor, give its output the token of the wrapped tensor."""
         if info.name == _WRAPS:
             token: _Token | None = getattr(_holder(args[0]), _TOKEN, None)
             if token is not None:

@@ -371,8 +371,9 @@ class ModuleTracker:
     def is_recomputing(self) -> bool:
         """Return whether the current operator repeats forward work, for example for activation checkpointing.
 
-        During a backward pass, an operator repeats forward work if PyTorch's checkpointing calls it. It also does so if
-        it builds an autograd graph, unless it is an operator of a backward pass with ``create_graph=True``.
+        During a backward pass, an operator repeats forward work if PyTorch's checkpointing calls it. An operator that
+        builds an autograd graph also repeats forward work, unless it belongs to a backward pass with
+        ``create_graph=True``.
         """
         if current_autograd_node() is None:
             return False

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class _OtherThreadMode(DispatchMode):
-    """If operators with a cost run on a thread, notes the module that started the thread or passed work to it."""
+    """A dispatch mode on a thread that a module started or passed work to.
+
+    If an operator with a cost runs on the thread, the mode notes the module.
+    """
 
     only_observes = True
 
@@ -37,7 +40,7 @@ class _OtherThreadMode(DispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Return true: PyTorch may compile functions on the thread."""
+        """Return true, so that PyTorch may compile functions on the thread."""
         return True
 
     def __torch_dispatch__(
@@ -81,8 +84,8 @@ def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> 
 
     Args:
         tracker: records the modules that start threads.
-        measuring: whether the threads serve a measurement on this thread. A measurement on such a thread must not wait
-            for the measurement on this thread, which may wait for that thread.
+        measuring: whether the threads serve a measurement on this thread. This thread may wait for such a thread. So a
+            measurement on such a thread must not wait for the measurement on this thread.
     """
     here, current = threading.get_ident(), _TrackedThread()
 

@@ -92,7 +92,7 @@ def phase_of(steps: OptimizerSteps) -> PhaseName:
 def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
-    Steps in a nested measurement are ignored. While PyTorch compiles a step, its hooks do nothing.
+    Steps in a nested measurement are ignored, and so are steps that PyTorch compiles.
     """
     depth = measurement_depth()
 

@@ -31,7 +31,7 @@ def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: b
 
 
 def record_resident_tensors(tracker: ModuleTracker, cloner: Cloner) -> None:
-    """Set the kinds of all resident tensors, and close the account of memory.
+    """Set the kinds of all resident tensors, and call `Memory.close`.
 
     Call this after the run, because the run makes some resident tensors, such as the state of an optimizer.
     """

@@ -65,7 +65,7 @@ class NeedsDataError(Exception):
 
 
 class _OnlyNumbersError(Exception):
-    """An operator on tensors was called with Python numbers only, so its result can be computed."""
+    """An operator that takes tensors was called with Python numbers only, so its result can be computed."""
 
 
 class ShapesTracer(Tracer):
@@ -254,7 +254,7 @@ class ShapesTracer(Tracer):
     def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
-        """Return the output and the work, from the cache if possible. An in-place operator's output may be None."""
+        """Return output and work, from the cache if possible. The output of an in-place operator may be None."""
         if info.facets.by_gradients:
             key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
@@ -340,7 +340,7 @@ class ShapesTracer(Tracer):
         tensors: Sequence[torch.Tensor],
         wants_cpu: bool,
     ) -> tuple[bool, Any]:
-        """Return (true, output) if the output follows from known values, else (false, None)."""
+        """Return (true, output) if the output follows from known values. Otherwise, return (false, None)."""
         value = args[0] if info.name == "aten.lift_fresh" else None
         if value is not None and not is_on_meta(value):
             follow = value.numel() <= self.known_values.max_elements

@@ -1,7 +1,7 @@
 """Keep a watch from disturbing tracers and compilers.
 
 `torch.jit.trace`, `torch.fx` and `make_fx` record what a model does, and would record the watch's dispatch mode too.
-The operators that run while they record are no work of the test. The model that they make is counted when it runs.
+The operators that run during a recording are no work of the test. The recorded model is counted when it runs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ quantized_rnn_tanh_cell
 
 @contextmanager
 def undispatched_noted(tracer: Tracer) -> Iterator[None]:
-    """Note the calls of undispatched functions as unknown operators while the context lasts."""
+    """While the context lasts, note each call of a function that bypasses the dispatcher as an unknown operator."""
     functions = ((name, getattr(torch, name, None)) for name in _UNDISPATCHED.split())
     with patched(
         (torch, name, _note_and_run(tracer, name, function)) for name, function in functions if function is not None
@@ -65,7 +65,7 @@ def compiled_kernels_noted(tracer: WatchTracer) -> Iterator[None]:
     with ExitStack() as stack:
 
         def note_graphs() -> bool:
-            """Note each compiled graph that runs from now on. Return false if its class is not loaded yet."""
+            """Note each compiled graph that runs from now on. Return false if the class of graphs is not loaded."""
             graphs: Any = getattr(sys.modules.get(INDUCTOR_GRAPHS), "CompiledFxGraph", None)
             if graphs is None:
                 return False

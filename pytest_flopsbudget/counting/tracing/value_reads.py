@@ -192,8 +192,8 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 def _assigning(original: Callable[..., None]) -> Callable[..., None]:
     """Return the replacement for ``__setitem__``. It converts lists in the index and an assigned number to tensors.
 
-    On the meta device, PyTorch would lose the values of the lists. It would also run one operator more for the number
-    than on the CPU.
+    On the meta device, PyTorch would lose the values of the lists. For the number, it would run one operator more than
+    on the CPU.
     """
 
     @named_like(original)
@@ -247,8 +247,14 @@ def _as_places(numbers: Any, *, nested: bool) -> Any:
     """Return a tensor of a sequence of whole numbers, or of a mask; another sequence unchanged.
 
     Args:
+<<<<<<< HEAD
         numbers: a list, a tuple or a range in an index.
         nested: whether a list of lists is a tensor too. Alone in the index, it is one list for each dimension.
+=======
+        numbers: a list in an index.
+        nested: whether a list of lists is converted too. Pass false for a list that is the whole index, because each
+            inner list is then the index of one dimension.
+>>>>>>> r3
     """
     flat = numbers
     while nested and flat and all(type(item) in _OF_PLACES for item in flat):
@@ -267,7 +273,7 @@ def _is_place(number: Any) -> bool:
 def _only_looks(original: Callable[..., Any]) -> bool:
     """Return whether the caller of ``original`` does not compute with the value that ``original`` reads.
 
-    Such callers compare addresses, copy a tensor, or make texts for logs and messages.
+    Such a caller compares addresses, copies a tensor, or makes a text for a log or a message.
     """
     callers = _ONLY_LOOK.get(original.__name__)
     return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)

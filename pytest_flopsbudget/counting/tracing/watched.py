@@ -51,7 +51,7 @@ class WatchTracer(Tracer):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Let PyTorch compile functions under this mode: return true. The mode sees operators in compiled code."""
+        """Return true, so that PyTorch may compile code under this mode. The mode sees the operators of such code."""
         return True
 
     def __init__(self, tracker: WatchedModules) -> None:
