@@ -93,7 +93,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Receive what a worker of pytest-xdist collected, and the mistakes that it found."""
+        """Receive the tests that a worker of pytest-xdist collected, and the mistakes that the worker found."""
         output = getattr(node, "workeroutput", {})
         self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
         if COLLECTION in output:
