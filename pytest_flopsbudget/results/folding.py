@@ -32,7 +32,7 @@ _MAX_MODULES = 1_000_000
 
 
 class _Node:
-    """A node of the tree: a module, or a path that only has children."""
+    """A node of the tree: a module, or a path that has children but no module."""
 
     __slots__ = ("children", "identity", "module", "rows")
 
@@ -126,7 +126,7 @@ def write_segment(names: Sequence[str]) -> str:
 
 
 def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]) -> dict[str, int]:
-    """Number the subtrees. Equal subtrees get equal numbers.
+    """Give each subtree a number. Equal subtrees get equal numbers.
 
     Args:
         modules: Path → module.
