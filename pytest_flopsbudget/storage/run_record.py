@@ -132,7 +132,7 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collects the verdicts of a run. If a test runs again, its new measurements replace those of its earlier attempt.
+    """Collects the verdicts of a run. If a test runs again, its new measurements replace its old ones.
 
     Args:
         root: the folder of the project. Baselines are not written through symbolic links to places outside of this
@@ -188,7 +188,7 @@ class RunRecord:
         """Write the accepted measurements of tests that passed to their baselines. Other tests keep their entries.
 
         Args:
-            update_mode: accept only new or only improved measurements; None for all. With None, entries that a test no
+            update_mode: write only new or only improved measurements; None for all. With None, entries that a test no
                 longer measures are removed.
         """
         by_file: dict[Path, list[Entry]] = {}
@@ -204,7 +204,7 @@ class RunRecord:
                 self.accepted[path] = _outcomes(entries, update_mode)
 
     def left_out(self, update_mode: UpdateMode | None = None) -> list[Entry]:
-        """Return the tests that did not pass. If they had passed, an update would have written their measurements."""
+        """Return the tests whose measurements an update would have written if the tests had passed."""
         return [
             entry
             for entry in self
