@@ -120,7 +120,7 @@ class BudgetSession:
 
         Args:
             items: the tests that use budgets.
-            test_files: other test files for which a pyproject has settings.
+            test_files: more test files whose pyprojects are checked.
         """
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
