@@ -86,7 +86,7 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def launches(self) -> int:
-        """The number of operators that compute or move data. In eager mode, these are the kernel launches."""
+        """The number of operators that compute or move data. In eager mode, each is a kernel launch."""
         return self._count("launches")
 
     @property

@@ -82,7 +82,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     """Find the modules and operators through which a metric's value changed.
 
-    A module is listed if its self value changed, which is its value without the modules below it. If a subtree was
+    A module is listed if its self value changed: its value without the modules below it. If a subtree was
     added or removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added
     elsewhere.
 

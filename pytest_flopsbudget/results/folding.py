@@ -73,7 +73,7 @@ def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     """Return the modules without the metrics that depend on the rest of the run.
 
     A peak depends on the rest of the run: in a training step, each layer adds the tensors that it keeps for the
-    backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out, too.
+    backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out as well.
     """
     if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
