@@ -60,7 +60,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds other baseline entries that may be of the measurement's model."""
+        """Return a function that finds the baseline entries that may be of the measurement's model under other ids."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
