@@ -1,4 +1,4 @@
-"""Complexity budgets for PyTorch models in pytest: limits on FLOPs, parameters and more, which CI checks."""
+"""Complexity budgets for PyTorch models in pytest: limits on FLOPs, parameters and more, checked in CI."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class UsageError(Exception):
-    """A mistake in a setting, a marker, a file or a call. The text gives its place, allowed values and a remedy."""
+    """A mistake in a setting, a marker, a file or a call. The text gives the mistake's place and a remedy."""
 
 
 class BaselineError(UsageError):

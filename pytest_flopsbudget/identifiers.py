@@ -83,7 +83,7 @@ def as_path(file: str) -> Path:
 
 
 def matches_pattern(text: str, pattern: str) -> bool:
-    """Return whether ``pattern`` matches the whole text. Only ``*`` (any characters) and ``?`` (one) are wildcards."""
+    """Return whether ``pattern`` matches the whole text. ``*`` matches any characters, ``?`` matches one character."""
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 

@@ -1,4 +1,4 @@
-"""``accept REPORT [PATTERN...]``: write the measurements of a run to the baselines, without another run."""
+"""``accept REPORT [PATTERN...]``: write the measurements in a report to the baselines, without running tests."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 
 def _was_seen(measurement: Verdict, baseline: Complexity) -> bool:
-    """Return whether ``baseline`` is the baseline that the run saw, or has the same costs as the measurement."""
+    """Return whether ``baseline`` is the baseline that the run saw, or has the costs that the run measured."""
     from pytest_flopsbudget.quantities.metrics import identifying_metrics
     from pytest_flopsbudget.results.comparison import before
 

@@ -49,7 +49,8 @@ def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
 
     Args:
         old: the file, the folder or the revision of the old side, or a range of revisions (``A..B``); None for HEAD.
-        new: the file, the folder or the revision of the new side; None for the working tree or the end of the range.
+        new: the file, the folder or the revision of the new side; None for the working tree. If
+            ``old`` is a range, ``new`` is None.
 
     Raises:
         UsageError: an argument names no file, folder or revision, or the named source cannot be read.

@@ -107,7 +107,7 @@ class Repository:
     def log(self, revision: str = "HEAD") -> Iterator[Commit]:
         """Yield the commits up to ``revision`` that changed a baseline below the folder. The newest commit is first.
 
-        A merge is compared with its first parent, so the history of a branch is linear.
+        A merge commit is compared with its first parent only. Commits of the merged branch are left out.
 
         Raises:
             UsageError: the repository has no commits yet.

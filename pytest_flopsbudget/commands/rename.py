@@ -91,7 +91,7 @@ def _name(nodeid: str) -> _Name:
 def _root(name: _Name) -> Path:
     """Return the folder in which the baseline for ``name`` must be.
 
-    It is the current folder. If the test file is outside of the current folder, it is the test file's folder.
+    The folder is the current one. If the test file is outside of the current folder, return the test file's folder.
     """
     folder = Path(os.path.abspath(name.file)).parent  # noqa: PTH100 -- Path.absolute keeps ".."
     return Path.cwd() if folder.is_relative_to(Path.cwd()) else folder

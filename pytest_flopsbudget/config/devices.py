@@ -38,7 +38,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
     Args:
         value: the value of the key ``devices``.
-        problems: collects messages on mistakes. It holds the place of the table that has this key.
+        problems: collects messages on mistakes, for the table that contains the key ``devices``.
     """
     if not isinstance(value, Mapping):
         problems.add(
@@ -73,7 +73,7 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
     Args:
         value: the value of the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        problems: collects messages on mistakes. It holds the place of the table that has this key.
+        problems: collects messages on mistakes, for the table that contains the key ``time-on``.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

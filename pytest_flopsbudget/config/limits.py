@@ -64,7 +64,7 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
 
 
 def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
-    """Return "key[device]" → limit, for each device in the table ``value``: ``{A100 = "3 ms"}``."""
+    """Return ``key`` with the device in brackets → limit, for each device in the table ``value``."""
     if not isinstance(value, Mapping) or not value:
         problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}
@@ -85,7 +85,7 @@ def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[
 
 
 def device_in(written: object, problems: Problems, key: object) -> str | None:
-    """Return the name of the device ``written``, in the spelling of its profile.
+    """Return the name of the device to which the text ``written`` refers, in the spelling of the device's profile.
 
     If there is no such device, add a message to ``problems`` and return None.
     """
@@ -138,7 +138,7 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
 
 
 def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
-    """Return the limits of a phase. Only metrics of work have such limits: a phase has no parameters."""
+    """Return the limits of a phase. A limit on a metric that measures no work, such as parameters, is a mistake."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:

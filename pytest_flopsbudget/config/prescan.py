@@ -1,6 +1,6 @@
 """Find the pyprojects that may have a table for this plugin, without parsing them.
 
-Every run of pytest calls this code, so this file imports the standard library alone. Parsing TOML would take longer
+Every run of pytest calls this code, so this file imports only the standard library. Parsing TOML would take longer
 than everything else that this plugin does in a run without measurements.
 """
 
@@ -42,8 +42,8 @@ def names_table(data: bytes) -> bool:
 class PyprojectFinder:
     """Finds the folders in which a run looks for pyprojects.
 
-    This class is no dataclass: making a dataclass takes longer than everything else that this plugin does in a run
-    without measurements.
+    This class is no dataclass, because creating a dataclass takes longer than everything else that this plugin does in
+    a run without measurements.
 
     Args:
         rootpath: pytest's root folder.
@@ -63,8 +63,8 @@ class PyprojectFinder:
     def folders_of_run(self) -> Iterator[Path]:
         """Yield the folders in which to look for the settings of the whole run. The root folder is the first one.
 
-        A file such as ``ci/pytest.ini`` on the command line makes ``ci`` the root folder. Then the search goes on
-        upward, to the folder that contains everything to collect.
+        If tests are outside of the root folder, its parents follow, up to the first one that contains all tests. This
+        happens if a file such as ``ci/pytest.ini`` makes ``ci`` the root folder.
         """
         paths = [self._here / arg.partition("::")[0] for arg in self._args]
         # The path "ci/../tests" is not below "ci".
@@ -77,8 +77,8 @@ class PyprojectFinder:
     def folders_of(self, test_file: Path) -> Iterator[Path]:
         """Yield the folders in which to look for the settings of a test file. The nearest folder is the first one.
 
-        The last folder is the nearest folder that contains both the test file and the root folder. This is the root
-        folder itself if the test file is in it.
+        The last folder is the nearest one that contains both the test file and the root folder. If the root folder
+        contains the test file, the last folder is the root folder.
         """
         for folder in test_file.parents:
             yield folder

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """The place of one table, and a list of messages on mistakes. All tables of a file or marker share this list."""
+    """The place of one table, and the list of messages on mistakes. All tables of a file or marker share one list."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Problems:
         self.file = file
 
     def inside(self, key: object) -> Problems:
-        """Return the place of the table under ``key``."""
+        """Return an object for the table under ``key``, with the same list of messages."""
         return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices, self.file)
 
     def for_table(self, head: str) -> Problems:
-        """Return the place of another table of the file. Messages about this table begin with ``head``."""
+        """Return an object for another table of the file, with the same list. Its messages begin with ``head``."""
         return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:

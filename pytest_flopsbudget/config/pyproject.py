@@ -53,7 +53,7 @@ def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
 
 
 def _line_of_long_integer(data: bytes) -> int:
-    """Return the line of the first integer that Python refuses to read; 0 if there is none."""
+    """Return the line of the first integer with more digits than Python reads; 0 if there is none."""
     found = re.search(rb"=\s*[+-]?[0-9](?:_?[0-9]){%d}" % _MAX_DIGITS, data)
     return data.count(b"\n", 0, found.end()) + 1 if found else 0
 
@@ -68,7 +68,7 @@ def _parse_toml(text: str) -> Mapping[str, object]:
 
 
 def find_table(document: Mapping[str, object], messages: list[str], file: str = FILE) -> Mapping[str, object] | None:
-    """Return the table of this plugin, or None; append a message for each table whose name is misspelled."""
+    """Return the table of this plugin; None if there is none. Add a message for each table with a misspelled name."""
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
     misspelled = [name for name in document if _resembles_table(name)]

@@ -109,7 +109,7 @@ class Settings:
         return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
-        """Return the budgets for the test ``nodeid``. The closest budget is the last one."""
+        """Return the budgets for the test ``nodeid``. A limit of a later budget replaces limits of earlier budgets."""
         everywhere = () if self.limits is None else (self.limits,)
         matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)

@@ -1,8 +1,8 @@
 """The catalog of devices, with the source of every figure.
 
-If a source gives a rate only with sparsity, the catalog has half of that rate. If a source gives no rate, the rate is
-computed from the number of cores, the highest clock and the work per cycle. A figure without a source is called an
-assumption. Assumptions are chosen such that estimated times are lower bounds.
+If a source gives a rate only with sparsity, the catalog has half of that rate, because sparsity doubles rates. If a
+source gives no rate, the rate is computed from the number of cores, the highest clock and the work per cycle. A figure
+without a source is called an assumption. Assumptions are chosen such that estimated times are lower bounds.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ _KINDS: Mapping[str, str] = {
 class Device:
     """The peak rates of a device. Times that are computed from peak rates are lower bounds.
 
-    Rates are published peaks, without sparsity, at PyTorch's default precision. Products of half-precision numbers are
-    summed in FP32. Products in FP32 are computed in FP32, unless the dtype is "tfloat32".
+    Rates are published peaks without sparsity. Rates of half precision are for products that are summed in FP32, as
+    PyTorch sums them by default. The rate of "float32" is without TF32, which has its own rate: "tfloat32".
     """
 
     #: The name in the pyproject and in reports: "A100", "raspberry-pi-5".
@@ -61,14 +61,14 @@ class Device:
     sources: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
-        """Return the hash of the name, because mappings are not hashable."""
+        """Return the hash of the device's name. The rates are mappings, which have no hash."""
         return hash(self.name)
 
     def rate(self, dtype: str) -> int:
         """Return the peak FLOPs per second of matrix products and convolutions in ``dtype``.
 
-        If the profile has no rate for ``dtype``, return the fastest rate of the dtypes that may replace it. If there is
-        no such rate either, return the fastest rate of all.
+        If the profile has no rate for ``dtype``, values are assumed to be converted: the fastest rate of similar dtypes
+        is returned, such as bfloat16 and float32 for float16. Without such rates, return the profile's fastest rate.
 
         Args:
             dtype: the dtype in PyTorch's spelling: "float32", "float8_e4m3fn".
@@ -76,7 +76,7 @@ class Device:
         return _rate(self.rates, dtype)
 
     def vector_rate(self, dtype: str) -> int:
-        """Return the peak FLOPs per second of all work other than products. Without such rates, return `rate`."""
+        """Return the peak FLOPs per second of work other than products. If `vector_rates` is empty, `rates` applies."""
         return _rate(self.vector_rates or self.rates, dtype)
 
 

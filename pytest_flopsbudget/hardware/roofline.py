@@ -17,7 +17,7 @@ _NANOSECONDS = 10**9
 
 
 class Times(NamedTuple):
-    """The minimum time of operators, split by cause, in whole nanoseconds. The sum of all three is the estimate."""
+    """The minimum time of operators, by cause, in whole nanoseconds. The estimate is the sum of the three times."""
 
     #: The time of operators whose arithmetic takes longer than moving their bytes.
     compute: int
@@ -52,7 +52,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
 
 
 def bound_of(compute: int, memory: int, launch: int) -> Bound:
-    """Return the cause that takes the most time. Of equal causes, return the first of the three parameters."""
+    """Return the cause that takes the most time. If several take equally long, return the first of the parameters."""
     if compute >= memory and compute >= launch:
         return "compute"
     return "memory" if memory >= launch else "launch"

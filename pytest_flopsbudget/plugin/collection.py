@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prune_refusal(why: str) -> str:
-    """Return the message that says why --flops-budget-prune is refused."""
+    """Return the message that --flops-budget-prune is refused because of the reason ``why``."""
     return (
         f"--flops-budget-prune: {why}, so it is not known which entries have no test, and nothing was removed; run "
         'without options that leave tests out (-m "" if pytest\'s settings do)'
@@ -27,10 +27,10 @@ def prune_refusal(why: str) -> str:
 
 
 class CollectedTests:
-    """The collected tests of files beside a ``__flops__`` folder, and further data about the collection.
+    """The collected tests of files that have a ``__flops__`` folder beside them, and whether tests were left out.
 
-    This class is no dataclass: making a dataclass takes longer than everything else that this plugin does in a run
-    without measurements.
+    This class is no dataclass, because creating a dataclass takes longer than everything else that this plugin does in
+    a run without measurements.
     """
 
     def __init__(

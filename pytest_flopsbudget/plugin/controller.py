@@ -64,7 +64,7 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a test's measurements from the test's report.
 
-        If a test runs several times, only its last run counts. A test passed only if its teardown passed, too.
+        If a test runs several times, only its last run counts. A test passed only if its teardown passed as well.
         """
         # pytest keeps every report until the run ends, so the verdicts are removed from the report to save memory. Two
         # files outside of the root folder may have tests with one node id, so the file is part of the key.
@@ -93,7 +93,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Receive what a worker of pytest-xdist collected, and the mistakes that it found."""
+        """Receive the tests that a worker of pytest-xdist collected, and the mistakes that the worker found."""
         output = getattr(node, "workeroutput", {})
         self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
         if COLLECTION in output:

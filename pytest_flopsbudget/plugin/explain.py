@@ -102,13 +102,13 @@ class ExplainPlugin:
             self._last = report
 
     def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
-        """Return (entry, name of the measurement to show) for each entry to explain. None shows all measurements."""
+        """Return (entry, name of the measurement to show) for each entry to explain. For None, show all."""
         entries = list(entries)
         nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]
 
     def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
-        """Return why no measurement can be explained; "" if one can, or if pytest itself reports the reason."""
+        """Return why no measurement can be explained; "" if one can be explained, or if pytest reports the reason."""
         if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
             return ""
         for entry, name in self.pages(entries):

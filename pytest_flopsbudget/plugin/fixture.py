@@ -59,7 +59,7 @@ class FlopsBudget:
         backward: bool = False,
         latency: bool = False,
     ) -> Complexity:
-        """Measure ``model(*args, **kwargs)``, on shapes alone if possible.
+        """Measure ``model(*args, **kwargs)``. If possible, only the shapes of the tensors are computed.
 
         Args:
             model: a module, a method of a module, or a function that calls modules.
@@ -236,7 +236,7 @@ class FlopsBudget:
         )
 
     def close(self) -> list[Measurement]:
-        """Return the measurements, one for each name. After this, no measurement is possible."""
+        """Return the measurements, one for each name. After this call, no measurement is possible."""
         self._closed = True
         return list(self._measurements.values())
 

@@ -63,9 +63,9 @@ _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD,
 
 
 class _Update(argparse.Action):
-    """An argparse action that stores the word after the "=" in the option string.
+    """An argparse action for ``--flops-budget-update`` and ``--flops-budget-update=new``. Stores the word after "=".
 
-    With an optional value instead, argparse would take the next path on the command line as the value.
+    The option takes no value, because argparse would take a path after ``--flops-budget-update`` as its value.
     """
 
     def __call__(
@@ -79,10 +79,7 @@ class _Update(argparse.Action):
 
 
 def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Raise a usage error for an unknown word after ``--flops-budget-update=``.
-
-    The message suggests a similar word. argparse itself would suggest no word.
-    """
+    """Raise a usage error for an unknown word after ``--flops-budget-update=``. The message suggests a similar word."""
     config = pluginmanager.get_plugin("pytestconfig")
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
@@ -311,7 +308,7 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Drop the measurements of an earlier attempt, because a test that runs again measures again."""
+    """Drop the measurements of an earlier run of the test. A plugin may run a test several times."""
     _forget(item)
     item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
 
@@ -341,7 +338,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
-    """Judge the measurements of a test, and keep the verdicts for the report. Return why the test fails, else ""."""
+    """Judge the measurements of a test, and keep the verdicts for the report. Return why it fails; "" if it passes."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""

@@ -21,7 +21,8 @@ def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Ca
         config: the run's configuration.
 
     Returns:
-        Name of the operator, "namespace::name" → a function from a `Call` to FLOPs, as for `flops_formula`.
+        Name of an operator ("namespace::name") → a function that takes a `Call` and returns FLOPs, as for
+            `flops_formula`.
     """
 
 

@@ -19,7 +19,7 @@ _MAX_PATHS = 5
 
 
 def item_nodeid(item: pytest.Item) -> str:
-    """Return the item's node id without the name of a group, which pytest-xdist may append."""
+    """Return the item's node id. If pytest-xdist appended the name of a group, this name is left out."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
     return nodeid if not is_outside_root(item) else f"{item_file(item)}::{nodeid.partition('::')[2]}"
 

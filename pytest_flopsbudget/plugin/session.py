@@ -120,7 +120,7 @@ class BudgetSession:
 
         Args:
             items: the tests that use budgets.
-            test_files: other test files for which a pyproject has settings.
+            test_files: more test files whose pyprojects are checked.
         """
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
@@ -202,7 +202,7 @@ class BudgetSession:
         return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
-        """Return the budgets of the pyproject and of the markers for the test. The closest budget is the last one."""
+        """Return the budgets of the pyproject and of the markers for the test. Later budgets win."""
         settings = self.settings_of(item.path)
         return (*settings.budgets_for(self.matched_nodeid(item, settings)), *self._marker_budgets(item))
 
@@ -211,7 +211,7 @@ class BudgetSession:
         return item_nodeid(item) if settings.path is None else nodeid_in(settings.path.parent, item)
 
     def watches(self, item: pytest.Item) -> bool:
-        """Return whether the setting ``watch`` matches the test. A marker makes no difference."""
+        """Return whether the setting ``watch`` matches the test. Markers are not considered."""
         settings = self.settings_of(item.path)
         return bool(settings.watch) and settings.watches(self.matched_nodeid(item, settings))
 
@@ -282,7 +282,7 @@ class BudgetSession:
 
     @cached_property
     def _signs(self) -> bool:
-        """Whether the run's terminal can show signs beyond ASCII. A worker of pytest-xdist has no terminal itself."""
+        """Whether the run's terminal, which the controlling process has, can show signs beyond ASCII."""
         from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
@@ -305,7 +305,7 @@ def _free(_call: object) -> int:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
-    """Return (marker, node that carries it) for each marker of the test. The closest marker is the last one."""
+    """Return (marker, node that carries it) for each marker of the test. Markers of the test itself come last."""
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 

@@ -159,7 +159,7 @@ def _rounded(number: Fraction, digits: int) -> Fraction:
 
 
 def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
-    """Write a number with ``digits`` significant digits. If ``exact`` is true, trailing zeros are left out."""
+    """Write a number with ``digits`` significant digits. If ``exact`` is true, trailing zeros are left out: "8.2"."""
     decimals = _decimals(number, digits)
     if number.denominator == 1 and (exact or decimals == 0):
         return _whole(math.floor(number))

@@ -1,7 +1,7 @@
 """The table of metrics. To add a metric, add a row here and measure it.
 
-A key names a value: "flops". A metric with one value per device or machine has the name in brackets: "time[A100]".
-Its row has the part of the key before the brackets.
+A key names a value: "flops". If a metric has one value for each device or machine, the key ends with the name of the
+device or machine in brackets: "time[A100]". The table has one row for "time".
 """
 
 from __future__ import annotations
@@ -208,12 +208,12 @@ def is_key(key: str, among: Iterable[str] = METRICS) -> bool:
 
 
 def is_stored(key: str) -> bool:
-    """Return whether results may store a value for ``key``. Other metrics are computed from stored metrics."""
+    """Return whether results may store a value for ``key``. All other values are computed from stored values."""
     return is_key(key, (*STORED, *STORED_BY_NAME)) and (name_in(key) is not None or key in STORED)
 
 
 def is_optional(key: str) -> bool:
-    """Return whether ``key`` is measured on request only. A run need not measure it, even if the baseline has it."""
+    """Return whether ``key`` is measured on request only. A run need not measure it, even if a baseline contains it."""
     return METRICS[base_of(key)].per is not None
 
 
@@ -236,7 +236,7 @@ def devices_in(keys: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def parts_of(key: str) -> tuple[str, ...]:
-    """Return the stored keys whose sum is the value of ``key``. A stored key is its own only part."""
+    """Return the stored keys whose sum is the value of ``key``. For a stored key, return only this key."""
     return _named(METRICS[base_of(key)].derived, key) or (key,)
 
 
@@ -279,7 +279,7 @@ def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
 
 
 def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """Return the value of ``key`` in a measurement. Communication that was not measured is 0.
+    """Return the value of ``key`` in a measurement. If communication was not measured, return 0 for it.
 
     ``key`` may leave out the machine, because a measurement is made on one machine.
     """
@@ -301,9 +301,9 @@ def is_measured(metrics: Mapping[str, int], key: str) -> bool:
 
 
 def compared_parts(key: str) -> tuple[str, ...]:
-    """Return the keys in `COMPARED` that ``key`` consists of: for "macs", "flops". ``key`` has no name in brackets.
+    """Return the compared keys from which ``key`` is computed: ("flops",) for "macs". For a compared key, return it.
 
-    The result is empty for a ratio and for a part of a time: they are not compared.
+    The result is empty for ratios and for parts of a time. ``key`` has no name in brackets.
     """
     if key in COMPARED:
         return (key,)
@@ -311,5 +311,5 @@ def compared_parts(key: str) -> tuple[str, ...]:
 
 
 def identifying_metrics(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:
-    """Return the stored metrics that do not depend on a device or machine."""
+    """Return (key, value) for each stored metric that does not depend on a device or machine."""
     return frozenset((key, value) for key, value in metrics.items() if "[" not in key)

@@ -1,6 +1,6 @@
 """Advise how a module usually becomes cheaper.
 
-The rules look at the module's numbers, class and shape, not at the module's code.
+The rules look at the module's numbers, class and settings, not at the module's code.
 Each rule is a function that returns half a sentence, or None if the rule does not apply. The first rule that applies
 gives the advice. If no rule applies, there is no advice.
 """
@@ -98,7 +98,7 @@ class AdviceTarget:
 
     @property
     def operators_per_call(self) -> int:
-        """The number of operators in one call of one of the modules, rounded down."""
+        """The average number of operators in one call of a module of the group, rounded down."""
         return self.self_value("launches") // max(1, self.group.calls)
 
     @property
@@ -123,14 +123,14 @@ class AdviceTarget:
 
     @property
     def is_float32(self) -> bool:
-        """Return whether the module surely computes in float32: its parameters do, and no operator converts dtypes."""
+        """Return whether the module surely computes in float32 (float32 parameters, no conversion of dtypes)."""
         metrics = self.group.module.metrics
         params = metrics.get("params", 0)
         converts = any("_to_copy" in name for name in self.complexity.operators)
         return bool(params) and metrics.get("param_bytes") == _FLOAT32_BYTES * params and not converts
 
     def self_value(self, key: str) -> int:
-        """Return the self value of a metric; 0 if it was not measured."""
+        """Return the metric's value without child modules; 0 if the metric was not measured."""
         return count_of(self.group.self_metrics, key) or 0
 
     def calls_of(self, *names: str) -> int:
@@ -168,7 +168,7 @@ def _why(target: AdviceTarget) -> str:
 
 
 def _batch_norm(target: AdviceTarget) -> str | None:
-    """Advise to fold a batch norm into the layer before it. In inference, a batch norm only applies constants."""
+    """Advise to fold a batch norm into the layer before it. Only inference, with constant statistics, allows this."""
     if target.group.module.type not in _BATCH_NORMS or target.trains or target.bound == "compute":
         return None
     return "for inference it can be folded into the convolution or linear layer before it, where there is one"
@@ -202,16 +202,15 @@ def _attention(target: AdviceTarget) -> str | None:
 
 
 def _writes_scores(target: AdviceTarget, products: int) -> bool:
-    """Return whether the module computes attention step by step, without ``scaled_dot_product_attention``."""
+    """Return whether the module computes attention in separate operators, which write the scores to memory."""
     return _is_attention(target, "_softmax", products) and not target.calls_of("_safe_softmax")
 
 
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
-    """Return whether each call of the module seems to run one softmax and ``products`` products.
+    """Return whether each call of the module seems to run one ``softmax`` and ``products`` batched products.
 
-    The measurement does not store which operators ran in which module. So the module's FLOPs per call have to be at
-    least half of the FLOPs that the model has in such products for each softmax. Small products, such as those of
-    rotary embeddings, do not reach this half.
+    The measurement does not store which operators ran in which module, so FLOPs decide. Let F be the model's FLOPs in
+    batched products, divided by its number of softmaxes. A call of the module must have at least F / 2.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
     is_fused = any("scaled_dot_product" in name for name in target.complexity.operators)
@@ -259,7 +258,7 @@ def _weights(target: AdviceTarget) -> str | None:
 
 
 def _optimizer(target: AdviceTarget) -> str | None:
-    """Advise a foreach or fused optimizer, if the optimizer launches at least half of the operators."""
+    """Advise ``foreach=True`` or ``fused=True``, if the optimizer launches at least half of the operators."""
     if target.group.path or target.bound != "launch" or "optimizer" not in target.complexity.phases:
         return None
     operators = target.complexity.phases["optimizer"].metrics.get("launches", 0)

@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 
 def label(test_id: str, name: str, *, alone: bool) -> str:
-    """Return the test's id. If the test has several measurements or the user gave a name, the name is added."""
+    """Return the test's id and the measurement's name. If it is ``alone`` and has the default name, omit the name."""
     return test_id if alone and name == DEFAULT_NAME else f"{test_id} {name}"
 
 
 def change(comparison: Comparison, show: str = "flops") -> str:
-    """Return the change of the metric ``show``: "+5.0%", "=", "new", or "(other)" if only other metrics changed.
+    """Return the change of the metric ``show``: "+5.0%", "=" or "new"; "(other)" if only other metrics changed.
 
-    A change of another metric that is not judged is not shown.
-
-    MACs, sums and ratios are not compared. For these metrics, return the change of FLOPs.
+    Changes of other metrics count only if they are judged. MACs, sums and ratios are not compared. If ``show``
+    is such a metric, return the change of FLOPs.
     """
     if comparison.status == "new":
         return "new"

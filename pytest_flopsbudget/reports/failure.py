@@ -174,7 +174,7 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
 
 
 def signature_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield a line if the baseline is of another input or of another model."""
+    """Yield a line if the baseline was measured with another input or another model."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
@@ -265,7 +265,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Yield a line for each of the modules with the largest self values of a metric."""
+    """Yield a line for each of the modules with the largest values of a metric, without their child modules."""
     row = metric_of(metric)
     if row.over or row.aggregation == "whole":
         return

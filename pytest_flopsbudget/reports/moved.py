@@ -1,4 +1,4 @@
-"""Describe changes that are not judged: of metrics that no baseline holds, and of kernels of another PyTorch."""
+"""Describe changes that are not judged: of metrics that no baseline holds, and of kernels after a PyTorch update."""
 
 from __future__ import annotations
 

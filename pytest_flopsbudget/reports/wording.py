@@ -92,7 +92,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` on one line, safe to show: names of tests and modules may contain any characters.
+    """Return ``text`` on one line, safe to show. Names of tests and modules may contain any characters.
 
     Every name passes through this function before it is shown in a terminal, a log or a file for readers. The function
     escapes unprintable characters, which could control the terminal or hide text. It also escapes the signs by which

@@ -86,10 +86,10 @@ def compare(
         new: The measurement.
         tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is not
             listed may not grow; a latency has a default tolerance. The parts of a time are not judged.
-        neighbours: returns other baseline entries that may be of the measurement's model, by id. None if the id of the
+        neighbours: returns id → entry, for other baseline entries that may be of the same model. None if the id of the
             measurement always belongs to the same model.
         hold: The metrics that the baseline holds, without names of devices or machines. Changes of other metrics are
-            found, and not judged.
+            found, but not judged.
     """
     if old is None:
         return Comparison(status="new")

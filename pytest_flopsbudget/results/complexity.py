@@ -86,7 +86,7 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def launches(self) -> int:
-        """The number of operators that compute or move data. In eager mode, these are the kernel launches."""
+        """The number of operators that compute or move data. In eager mode, each is a kernel launch."""
         return self._count("launches")
 
     @property
@@ -273,7 +273,7 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
 
     @property
     def runs_model(self) -> bool:
-        """Whether a module was called, or work was counted that is typical of models."""
+        """Whether a model seems to have run: a module was called, or products or unknown operators ran."""
         called = any(module.calls for module in self.modules.values() if module.type != "function")
         return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
 

@@ -82,7 +82,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     """Find the modules and operators through which a metric's value changed.
 
-    A module is listed if its self value changed, which is its value without the modules below it. If a subtree was
+    A module is listed if its self value changed: its value without the modules below it. If a subtree was
     added or removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added
     elsewhere.
 
@@ -113,7 +113,7 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
-    """Return the metrics to list, sorted. A metric that follows from a listed one is left out, as MACs from FLOPs."""
+    """Return the metrics to list, sorted. A metric that changes with a listed one is left out: MACs with FLOPs."""
     return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
@@ -287,7 +287,7 @@ _LIKENESSES: tuple[Callable[[str], str], ...] = (
 
 
 class _Claims:
-    """The subtrees that have moved. A module inside of or above such a subtree cannot move again."""
+    """The subtrees that have moved. A module inside or above such a subtree cannot move again."""
 
     def __init__(self) -> None:
         self._tops: set[str] = set()

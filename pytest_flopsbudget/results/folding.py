@@ -32,7 +32,7 @@ _MAX_MODULES = 1_000_000
 
 
 class _Node:
-    """A node of the tree: a module, or a path that only has children."""
+    """A node of the tree: a module, or a path that has children but no module."""
 
     __slots__ = ("children", "identity", "module", "rows")
 
@@ -77,7 +77,7 @@ def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     """Return the modules without the metrics that depend on the rest of the run.
 
     A peak depends on the rest of the run: in a training step, each layer adds the tensors that it keeps for the
-    backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out, too.
+    backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out as well.
     """
     if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
@@ -130,7 +130,7 @@ def write_segment(names: Sequence[str]) -> str:
 
 
 def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]) -> dict[str, int]:
-    """Number the subtrees. Equal subtrees get equal numbers.
+    """Give each subtree a number. Equal subtrees get equal numbers.
 
     Args:
         modules: Path → module.

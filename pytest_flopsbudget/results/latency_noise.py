@@ -50,7 +50,7 @@ def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:
-    """Return ``complexity`` without the values of ``metrics`` for the whole model."""
+    """Return ``complexity`` without the whole model's values of ``metrics``. Modules keep their values."""
     if not metrics:
         return complexity
     return replace(complexity, metrics={key: value for key, value in complexity.metrics.items() if key not in metrics})

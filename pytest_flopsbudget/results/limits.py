@@ -143,9 +143,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
-    """Merge budgets. For each metric, the closest limit applies; the closest budget is the last one.
+    """Merge budgets. A limit replaces the limits of earlier budgets on the same metric.
 
-    FLOPs and MACs are one quantity: a closer limit on one of them replaces farther limits on both. Times on different
+    FLOPs and MACs are one quantity: a limit on one of them replaces earlier limits on both. Times on different
     devices are different quantities. Limits of modules are merged per pattern. Limits of different patterns all apply.
     """
     limits: dict[str, Limit] = {}
@@ -161,7 +161,7 @@ def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
-    """Return metric key → tolerance. For each metric, the closest tolerance applies. The closest budget is last."""
+    """Return metric key → tolerance. A tolerance replaces those of earlier budgets and of ``settings``."""
     tolerances = dict(settings.tolerance)
     for budget in budgets:
         tolerances.update(budget.tolerance)
@@ -169,9 +169,9 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
 
 
 def held_metrics(budgets: Sequence[Budget], settings: Settings) -> frozenset[str]:
-    """Return the metrics that the baseline holds. The closest ``hold`` applies. The closest budget is last.
+    """Return the metrics that the baseline holds: those of the last budget with ``hold``, else those of ``settings``.
 
-    A metric to which a tolerance is given by name is held too.
+    Metrics to which the same or a later budget gives a tolerance by name are held too.
     """
     held = set(settings.hold)
     for budget in budgets:

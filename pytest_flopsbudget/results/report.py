@@ -1,7 +1,7 @@
 """The results of a whole run as data. All reports are made from this data. This module needs neither torch nor pytest.
 
-The report does not depend on how the run was executed: tests are in the order of their files, and there are no times of
-the run.
+The report does not depend on how the run was executed: tests are in the order of their files, and the report
+does not say when the run was or how long it took.
 """
 
 from __future__ import annotations

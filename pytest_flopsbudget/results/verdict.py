@@ -1,4 +1,4 @@
-"""Judge a measurement by its limits, its baseline and the other settings."""
+"""Judge a measurement by its limits, its baseline and the settings."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
 
     Args:
         measurement: the measurement.
-        budgets: the budgets that apply to the measurement. The closest budget is the last one.
+        budgets: the budgets that apply to the measurement. A limit replaces limits of earlier budgets.
         settings: the settings of the pyproject.
         baseline: the accepted cost; None without a baseline.
         accepts: which measurements the run accepts as new baselines: all (True), none (False), or some (the mode).
             Limits apply in any case.
-        neighbours: returns other baseline entries that may be of the measurement's model, by id. None if the id of the
+        neighbours: returns id → entry, for other baseline entries that may be of the same model. None if the id of the
             measurement always belongs to the same model.
     """
     complexity = measurement.complexity

@@ -133,7 +133,8 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
     Args:
         file: The content of the baseline file so far.
         measured: Test id → name → measurement, for the tests that ran and passed. Entries of these tests under
-            other names are removed. All other tests keep their entries. An entry keeps latencies of other machines.
+            names that were not measured are removed. All other tests keep their entries. An entry keeps
+            latencies of other machines.
     """
     tests = file.tests | {
         test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}

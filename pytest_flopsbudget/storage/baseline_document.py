@@ -1,4 +1,4 @@
-"""Write and read the text of a baseline file. ``git merge`` can keep both sides of the text. Reading is strict."""
+"""Write and read the text of a baseline file. ``git merge`` can join the entries of two branches. Reading is strict."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
-    """Return the value of the metric ``key`` if a module's line leaves it out."""
+    """Return the value that the metric ``key`` of a module has if the module's line leaves it out."""
     return values.get("params", 0) if key == "trainable_params" else 0
 
 

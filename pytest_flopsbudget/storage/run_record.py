@@ -61,7 +61,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds other baseline entries that may be of the measurement's model."""
+        """Return a function that finds the baseline entries that may be of the measurement's model under other ids."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
@@ -133,7 +133,7 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collects the verdicts of a run. If a test runs again, its new measurements replace those of its earlier attempt.
+    """Collects the verdicts of a run. If a test runs again, its new measurements replace its old ones.
 
     Args:
         root: the folder of the project. Baselines are not written through symbolic links to places outside of this
@@ -189,7 +189,7 @@ class RunRecord:
         """Write the accepted measurements of tests that passed to their baselines. Other tests keep their entries.
 
         Args:
-            update_mode: accept only new or only improved measurements; None for all. With None, entries that a test no
+            update_mode: write only new or only improved measurements; None for all. With None, entries that a test no
                 longer measures are removed.
         """
         by_file: dict[Path, list[Entry]] = {}
@@ -205,7 +205,7 @@ class RunRecord:
                 self.accepted[path] = _outcomes(entries, update_mode)
 
     def left_out(self, update_mode: UpdateMode | None = None) -> list[Entry]:
-        """Return the tests that did not pass. If they had passed, an update would have written their measurements."""
+        """Return the tests whose measurements an update would have written if the tests had passed."""
         return [
             entry
             for entry in self

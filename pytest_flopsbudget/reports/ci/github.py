@@ -32,8 +32,8 @@ _LONGEST_LINE = 500
 def commands(report: Report, folder: str) -> list[str]:
     """Return the commands that make GitHub show annotations, one line each. Errors come first.
 
-    GitHub shows only so many annotations of one level. If there are more, the last one states how many tests are left
-    out.
+    GitHub shows a limited number of annotations of each level. If there are more, the last one states how many tests
+    are left out.
 
     Args:
         report: the run.

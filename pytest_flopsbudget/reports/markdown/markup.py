@@ -49,5 +49,5 @@ def _as_number(sign: re.Match[str]) -> str:
 
 
 def size(text: str) -> int:
-    """Return the number of bytes that ``text`` has in a file."""
+    """Return the number of bytes of ``text`` in UTF-8."""
     return len(text.encode("utf-8", "backslashreplace"))

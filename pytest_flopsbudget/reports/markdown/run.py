@@ -229,7 +229,7 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
 
 
 def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> Iterator[str]:
-    """Yield why a measurement fails or how it changed, and its notes."""
+    """Yield the lines on why a measurement fails or how it changed, then its notes."""
     complexity = measurement.complexity
     if measurement.fails:
         yield from explain_one(test.nodeid, measurement, test.measurements, own_failure=test.own_failure).split("\n")

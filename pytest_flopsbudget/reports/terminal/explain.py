@@ -140,7 +140,7 @@ def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
 
 
 def _is_shown(complexity: Complexity, key: str) -> bool:
-    """Return whether ``key`` is the number of trainable parameters, and all parameters are trainable."""
+    """Return whether another cell already shows the value of ``key``, because all parameters are trainable."""
     return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
 

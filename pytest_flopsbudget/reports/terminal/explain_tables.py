@@ -57,7 +57,7 @@ class _Branch:
         self.besides: list[_Row] = []
 
     def rows(self, depth: int = 0) -> Iterator[_Row]:
-        """Yield the row of the module and the rows below this row."""
+        """Yield the row of the module, then the rows of its children."""
         name = f"{'  ' * depth}{self.name or '(model)'}"
         yield _Row(name, self.place.module.type, self.place.total_metrics)
         for branch in self.below:

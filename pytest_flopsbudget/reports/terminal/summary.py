@@ -192,7 +192,7 @@ def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) ->
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
-    """Yield the bytes that this rank exchanged: one line for each collective operator."""
+    """Yield one line for each collective operator, with the bytes that this rank exchanged."""
     metric = METRICS["communication"]
     for name, operator in complexity.operators.items():
         message = operator.metrics.get(metric.key, 0)
