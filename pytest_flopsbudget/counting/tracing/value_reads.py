@@ -247,14 +247,9 @@ def _as_places(numbers: Any, *, nested: bool) -> Any:
     """Return a tensor of a sequence of whole numbers, or of a mask; another sequence unchanged.
 
     Args:
-<<<<<<< HEAD
         numbers: a list, a tuple or a range in an index.
-        nested: whether a list of lists is a tensor too. Alone in the index, it is one list for each dimension.
-=======
-        numbers: a list in an index.
-        nested: whether a list of lists is converted too. Pass false for a list that is the whole index, because each
-            inner list is then the index of one dimension.
->>>>>>> r3
+        nested: whether a list of lists becomes one tensor too. Pass false for a list that is the whole index: PyTorch
+            uses each inner list for one dimension then.
     """
     flat = numbers
     while nested and flat and all(type(item) in _OF_PLACES for item in flat):
