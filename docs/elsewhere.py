@@ -1,4 +1,4 @@
-"""Watch the test suites of other projects: each test must end as it does without the plugin.
+"""Run the test suites of other projects with the plugin watching, and check that no test changes its outcome.
 
 ``make elsewhere`` downloads the projects from the package index, runs their tests in temporary folders, and writes the
 results to ``docs/elsewhere.md``.
@@ -153,7 +153,7 @@ def _run(project: Project, root: Path, packages: Path, *args: str) -> Run:
 
 
 def _compared(project: Project) -> tuple[Run, Run]:
-    """Run the tests of a project without the plugin, and with the plugin watching. Return both runs."""
+    """Run the tests of a project without the plugin, then with the plugin watching. Return both runs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root, packages = _unpacked(project.requirement, folder), folder / "packages"
@@ -206,7 +206,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n|---|---|{'--:|' * (len(COLUMNS) - 2)}\n"
 
 
 def main(names: list[str]) -> int:
-    """Run the named projects, or all projects. Print each problem, and return 1 if there is any."""
+    """Run the named projects, or all projects if ``names`` is empty. Return 1 if there was a problem, else 0."""
     rows, wrong = "", []
     for project in PROJECTS:
         name = project.requirement.partition("==")[0]

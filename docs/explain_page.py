@@ -34,7 +34,7 @@ def explained() -> str:
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with the output of a new count."""
+    """Return the text ``old`` of the page, with its example replaced by the current output."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:

@@ -49,7 +49,7 @@ def _sources() -> Iterable[str]:
 
 
 def _launches() -> Iterable[str]:
-    """Yield a line for each source of a launch time."""
+    """Yield a Markdown line for each source of launch times, with the devices that have this source."""
     sharing: dict[str, list[str]] = {}
     for device in DEVICES.values():
         for text in device.sources:
@@ -60,7 +60,7 @@ def _launches() -> Iterable[str]:
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with tables of the current profiles."""
+    """Return the text ``old`` of the page, with its tables replaced by tables of the current profiles."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -80,7 +80,7 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 
 def _tera(rate: int) -> str:
-    """Format a rate in TFLOP/s."""
+    """Convert FLOP/s to TFLOP/s, and return the number as text."""
     return f"{rate / 10**12:.4g}"
 
 

@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def _structs(kind: Any) -> list[type[msgspec.Struct]]:
-    """Return each struct that a type contains, once."""
+    """Return all structs that a type contains, each struct once."""
     found: dict[type[msgspec.Struct], None] = {}
     waiting = [kind]
     while waiting:
@@ -67,7 +67,7 @@ def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _keys(plain: Iterable[str], by_name: Iterable[str]) -> dict[str, Any]:
-    """Return a schema for metric keys. The keys of ``by_name`` end with a name in brackets."""
+    """Return a schema for the keys of metrics. The key of a metric in ``by_name`` ends with a name in brackets."""
     return {"anyOf": [{"enum": list(plain)}, {"pattern": rf"^({'|'.join(by_name)})\[[^\]]+\]$"}]}
 
 
@@ -78,7 +78,7 @@ _ANY = _keys(
 
 
 def _name_metrics(schema: dict[str, Any]) -> None:
-    """Allow only existing metrics where the schema allows any text as a metric."""
+    """Restrict the names of metrics in the schema to existing metrics."""
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
         if "metrics" in properties:

@@ -24,7 +24,7 @@ def _seconds(run: Callable[[], object], times: int) -> float:
 
 
 def compared(run: Callable[[], object], times: int, rounds: int = 15) -> tuple[float, float]:
-    """Return the seconds of a run that is not watched and of a watched run. Each is the shortest of several rounds."""
+    """Return (seconds of an unwatched run, seconds of a watched run). Each is the shortest of ``rounds`` rounds."""
     run()
     plain, watched = [], []
     for _ in range(rounds):

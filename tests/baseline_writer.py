@@ -20,7 +20,7 @@ def ready():
 
 
 def many(width, count):
-    """Return a baseline of ``count`` tests, which takes a while to write."""
+    """Return ``count`` tests for a baseline, each with a net of this width."""
     return {f"test_{number:05}": {"model": net(width)} for number in range(count)}
 
 

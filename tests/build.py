@@ -32,7 +32,7 @@ def small(flops: int = 1, metrics: dict[str, int] | None = None, **fields: Any) 
 
 
 def cumulated(values: Mapping[str, int]) -> dict[str, int]:
-    """Return {path of a module: its value, with the values of all modules below it}."""
+    """Return {path of a module: sum of the values of the module and of all modules below it}."""
     return {
         path: sum(value for other, value in values.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in values

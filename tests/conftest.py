@@ -57,7 +57,7 @@ _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 
 
 def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
-    """Take a snapshot of `sys.modules` that keeps PyTorch, because PyTorch cannot be loaded twice in one process."""
+    """Take a snapshot of `sys.modules`. Restoring it keeps PyTorch, which cannot be loaded twice in one process."""
     return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
 
 
@@ -97,11 +97,11 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process without PyTorch, with costs that were counted before."""
+        """Run pytest in another process without PyTorch. The costs of models were recorded before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process with PyTorch, which counts the models."""
+        """Run pytest in another process that imports PyTorch and counts the models."""
         return self._run_apart(*args)
 
     def _run_apart(self, *args: str) -> pytest.RunResult:

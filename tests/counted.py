@@ -1,6 +1,6 @@
 """Numbers that count the operations on them. A test uses them to write down the definition of an operator.
 
-Work that a convention leaves out uses plain floats: ``number.value``.
+Operations on ``number.value``, which is a plain float, are not counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Arithmetic(Tally):
         return super().numbers(values.item() if isinstance(values, torch.Tensor) else values)
 
     def leaves_out(self, factor):
-        """Return False: a multiplication by 1 is counted too."""
+        """Return False, because a multiplication by 1 is counted too."""
         return False
 
     def note(self, value):
@@ -37,7 +37,7 @@ class Arithmetic(Tally):
         return self.numbers(0.0)
 
     def total(self, values):
-        """Sum N numbers with N additions, as composite operators do."""
+        """Return the sum of N numbers, counted as N additions."""
         result = self.zero()
         for value in values:
             result = result + value
@@ -45,12 +45,12 @@ class Arithmetic(Tally):
 
 
 def plain_sum(values):
-    """Sum N numbers with N - 1 additions."""
+    """Return the sum of N numbers, counted as N - 1 additions."""
     return functools.reduce(lambda left, right: left + right, values)
 
 
 def greatest(values):
-    """Find the maximum of N numbers with N - 1 comparisons."""
+    """Return the maximum of N numbers, counted as N - 1 comparisons."""
     return functools.reduce(lambda left, right: left.maximum(right), values)
 
 

@@ -20,12 +20,12 @@ class Tally:
         return Counted(values, self)
 
     def leaves_out(self, factor):
-        """Return True if ``factor`` is the plain number 1. A multiplication by this number costs nothing."""
+        """Return whether ``factor`` is the plain number 1, because a multiplication by it costs nothing."""
         return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
 
 
 class Counted:
-    """A tensor of real numbers, or one float, that counts the operations on it.
+    """A real tensor or a float that counts the operations on it.
 
     Each operation costs as many FLOPs as its result has elements. Selecting, stacking and moving are free.
     """
@@ -147,7 +147,7 @@ atan2, round_ = map(named, (torch.atan2, torch.round))
 
 
 def branch(condition, yes, no):
-    """Compute both branches, and select one for each element. The count is that of the more expensive branch."""
+    """Compute both branches, and select one for each element. Only the more expensive branch is counted."""
     tally = condition.tally
     before = tally.count
     ways = []
@@ -166,6 +166,6 @@ def free(function, *operands):
 
 
 def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
-    """Return ``count`` random tensors, whose numbers reach every branch of a definition."""
+    """Return ``count`` random tensors. Their numbers reach every branch of a definition."""
     generator = torch.Generator().manual_seed(count)
     return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]

@@ -35,7 +35,7 @@ def leaf(kind, shape="", calls=1, **values):
 
 
 def complexity(modules, operators=(), total=None, **fields):
-    """Build a measurement from its modules. The default of ``total`` is the metrics of the root module."""
+    """Build a measurement from its modules. By default, its totals are the metrics of the root module."""
     fields = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"} | fields
     found = {name: Operator(calls=calls, metrics=values) for name, calls, values in operators}
     return Complexity(metrics=total or modules[""].metrics, modules=modules, operators=found, **fields)

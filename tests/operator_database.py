@@ -93,7 +93,7 @@ def work(result):
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Measure one sample on shapes and on data, compare the metrics, and add the result to ``tally``."""
+    """Measure one sample on shapes and on data. Compare the metrics except ``without``, and add to ``tally``."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

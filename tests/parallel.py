@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block: (batch, length, width) → (batch, length, width)."""
+    """A transformer block. Its input and its output have the shape (batch, length, width)."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ def files() -> dict[str, Path]:
 
 
 def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
-    """Return the files of the package that the file at ``path`` imports anywhere."""
+    """Return the files of the package that the file at ``path`` imports at its top or in a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """Return the name of a file, or of its folder, in the table of docs/architecture.md."""
+    """Return the entry of a file in the table of docs/architecture.md, which names the file or its folder."""
     own = path.relative_to(PACKAGE).with_suffix("").as_posix()
     return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
@@ -66,7 +66,7 @@ GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
-    """The test finds imports at the top of a file, under TYPE_CHECKING and in functions."""
+    """`imports_of` finds imports at the top of a file, under TYPE_CHECKING and in functions."""
     assert len(FILES) > 150
     assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
     assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
@@ -88,7 +88,7 @@ def test_every_room_has_its_floor():
 
 
 def test_nothing_imports_upward():
-    """A file imports only from its own folder and from lower floors."""
+    """A file imports only from its own folder and from lower floors of docs/architecture.md."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

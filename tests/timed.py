@@ -41,7 +41,7 @@ def estimated(device="A100", **parts):
 
 
 def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
-    """Build a model with a latency. ``spread`` is the distance of the quartiles, with the median in the middle."""
+    """Build a model with a latency. ``spread`` is the distance between the quartiles, with the median in the middle."""
     one = complexity or net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
     fields = {"runs": 30, "threads": 1} | fields
     latency = Latency(

@@ -56,12 +56,12 @@ either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "trai
 
 
 def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
-    """Return the FLOPs and activations of each module."""
+    """Return {path of a module: (FLOPs, activations)}."""
     return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
 
 
 def totals(counted: Any) -> tuple[int, int]:
-    """Return the FLOPs and activations of the whole model."""
+    """Return (FLOPs, activations) of the whole model."""
     return counted.flops, counted.metrics["activations"]
 
 
@@ -87,9 +87,9 @@ def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tup
 
 
 def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
-    """Yield two measurements for each grad mode, of which the second is on data.
+    """Yield two measurements for each grad mode. The second measurement runs on data.
 
-    The first is on shapes if ``shapes`` is true. Otherwise `measure` decides.
+    If ``shapes``, the first measurement runs on shapes. Otherwise `measure` decides.
     """
     for mode in modes:
         with mode():

@@ -35,7 +35,7 @@ class _Model(nn.Module):
 
 
 def left_behind(counter: Counter, *, fails: bool) -> str:
-    """Return what the counter changed and did not restore. If ``fails``, the model raises an exception."""
+    """Return what the counter changed and did not restore, as text. If ``fails``, the model raises an exception."""
     ended = isolated(_differences, counter.name, fails)
     return ended.failure or ", ".join(ended.value or ()) or NOTHING
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Calls(nn.Module):
-    """A module that calls a function. Its unused parameter tells counters the device."""
+    """A module that calls ``function``. Its unused parameter shows counters on which device the module is."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Calls(nn.Module):
 
 
 class Product(nn.Module):
-    """A module that calls the function of ``torch`` with this name."""
+    """A module that calls ``getattr(torch, name)``."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def verdicts(first: str, results: Mapping[str, Mapping[str, str]]) -> str:
-    """Return a Markdown table with one row for each case and one column for each counter."""
+    """Return a Markdown table with a row for each case and a column for each counter.
+
+    ``first`` is the head of the first column.
+    """
     return markdown(
         [first, *COUNTERS], [[case, *(cells[name] for name in COUNTERS)] for case, cells in results.items()]
     )

@@ -1,4 +1,4 @@
-"""A pull request widens one convolution of ResNet-50. The baseline is that of the model before the change."""
+"""A pull request widens one convolution of ResNet-50. The baseline was measured before this change."""
 
 import os
 

@@ -57,12 +57,12 @@ def separable(place: Place) -> nn.Sequential:
 
 
 def dense_alone(place: Place) -> nn.Sequential:
-    """Build only the convolution of the dense block, because a compiler can fuse batch norm and ReLU into it."""
+    """Build the dense block without batch norm and ReLU, as if a compiler had fused them into the convolution."""
     return nn.Sequential(*_convolution(place.channels, place.channels, 3))
 
 
 def separable_alone(place: Place) -> nn.Sequential:
-    """Build only the convolutions of the separable block. A compiler can fuse batch norms and ReLUs into them."""
+    """Build the separable block without batch norms and ReLUs, as if a compiler had fused them into convolutions."""
     channels = place.channels
     return nn.Sequential(*_convolution(channels, channels, 3, groups=channels), *_convolution(channels, channels, 1))
 

@@ -44,7 +44,7 @@ _ALONE = {"dense, convolution alone": dense_alone, "separable, convolutions alon
 
 
 def page(old: str) -> str:
-    """Return the page ``old`` with tables of new counts.
+    """Return the text ``old`` of the page, with its tables replaced by tables of new counts.
 
     Raises:
         ValueError: the page lacks the markers of a table.

@@ -21,13 +21,13 @@ EQUAL = "equal"
 
 
 def check(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]) -> dict[str, Any]:
-    """Return the findings about a model in eval mode that runs on these inputs.
+    """Count a model in evaluation mode, and return the findings as {name of the finding: value}.
 
     Args:
-        model: on the CPU, or on meta where it is too large.
-        args: its positional inputs, on the same device.
-        kwargs: its inputs by name.
-        rebuild: builds the model once more, on shapes.
+        model: the model on the CPU, or on the meta device if the model is too large.
+        args: the positional inputs of the model, on the device of the model.
+        kwargs: the inputs of the model by name.
+        rebuild: builds the same model again, while PyTorch creates only shapes of tensors.
     """
     found: dict[str, Any] = {}
     begin = time.perf_counter()
@@ -54,7 +54,7 @@ def in_words(error: BaseException) -> str:
 def _on_meta(
     counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]
 ) -> str:
-    """Count the model on meta tensors, and return whether the count is equal to ``counted``."""
+    """Count the model on meta tensors. Return how the count differs from ``counted``, as text."""
     prefix = ""
     try:
         with shape_only():
@@ -116,7 +116,7 @@ def moved(value: Any) -> Any:
 
 
 class _NoModules:
-    """Replaces the tracking of modules in PyTorch's counter, which fails if an output has no gradient."""
+    """Replaces the module tracker of PyTorch's counter, because the tracker fails if an output has no gradient."""
 
     parents: ClassVar[set[str]] = {"Global"}
 
@@ -128,7 +128,7 @@ class _NoModules:
 
 
 def _beside_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Compare the count with that of PyTorch's own counter."""
+    """Return how ``counted`` differs from the count of PyTorch's own counter, as text."""
     try:
         counter = flop_counter.FlopCounterMode(display=False)
         vars(counter)["mod_tracker"] = _NoModules()
@@ -164,11 +164,11 @@ LARGE, LONG = 60_000_000, 30_000_000_000
 
 
 def check_built(build: Callable[[], Any], inputs: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
-    """Build a model, on meta alone if it is large, and check it.
+    """Build a model and check it. A large model is built only on the meta device.
 
     Args:
         build: builds the model.
-        inputs: makes its positional inputs.
+        inputs: makes the positional inputs of the model.
     """
     problems: list[str] = []
     model: Any = None

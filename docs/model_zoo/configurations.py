@@ -68,7 +68,7 @@ def default(name: str) -> Any:
 
 
 def fill(config: Any) -> bool:
-    """Give a value to each setting that is None. Return whether there were any."""
+    """Give a value to each setting that is None. Return whether any setting was None."""
     found = False
     for part in parts(config):
         heads, width = getattr(part, "num_attention_heads", None), getattr(part, "hidden_size", None)
@@ -93,7 +93,10 @@ def parts(config: Any) -> Iterator[Any]:
 
 
 def divisor(config: Any) -> int:
-    """Return the largest of `FACTORS` that divides all numbers of attention heads, or 4 without attention."""
+    """Return the largest of `FACTORS` that divides every number of attention heads.
+
+    If the model has no attention, return 4.
+    """
     heads = [
         number
         for part in parts(config)
@@ -112,8 +115,8 @@ def shrink(config: Any, *, factor: int, layers: bool) -> None:
 
     Args:
         config: a configuration of transformers.
-        factor: what widths and numbers of heads are divided by.
-        layers: whether to leave layers out.
+        factor: the number by which widths and numbers of heads are divided.
+        layers: whether to remove layers.
     """
     for part in parts(config):
         _fewer_words(part)
@@ -165,7 +168,7 @@ def _fewer_experts(part: Any) -> None:
 
 
 def _fewer_layers(part: Any) -> None:
-    """Keep one layer of each type, and at least two layers in all."""
+    """Keep one layer of each type, but at least two layers."""
     values = dict(vars(part))
     numbers = {
         key: value

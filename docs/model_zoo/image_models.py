@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def timm_names() -> list[str]:
-    """Return the names of timm's models. One model of each file comes first."""
+    """Return the names of timm's models. The first names are one model from each file of timm."""
     import timm
 
     by_file = [timm.list_models(module=module) for module in timm.list_modules()]

@@ -19,7 +19,7 @@ Inputs = dict[str, torch.Tensor]
 
 
 def candidates(model: Any) -> Iterator[Inputs]:
-    """Yield inputs to try, likely inputs first."""
+    """Yield the inputs to try. The most likely inputs come first."""
     signature = inspect.signature(model.forward).parameters
     required = [
         name
@@ -59,7 +59,7 @@ def candidates(model: Any) -> Iterator[Inputs]:
 
 
 def unknown_inputs(model: Any) -> list[str]:
-    """Return the required arguments of ``forward`` for which this module has no inputs."""
+    """Return the required arguments of ``forward`` for which no inputs are known."""
     signature = inspect.signature(model.forward).parameters
     return [
         name

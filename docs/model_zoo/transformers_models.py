@@ -101,7 +101,7 @@ def _built(build: Any) -> tuple[Any, bool]:
 
 
 def _reads(build: Any) -> bool:
-    """Return whether the constructor reads numbers, which is impossible on the meta device."""
+    """Return whether the model cannot be built on the meta device, because its constructor reads values of tensors."""
     try:
         with torch.device("meta"):
             build()

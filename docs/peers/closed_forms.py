@@ -20,12 +20,15 @@ def product(*sizes: int) -> int:
 
 
 def convolution(positions: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:
-    """Return the FLOPs of a convolution. ``positions`` are those of the output, or of the input if it is transposed."""
+    """Return the FLOPs of a convolution.
+
+    ``positions`` is the number of positions in the output. For a transposed convolution, it is that of the input.
+    """
     return product(positions, outputs, inputs // groups, kernel)
 
 
 def attention(queries: int, keys: int, width: int) -> int:
-    """Return the FLOPs of the scores and weighted sums. ``width`` is that of all heads together."""
+    """Return the FLOPs of the scores and of the weighted sums. ``width`` is the width of all heads together."""
     return product(queries, keys, width) * 2
 
 
@@ -81,7 +84,7 @@ def bert_base(length: int) -> int:
 
 
 def gpt_2(length: int) -> int:
-    """Return the FLOPs of GPT-2, with the scores of all words at each position. A causal mask saves nothing."""
+    """Return the FLOPs of GPT-2. Each word has scores for all words, although a causal mask hides some of them."""
     return 12 * encoder_layer(length, 768, 4 * 768) + product(length, 768, 50_257)
 
 

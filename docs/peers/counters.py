@@ -41,11 +41,11 @@ class Counter:
     moves: bool = False
 
     def answers(self, case: Case) -> bool:
-        """Return whether the counter can count what the case needs."""
+        """Return whether the counter can count the case."""
         return (self.backward or not case.backward) and (self.modules or not case.module)
 
     def asked(self, model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
-        """Return the FLOPs that the counter reports. If it needs the model on ``meta``, move the model first."""
+        """Return the FLOPs that the counter reports. If the counter needs a model on ``meta``, move the model."""
         return self.count(*(on_meta(model, args) if self.moves else (model, args)), case)
 
 
@@ -93,7 +93,7 @@ def _thop(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> fl
 
 
 class _ByKeyword(torch.nn.Module):
-    """A module that takes all inputs by keyword, as ptflops passes several inputs."""
+    """A module that takes its inputs by keyword. ptflops needs it for models with several inputs."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()

@@ -38,7 +38,10 @@ class Ended(Generic[T]):
 
 
 def preloaded(modules: Iterable[str]) -> None:
-    """Import these modules in the process from which all others fork. Call this before the first process starts."""
+    """Import ``modules`` in the process from which all other processes fork.
+
+    Call this before the first process starts.
+    """
     if _METHOD == _FORKING:
         _CONTEXT.set_forkserver_preload([*_PRELOADED, *modules])
 

@@ -37,7 +37,7 @@ def mobilenet_v2(multiplier: float) -> int:
 
 
 def _divisible(channels: float, by: int = 8) -> int:
-    """Round to the nearest multiple of ``by``, or to the next one if this loses more than a tenth."""
+    """Return the multiple of ``by`` nearest to ``channels``, or the next one if it is below 90% of ``channels``."""
     nearest = max(by, int(channels + by / 2) // by * by)
     return nearest if nearest >= 0.9 * channels else nearest + by
 

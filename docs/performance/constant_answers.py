@@ -1,4 +1,7 @@
-"""The least time of any counter with a dispatch mode: it answers each operator and counts nothing."""
+"""Measure the time of a dispatch mode that returns remembered outputs and counts nothing.
+
+No counter with a dispatch mode can be faster.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Remembering(TorchDispatchMode):
 
 
 class Answering(TorchDispatchMode):
-    """A mode that answers the n-th call with an empty tensor like the n-th remembered output."""
+    """A mode that runs no operator. The n-th call returns a tensor with the metadata of the n-th remembered output."""
 
     def __init__(self, answers: list[Answer]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,7 +47,7 @@ class Answering(TorchDispatchMode):
         return self._next()(args)
 
     def complete(self) -> bool:
-        """Return whether as many operators were called as were remembered."""
+        """Return whether the number of calls equals the number of remembered outputs."""
         return next(self._following, None) is None
 
 

@@ -33,6 +33,6 @@ def _peak() -> int:
 
 
 def resident(field: str = "VmRSS") -> int:
-    """Return the resident bytes of this process. With "VmHWM", return their peak. Works only on Linux."""
+    """Return the resident memory of this process in bytes. With "VmHWM", return its peak. Works only on Linux."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024

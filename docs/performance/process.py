@@ -48,12 +48,15 @@ class Sample:
 
 
 def begin() -> None:
-    """Start the process from which all others fork. It imports the modules that they need."""
+    """Start the process from which all measuring processes fork. It imports the modules that they need."""
     isolated(own_memory)
 
 
 def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
-    """Return a sample and the verdict on its FLOPs. The verdict is empty if the runner reports no FLOPs."""
+    """Return the sample of a new process, or None if the process failed, and the verdict on its FLOPs.
+
+    The verdict is empty if the runner reports no FLOPs.
+    """
     ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)
     if ended.value is not None and ended.value.number is None:
         return ended.value, ""
@@ -62,7 +65,7 @@ def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
 
 
 def _sample(runner: str, model: str) -> Sample:
-    """Take a sample in this process. The arguments are names, because they are pickled."""
+    """Take a sample in this process. The runner and the model are given by name, because names can be pickled."""
     own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)

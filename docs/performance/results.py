@@ -68,7 +68,7 @@ class Startup:
 
 @dataclass
 class Suite:
-    """A run of many tests that measure one small model. The times are seconds of one test."""
+    """A run of many tests that measure one small model. The times are seconds per test."""
 
     tests: int = 0
     #: Tests with a budget, and tests without a budget that call ``measure``.

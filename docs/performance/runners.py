@@ -25,7 +25,7 @@ FORWARD, FORWARD_ON_META, CONSTANTS = "forward on the CPU", "forward on meta", "
 
 @dataclass(frozen=True)
 class Runner:
-    """Something that is run on a model and timed."""
+    """A counter, or a function that only runs the model. Its time is measured."""
 
     name: str
     #: Returns the function that is timed, from the model, its arguments and the case. It may be called twice.
@@ -39,7 +39,7 @@ class Runner:
     counter: Counter | None = None
 
     def answers(self, model: Model) -> bool:
-        """Return whether the runner can run the model. A model without weights needs a runner on ``meta``."""
+        """Return whether the runner can run the model. A model without weights can only run on ``meta``."""
         if self.counter is not None and not self.counter.answers(model.case):
             return False
         needs_weights = self.name in {FORWARD, "FlopCounterMode"}  # their runs on meta are separate runners

@@ -22,7 +22,7 @@ ENOUGH = 4.0
 def in_turn(
     models: Sequence[Model], runners: Iterable[Runner], rounds: int, results: Results, save: Callable[[], None]
 ) -> None:
-    """Run each runner on each model in a new process, and repeat this ``rounds`` times."""
+    """Run each runner on each model ``rounds`` times, each time in a new process."""
     begin()
     pairs = [(model, runner) for model in models for runner in runners if runner.answers(model)]
     for number in range(rounds):

@@ -39,7 +39,7 @@ _IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plug
 
 
 def in_turn(runs: int, startup: Startup, save: Callable[[], None]) -> None:
-    """Run pytest with the plugin and without it, in turn."""
+    """Run pytest alternately with and without the plugin."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "test_nothing.py").write_text(_TEST)

@@ -1,4 +1,4 @@
-"""Measure the time of a test with a budget without that of its count, and the memory of many tests."""
+"""Measure how much time a budget adds to a test besides the count, and how much memory many tests need."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _DOCS = Path(__file__).parent.parent
 
 
 def in_turn(rounds: int, suite: Suite, save: Callable[[], None]) -> None:
-    """Run tests with a budget and tests without one, in turn."""
+    """Run tests with a budget and tests without a budget alternately."""
     suite.tests = TESTS
     while len(suite.count) < rounds:
         for tests, seconds, growth in (

@@ -42,7 +42,7 @@ class Target:
 
 
 def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
-    """Return the name and the median seconds of the fastest other counter that is right, or None."""
+    """Return (name, median seconds) of the fastest right counter except ours, or None if no other is right."""
     times = [
         (name, median(pair.first))
         for name, pair in pairs.items()
@@ -61,7 +61,10 @@ def beside_peers(results: Results) -> dict[str, float]:
 
 
 def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
-    """Return {model: time of a forward pass on the CPU / our time of a first count}."""
+    """Return {model: time of a forward pass on the CPU / our time of a first count}.
+
+    If ``warm``, the forward pass is the second one of its process, and otherwise the first one.
+    """
     return {
         model: median(forward.again if warm else forward.first) / median(ours.first)
         for model, pairs in results.models.items()
@@ -70,7 +73,7 @@ def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
 
 
 def beside_constants(results: Results) -> dict[str, float]:
-    """Return {model: our time of a second count / time of the same passes with constant answers}."""
+    """Return {model: our time of a second count / time of a second run with constant answers}."""
     return {
         model: median(ours.again) / median(constants.again)
         for model, pairs in results.models.items()

@@ -271,7 +271,7 @@ def test_patterns_are_not_asked_for(command):
 
 
 class TestLatencies:
-    """`accept` writes a latency only if its change is larger than its tolerance."""
+    """`accept` writes a latency only if the latency changed by more than its tolerance."""
 
     def test_of_another_machine_stays(self, command):
         write_baseline(FILE, {"t": timed(7, machine="other")})

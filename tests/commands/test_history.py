@@ -14,7 +14,7 @@ def project(command, tmp_path):
 
 
 def history(project, *widths, file="tests/test_a.py", test="test_x"):
-    """Commit one baseline for each width, and return the short hashes of the commits."""
+    """Commit a baseline for each width. Return the short hashes of the commits."""
     return [
         project.commit(f"Width {width}", {file: {test: linear(width)}}, date=f"2026-01-{number:02}")
         for number, width in enumerate(widths, 1)

@@ -78,7 +78,7 @@ class TestLinks:
         return folder
 
     def make_link(self, link, outside):
-        """Replace a part of the baseline's path, which ``link`` names, by a symbolic link to ``outside``."""
+        """Replace the part ``link`` of the baseline's path by a symbolic link to ``outside``."""
         baseline = Path("tests/__flops__/test_a.json")
         content = baseline.read_bytes()
         if link == "file":

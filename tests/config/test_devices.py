@@ -57,7 +57,7 @@ class TestTimeOn:
         ],
     )
     def test_names_devices(self, load, value, expected):
-        """If a device is named in another case, the name of its profile is stored."""
+        """The case of letters in a device's name does not matter."""
         assert expected == load(f"[tool.pytest-flopsbudget]\ntime-on = {value}").time_on
 
     def test_names_own_ones(self, load):
@@ -92,7 +92,6 @@ class TestTimeOn:
 
 class TestProfiles:
     def test_reads_every_figure(self, load):
-        """Every figure of a profile is read."""
         settings = load(
             profile("""
                 float64 = "1 GFLOP/s"
@@ -129,7 +128,7 @@ class TestProfiles:
         }
 
     def test_needs_little(self, load):
-        """A profile needs only one rate and a bandwidth."""
+        """A profile with only one rate and a bandwidth is valid."""
         device = load(CAMERA).devices["camera"]
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
@@ -149,7 +148,7 @@ class TestProfiles:
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
     def test_is_based_on_a_known_one(self, load):
-        """If a profile is based on another profile, it takes the missing figures from it."""
+        """If a profile is based on another profile, its missing figures are those of the other profile."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[
             "half"
         ]
@@ -231,7 +230,7 @@ class TestProfiles:
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """If two profiles have names that differ only in case, the second is an error."""
+        """If two profiles have names that differ only in case, the second profile is an error."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 

@@ -142,7 +142,7 @@ class TestPyproject:
         assert told in str(caught.value)
 
     def test_tolerances(self, load):
-        """The common tolerance does not apply to the latency."""
+        """A tolerance for all metrics does not apply to the latency."""
         found = load('tolerance = {time = "5%", peak_memory = "1 MiB", latency = "3%"}').tolerance
         assert found["time"].relative == Fraction(1, 20)
         assert found["peak_memory"].absolute == 2**20

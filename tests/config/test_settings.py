@@ -63,7 +63,6 @@ class TestLoadSettings:
         assert load(text) == Settings()
 
     def test_an_empty_table_has_defaults(self, load, tmp_path):
-        """If the table is empty, the settings are the defaults."""
         assert load("[tool.pytest-flopsbudget]") == Settings(path=tmp_path / "pyproject.toml")
 
     def test_reads_every_key(self, load, tmp_path):
@@ -124,7 +123,7 @@ class TestLoadSettings:
         assert load(f"[tool.pytest-flopsbudget]\ntolerance = {value}").tolerance == Settings().tolerance
 
     def test_tolerance_by_metric_leaves_the_others_exact(self, load):
-        """A tolerance for MACs also applies to FLOPs, doubled."""
+        """A tolerance of 6 MACs is also a tolerance of 12 FLOPs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {macs = 6, params = "1%"}').tolerance
         assert tolerance["macs"] == Tolerance(absolute=6)
         assert tolerance["flops"] == Tolerance(absolute=12)
@@ -132,7 +131,7 @@ class TestLoadSettings:
         assert tolerance["param_bytes"] == Tolerance()
 
     def test_tolerance_of_flops_holds_for_macs(self, load):
-        """A tolerance for FLOPs also applies to MACs, halved."""
+        """A tolerance for FLOPs is also a tolerance for half as many MACs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
         assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
 
@@ -162,7 +161,7 @@ class TestLoadSettings:
         assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give these a tolerance")
 
     def test_tells_every_mistake_at_once(self, problems):
-        """One error reports all mistakes."""
+        """One error reports all mistakes in a pyproject."""
         lines = problems("""
             [tool.pytest-flopsbudget]
             tolerance = 0.01
@@ -237,7 +236,7 @@ class TestLoadSettings:
         ],
     )
     def test_a_budget_says_what_it_is_for(self, problems, text, expected):
-        """If a budget has no valid pattern, the error says how to write one."""
+        """If a budget has no valid pattern, the error says how to write a pattern."""
         (line,) = problems(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
         assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
         assert expected in line
@@ -321,7 +320,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
     def test_refuses_other_names(self, problems, value):
-        """A machine's name must have no brackets, line breaks or outer blanks."""
+        """If a machine's name has brackets, line breaks or outer blanks, it is refused."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
         assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')

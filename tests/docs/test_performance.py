@@ -71,7 +71,7 @@ class TestModels:
         assert closed_forms.ddpm_unet((4, 8), 1, side=4) == sum(down + middle + up + top) + 5 * attention + step
 
     def test_the_unet_as_it_was_measured(self):
-        """The recorded counts of the U-Net are right."""
+        """For the U-Net, the recorded counts of this plugin and of PyTorch are right."""
         pairs = load(FILE).models[UNET_NAME]
         assert pairs[OURS].verdict == "right"
         assert pairs["FlopCounterMode on meta"].verdict == "right"
@@ -81,7 +81,7 @@ class TestModels:
 
 
 def pairs(**seconds):
-    """Build results from {runner: seconds of its first count}. Each result is right."""
+    """Build right results from {runner: seconds of its first count}."""
     names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
     return {
         names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
@@ -107,7 +107,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """Two targets compare this plugin with the fastest right counter: for all models and for each model."""
+        """Two targets say how much faster than the fastest right counter this plugin is."""
         # Targets: 8 times as fast in the median of all models, 3 times as fast for each model.
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
@@ -149,7 +149,7 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """To count only FLOPs, a benchmark replaces functions that it looks up by name. Each of these functions exists."""
+    """Each function that a benchmark replaces by its name exists."""
     assert callable(pkgutil.resolve_name(name))
 
 

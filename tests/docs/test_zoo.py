@@ -66,7 +66,7 @@ def test_models_of_one_reason_are_in_one_line():
 
 
 def test_forgetting(tmp_path, monkeypatch):
-    """If rows are removed, all other rows stay."""
+    """`forget` removes only the rows that match."""
     monkeypatch.setattr(results, "FILE", tmp_path / "results.jsonl")
     assert results.load() == []
     assert results.size() == 0

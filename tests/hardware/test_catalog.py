@@ -69,21 +69,20 @@ def test_vector_rates_are_those_published():
 @pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 class TestProfile:
     def test_names_the_source_of_every_figure(self, device):
-        """Every figure has a source."""
         figures = [source.partition(": ")[0] for source in device.sources]
         assert all(": " in source for source in device.sources)
         assert any("rates" in figure or ("cores" in figure and "Hz" in figure) for figure in figures)
         assert all(any(word in figure for figure in figures) for word in ("bandwidth", "memory", "launch"))
 
     def test_fp32_is_not_computed_faster_than_halves(self, device):
-        """A dtype with fewer bits is at least as fast."""
+        """A dtype with fewer bits is at least as fast as a dtype with more bits."""
         # Products in float32 do not use TF32, so they have the vector rate.
         rates = [device.rate(dtype) for dtype in ("float64", "float32", "tfloat32", "float16", "int8")]
         assert sorted(rates) == rates
         assert device.rate("float32") == device.vector_rate("float32")
 
     def test_matrix_units_are_the_fastest(self, device):
-        """The rate of products is at least the vector rate."""
+        """The rate of matrix products is at least the vector rate."""
         assert all(device.vector_rate(dtype) <= device.rate(dtype) for dtype in DTYPES)
 
     def test_dtypes_are_known(self, device):

@@ -35,7 +35,7 @@ class TestTimes:
         ],
     )
     def test_is_the_larger_of_work_and_traffic(self, flops, other_flops, bytes_moved, expected):
-        """Only the larger of compute time and memory time is counted."""
+        """Of the compute time and the memory time, only the larger one counts."""
         assert expected == times(SMALL, flops, other_flops, bytes_moved, "float32")
 
     @pytest.mark.parametrize(("launches", "expected"), [(0, 0), (1, 5), (3, 15)])
@@ -73,14 +73,14 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """One operator is not slower than two operators with the same work, except for rounding."""
+        """Except for rounding, one operator is not slower than two operators that have its work together."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes)
     def test_either_work_or_traffic_is_credited(self, device, work, dtype):
-        """Either the compute time or the memory time is 0."""
+        """At least one of compute time and memory time is 0."""
         found = times(device, *work, dtype)
         assert 0 in {found.compute, found.memory}
 
@@ -98,5 +98,5 @@ class TestBoundOf:
         ],
     )
     def test_is_the_largest(self, parts, expected):
-        """The largest part is the bound."""
+        """The bound of a time is the largest part of the time."""
         assert bound_of(*parts) == expected

@@ -8,7 +8,7 @@ MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 
 
 def refuse(project, *lines, run=None):
-    """Check that pytest stops with exit code 4 before any test, and prints ``lines`` on stderr without a traceback."""
+    """Check that pytest stops with exit code 4 before any test, and that stderr has ``lines`` and no traceback."""
     result = (run or project.run)()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes()

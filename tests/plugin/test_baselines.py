@@ -26,7 +26,7 @@ def grown(project, kernel=5):
 
 @pytest.fixture
 def written(project):
-    """Return a project with a baseline of two tests. Both models have grown since."""
+    """Return a project with a baseline of two tests, whose models have grown since."""
     project.write(TWO_TESTS)
     project.run("--flops-budget-update").assert_outcomes(passed=2)
     grown(project)

@@ -62,7 +62,7 @@ class TestTime:
         result.stderr.fnmatch_lines(["*time.bord: no device is named 'bord'; did you mean board?*"])
 
     def test_a_baseline_outlives_a_device(self, project):
-        """If the settings no longer ask for a device, its time in the baseline is not reported as missing."""
+        """If the settings no longer name a device, the baseline's time on this device is not reported as missing."""
         project.settings(f'[tool.pytest-flopsbudget]\ntime-on = "board"\n{BOARD}')
         project.write(measuring())
         project.run("--flops-budget-update").assert_outcomes(passed=1)

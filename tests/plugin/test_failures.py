@@ -39,7 +39,7 @@ def test_unittest(project):
 
 
 def test_nothing_was_measured_yet(project):
-    """If a marked test fails before it measures, there is no message about the missing measurement."""
+    """If a marked test fails before it measures, no message says that it measured nothing."""
     project.write(BROKEN + "def test_net(flops_budget):\n    assert 1 == 2\n")
     text = project.run().stdout.str()
     assert "assert 1 == 2" in text
@@ -95,7 +95,7 @@ def test_a_fixture_that_measures(project):
 
 
 def test_a_fixture_that_measures_too_late(project):
-    """If a fixture measures after the body of the test, an error says that this is too late."""
+    """If a fixture measures after the body of the test, an error says so."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    yield\n    flops_budget(Net(), IMAGE)\n\n"
         "def test_net(net):\n    pass\n"
@@ -117,7 +117,7 @@ def test_a_fixture_that_measures_wrongly(project):
 
 
 def test_an_update_does_not_accept_what_it_does_not_write(project):
-    """If a test regressed and also failed for another reason, an update shows it as regressed, not as accepted."""
+    """If a test regressed and also failed for another reason, an update does not accept the regression."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     project.write(MEASURING.replace("Net()", "Net(kernel=5)") + "    assert 0\n")

@@ -35,7 +35,7 @@ class TestMeasuring:
         assert kept.seconds > 0
 
     def test_names(self):
-        """Measurements are kept by name, in the order of their first calls."""
+        """Measurements are kept by name, in the order in which the names first occur."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE, name="student")
         budget(nn.Linear(3, 9), WIDE, name="teacher")

@@ -1,4 +1,4 @@
-"""Which metrics a baseline holds, and what another PyTorch changes."""
+"""Which metrics are compared with the baseline, and which are not if PyTorch was upgraded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def hold(project, *metrics):
 
 @pytest.fixture
 def with_baseline(project):
-    """A project whose baseline is of the model that makes no copy, while the model now makes one."""
+    """Return a project whose model makes a copy. The model in its baseline makes no copy."""
     write(project, copies=False)
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     write(project, copies=True)
@@ -46,7 +46,7 @@ def with_baseline(project):
 
 
 class TestDefault:
-    """If the user chooses no metrics, a baseline holds those that follow from the model alone."""
+    """By default, changes of peak memory, memory traffic, launches and depth do not fail a test."""
 
     def test_a_copy(self, with_baseline):
         result = with_baseline.run()
@@ -62,18 +62,18 @@ class TestDefault:
         )
 
     def test_values_with_v(self, with_baseline):
-        """With -v, the summary has each value that moved."""
+        """With -v, the summary lists each value that changed and was not judged."""
         result = with_baseline.run("-v")
         result.stdout.fnmatch_lines(["  launches: 1 ? 2, +1 launches (+100.0%) (not judged)"])
 
     def test_update(self, with_baseline):
-        """The command in the message writes the new values."""
+        """The command that the summary suggests writes the new values."""
         result = with_baseline.run("--flops-budget-update", "test_net.py::test_net")
         result.stdout.fnmatch_lines(["baseline written: *: 1 moved in metrics that are not judged"])
         with_baseline.run().stdout.no_fnmatch_line("*moved*")
 
     def test_strict_improvements(self, with_baseline):
-        """A metric that is not held may shrink, even if improvements need an update."""
+        """With improved-baseline = "fail", a smaller value of a metric that is not judged does not fail the test."""
         with_baseline.run("--flops-budget-update")
         write(with_baseline, copies=False)
         with_baseline.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
@@ -88,13 +88,13 @@ class TestDefault:
         result.stdout.no_fnmatch_line("launches regressed: *")
 
     def test_a_limit(self, with_baseline):
-        """A limit applies to a metric that is not held."""
+        """A limit applies even to a metric that is not compared with the baseline."""
         write(with_baseline, copies=True, marker="@pytest.mark.flops_budget(launches=1)")
         with_baseline.run().assert_outcomes(failed=1)
 
 
 class TestChosen:
-    """The user chooses the metrics: in the pyproject, in a budget of it, or in a marker. The closest choice applies."""
+    """The metrics that are compared can be chosen in the pyproject, in a budget or in a marker."""
 
     def test_pyproject(self, with_baseline):
         hold(with_baseline, "launches")
@@ -133,12 +133,12 @@ class TestChosen:
 
     @pytest.mark.parametrize(("tolerance", "failed"), [("'100%'", 0), ("'99%'", 1)])
     def test_tolerance(self, with_baseline, tolerance, failed):
-        """A metric to which a tolerance is given by name is held. There is 1 launch more than 1."""
+        """If a tolerance names a metric, the metric is compared with the baseline."""
         write(with_baseline, copies=True, marker=f"@pytest.mark.flops_budget(tolerance={{'launches': {tolerance}}})")
         with_baseline.run().assert_outcomes(failed=failed, passed=1 - failed)
 
     def test_tolerance_of_everything(self, with_baseline):
-        """One tolerance for all metrics does not change which metrics are held."""
+        """A tolerance for all metrics does not change which metrics are compared."""
         with_baseline.settings('[tool.pytest-flopsbudget]\ntolerance = "0%"\n')
         with_baseline.run().assert_outcomes(passed=1)
 
@@ -161,7 +161,7 @@ class TestChosen:
 
 
 class TestAnotherPyTorch:
-    """With another minor version of PyTorch than the baseline's, values of kernels are not judged."""
+    """If the baseline is of another minor version of PyTorch, values that depend on kernels are not judged."""
 
     @pytest.fixture
     def upgraded(self, with_baseline):
@@ -173,7 +173,7 @@ class TestAnotherPyTorch:
 
     @pytest.mark.parametrize("settings", ["", 'hold = "all"\n'])
     def test_kernels(self, upgraded, settings):
-        """The summary has one line for the run, whatever the baseline holds."""
+        """One line of the summary counts all values of kernels that changed."""
         upgraded.settings(f"[tool.pytest-flopsbudget]\n{settings}")
         result = upgraded.run()
         result.assert_outcomes(passed=1)
@@ -186,7 +186,7 @@ class TestAnotherPyTorch:
         result.stdout.no_fnmatch_line("*not held*")
 
     def test_flops(self, upgraded):
-        """FLOPs are judged with every version. The failure names both versions."""
+        """FLOPs are judged with every version of PyTorch. The failure names both versions."""
         text = upgraded.baseline.read_text()
         upgraded.baseline.write_text(text.replace('"flops": 64', '"flops": 63'))
         result = upgraded.run()
@@ -194,7 +194,7 @@ class TestAnotherPyTorch:
         result.stdout.fnmatch_lines(["flops regressed: *", "the baseline was measured with PyTorch 1.*, this with 2.*"])
 
     def test_equal_values(self, upgraded):
-        """If no value moved, there is no line. An update notes the new version."""
+        """If only the version of PyTorch changed, the summary does not mention it, and an update writes it."""
         write(upgraded, copies=False)
         upgraded.run().stdout.no_fnmatch_line("*PyTorch 1.*")
         upgraded.run("--flops-budget-update")
@@ -205,7 +205,7 @@ class TestAnotherPyTorch:
         upgraded.run().assert_outcomes(failed=1)
 
     def test_unknown_version(self, upgraded):
-        """If the baseline has no version, its values of kernels are judged."""
+        """If the baseline does not name a version of PyTorch, values that depend on kernels are judged."""
         lines = upgraded.baseline.read_text().split("\n")
         assert any('"pytorch": "1.' in line for line in lines)
         upgraded.baseline.write_text(

@@ -23,7 +23,7 @@ def marked(**limits):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the timing by one that returns the milliseconds that the test chooses."""
+    """Replace the timing by a function that returns the milliseconds that the test chooses."""
 
     class Script:
         asked = 0
@@ -106,7 +106,7 @@ class TestOptIn:
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """If a later measurement under the same name is smaller than the first one, it is not timed."""
+        """If a later measurement under the same name is not larger than all before it, it is not timed."""
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -235,7 +235,7 @@ class TestWatched:
         result.stdout.fnmatch_lines(["test_net.py::test_net: a watched model is not timed, so its latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
-        """If a test has a limit on latency and measures only with a watched block, it fails."""
+        """If a test with a limit on latency measures only with a watched block, it fails."""
         project.write(
             "@pytest.mark.flops_budget(latency='1 s')\n"
             "def test_net(flops_budget):\n"

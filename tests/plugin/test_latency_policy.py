@@ -22,7 +22,7 @@ WORK = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Replace the timing by a fixed time of 4 us on an A100. Return the arguments of the timing."""
+    """Replace the timing by a fixed time of 4 us on an A100. Return the arguments with which it was called."""
     asked_for = {}
 
     def time_inputs(model, inputs, *, machine, **options):
@@ -42,7 +42,7 @@ def timed(timing):
 
 
 def share(device):
-    """Return the minimum time of the model on ``device``, divided by 4 us."""
+    """Return the estimated time of the model on ``device``, divided by 4 us."""
     return sum(times(device, *WORK, "float32")) / 4_000
 
 

@@ -105,7 +105,7 @@ class TestPatterns:
     """Patterns in a pyproject are relative to the folder of this file."""
 
     def test_match(self, repository):
-        """A budget's pattern matches the same tests in whatever folder pytest is started."""
+        """A budget's pattern matches the same tests, whatever folder or rootdir the command line names."""
         project = repository(
             a__pyproject_toml='[[tool.pytest-flopsbudget.budgets]]\nmatch = "tests/test_a.py::*"\nflops = 1\n',
             a__tests__test_a_py=TEST,

@@ -196,7 +196,7 @@ class TestOneFile:
 
     @pytest.mark.parametrize("way", ["--ignore=test_other.py", "--ignore-glob=*other*", "conftest"])
     def test_that_is_ignored(self, orphaned, way):
-        """If pytest ignores a test file, its entries are not orphans, because the file exists."""
+        """If pytest ignores an existing test file, its entries are not orphans."""
         orphaned.write(measuring("other"), name="test_other")
         if way == "conftest":
             orphaned.pytester.makeconftest("collect_ignore = ['test_other.py']\n")

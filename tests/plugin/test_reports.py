@@ -87,7 +87,7 @@ class TestRun:
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
-        """With workers, each report has the same bytes as without workers."""
+        """Each report has the same bytes with workers as without workers."""
         project.write(TESTS)
         project.run(*ALL)
         alone = written(project)
@@ -164,7 +164,7 @@ class TestRun:
         assert set(written(project)) == set(FLAGS)
 
     def test_a_project_inside_a_repository(self, project):
-        """The report has the project's folder in the repository, from whatever folder pytest was started."""
+        """If the project is a folder in a repository, the report has the path of this folder."""
         project.path.joinpath(".git").mkdir()
         inner = project.path / "packages" / "net"
         inner.joinpath("tests").mkdir(parents=True)

@@ -49,7 +49,7 @@ def test_a_limit_of_a_module(project):
 
 
 def test_a_limit_on_models_that_pass_nothing(project):
-    """If a model has no ranks, its communication is 0 bytes."""
+    """A model that is not distributed communicates 0 bytes."""
     project.settings('[tool.pytest-flopsbudget.limits]\ncommunication = "0 B"\n')
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run().assert_outcomes(passed=1)
@@ -94,7 +94,7 @@ def test_not_in_the_baseline_of_other_models(project):
 
 
 def test_no_world_any_more(project):
-    """If the baseline has communication and the run does not measure it, the summary says so."""
+    """If the baseline has communication and the run does not, the summary says that it is no longer measured."""
     project.write(_test(size=1).replace("rank=1", "rank=0"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     project.write(

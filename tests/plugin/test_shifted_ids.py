@@ -43,7 +43,7 @@ def write(project):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cheaper_neighbours(write, way):
-    """If an id moves to a cheaper model, the test is not reported as improved."""
+    """If a test id now names a cheaper model, the test is not reported as improved."""
     body, configs = WAYS[way]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, [configs[0], *configs[2:]]).run()
@@ -60,7 +60,7 @@ def test_cheaper_neighbours(write, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_more_expensive_neighbours(write, way):
-    """If an id moves to a more expensive model, the failure says that this is another model."""
+    """If a test id now names a more expensive model, the failure says that this is another model."""
     body, configs = WAYS[way]
     configs = configs[::-1]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
@@ -70,7 +70,7 @@ def test_more_expensive_neighbours(write, way):
 
 
 def test_input(write):
-    """If an id moves to a model with another input, the summary shows both inputs."""
+    """If a test id now names a model with another input, the summary shows both inputs."""
     body, configs = WAYS["batch"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, configs[1:]).run()
@@ -93,7 +93,7 @@ def test_other_ways_to_parametrize(write, parametrize):
 
 
 def test_names(project):
-    """If the name of a measurement contains a number, the name can move to another model."""
+    """If the name of a measurement contains a number, the run notices that the name now belongs to another model."""
 
     def write(widths):
         project.write(
@@ -110,7 +110,7 @@ def test_names(project):
 
 
 def test_new_neighbour(write):
-    """If an id moves to a model that is in no baseline, the run still notices the move."""
+    """If a test id now names a model that is in no baseline, the summary says that this is another model."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run()
@@ -144,7 +144,7 @@ def test_without_parameters(project):
 
 
 def test_strict_improvements(write):
-    """With improved-baseline = "fail", a test whose id moved fails."""
+    """With improved-baseline = "fail", a test whose id now names another model fails."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     project = write(body, [configs[0], *configs[2:]])

@@ -61,7 +61,7 @@ class TestLeftOut:
         project.run().stdout.no_fnmatch_line("not written, *")
 
     def test_improved(self, project):
-        """With --flops-budget-update=improved, a failed test is named if it improved, but not if it is new."""
+        """With --flops-budget-update=improved, the run names a failed test only if the test improved."""
         project.write("def test_a(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
         project.run("--flops-budget-update")
         project.write(f"def test_a(flops_budget):\n    flops_budget(Net(3), IMAGE)\n    assert False\n\n{OVER}")

@@ -22,7 +22,7 @@ def two(project):
 
 
 class TestPatterns:
-    """If a run collects all tests, it names each pattern that matches none of them."""
+    """If a run collects all tests, it reports each pattern that matches no test."""
 
     @pytest.mark.parametrize(
         ("pattern", "near"),
@@ -64,7 +64,7 @@ class TestPatterns:
 
     @pytest.mark.parametrize("pattern", ["*", "test_net.py::*", "test_*", "*::test_wide"])
     def test_matching(self, two, pattern):
-        """A pattern that matches only a deselected test is not named."""
+        """If a pattern matches only a deselected test, the run does not report the pattern."""
         two.settings(BUDGET.format(pattern))
         two.run("-k", "narrow").stdout.no_fnmatch_line(NOT_MEASURED)
 
@@ -79,19 +79,19 @@ class TestPatterns:
         ],
     )
     def test_incomplete(self, two, arguments):
-        """If a run cannot know whether a pattern matches a test, it does not name the pattern."""
+        """If a run cannot know whether a pattern matches a test, it does not report the pattern."""
         two.write("def test_other(): pass\n", "test_other")
         two.settings(BUDGET.format("test_ent.py::*"))
         two.run(*arguments).stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_part_of_a_file(self, two):
-        """If the command line names one test of a file, patterns for this file are not checked."""
+        """If the command line names one test of a file, the run does not report patterns for this file."""
         two.settings(BUDGET.format("test_net.py::test_wyde"))
         two.run("test_net.py").stdout.fnmatch_lines([NOT_MEASURED])
         two.run("test_net.py::test_wide").stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_skipped_file(self, two):
-        """If a file skips its own collection, patterns for this file are not named."""
+        """If a file skips its own collection, the run does not report patterns for this file."""
         two.write("pytest.importorskip('no_such_package')\n", "test_ent")
         two.settings(BUDGET.format("test_ent.py::*") + BUDGET.format("test_tne.py::*"))
         lines = [line for line in two.run().outlines if "matches no test" in line]
@@ -109,7 +109,7 @@ class TestPatterns:
         )
 
     def test_testpaths(self, project):
-        """With the setting testpaths, patterns for other folders are not named."""
+        """With the setting testpaths, the run does not report patterns for other folders."""
         project.path.joinpath("tox.ini").write_text(
             "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"
         )
@@ -122,7 +122,7 @@ class TestPatterns:
 
 
 class TestNothingChecked:
-    """If all tests with a budget were skipped, deselected or failed as expected, a line says that none was checked."""
+    """If each test with a budget was skipped, deselected or xfailed, a line says that no budget was checked."""
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_skipped(self, project, workers):

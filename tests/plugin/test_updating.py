@@ -45,7 +45,7 @@ def test_all(changed):
 
 
 def test_new(changed):
-    """With =new, an update writes only new tests."""
+    """`--flops-budget-update=new` writes only new tests."""
     result = changed.run("--flops-budget-update=new")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -60,7 +60,7 @@ def test_new(changed):
 
 
 def test_improved(changed):
-    """With =improved, an update writes only improved tests."""
+    """`--flops-budget-update=improved` writes only improved tests."""
     result = changed.run("--flops-budget-update=improved")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -83,7 +83,7 @@ def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
 
 
 def test_improved_does_not_take_another_input(project):
-    """If the FLOPs shrank because the batch is smaller, =improved does not write the test."""
+    """`--flops-budget-update=improved` does not write a test that has fewer FLOPs because of a smaller batch."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -98,7 +98,7 @@ def test_improved_does_not_take_another_input(project):
 
 
 def test_improved_decides_for_whole_entries(project):
-    """If FLOPs shrank and parameters grew, =improved writes no metric of the test."""
+    """`--flops-budget-update=improved` writes no metric of a test with fewer FLOPs and more parameters."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -113,7 +113,7 @@ def test_improved_decides_for_whole_entries(project):
 
 @pytest.mark.parametrize(("word", "names"), [("=new", {"old": 3, "other": 3, "gone": 3}), ("", {"old": 1, "other": 3})])
 def test_names_that_are_no_longer_measured(project, word, names):
-    """If a name is no longer measured, a full update removes its entry, and =new keeps it."""
+    """If a name is no longer measured, a full update removes its entry, and `--flops-budget-update=new` keeps it."""
     body = "def test_net(flops_budget):\n    for name in ({}):\n        flops_budget(Net(kernel=3), IMAGE, name=name)\n"
     project.write(body.format("'old', 'gone'"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -127,7 +127,7 @@ def test_names_that_are_no_longer_measured(project, word, names):
 class TestCommandLine:
     @pytest.mark.parametrize("flag", ["--flops-budget-update", "--flops-budget-update=new"])
     def test_a_path_behind_it(self, project, flag):
-        """If the name of a folder follows the flag, pytest takes it for a path and not for a mode."""
+        """If the name of a folder follows the flag, pytest takes the name for a path and not for a mode."""
         for folder in ("new", "other"):
             project.path.joinpath(folder).mkdir()
             project.write(measuring(net=3), name=f"{folder}/test_{folder}")

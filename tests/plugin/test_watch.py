@@ -104,7 +104,7 @@ class TestMarker:
         )
 
     def test_phases(self, measured):
-        """A marker may have limits for phases."""
+        """A marker may limit each phase separately."""
         measured(
             "@pytest.mark.flops_budget(phases={'forward': {'flops': 192}, 'backward': {'flops': 255}})\n"
             "def test_net():\n"

@@ -140,7 +140,7 @@ def test_without_autoload(run, reference):
 
 @pytest.mark.parametrize("place", ["sub", "../elsewhere"])
 def test_another_working_directory(run, many, reference, place):
-    """If pytest is started in another folder, only the paths in the summary differ."""
+    """If pytest is started in another folder, only the paths in the summary change."""
     folder = many.path / place
     folder.mkdir(exist_ok=True)
     up = ".." if place == "sub" else "../project"
@@ -202,7 +202,7 @@ class TestAPart:
         assert run(NEW, *arguments).flops == BEFORE | {nodeid: ADDED[nodeid] for nodeid in added}
 
     def test_last_failed(self, run):
-        """With --lf, an update accepts only tests that regressed."""
+        """With --lf, an update accepts the tests that regressed, and changes no other entry."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
         expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_expensive", "sub/test_c.py::test_late")}

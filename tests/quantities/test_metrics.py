@@ -34,7 +34,7 @@ TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 1
 
 class TestTable:
     def test_what_derives_derives_from_what_is_stored(self):
-        """A derived metric is computed from stored metrics with the same unit."""
+        """If a derived metric has a value for each device, so have the stored metrics from which it is computed."""
         for metric in METRICS.values():
             for part in (*metric.derived, *metric.over):
                 assert not METRICS[part].derived
@@ -111,7 +111,6 @@ class TestKeys:
 
 class TestValues:
     def test_a_time_is_the_sum_of_its_parts(self):
-        """A time is the sum of its three parts."""
         assert value_of(TIMES, "time[A100]") == 23
         assert parts_of("time[A100]") == tuple(TIMES)
         assert value_of(TIMES, "launch_time[A100]") == 11
@@ -137,7 +136,7 @@ class TestValues:
         assert value_of(metrics, "arithmetic_intensity") - 1 == Fraction(1, 2**80)
 
     def test_a_ratio_over_nothing(self):
-        """If the divisor of a ratio is 0, the ratio is measured but has no value."""
+        """If the divisor of a ratio is 0, the ratio counts as measured, and its value is None."""
         metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 0}
         assert value_of(metrics, "arithmetic_intensity") is None
         assert is_measured(metrics, "arithmetic_intensity")
@@ -145,7 +144,7 @@ class TestValues:
         assert not is_measured({"flops": 10, "memory_traffic": 1}, "arithmetic_intensity")
 
     def test_the_whole_part_of_a_ratio_is_no_value_of_it(self):
-        """If the divisor of a ratio was not measured, the ratio has no value."""
+        """If the divisor of a ratio was not measured, the value of the ratio is None."""
         assert count_of({"flops": 10, "other_flops": 4}, "total_flops") == 14
         assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
 
@@ -162,5 +161,5 @@ class TestValues:
         assert measured_value({}, "flops") is None
 
     def test_what_tells_a_model(self):
-        """Times and latencies do not identify a model."""
+        """Times and latencies are not among the metrics that identify a model."""
         assert identifying_metrics({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}

@@ -74,7 +74,7 @@ class TestParseQuantity:
         [("4.1 GMACs", 4_100_000_000), ("8.2 GFLOPs", 4_100_000_000), ("4.1G", 4_100_000_000), ("7 FLOPs", 3)],
     )
     def test_reads_macs(self, text, expected):
-        """Two FLOPs are read as one MAC."""
+        """An amount of FLOPs is read as half as many MACs."""
         assert parse_quantity(text, MACS) == expected
 
     @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
     def test_takes_whole_numbers(self, value, expected):
-        """A whole float is read as an integer."""
+        """A float without a fraction is read as an integer."""
         assert parse_quantity(value, FLOPS) == expected
 
     @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """If a tolerance has two parts, the larger part applies."""
+        """If a tolerance has a percentage and an amount, the larger of the two applies."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
@@ -632,12 +632,12 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """If no known word is similar, there is no suggestion."""
+        """The most similar known word is returned, or None if no known word is similar."""
         assert nearest_spelling(word, METRICS) == expected
 
 
 def test_a_count_takes_the_word_of_its_key():
-    """A count accepts the name of its own metric as unit, but not the name of another metric."""
+    """The name of a counted metric is a unit for this metric, but not for another metric."""
     launches = Metric("launches", "launches", "count", "sum", "kernel launches")
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):
@@ -709,7 +709,7 @@ def test_a_percentage_with_a_space_behind():
 
 
 def test_dashes_count_least():
-    """If a known word differs only in case and dashes, it is suggested before all other words."""
+    """A known word that differs only in case and dashes is suggested before all other words."""
     assert nearest_spelling("A-B", ["A-BC", "a_b"]) == "a_b"
 
 

@@ -59,7 +59,7 @@ class TestParseRate:
         ],
     )
     def test_refuses_other_units(self, text, speed, message):
-        """If the unit is not one of a speed, the error gives a hint."""
+        """If the unit is not a unit of speed, the error gives a hint."""
         with pytest.raises(ValueError, match=message):
             parse_rate(text, speed)
 

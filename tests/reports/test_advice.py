@@ -43,7 +43,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
 
     def test_without_a_device(self):
-        """Without a device, an intensity is called low if it is low for each device of the catalog."""
+        """Without a device, the text calls an intensity low only if it is low for each device of the catalog."""
         assert describe_bound(target(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
             "3 FLOPs/byte, few for any device"
         )
@@ -51,7 +51,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300)), device=None)) == ""
 
     def test_low_for_every_device(self):
-        """No device needs fewer FLOPs per byte than the Raspberry Pi 4 to be compute-bound."""
+        """Of all devices, the Raspberry Pi 4 needs the fewest FLOPs per byte to be compute-bound."""
         # Raspberry Pi 4: 57.6 GFLOP/s in float32 at 12.8 GB/s.
         assert Fraction(576, 128) == min_balance()
         assert all(device.vector_rate("float32") >= min_balance() * device.bandwidth for device in DEVICES.values())
@@ -64,7 +64,7 @@ class TestBatchNorm:
         assert of(self.NORM).startswith("for inference it can be folded into the convolution or linear layer before it")
 
     def test_training(self):
-        """In training, there is no advice on batch norm."""
+        """In training, there is no advice to fold batch norm, because its factors change with each batch."""
         assert "folded" not in of(self.NORM, backward=True)
 
     def test_another_class(self):
@@ -95,7 +95,7 @@ class TestAttention:
         assert "plain form" not in of(self.MODULE, operators)
 
     def test_another_product(self):
-        """If other products have most of the FLOPs, there is no advice on attention."""
+        """If most of the FLOPs are in products outside of attention, there is no advice on attention."""
         assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
 
     def test_no_softmax(self):
@@ -138,11 +138,11 @@ class TestHead:
         assert "rows" not in of(self.head(rows, outputs))
 
     def test_a_layer_between_others(self):
-        """If a layer has only four times as many outputs as inputs, there is no advice on its rows."""
+        """If a layer has only four times as many outputs as inputs, there is no advice to compute fewer rows."""
         assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
 
     def test_training(self):
-        """In training, there is no advice on rows, because the loss needs all rows."""
+        """In training, there is no advice to compute fewer rows, because the loss needs all rows."""
         assert "rows" not in of(self.head(128), backward=True)
 
     def test_several(self):
@@ -163,7 +163,7 @@ class TestDepthwise:
 
 class TestWeights:
     def test_one_row(self):
-        """For a linear layer, the advice has the share of the weights in all bytes."""
+        """For a linear layer, the advice says which share of the moved bytes are weights."""
         # Bytes: 4 * 20 of the weights, 4 * (20 + 4 + 5) in all. FLOPs of one row: 2 * 4 * 5.
         layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer) == (
@@ -176,7 +176,7 @@ class TestWeights:
         assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
 
     def test_a_convolution(self):
-        """For a convolution, the advice has no number of input rows."""
+        """For a convolution, the advice does not mention rows of inputs."""
         layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer).startswith("68% of its bytes are weights: ")
 

@@ -66,7 +66,7 @@ class TestCsv:
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
-        """If a spreadsheet would read a name as a formula, the name gets an apostrophe."""
+        """If a spreadsheet would read a name as a formula, an apostrophe is put before the name."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
 

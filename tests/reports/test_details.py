@@ -40,7 +40,7 @@ class TestAtPeak:
 
 class TestTimes:
     def test_bound_by_compute(self):
-        """A time is one line that ends with its parts."""
+        """The line about a time ends with the parts of the time."""
         assert list(details.time_lines(estimated())) == [
             "A100: at least 1.4 us (estimate), compute-bound (compute 900 ns, memory 300 ns, launches 200 ns)"
         ]

@@ -17,7 +17,7 @@ GROWN = SMALL | {"stem": ("Conv2d", "3->4, 5x5", 50)}
 
 
 def complexity(modules=SMALL, **fields):
-    """Build a model from the sizes of its modules, without their children."""
+    """Build a model from {path of a module: (type, shape, size without children)}."""
     total = {
         path: sum(size for other, (*_, size) in modules.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in modules
@@ -41,7 +41,7 @@ def text(*cases):
 
 
 def growth(*what, metric="flops"):
-    """Return the lines about changed modules in the text of a failure."""
+    """Return the lines about changed modules in the text of a failure. ``what`` are the arguments of `case`."""
     lines = text(case(*what))
     start = lines.index(f"what changed in {metric}, by module:")
     rest = lines[start + 1 :]
@@ -161,7 +161,7 @@ class TestBaseline:
         ]
 
     def test_what_differs_in_how_it_ran(self):
-        """If the input or the execution changed, the text says so before the list of modules."""
+        """If the input changed, or the model now ran on real data, the text says so before the list of modules."""
         new = complexity(GROWN, inputs=("float32[2]",), execution="real", backward=True)
         old = complexity(metrics=complexity().metrics | {"param_bytes": 100})
         lines = text(case(new, old))

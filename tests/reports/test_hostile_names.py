@@ -110,7 +110,7 @@ screens = st.builds(
 @settings(max_examples=40)
 @given(runs())
 def test_reports(run):
-    """No line of a report contains a control character or begins with a command."""
+    """No line of a report contains a control character or begins with a command to a CI system."""
     written, verdict, _ = run
     for text in (markdown_run.text(written), csv.text(written), gitlab.text(written)):
         check_text(text)
@@ -127,7 +127,7 @@ def test_reports(run):
 @settings(max_examples=40)
 @given(runs())
 def test_annotations(run):
-    """Each annotation is exactly one command."""
+    """Each annotation is exactly one command to GitHub."""
     for line in github.commands(run[0], "."):
         level, place, text = re.fullmatch(r"::(\w+) ([^\n]*?)::(.*)", line).groups()
         assert level in {"error", "warning", "notice"}
@@ -138,7 +138,7 @@ def test_annotations(run):
 @settings(max_examples=40)
 @given(runs(), screens, st.integers(-1, 1))
 def test_summary(run, screen, verbosity):
-    """No line of the terminal summary contains a control character or a command."""
+    """No line of the terminal summary contains a control character or a command to a CI system."""
     written, verdict, _ = run
     test = written.tests[0]
     packed = pack_verdicts(test.nodeid, Path("a.py"), 0, [verdict], test.vanished)
@@ -154,7 +154,7 @@ def test_summary(run, screen, verbosity):
 @settings(max_examples=40)
 @given(runs(), screens, hostile, hostile)
 def test_changes(run, screen, nodeid, other):
-    """No line of the commands `diff` and `history` contains a control character or a command."""
+    """No line of the commands `diff` and `history` contains a control character or a command to a CI system."""
     _, verdict, old = run
     found = changes(
         {Key(nodeid, verdict.name): old, Key(f"{nodeid}1", "model"): old},
@@ -192,7 +192,7 @@ def test_changes(run, screen, nodeid, other):
     ],
 )
 def test_visible(text, shown):
-    """An ordinary name is shown unchanged. A dangerous character is shown as Python's escape."""
+    """Only dangerous characters are shown as Python's escapes."""
     assert visible(text) == shown
 
 

@@ -144,7 +144,7 @@ class TestDetails:
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
-        """With "warn", the page lists the unknown operators of each test."""
+        """The page lists unknown operators if the setting is "warn", but not if it is "ignore"."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
         one = measurement(complexity(unknown_operators=unknown), complexity())
         found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))
@@ -198,7 +198,7 @@ class TestSafety:
     @settings(max_examples=150)
     @pytest.mark.filterwarnings("error")
     def test_ids_are_shown_as_they_are(self, name):
-        """Any text in an id is shown as it is. It creates no tag and no cell."""
+        """Any text in an id is shown unchanged, and creates no tag and no cell."""
         self.check(name)
 
     @pytest.mark.parametrize("name", HOSTILE)
@@ -217,7 +217,7 @@ class TestSafety:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
-        """If a limit's place contains Markdown, the details escape it."""
+        """If the source of a limit contains Markdown, the details escape it."""
         broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN

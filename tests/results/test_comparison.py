@@ -57,7 +57,7 @@ class TestCompare:
         )
 
     def test_new_metric(self):
-        """If only the new measurement has a metric, this is no growth."""
+        """If only the new measurement has a metric, the metric is not a regression."""
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 
     def test_travels(self):
@@ -68,7 +68,7 @@ class TestCompare:
 
 class TestTimes:
     def test_is_told_once(self):
-        """If a part of a time grew, the comparison has one change, which is that of the time."""
+        """If one part of a time grew, the only change is that of the whole time."""
         comparison = compare(estimated(), estimated(memory=500), {})
         assert comparison == Comparison(
             status="regressed",

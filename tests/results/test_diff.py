@@ -129,7 +129,7 @@ class TestRenamed:
         ]
 
     def test_largest_first(self):
-        """If a block moved, it is renamed as a whole."""
+        """If a block and a smaller module could be renamed, the block is listed as renamed."""
         old = {"a": 2, "b": 1, "b.fc": 2}
         new = {"c": 1, "c.fc": 2}
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
@@ -145,7 +145,7 @@ class TestRenamed:
         ]
 
     def test_all_layers(self):
-        """If many layers were renamed equally, the renaming is listed once."""
+        """If all layers were renamed in the same way, the renaming is listed once."""
         old = {f"l.{i}.attn": 5 for i in range(12)}
         new = {f"l.{i}.self_attn": 5 for i in range(12)}
         assert module_changes(old, new) == [renamed("l.{0-11}.attn", "l.{0-11}.self_attn", 5, count=12)]
@@ -276,7 +276,7 @@ class TestOperators:
 
 class TestInputs:
     def test_changed(self):
-        """If the inputs did not change, the diff has None."""
+        """If the inputs did not change, `inputs_changed` is None."""
         old, new = complexity({}, inputs=("a",)), complexity({}, inputs=("a", "b"))
         assert diff(old, new).inputs_changed == (("a",), ("a", "b"))
         assert diff(old, old).inputs_changed is None
@@ -303,7 +303,7 @@ names = st.sampled_from(["0", "1", "2", "a", "b"])
 
 @st.composite
 def models(draw):
-    """Draw a model in which each module has all its parents."""
+    """Draw a model that has all ancestors of its modules."""
     leaves = draw(st.lists(st.lists(names, min_size=1, max_size=3), max_size=6))
     paths = {".".join(leaf[:depth]) for leaf in leaves for depth in range(1, len(leaf) + 1)}
     return complexity({path: draw(st.integers(0, 3)) for path in sorted(paths)})

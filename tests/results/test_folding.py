@@ -15,7 +15,7 @@ def modules_at(*paths):
 
 
 def flattened(tree, path=""):
-    """Return {path: module} for a tree of (module or None, {name: subtree})."""
+    """Return {path: module} for a tree. A tree is (module or None, {name: subtree})."""
     here, children = tree
     modules = {path: here} if here else {}
     for name, child in children.items():
@@ -56,7 +56,7 @@ class TestFold:
         assert fold(modules) == {"{0,2}": module(1), "{1,3}": module(2)}
 
     def test_single_sibling_stays_plain(self):
-        """If a number has no equal siblings, it is written without braces."""
+        """A number without equal siblings is written without braces."""
         assert fold({"0": module(1), "1": module(2)}) == {"0": module(1), "1": module(2)}
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestFold:
 
     @pytest.mark.parametrize("names", [("a", "b"), ("01", "02"), ("-1", "-2"), ("²", "³"), ("٣", "٤")])
     def test_other_names_do_not_fold(self, names):
-        """If a name is not a number as Python writes it, the sibling has its own entry."""
+        """A name that is not a number in Python's notation has its own entry."""
         assert fold(modules_at(*names)) == modules_at(*names)
 
     def test_names_like_segments_are_escaped(self):
@@ -182,7 +182,7 @@ class TestWriteSegment:
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Two subtrees have the same number if all their modules are equal."""
+        """Two subtrees have the same number if and only if all their modules are equal."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)

@@ -88,7 +88,7 @@ class TestComparison:
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("changed", True, ("second",))
 
     def test_equal(self):
-        """If the cost is equal, the comparison does not say that the id moved."""
+        """If the cost is equal, the comparison does not report another model."""
         comparison = self.compared(linear(4), linear(4), second=linear(4))
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("unchanged", False, ())
 

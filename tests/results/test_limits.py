@@ -151,24 +151,23 @@ class TestCheck:
         ]
 
     def test_a_pattern_limits_every_module_that_matches(self):
-        """A pattern limits each module that matches it."""
         measured = complexity(modules={"layer4": 30, "layer4.0": 20, "layer4.1": 10, "head": 40})
         found = check_limits(measured, limited_modules(**{"layer4*": 15}))
         assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
 
     def test_wildcards_are_about_what_is_inside_the_model(self):
-        """A star does not match the model itself. The empty path does."""
+        """The pattern ``*`` matches the modules inside of the model, but not the model itself."""
         measured = complexity(flops=50, modules={"a": 10})
         assert check_limits(measured, limited_modules(**{"*": 20})) == []
         assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
 
     def test_what_was_not_measured_is_told(self):
-        """If a limited metric was not measured, the limit is reported."""
+        """If a limited metric was not measured, the limit is reported as unmeasured."""
         found = check_limits(complexity(), limited(buffer_bytes=1))
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
     def test_what_was_not_measured_of_modules_is_told_once(self):
-        """If a limited metric was not measured for modules, the pattern is reported once."""
+        """If a limited metric was not measured for any module, the pattern is reported only once."""
         measured = complexity(modules={"a.0": 1, "a.1": 1})
         found = check_limits(measured, EffectiveLimits({}, {"a.*": {"params": Limit(1, "here")}}))
         assert found == [Unmeasured(metric="params", module="a.*", source="here")]
@@ -266,7 +265,7 @@ class TestLatency:
         assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
-        """If latency was not measured, a limit on latency is reported."""
+        """If latency was not measured, a limit on latency is reported as unmeasured."""
         assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]
@@ -333,7 +332,6 @@ class TestRatios:
 
 
 def test_imports_neither_torch_nor_pytest():
-    """Importing the limits loads neither torch nor pytest."""
     import subprocess
     import sys
 

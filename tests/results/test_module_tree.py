@@ -26,7 +26,7 @@ class TestTree:
         assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
-        """The values of a module itself do not include its children."""
+        """The self values of a module do not include its children."""
         found = by_path(build_module_tree(blocks()))
         # Each of the two blocks adds 10 numbers by itself.
         assert found["layers.{0-1}"].self_metrics["flops"] == 0

@@ -52,7 +52,7 @@ class TestLimits:
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
-        """The verdict has the share of the limit that is used most."""
+        """The verdict names the limit of which the largest share is used."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 
@@ -66,7 +66,7 @@ class TestLimits:
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
 
     def test_a_latency_that_was_not_measured(self):
-        """If a watched run has no latency, a test's own limit on latency is broken."""
+        """If no latency was measured, a test's own limit on latency is broken, but a limit for all tests is not."""
         limit = Budget("pyproject.toml", {"latency": 1})
         assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
         assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
@@ -111,7 +111,7 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """If unknown operators fail the test, they also fail it during an update."""
+        """With unknown-operators = "fail", a test with an unknown operator fails even in an update."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails

@@ -98,7 +98,7 @@ def refusal(path, text):
 
 class TestBaselinePath:
     def test_beside_the_test_file(self):
-        """The baseline of a test file is in the folder __flops__ beside it, and has the file's name."""
+        """The baseline of ``test_a.py`` is ``__flops__/test_a.json`` in the same folder."""
         assert baseline_path(Path("tests/test_backbone.py")) == Path("tests/__flops__/test_backbone.json")
 
 
@@ -147,7 +147,7 @@ class TestLoad:
         assert load(path) == BaselineFile(path, {})
 
     def test_example(self, written):
-        """If the file leaves fields out, `load` restores them."""
+        """`load` restores the fields that the file leaves out."""
         assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
 
     def test_windows_line_ends(self, path):
@@ -227,7 +227,7 @@ class TestRefusals:
         ],
     )
     def test_no_format(self, path, text):
-        """If the format does not exist, the file is refused."""
+        """If the number of the format is missing or invalid, the file is refused."""
         assert "format" in refusal(path, text)
 
     @pytest.mark.parametrize("text", ["[]", "null", "1", '"x"'])
@@ -320,7 +320,7 @@ class TestRefusals:
         ("line", "missing", "first"), [(5, "title", 8), (6, "model", 5), (7, "metrics", 5), (13, "end", 5)]
     )
     def test_part_of_an_entry(self, path, line, missing, first):
-        """If a merge kept only a part of an entry, the file is refused."""
+        """If a merge removed a line of an entry, the file is refused."""
         lines = EXAMPLE.splitlines(keepends=True)
         assert lines[line - 1].startswith(f'{{"{"test" if missing == "title" else missing}"')
         del lines[line - 1]

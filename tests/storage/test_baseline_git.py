@@ -168,7 +168,7 @@ def test_one_removes_what_the_other_changes(repository, ours, theirs):
 
 
 class TestWithoutTheAttribute:
-    """Git servers may ignore `.gitattributes`. Then a merge has a conflict."""
+    """If git ignores `.gitattributes`, a merge has a conflict."""
 
     @pytest.fixture
     def conflict(self, repository):

@@ -233,7 +233,7 @@ class TestRemoval:
 
 @pytest.fixture(params=["folder", "stand-in"])
 def lock(request, monkeypatch):
-    """Run the test with both kinds of locks: on the folder, and on a temporary file."""
+    """Run the test with a lock on the folder, and again with a lock on a temporary file."""
     if request.param == "stand-in":
 
         def fail(*_, **__):
@@ -244,7 +244,7 @@ def lock(request, monkeypatch):
 
 class TestLock:
     def test_waits_for_the_other(self, path, lock):
-        """If two changes run at the same time, both results are kept."""
+        """If two changes of a baseline happen at the same time, both changes are kept."""
         held, go_on = threading.Event(), threading.Event()
 
         def slow(file):

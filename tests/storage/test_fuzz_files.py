@@ -97,7 +97,7 @@ def bytes_like(whole):
 
 
 def told(function, error):
-    """Call ``function``. Return its result and None, or None and the message of its error."""
+    """Call ``function``. Return (result, None), or (None, message) if it raises ``error``."""
     try:
         return function(), None
     except error as caught:
@@ -184,7 +184,7 @@ tolerance = "2%"
 @MANY
 @given(data=bytes_like(PYPROJECT))
 def test_pyproject(path, data):
-    """If a pyproject is damaged, it is refused with an error of this package, or it gives settings."""
+    """A damaged pyproject is either read or refused with an error of this package."""
     pyproject = path.parent.parent / "pyproject.toml"
     pyproject.write_bytes(data)
     loaded, refusal = told(lambda: load_settings(pyproject.parent), UsageError)
@@ -222,7 +222,7 @@ tables = st.recursive(
 @MANY
 @given(st.dictionaries(keys, tables, max_size=5))
 def test_pyproject_of_other_types(path, table):
-    """If a pyproject has values of any type, it is refused with an error of this package, or it gives settings."""
+    """A pyproject with values of any type is either read or refused with an error of this package."""
     rows = "".join(f"{json.dumps(key)} = {value}\n" for key, value in table.items())
     test_pyproject.hypothesis.inner_test(path, f"[tool.pytest-flopsbudget]\n{rows}".encode())
 

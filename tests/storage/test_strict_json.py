@@ -44,17 +44,17 @@ class TestLineOf:
 
     @pytest.mark.parametrize(("place", "line"), [(("a", 1, "missing"), 4), (("a", 7), 2), (("missing", "b"), 1)])
     def test_what_is_missing(self, place, line):
-        """If a place does not exist, it has the line of the nearest existing place above it."""
+        """A place that does not exist has the line of the nearest existing place above it."""
         assert line_of(TEXT, place) == line
 
     def test_many_in_one_pass(self):
-        """If lines of many places are asked for at once, each place has the line that it has alone."""
+        """`lines_of` returns the same lines for many places as `line_of` for each place alone."""
         places = [("d", "f"), ("a", 1, "c"), ("a", 7), (), ("a", 1, "missing"), ("missing", "b")]
         assert lines_of(TEXT, places) == dict(zip(places, [8, 5, 2, 1, 4, 1], strict=True))
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """If each value of a JSON text has its own line, the right line is found for each place."""
+        """If each value of a JSON text has its own line, `line_of` finds the line of each value."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):

@@ -45,7 +45,7 @@ def test_nothing_to_say():
 
 
 def test_written():
-    """For each written file, a line counts what happened to its entries."""
+    """A line for each written baseline counts its new, improved and unchanged entries."""
     run_record = RunRecord()
     run_record.written = [Path("a.json"), Path("b.json")]
     run_record.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
@@ -79,7 +79,7 @@ def test_orphans():
 
 @pytest.mark.parametrize(("verbosity", "named"), [(-1, 0), (0, 10), (1, 12)])
 def test_many_orphans(verbosity, named):
-    """If there are twelve orphans, the notes name ten of them."""
+    """Of twelve orphans, the notes name all with -v, ten without a flag, and none with -q."""
     run_record = RunRecord()
     run_record.orphans = [orphan(f"test_{number}") for number in range(12)]
     told = lines(run_record, verbosity=verbosity)

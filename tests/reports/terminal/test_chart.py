@@ -89,7 +89,7 @@ class TestSparkline:
 
 
 def test_ratios():
-    """The label between 0.5 and 1 is 0.75."""
+    """The label between 0.5 and 1 on the axis is 0.75."""
     row = METRICS["arithmetic_intensity"]
     found = chart([Fraction(1, 2), 1], ["2026-01-01", "2026-01-02"], row, screen())
     assert [line.split()[0] for line in found if "FLOPs/byte" in line] == ["1", "0.75", "0.5"]

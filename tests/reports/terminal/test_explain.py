@@ -36,13 +36,13 @@ def of(measured, *devices, **screen):
 
 
 def section(found, title):
-    """Return the lines below a title. ``title`` is the beginning of its text."""
+    """Return the lines below the title that begins with ``title``."""
     (start,) = (i for i, line in enumerate(found) if line.startswith(title))
     return found[start + 1 : [*found, ""].index("", start)]
 
 
 def table(found, title):
-    """Return the rows of a table without its head. Each row is split into words."""
+    """Return the rows of a table as lists of words, without the head of the table."""
     return [line.split() for line in section(found, title)[2:]]
 
 
@@ -246,7 +246,7 @@ class TestTables:
 
 class TestPlaces:
     def test_order(self):
-        """The page begins with the most expensive module."""
+        """The list of promising places begins with the most expensive module."""
         found = section(of(blocks(), DEVICE), "most promising places, by least time on chip (estimate)")
         assert found[:2] == [
             "  1. head",

@@ -44,7 +44,7 @@ def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, ver
 
 
 def rows(*entries, **screen):
-    """Return the rows of the table without its head. Each row is split into words."""
+    """Return the rows of the table as lists of words, without the head of the table."""
     table = lines(*entries, **screen)
     return [line.split() for line in table[3 : table.index("")]]
 
@@ -298,7 +298,7 @@ class TestBeyondWork:
         assert max(len(line) for line in narrow if line.startswith(("stem", "head"))) <= 80
 
     def test_equal_layers_are_one_row(self):
-        """Equal layers share a row unless the summary shows their different peaks."""
+        """Equal layers with different peaks share a row, unless the summary shows the peaks."""
         layers = {
             str(i): Module(type="L", calls=1, metrics={"flops": 2, "params": 1, "peak_memory": i}) for i in range(3)
         }
