@@ -119,7 +119,7 @@ class TestLatency:
         ("now", "status"), [(110, "unchanged"), (111, "regressed"), (91, "unchanged"), (90, "improved")]
     )
     def test_within_a_tenth_it_is_the_same(self, now, status):
-        """If a latency changed by a tenth or less, its status is unchanged."""
+        """If two latencies differ by at most a tenth of the smaller one, the status is "unchanged"."""
         comparison = compare(timed(100), timed(now), {})
         assert comparison.status == status
         assert comparison.steady == (("latency[box]",) if status == "unchanged" else ())

@@ -253,10 +253,10 @@ class OutsideCaches:
 
 
 def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
-    """Return the depth at which the search of a module begins. The search ends at `_MAX_DEPTH`.
+    """Return the depth from which the search of a module counts. The search ends at `_MAX_DEPTH`, so 0 searches the most.
 
-    The modules of the tested project are searched the furthest. In a library's module that defines no part of the
-    model, only the values of the names are noted.
+    A module of the tested project is searched from 0. A library's module that defines a part of the model is searched
+    for three levels. In any other module, the values that its names refer to are noted, but not searched further.
     """
     if _is_of_project(module):
         return 0

@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """A tensor as a collection of numbers that count their additions."""
+    """The elements of a tensor as separate numbers. Values can be added to them, and each operation on them is counted."""
 
     def __init__(self, target):
         self.tally = Tally()

@@ -153,7 +153,7 @@ class TestSparse:
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse matrix product that averages costs as many products as one that sums."""
+        """If a sparse matrix product takes the mean of its terms instead of their sum, its `flops` are the same."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
