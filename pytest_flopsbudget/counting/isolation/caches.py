@@ -253,7 +253,7 @@ class OutsideCaches:
 
 
 def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
-    """Return the depth from which the search of a module counts. The search ends at `_MAX_DEPTH`, so 0 searches the most.
+    """Return the depth from which the search of a module counts. It ends at `_MAX_DEPTH`, so 0 searches the most.
 
     A module of the tested project is searched from 0. A library's module that defines a part of the model is searched
     for three levels. In any other module, the values that its names refer to are noted, but not searched further.

@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """The elements of a tensor as separate numbers. Values can be added to them, and each operation on them is counted."""
+    """The elements of a tensor as separate numbers. Values can be added to them, and each operation is counted."""
 
     def __init__(self, target):
         self.tally = Tally()

@@ -160,7 +160,7 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """If a binary cross entropy has element weights or positive weights, the operations on the weights are counted too."""
+    """If a binary cross entropy has element weights or positive weights, operations on them are counted too."""
     # A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x).
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()

@@ -168,7 +168,7 @@ LOSSES = {
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
 def test_losses_stay_where_their_elements_were(function, operator, reduction):
-    """The storage of a loss has room for one loss per element of the input, even if the loss is reduced to one element."""
+    """The storage of a loss has room for one loss per element of the input, even if the loss is reduced."""
     x = torch.rand(4, 5)
 
     def loss(x, y):

@@ -231,7 +231,7 @@ class Exports(nn.Module):
     ids=["chosen", "exported method"],
 )
 def test_parts_that_are_not_followed(make, run):
-    """If a call of a part of a scripted module cannot be followed, none of the module's parts is listed. A note says why."""
+    """If a call of a scripted module's part cannot be followed, no part of this module is listed. A note says why."""
     counted = both(Holds(run, torch.jit.script(make())), X)
     assert flops_of(counted) == {"": SQUARE, "part": SQUARE if make is Chooses else 0}
     assert OPAQUE in counted.notes
