@@ -22,7 +22,7 @@ def numbers(*shape):
 
 
 class Sums:
-    """The elements of a tensor as separate numbers. Values can be added to them, and each operation is counted."""
+    """This class adds values to single elements of a tensor, and counts the operations."""
 
     def __init__(self, target):
         self.tally = Tally()
@@ -57,8 +57,7 @@ class TestIndexAdd:
         index=st.lists(st.integers(0, 3), min_size=1, max_size=6), dim=st.integers(-2, 1), alpha=st.sampled_from([1, 2])
     )
     def test_is_its_loop(self, index, dim, alpha):
-        """`index_add` costs one addition for each value of the source."""
-        # A factor alpha costs one more product for each value.
+        """`index_add` costs one addition for each value of the source, and one product if ``alpha`` is not 1."""
         positive = dim % 2
         target = torch.ones(4, 3) if positive == 0 else torch.ones(3, 4)
         target = target.double()
@@ -142,9 +141,9 @@ class TestScatter:
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Return a dict: number of elements that ``index_put_`` writes → index tensors for this number.
+    """Call ``index_put_`` with all masks. Return a dict: number of written elements → index tensors of that call.
 
-    In ``indices``, "mask 2 3" stands for all masks of shape (2, 3), None is a whole dimension, and a tuple is the
+    In ``indices``, "mask 2 3" stands for all masks of shape (2, 3). None selects a whole dimension. A tuple is the
     shape of an index tensor.
     """
     found = {}
@@ -168,7 +167,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=6))
     def test_pairs(self, index):
-        """Indexing with two tensors costs one addition for each pair of indices."""
+        """If `index_put` adds values at pairs of indices, each pair costs one addition."""
         rows, columns = (torch.tensor(part) for part in zip(*index, strict=True))
         target, values = torch.ones(4, 3, dtype=torch.float64), numbers(len(index))
         sums = Sums(target)
@@ -183,7 +182,7 @@ class TestIndexPut:
     @few
     @given(index=st.lists(st.integers(0, 3), min_size=1, max_size=6), second=st.booleans())
     def test_slices(self, index, second):
-        """If the index selects slices, each element of each slice costs one addition."""
+        """If `index_put` adds a value to slices, each element of each slice costs one addition."""
         target = torch.ones(5, 4, 2, dtype=torch.float64) if second else torch.ones(4, 5, 2, dtype=torch.float64)
         sums = Sums(target)
         for one, i, j in itertools.product(index, range(5), range(2)):
@@ -231,7 +230,7 @@ class TestIndexPut:
     @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
     @pytest.mark.filterwarnings("ignore:.*torch.uint8")
     def test_masks_with_other_indices(self, shape, indices, dtype):
-        """If values of masks are unknown, as many elements are counted as the masks can select at most."""
+        """The largest number of elements that masks can select together with index tensors is counted."""
         named = elements_that_pytorch_writes(shape, indices, dtype)
         target, value = torch.ones(shape), torch.tensor(1.0)
         most = max(named)
@@ -274,7 +273,7 @@ class TestEmbedding:
     @few
     @given(data=st.data())
     def test_bags(self, mode, data):
-        """An embedding bag costs one FLOP for each value of each row, whether it computes a sum or a maximum."""
+        """An embedding bag costs one FLOP for each value of each row. A mean also divides each value of each bag."""
         # The first row also costs FLOPs, because a bag starts at 0 or at minus infinity.
         sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         tokens = torch.arange(sum(sizes)) % 4
@@ -350,7 +349,7 @@ class TestGradientsThatOverlap:
     @few
     @given(kernel=st.integers(1, 3), stride=st.integers(1, 2), padding=st.integers(0, 1))
     def test_fold(self, kernel, stride, padding):
-        """`fold` costs one addition for each value of the columns."""
+        """`fold` costs one addition for each value of its input."""
         # `unfold` is free. Its backward pass is a `fold`.
         padding = min(padding, kernel // 2)
         inputs = torch.ones(2, 3, 5, 5, requires_grad=True)

@@ -40,7 +40,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, min_size=1, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_backward(self, batch, features, outputs, bias):
-        """The gradient of a bias is a sum over the batch."""
+        """The gradient of a bias costs the additions of a sum over the batch."""
         model = nn.Linear(features, outputs, bias=bias)
         inputs = torch.ones(*batch, features)
         gradient = (math.prod(batch) - 1) * outputs
@@ -76,7 +76,7 @@ SUMS = {
 
 
 class TestMatrices:
-    """Operators that compute beta · input + alpha · product, where the product is (2, 3) times (3, 5)."""
+    """Matrix products, and operators that compute beta · input + alpha · product."""
 
     @pytest.mark.parametrize("operator", SUMS)
     @few
@@ -90,7 +90,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("operator", SUMS)
     def test_without_input(self, operator):
-        """If an operator multiplies its added input by 0, adding the input costs nothing."""
+        """If ``beta`` is 0, adding the input costs nothing."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         assert both(lambda *args: operator(*args, beta=0), operands).other_flops == 0
         assert both(lambda *args: operator(*args, beta=0, alpha=2), operands).other_flops == operands[0].numel()
@@ -191,7 +191,7 @@ class TestConvolutions:
         assert result.other_flops == 2 * 4 * 4 * 4 - 4
 
     def test_gradients_on_a_mac(self):
-        """The backward kernel for Apple's GPUs costs only the gradients that the caller requests."""
+        """In the backward kernel for Apple's GPUs, only the gradients that the caller requests are counted."""
         gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
         for mask in ((True, True, True), (False, True, False)):
             args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)

@@ -19,7 +19,7 @@ few = settings(max_examples=20, deadline=None)
 
 
 def macs_of_product(left, right):
-    """Count the multiply-accumulates of left (..., m, k) times right (..., k, n), one by one."""
+    """Return the number of multiply-accumulates in a product of the shapes (..., m, k) and (..., k, n)."""
     batch = torch.broadcast_shapes(left[:-2], right[:-2])
     count = 0
     for _ in itertools.product(*map(range, batch)):
@@ -141,14 +141,14 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """A sparse matrix times a dense matrix costs one product for each stored element and column."""
+        """A sparse matrix times a dense matrix costs 2 FLOPs for each stored element and each dense column."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """A sparse matrix times a vector costs one product for each stored element."""
+        """A sparse matrix times a vector costs 2 FLOPs for each stored element."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
@@ -250,12 +250,12 @@ class TestConvolutions:
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """With PyTorch's padding="same", a convolution has as many outputs as inputs, even if its kernel is even."""
+        """With padding="same", the output of a convolution is as long as its input, also for a kernel of 4 elements."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
 def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
-    """Return the FLOPs of scores and weighted sums, counted in a loop over all pairs of query and key."""
+    """Return the FLOPs of attention, counted in a loop over all pairs of a query and a key."""
     count = 0
     for _ in range(batch * heads * queries * keys):
         count += 2 * width + 2 * value_width
@@ -266,7 +266,7 @@ class TestAttention:
     @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     @pytest.mark.parametrize("causal", [False, True])
     def test_backends(self, backend, causal):
-        """Each backend of attention costs the same, with and without a causal mask."""
+        """Each backend of attention has the same `flops`, with and without a causal mask."""
 
         def attend(query, key, value):
             if backend is None:
@@ -283,7 +283,7 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """A mask does not change the cost of attention."""
+        """A mask does not change the `flops` of attention."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -315,7 +315,7 @@ GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
 
 
 def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0917
-    """Return the FLOPs of the products in all steps, layers and directions of a recurrent layer."""
+    """Return the `flops` of a recurrent layer. ``steps`` is the number of steps of all sequences together."""
     count = 0
     outputs = projection or hidden
     for _ in range(steps):
@@ -331,7 +331,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("batch_first", [False, True])
     @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
-        """The backward pass of a recurrent layer costs up to twice as much as its forward pass."""
+        """The backward pass of a recurrent layer has at most twice the `flops` of its forward pass."""
         # Two gradients are missing: ``initial`` of the initial states, ``first`` of an input that requires no gradient.
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -361,13 +361,13 @@ class TestRecurrent:
 
     @pytest.mark.parametrize(("cell", "kind"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)])
     def test_cells(self, cell, kind):
-        """A recurrent cell costs as much as one step of a recurrent layer of the same kind."""
+        """A recurrent cell has the same `flops` as one step of a recurrent layer of the same kind."""
         assert both(cell(3, 4), torch.randn(2, 3)).flops == recurrent_flops(kind, 2, 3, 4, 1, 1)
 
     @pytest.mark.parametrize("kind", GATES)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_modes(self, kind, mode):
-        """A recurrent layer costs the same in each gradient mode, although PyTorch runs different operators."""
+        """A recurrent layer has the same `flops` in each gradient mode, although PyTorch runs different operators."""
         with mode():
             assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
@@ -375,7 +375,7 @@ class TestRecurrent:
 class TestQuantized:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_static_layers(self):
-        """Quantized layers cost as many products as floating-point layers."""
+        """Quantized layers cost the same `flops` as floating-point layers."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
         ).eval()
@@ -388,7 +388,7 @@ class TestQuantized:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_dynamic_linear(self):
-        """A quantized linear layer costs as many products as a floating-point layer."""
+        """A quantized linear layer costs the same `flops` as a floating-point layer."""
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4

@@ -34,7 +34,7 @@ def _one(like, truth):
 
 
 def slopes(p, xs, ys, grad, length):
-    """Return the gradient of one distance with respect to ``xs``, or None if ``p`` is 0."""
+    """Return the gradient with respect to ``xs`` of the distance ``length``, or None if ``p`` is 0."""
     if p == 0:
         return None
     if p == 2:
@@ -114,7 +114,7 @@ def test_many_points():
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """`dist` costs the distance between the two broadcast tensors."""
+    """`dist` broadcasts its two tensors and costs as much as a loop over their elements."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
@@ -138,7 +138,7 @@ def test_cross():
 
 
 def binned(arithmetic, values, low, high, bins):
-    """Return the number of values in each bin."""
+    """Return the number of values in each of ``bins`` equal bins between ``low`` and ``high``."""
     counts = [arithmetic.zero() for _ in range(bins)]
     for value in values:
         outside = [value.less_than(low), not value.less_than(high) and value.value != high]

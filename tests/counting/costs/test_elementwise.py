@@ -148,7 +148,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return ``first``. Computing both arguments has counted the operations of both."""
+    """Return ``first``. The caller computes ``_second`` only in order to count its operations."""
     return first
 
 

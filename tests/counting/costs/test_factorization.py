@@ -143,8 +143,8 @@ def test_vectors_and_sides():
 
 
 def test_values_alone():
-    """`eigvalsh`, `eigvals` and `svdvals` are counted with the vectors, which PyTorch computes during a measurement."""
-    # PyTorch also computes the vectors if a gradient may be needed or a dispatch mode is active.
+    """`eigvalsh`, `eigvals` and `svdvals` cost as much as `eigh`, `eig` and `svd` with `full_matrices=False`."""
+    # PyTorch also computes the vectors if a gradient may be needed or a dispatch mode is active, as in a measurement.
     matrix = symmetric(1, 3)
     assert work(torch.linalg.eigvalsh, matrix) == 9 * 27
     assert work(torch.linalg.eigvals, matrix) == 25 * 27

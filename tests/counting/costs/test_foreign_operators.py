@@ -160,7 +160,7 @@ class TestCommunication:
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """If a fused all-gather and product has scaled operands, each output costs two products with scales."""
+        """If an all-gather is fused with a product of scaled operands, each output costs two more multiplications."""
         # The outputs of the first product also have a bias.
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
@@ -171,7 +171,7 @@ class TestCommunication:
         assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
 
     def test_scattered_sums(self, operators):
-        """A matrix product that is fused with a reduce-scatter multiplies all rows that a rank has."""
+        """A matrix product that is fused with a reduce-scatter multiplies all input rows of a rank."""
         args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
         operator = operators.fused_matmul_reduce_scatter.default
         assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)

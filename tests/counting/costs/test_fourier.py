@@ -14,7 +14,7 @@ from zoo import both
 
 
 def radix_2(points):
-    """Return the transform and the number of its real operations."""
+    """Return the Fourier transform of ``points`` and the number of operations on real numbers."""
     # A butterfly consists of a complex product (6), a sum (2) and a difference (2).
     if len(points) == 1:
         return points, 0

@@ -20,7 +20,7 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def position(index, size, new_size, *, align_corners):
-    """Return the position in the input that corresponds to the middle of an output pixel."""
+    """Return the position in the input that corresponds to the output pixel ``index``."""
     if align_corners:
         return index * (size - 1) / (new_size - 1) if new_size > 1 else 0.0
     return max((index + 0.5) * size / new_size - 0.5, 0.0)
@@ -65,7 +65,7 @@ def test_linear(sizes, align_corners):
 
 
 def cubic_weights(t, a=-0.75):
-    """Return the four weights of cubic interpolation at the distance ``t`` (Keys, 1981)."""
+    """Return the weights (Keys, 1981) of pixels at the distances 1 + t, t, 1 - t and 2 - t."""
     near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
     far = [a * (d**3 - 5 * d**2 + 8 * d - 4) for d in (1 + t, 2 - t)]
     return far[0], near[0], near[1], far[1]
@@ -125,7 +125,7 @@ def test_nearest(mode, dimensions):
 
 
 def taps(size, new_size, radius, *, align_corners, factor=None):
-    """Yield, for each output pixel, the input pixels that its kernel reaches."""
+    """For each output pixel, yield a list of the input pixels that the antialiasing kernel reaches."""
     if align_corners:
         scale = Fraction(size - 1, new_size - 1) if new_size > 1 else Fraction(0)
     else:
@@ -201,7 +201,7 @@ def test_bytes_are_free():
 
 
 def sampled(arithmetic, image, grid, grad):
-    """Return the samples of an image at points inside of it, and the gradients of image and grid."""
+    """Return the samples of ``image`` at the points in ``grid``, and the gradients of ``image`` and ``grid``."""
     height, width = image.shape
     forward, backward = arithmetic
     output, of_grid = [], []

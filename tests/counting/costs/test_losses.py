@@ -194,7 +194,7 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """The NLL loss costs a change of sign for each row, and a product if there are weights."""
+    """The NLL loss costs as much as a loop over the targets."""
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -287,7 +287,7 @@ def test_multilabel_margin(reduction):
 
 
 def log_of_sum(*numbers):
-    """Return the logarithm of a sum of exponentials."""
+    """Return the logarithm of the sum of the exponentials of ``numbers``."""
     largest = numbers[0]
     for number in numbers[1:]:
         largest = largest.maximum(number)
@@ -328,7 +328,7 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The cost of CTC's backward pass grows with the number of states and of classes."""
+    """The backward pass of the CTC loss costs FLOPs for each state and each class in each step."""
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])
     lengths = [steps] * sequences, [longest] * sequences

@@ -41,7 +41,7 @@ def normalized(arithmetic, values, weights, biases):
 def gradients(arithmetic, values, grads, weights, asked):
     """Return the gradients of (values, weight, bias) for one row (Ba et al., 2016).
 
-    The gradients of weight and bias have one element for each value. The caller adds them over all rows.
+    A gradient that ``asked`` excludes is None. The caller adds the gradients of weight and bias over all rows.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)

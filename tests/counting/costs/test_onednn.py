@@ -85,7 +85,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """A transposed convolution multiplies each input value with the weights of all output channels."""
+        """A transposed convolution multiplies each input value by all weights of its input channel."""
         # 2 · 4 · 36 inputs, each with 3 channels of 9 weights. ReLU costs 1 FLOP for each of 2 · 3 · 11 · 11 outputs.
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1

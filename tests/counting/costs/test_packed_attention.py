@@ -28,12 +28,12 @@ def tokens(lengths, heads=HEADS, *, grad=False):
 
 
 def pairs(queries, keys):
-    """Count the pairs of a query and a key in the same sequence."""
+    """Return the number of (query, key) pairs, given the number of queries and of keys in each sequence."""
     return sum(1 for q, k in zip(queries, keys, strict=True) for _ in range(q) for _ in range(k))
 
 
 def products(queries, keys=None):
-    """Return the FLOPs of the scores and of the weighted sums."""
+    """Return the FLOPs of attention, given the numbers of queries and keys in each sequence."""
     return 2 * 2 * HEADS * WIDTH * pairs(queries, keys or queries)
 
 

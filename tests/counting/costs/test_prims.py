@@ -69,7 +69,7 @@ class TestOperators:
 
 
 def primitive(name):
-    """Import the primitive operators of PyTorch's compiler, and return one of them."""
+    """Return the operator ``name`` of PyTorch's compiler. If the operator does not exist, skip the test."""
     importlib.import_module("torch._inductor.inductor_prims")
     if not hasattr(prims, name):
         pytest.skip(f"this version of PyTorch has no prims.{name}")

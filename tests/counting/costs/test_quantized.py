@@ -462,7 +462,7 @@ class TestEmbeddings:
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """A bag of packed rows costs one sum for each number, and one product if there are weights."""
+        """A bag of packed rows costs one sum for each number of each row. Weights add one product for each number."""
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None
@@ -474,7 +474,7 @@ class TestEmbeddings:
 
 
 class TestDecomposed:
-    """The operators ``quantized_decomposed`` on 5 rows of 8 numbers."""
+    """Operators of the namespace ``quantized_decomposed``, on 5 rows of 8 numbers."""
 
     operators = torch.ops.quantized_decomposed
 
@@ -488,7 +488,7 @@ class TestDecomposed:
         assert both(there_and_back, torch.randn(5, 8)).other_flops == (5 + 2) * 40
 
     def test_channel(self):
-        """Dequantizing without zero points costs only a product."""
+        """Dequantizing without zero points costs one product for each element."""
 
         def there_and_back(x, scales, zeros):
             integers = self.operators.quantize_per_channel(x, scales, zeros, 0, -128, 127, torch.int8)
@@ -498,7 +498,7 @@ class TestDecomposed:
         assert both(there_and_back, operands).other_flops == (5 + 1) * 40
 
     def test_range(self):
-        """Choosing a scale costs the search for the smallest and the largest value."""
+        """An operator that chooses a scale searches for the smallest and the largest value."""
         choose = self.operators.choose_qparams
         assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
         choose = self.operators.choose_qparams_per_token

@@ -281,7 +281,7 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Return the number of comparisons in a merge sort of ``count`` values, as an upper bound."""
+    """Return an upper bound for the number of comparisons in a merge sort of ``count`` values."""
     comparisons, run = 0, 1
     while run < count:
         comparisons += count

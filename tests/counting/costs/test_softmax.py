@@ -95,6 +95,6 @@ def test_sparse_softmax(name):
 
 
 def test_transform_bias_rescale():
-    """Queries, keys and values each cost a sum with the bias, and queries also cost a scaling."""
+    """`_transform_bias_rescale_qkv` adds a bias to queries, keys and values, and scales only the queries."""
     qkv, bias = random(2, 3, 24), random(24)
     assert real_flops(lambda x, b: torch._transform_bias_rescale_qkv(x, b, 2), qkv, bias) == 4 * 2 * 3 * 8

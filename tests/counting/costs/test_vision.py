@@ -163,7 +163,7 @@ def regions(rows):
 
 
 def edges(row, scale):
-    """Return (start, end) of a region along the height and along the width."""
+    """Return (start, end) of a region along the height, and (start, end) along the width."""
     x1, y1, x2, y2 = (value * scale for value in row[1:])
     return (y1, y2), (x1, x2)
 
