@@ -23,9 +23,9 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Return a function that compares the operators of a run on shapes with those of a run on data.
+    """Return a function that checks that runs on shapes and on data have the same operators.
 
-    The returned function gives the names of the operators without views.
+    The function returns the names of all operators that are not views.
     """
     operators = []
 

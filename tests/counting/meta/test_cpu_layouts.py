@@ -43,7 +43,7 @@ LAYOUTS = (in_order, channels_last, cropped, some_channels, batch_inside, spread
 
 
 class Compare(TorchDispatchMode):
-    """Compare each operator's output on the CPU with the output of its shape rule."""
+    """A dispatch mode that checks that each shape rule gives the metadata of the operator's output on the CPU."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolutions(module, shape, of_weight, lay_out):
-    """If the input or the weight is channels last, the output of a convolution is channels last."""
+    """The shape rules give the CPU's layout of the output and the gradients of a convolution."""
     module = module.to(memory_format=of_weight)
     inputs = lay_out(torch.randn(shape, dtype=module.weight.dtype)).detach().requires_grad_()
     compared = run(module, inputs)
@@ -130,7 +130,7 @@ def test_batch_norms(module, shape, train, lay_out):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_batch_norm_of_an_input_without_gradient(asked):
-    """If the input requires no gradient, the backward operator returns None for the gradient of the input."""
+    """If the input requires no gradient, the shape rule returns None for the gradient of the input."""
     module = nn.BatchNorm2d(4)
     module.weight.requires_grad_(asked)
     assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
@@ -215,7 +215,7 @@ def test_norms_in_half_precision(norm, dtype, train, backward):
 
 @pytest.mark.parametrize("reuse_answers", [True, False])
 def test_channels_stay_innermost(reuse_answers):
-    """The output of a convolution stays channels last, with and without `reuse_answers`."""
+    """If the input is channels last, the output of a convolution is channels last."""
 
     def model(inputs):
         output = F.conv2d(inputs, torch.ones(6, 4, 3, 3, device=inputs.device))
@@ -239,7 +239,7 @@ UNFOLDED = [
 
 
 class TestRoomInStorages:
-    """If a kernel shrinks its output, the shape rule gives the unchanged size of the storage."""
+    """If a kernel shrinks its output, the storage keeps its size, and the shape rule gives this size."""
 
     @staticmethod
     def check(operator, *args):

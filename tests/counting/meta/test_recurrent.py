@@ -108,7 +108,7 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """The backward pass of a simple RNN costs the derivative of the activation and two sums."""
+        """Apart from products, the backward pass of a simple RNN costs derivatives of its activation and two sums."""
         # A hidden state adds the gradients of its output and of the next step. The gradient of the hidden weight is
         # summed over the steps.
         model = KINDS[kind](INPUT, HIDDEN, bias=False)

@@ -44,7 +44,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Yield functions that lay out a tensor differently in each call."""
+    """Yield two functions that return a tensor of the same shape, each time in another memory layout."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """Return a tensor of the same shape whose first row is expanded."""
+    """Return an expanded tensor of the same shape, in which each row is the first row of ``tensor``."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
