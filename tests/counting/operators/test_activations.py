@@ -23,7 +23,7 @@ PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.convoluti
 
 
 class Outputs(TorchDispatchMode):
-    """Sum the activations of all operators, and the output elements of plain products."""
+    """A dispatch mode that adds up activations (``said``) and output elements of plain products (``plain``)."""
 
     def __init__(self):
         super().__init__()
@@ -155,7 +155,7 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """An encoder layer has as many activations on a nested tensor as on each of its sequences alone, added up."""
+        """The activations of an encoder layer on a nested tensor are the sum of the activations on each sequence."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -192,7 +192,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
     @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
     def test_any_as_step_by_step(self, kind, options):
-        """A recurrent layer has the activations of its steps."""
+        """The activations of a recurrent layer are the sum of the activations of its steps."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad():
             whole = outputs(layer, inputs)
@@ -212,7 +212,7 @@ class TestRecurrent:
     )
     @pytest.mark.parametrize("operator", [aten._cudnn_rnn, aten.miopen_rnn], ids=str)
     def test_stacks_of_other_devices(self, kind, options, operator):
-        """If one operator runs all layers and directions, it has the activations of all steps."""
+        """If one operator runs all layers and directions, its activations are those of a run step by step."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad(), every_step():
             steps = outputs(layer, inputs)
