@@ -22,7 +22,7 @@ def _replicated() -> DistributedDataParallel:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_training_step(size: int) -> None:
-    """In a training step, a rank sends the bytes of all gradients."""
+    """In a training step with several ranks, each rank sends the bytes of all gradients."""
     alone = measure(nn.Linear(IN, OUT), torch.empty(ROWS, IN), backward=True)
     with world(size, size - 1):
         part = measure(_replicated(), torch.ones(ROWS, IN), backward=True)

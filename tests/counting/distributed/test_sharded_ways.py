@@ -28,7 +28,10 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """Measure the model on shapes, and check that a run on data has equal metrics, except for ``without``."""
+    """Measure the model on shapes, and check that a run on data has equal metrics.
+
+    Metrics whose names are in ``without`` may differ.
+    """
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
     assert differences(on_shapes, real, without=without) == {}
@@ -91,7 +94,7 @@ def test_a_loss_over_sharded_classes() -> None:
 
 
 def test_another_way_of_sharding() -> None:
-    """Changing from sharded rows to sharded columns costs one all-to-all."""
+    """If sharded rows become sharded columns, each rank calls one all-to-all."""
     # A CPU backend would gather the whole tensor instead.
 
     def by_columns(tensor: DTensor) -> torch.Tensor:

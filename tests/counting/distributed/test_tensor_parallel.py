@@ -123,7 +123,7 @@ class TestBlock:
         return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan | rows)
 
     def test_forward(self, size: int) -> None:
-        """A rank computes 1/``size`` of the products, and two activations are summed over the ranks."""
+        """A rank computes 1/``size`` of the products, and two tensors are summed over the ranks."""
         with world(size):
             part = measure(self._block(size), torch.empty(BATCH, LENGTH, WIDTH))
         assert (part.execution, part.flops) == ("shapes", BLOCK // size)
@@ -154,7 +154,7 @@ class TestBlock:
 
 
 class TestSequenceParallel:
-    """Sequence parallelism (Korthikanti et al., 2022, §4.2)."""
+    """A transformer block with sequence parallelism (Korthikanti et al., 2022, §4.2)."""
 
     def _block(self, size: int) -> nn.Module:
         gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
@@ -204,7 +204,7 @@ class TestTensors:
         assert product.flops == 3 * 2 * 8 * 16 * 2
 
     def test_gathering(self) -> None:
-        """An all-gather counts the bytes of the whole gathered tensor."""
+        """The message of an all-gather has the size of the whole gathered tensor."""
         with world(4):
             gathered = measure(DTensor.full_tensor, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
         assert messages(gathered) == {_ALL_GATHER: (1, 8 * 16 * FLOAT)}
