@@ -61,7 +61,7 @@ class Decorated(nn.Linear):
 
 
 class Product(torch.autograd.Function):
-    """A function of autograd. Its ``forward`` is no method of a module."""
+    """An autograd function. Its ``forward`` is no method of a module."""
 
     @staticmethod
     def forward(ctx, x, weight):
