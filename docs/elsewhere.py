@@ -86,7 +86,7 @@ PROJECTS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a suite."""
+    """One run of the tests of a project."""
 
     #: Test → "passed", "failure", "error" or "skipped".
     outcomes: dict[str, str]

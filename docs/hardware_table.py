@@ -29,7 +29,7 @@ _SHORT = {
 
 
 def tables() -> str:
-    """Return a Markdown table of the devices' figures, and the sources of these figures."""
+    """Return a Markdown table of the devices' rates, memory and launch times, and then the sources of the numbers."""
     head = (
         "device",
         *(_SHORT[dtype] for dtype in DTYPES),

@@ -24,7 +24,10 @@ def _seconds(run: Callable[[], object], times: int) -> float:
 
 
 def compared(run: Callable[[], object], times: int, rounds: int = 15) -> tuple[float, float]:
-    """Return (seconds of an unwatched run, seconds of a watched run). Each is the shortest of ``rounds`` rounds."""
+    """Return (seconds of an unwatched run, seconds of a watched run).
+
+    Each is a mean of ``times`` runs. It is the shortest of ``rounds`` such means.
+    """
     run()
     plain, watched = [], []
     for _ in range(rounds):

@@ -87,7 +87,7 @@ class Checkpointed(nn.Module):
 
 
 class GradientInside(nn.Module):
-    """A model that returns the gradient of a layer with respect to its input."""
+    """A model that returns the gradient of its layer's summed output with respect to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def grouped_product(tokens: torch.Tensor, experts: torch.Tensor, ends: torch.Ten
 
 
 def grouped_operands(tokens: int, experts: int, width: int) -> tuple[torch.Tensor, ...]:
-    """Return the tokens sorted by expert, the matrices of the experts, and the end of each expert's tokens."""
+    """Return the tokens sorted by expert, a matrix for each expert, and the index after each expert's last token."""
     ends = torch.arange(1, experts + 1, dtype=torch.int32) * (tokens // experts)
     return (
         torch.ones(tokens, width, dtype=torch.bfloat16),

@@ -24,7 +24,7 @@ def verdict(counter: Counter, case: Case) -> str:
 
 
 def _measured(counter: str, case: str) -> float:
-    """Return the FLOPs that the counter reports for the case. Both are given by name, because names can be pickled."""
+    """Return the FLOPs that the counter reports for the case. The arguments are names, because names can be pickled."""
     torch.manual_seed(0)
     asked = CASES[case]
     model, args = asked.build()

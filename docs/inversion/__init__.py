@@ -1,1 +1,1 @@
-"""Count pairs of blocks, of which one has fewer FLOPs but takes longer, for docs/beyond-flops.md."""
+"""Count pairs of blocks for docs/beyond-flops.md. One block of a pair has fewer FLOPs, but takes longer."""

@@ -105,7 +105,7 @@ def mbconv(place: Place) -> nn.Module:
 
 
 def counted(build: Callable[[Place], nn.Module], place: Place, dtype: torch.dtype) -> Complexity:
-    """Count one forward pass of a block in inference, with the estimated times on both devices."""
+    """Count one forward pass of a block in inference, with the estimated times on `SERVER` and `BOARD`."""
     with torch.device("meta"):
         model = build(place).to(dtype).eval()
         images = torch.empty(BATCH, place.channels, place.side, place.side, dtype=dtype)

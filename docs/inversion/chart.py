@@ -143,7 +143,7 @@ def _roofs() -> Iterable[str]:
 
 
 def _points(blocks: dict[str, list[_Part]]) -> Iterable[str]:
-    """Draw a mark for each operator. Operators with equal values share a mark."""
+    """Yield SVG: a line for each operator, and a mark for its speed on each device. Equal marks are drawn once."""
     labels = {part.names[0]: part.intensity for part in chain(*blocks.values())}
     for name, intensity in labels.items():
         x = _x(intensity)

@@ -60,7 +60,7 @@ def page(old: str) -> str:
 
 
 def blocks() -> str:
-    """Return a table of both blocks in all metrics."""
+    """Return a table of six metrics of the dense and the separable block, with and without batch norm and ReLU."""
     head = (
         "block",
         "dtype",
@@ -85,7 +85,7 @@ def _blocks() -> Iterable[tuple[str, ...]]:
 
 
 def widths() -> str:
-    """Return a table of both blocks at several places of a network."""
+    """Return a table that compares the dense and the separable block at several places of a network."""
     return _against(
         {f"{place.channels}, {place.side}×{place.side}": place for place in WIDTHS},
         "channels, image",
@@ -95,7 +95,7 @@ def widths() -> str:
 
 
 def stages() -> str:
-    """Return a table of both blocks of EfficientNetV2 at several stages."""
+    """Return a table that compares Fused-MBConv and MBConv at several stages of EfficientNetV2."""
     return _against(
         {
             f"{stage}: {place.channels}, {place.side}×{place.side}, {place.expansion}": place

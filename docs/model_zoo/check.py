@@ -116,7 +116,7 @@ def moved(value: Any) -> Any:
 
 
 class _NoModules:
-    """Replaces the module tracker of PyTorch's counter, because the tracker fails if an output has no gradient."""
+    """A replacement of the module tracker of PyTorch's counter. The tracker fails if an output has no gradient."""
 
     parents: ClassVar[set[str]] = {"Global"}
 

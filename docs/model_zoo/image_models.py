@@ -36,7 +36,7 @@ def check_timm(name: str) -> Row:
 
 
 def segmentation_names() -> list[str]:
-    """Return the names of pairs of a decoder and an encoder."""
+    """Return pairs of a decoder and an encoder, as "decoder on encoder"."""
     import segmentation_models_pytorch as smp
 
     decoders = sorted(smp.MODEL_ARCHITECTURES_MAPPING)

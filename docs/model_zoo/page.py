@@ -84,7 +84,7 @@ def _skipped(row: Row) -> str:
 
 
 def _reasons(rows: Iterable[Row], reason: Callable[[Row], str]) -> str:
-    """Return a Markdown list of the reasons, each with its models."""
+    """Return a Markdown list of the reasons, each with its models. Rows whose reason is "" are left out."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if why := reason(row):

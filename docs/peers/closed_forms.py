@@ -22,13 +22,13 @@ def product(*sizes: int) -> int:
 def convolution(positions: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:
     """Return the FLOPs of a convolution.
 
-    ``positions`` is the number of positions in the output. For a transposed convolution, it is that of the input.
+    ``positions`` is the number of positions in the output, or in the input if the convolution is transposed.
     """
     return product(positions, outputs, inputs // groups, kernel)
 
 
 def attention(queries: int, keys: int, width: int) -> int:
-    """Return the FLOPs of the scores and of the weighted sums. ``width`` is the width of all heads together."""
+    """Return the FLOPs of attention's scores and weighted sums. ``width`` is the width of all heads together."""
     return product(queries, keys, width) * 2
 
 
@@ -52,7 +52,10 @@ def resnet_50() -> int:
 
 
 def bottleneck_resnet(stages: Sequence[tuple[int, int, int]]) -> int:
-    """Return the FLOPs of a ResNet with bottleneck blocks for an image of 224 x 224."""
+    """Return the FLOPs of a ResNet with bottleneck blocks for an image of 224 x 224.
+
+    ``stages`` has (number of blocks, width, side of the output) for each stage.
+    """
     total = convolution(112 * 112, 3, 64, 7 * 7) + product(512 * EXPANSION, 1000)
     inputs, before = 64, 56
     for blocks, width, size in stages:

@@ -216,6 +216,6 @@ def admits(text: str) -> bool:
 
 
 def raised(text: str) -> str:
-    """Return the class of an exception that the counter printed and did not raise. Empty if there is none."""
+    """Return the class name of an exception that the counter printed in ``text``, or "" if there is none."""
     found = re.search(r"^<class '(?:[\w]+\.)*(\w+)'>:", text, re.MULTILINE)
     return found[1] if found else ""

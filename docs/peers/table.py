@@ -17,7 +17,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def between_markers(page: str, text: str) -> str:
-    """Return ``page`` with ``text`` between its markers.
+    """Return ``page`` with ``text`` between the markers of the page.
 
     Raises:
         ValueError: the page lacks a marker.

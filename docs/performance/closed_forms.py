@@ -37,7 +37,7 @@ def mobilenet_v2(multiplier: float) -> int:
 
 
 def _divisible(channels: float, by: int = 8) -> int:
-    """Return the multiple of ``by`` nearest to ``channels``, or the next one if it is below 90% of ``channels``."""
+    """Return the multiple of ``by`` nearest to ``channels``, or the next multiple if the nearest is below 90%."""
     nearest = max(by, int(channels + by / 2) // by * by)
     return nearest if nearest >= 0.9 * channels else nearest + by
 
@@ -80,7 +80,8 @@ def swin(depths: tuple[int, ...], width: int) -> int:
 def ddpm_unet(widths: tuple[int, ...], attention_at: int, side: int = 32) -> int:
     """Return the FLOPs of the U-Net of "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, appendix B).
 
-    Each level has two residual blocks on the way down and three on the way up. One level and the middle have attention.
+    Each level has two residual blocks on the way down and three on the way up. The level with the index
+    ``attention_at`` and the middle have attention.
     """
     embedding = 4 * widths[0]
     total = (

@@ -16,7 +16,7 @@ _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
 def own_memory() -> bool:
-    """Copy all private memory that is writable. Return False if the system cannot do this."""
+    """Copy all private memory that is writable. Return whether the system can do this."""
     if sys.platform != "linux" or not _MAPS.exists():
         return False
     advise = ctypes.CDLL(None).madvise

@@ -65,7 +65,7 @@ def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
 
 
 def _sample(runner: str, model: str) -> Sample:
-    """Take a sample in this process. The runner and the model are given by name, because names can be pickled."""
+    """Take a sample in this process. The arguments are names, because names can be pickled."""
     own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)

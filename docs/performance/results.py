@@ -30,7 +30,7 @@ class Pair:
 
 @dataclass
 class Depth:
-    """The times of a model with a growing number of layers: {layers: seconds of each round}."""
+    """The times of a count for several numbers of layers, as {number of layers: seconds of each round}."""
 
     first: dict[str, list[float]] = field(default_factory=dict)
     again: dict[str, list[float]] = field(default_factory=dict)

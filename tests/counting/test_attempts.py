@@ -21,7 +21,7 @@ class Keeps(nn.Module):
 
 
 class Picks(nn.Module):
-    """A model that uses only the first rows of its input. An integer input is the number of these rows."""
+    """A model that applies its layer to the first ``count`` rows of ``x``."""
 
     def __init__(self):
         super().__init__()
@@ -112,7 +112,7 @@ def test_error_of_the_model_itself():
 
 
 class ReadsMask(nn.Module):
-    """A module that makes a mask and asks whether the mask hides any element of the image."""
+    """A module that runs its convolution only if the value of ``make(image)`` is true."""
 
     def __init__(self, make):
         super().__init__()

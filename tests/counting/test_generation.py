@@ -92,7 +92,7 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """Return the counted MACs without those of the rotary embedding."""
+    """Return the counted MACs without the MACs of the rotary embedding."""
     # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
@@ -150,7 +150,7 @@ def test_real_sizes(decoder):
 
 @tiny
 def test_both_in_one(decoder):
-    """If one function runs a prefill and three decoding steps, their costs are added up."""
+    """If one function runs a prefill and three decoding steps, the MACs of all four are added up."""
     model = decoder.build()
 
     def prefill_and_decode(input_ids):
@@ -172,7 +172,7 @@ def generation(model, count, **options):
 
 
 def generated_macs(decoder, count):
-    """Return the MACs of `generate` for a prompt of ``count`` tokens and four new tokens."""
+    """Return the MACs with which `generate` adds four tokens to a prompt of ``count`` tokens."""
     # The prefill computes logits for one token. Three steps follow, with one token each.
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps

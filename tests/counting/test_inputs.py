@@ -128,7 +128,7 @@ class TestOwnExample:
 
     @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_one_for_other_models_is_refused(self, measured):
-        """If a model provides an example input that does not fit its call, an error says which input it needs."""
+        """If the example input of a model does not fit its call, an error says which input the model needs."""
         config = transformers.ViTConfig(
             hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48
         )

@@ -1,4 +1,4 @@
-"""PyTorch's own modules cost what formulas say, in each way of running the modules."""
+"""The FLOPs of PyTorch's own modules equal formulas, in whichever way the modules run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention and frozen TorchScript networks cost the same in each way of running them."""
+"""In whichever way attention and frozen TorchScript networks run, their FLOPs are the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_fewer_heads_of_keys(self, backend, options):
-        """The cost of attention depends on the number of query heads, not on the number of key heads."""
+        """The FLOPs of attention depend on the number of query heads, not on the number of key heads."""
         operands = (QUERY, KEY[:, :2], VALUE[:, :2])
         options = {**options, "enable_gqa": True}
         with sdpa_kernel(backend):
@@ -44,7 +44,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """Forward and backward of attention together cost three times as much as forward."""
+        """Forward and backward of attention together cost three times as much as forward alone."""
         # Attention has two products in forward and four in backward.
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
@@ -54,7 +54,7 @@ class TestBackends:
 
 
 def test_wider_values():
-    """If values are wider than keys, only the weighted sums cost more."""
+    """If values are wider than keys, only the weighted sums have more FLOPs."""
     value = torch.randn(2, 4, 10, 12)
     with sdpa_kernel(SDPBackend.MATH):
         for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, value), {}, shapes=True):
@@ -73,7 +73,7 @@ def test_wider_values():
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )
 def test_kernels_of_other_devices(kernel, more):
-    """On shapes, the attention kernels of all devices cost the same."""
+    """On shapes, the attention kernels of all devices have the same FLOPs."""
     operands = tuple(item.bfloat16() for item in (QUERY, KEY, VALUE))
     for mode in MODES:
         with mode():
@@ -82,8 +82,6 @@ def test_kernels_of_other_devices(kernel, more):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class TestFrozen:
-    """TorchScript networks that were frozen or optimized for inference."""
-
     image = torch.randn(2, 3, 8, 8)
     flops = 2 * 2 * 64 * 4 * 3 * 9 + 2 * 2 * 64 * 4 * 4 * 4 + 2 * 2 * 256 * 10
 

@@ -1,4 +1,4 @@
-"""Tiny models of common architectures cost the same in each way of running them."""
+"""In whichever way tiny models of common architectures run, their FLOPs are the same."""
 
 from __future__ import annotations
 

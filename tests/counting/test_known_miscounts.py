@@ -17,7 +17,7 @@ TOKENS = torch.randn(2, 10, 16)
 
 
 def attention_flops(batch, queries, keys, width):
-    """Return the FLOPs of scores and weighted sums. ``width`` is the width of all heads together."""
+    """Return the FLOPs of attention's scores and weighted sums. ``width`` is the width of all heads together."""
     return 2 * batch * queries * keys * 2 * width
 
 
@@ -133,7 +133,7 @@ def test_less_common_products(product, args, flops):
 
 
 def test_grouped_query_attention():
-    """The cost of attention depends on the number of query heads, not on the smaller number of key heads."""
+    """The FLOPs of attention depend on the number of query heads, not on the smaller number of key heads."""
     query, key = torch.randn(2, 8, 10, 4), torch.randn(2, 2, 10, 4)
     flops = measure(F.scaled_dot_product_attention, (query, key, key), {"enable_gqa": True}).flops
     assert flops == attention_flops(2, 10, 10, 8 * 4)

@@ -205,7 +205,7 @@ def test_without_an_end():
 
 
 class Waiting:
-    """An object that a coroutine can wait for, but that only its own library can handle."""
+    """An object that a coroutine can await, but that a measurement cannot handle."""
 
     def __await__(self):
         yield self
@@ -222,7 +222,7 @@ class Custom:
 
 
 def test_named():
-    """If a coroutine or an iterator cannot be run to its end, a note names it."""
+    """If a coroutine or an iterator cannot be run to its end, a note says so."""
 
     async def waiting(layer, x):
         y = layer(x)

@@ -56,7 +56,7 @@ def test_adapters():
 
 
 def test_dropout():
-    """In training, the dropout of an adapter costs 2 FLOPs per input."""
+    """In training, the dropout of an adapter costs 2 FLOPs for each element of its input."""
     # One FLOP scales an element of the mask, and one multiplies the input by this element.
     counted = both(adapted(lora_dropout=0.1).train(), X)
     assert (counted.flops, counted.other_flops) == (BASE + ADAPTERS, OTHER + ADDITION + 2 * ROWS * (16 + 32))
@@ -73,7 +73,7 @@ def test_backward():
 
 @pytest.mark.parametrize("unload", [True, False])
 def test_merged(unload):
-    """After merging, the model costs as much as the original model."""
+    """If the adapters are merged into the weights, the model costs as much as the original model."""
     model = adapted()
     if unload:
         model = model.merge_and_unload()

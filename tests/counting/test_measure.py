@@ -400,7 +400,7 @@ class TestCallables:
         assert measure(nn.Linear(4, 5), [X]).flops == measure(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_packed_sequences(self):
-        """A packed sequence is one argument, although its class is a tuple."""
+        """A packed sequence is passed to the model as one argument, although its class is a tuple."""
         packed = nn.utils.rnn.pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
         assert measure(nn.GRU(4, 5), packed).flops == 2 * 3 * 5 * (4 + 5) * 5
 
@@ -415,7 +415,7 @@ class TestKinds:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.parametrize("backward", [False, True])
     def test_scripted(self, backward):
-        """A scripted model costs as much as its source in each of several runs."""
+        """In each of several runs, a scripted model costs as much as its source."""
         model = scripted()
         # Backward has the gradients of both weights, and the gradient of the second layer's input.
         expected = 2 * self.two + LINEAR if backward else self.two
@@ -483,7 +483,7 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """Spectral norm costs three products of the weight with a vector."""
+        """Spectral norm costs three products of the weight with a vector, and one product of two vectors."""
         # Two products are in the power iteration.
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         # Sigma is u · (W v): a product of matrix and vector, then one of two vectors.
@@ -842,7 +842,7 @@ class TestInParts:
             assert measure(model, TOKENS, {"src_key_padding_mask": mask}).flops == MODELS["encoder"][2]
 
     def test_nested_tensors(self):
-        """A linear layer on a nested tensor costs as much as on the rows of all components."""
+        """A linear layer costs as much on a nested tensor as on one tensor with the rows of all components."""
         nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
         assert measure(nn.Linear(4, 5), nested).flops == 2 * 5 * 4 * 5
 

@@ -1,4 +1,4 @@
-"""Nested tensors: each component counts with its own length."""
+"""Each component of a nested tensor is counted with its own length."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """If a nested input needs no gradient, the backward pass of a linear layer costs one matrix product."""
+    """If a nested input needs no gradient, the backward pass of a linear layer has only one matrix product."""
     # The gradient of the bias is a sum over all n tokens: n - 1 FLOPs for each output.
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)

@@ -24,7 +24,7 @@ from pytest_flopsbudget import UsageError, measure, shape_only
 
 
 def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16):
-    """Return the widths and depths of RegNetX-400MF's stages, computed with tensors.
+    """Return the width of each stage and the number of blocks in each stage of RegNetX-400MF, computed with tensors.
 
     Source: equations 2 to 4 of Radosavovic et al., "Designing Network Design Spaces", 2020.
     """

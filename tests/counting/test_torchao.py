@@ -36,7 +36,7 @@ def quantized(config):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_weights_alone(mode):
-    """If only weights are quantized, each output of a product costs one more FLOP."""
+    """If only weights are quantized, each output element of a product costs one more FLOP."""
     # This FLOP applies the scale of the output's channel.
     model = quantized(Int8WeightOnlyConfig)
     with mode():

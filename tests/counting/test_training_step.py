@@ -1,4 +1,4 @@
-"""The cost of a training step is the cost of forward, backward and the update of the weights."""
+"""A training step costs the sum of its forward pass, its backward pass and the update of the weights."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_step_that_finds_no_gradients_is_named():
 
 
 def test_a_step_that_asks_whether_it_trains():
-    """In a measured function with an optimizer, gradients are enabled."""
+    """If a measured function uses an optimizer, gradients are enabled in the function."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 

@@ -25,7 +25,7 @@ def ids(batch, length):
 
 
 def without_rotary(counted):
-    """Return the counted MACs without those of the rotary embedding."""
+    """Return the counted MACs without the MACs of the rotary embedding."""
     # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - counted["model.rotary_emb"].macs
 

@@ -1,4 +1,4 @@
-"""A Llama with tensor parallelism: the costs of one rank equal formulas."""
+"""If a Llama is tensor-parallel, the costs of one rank equal formulas."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pytest_flopsbudget.counting.watch import watch
 
 
 def mlp():
-    """Return a model with 8·16 + 16 and 16·4 + 4 parameters."""
+    """Return a model of two linear layers, 8→16 and 16→4, with a ReLU between the layers."""
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
@@ -131,7 +131,7 @@ WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
 
 
 def facts_of(model, inputs, outputs):
-    """Return tensors, versions, hooks and random states, for comparison with another run."""
+    """Return the tensors, versions, hooks and random states after a run, for comparison with another run."""
     tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
     # Gradients are left out: with any dispatch mode, PyTorch accumulates them in new tensors, whose versions differ.
     known = [*model.parameters(), *model.buffers(), inputs]
@@ -368,7 +368,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8]",)
 
     def test_part_first(self):
-        """If a submodule is called before its model, it is listed under its path in the model."""
+        """If a submodule is called before its model, the submodule is listed under its path in the model."""
         model = mlp()
         with watch() as seen:
             model[2](torch.randn(5, 16))
@@ -456,7 +456,7 @@ class TestPhases:
         assert seen.complexity.phases["optimizer"].total_flops > 0
 
     def test_step_that_fails(self):
-        """If an optimizer's step raises, the work after it is forward work again."""
+        """If an optimizer's step raises an exception, later work is counted as forward work."""
 
         class Failing(torch.optim.SGD):
             def step(self, closure=None):

@@ -1,4 +1,4 @@
-"""In a watched test, a module whose ``forward`` is called directly has its calls and work, and nothing changes."""
+"""If a watched test calls ``forward`` of a module directly, the calls and the work are credited to the module."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Calls(nn.Module):
 
 
 class Alias(nn.Linear):
-    """A layer whose ``forward`` has another name."""
+    """A layer whose ``forward`` is a method that was defined under another name."""
 
     def _forward_impl(self, x):
         return nn.Linear.forward(self, x)
@@ -61,7 +61,7 @@ class Decorated(nn.Linear):
 
 
 class Product(torch.autograd.Function):
-    """A function of autograd. Its ``forward`` is no method of a module."""
+    """An autograd function. Its ``forward`` is no method of a module."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -74,7 +74,7 @@ class Product(torch.autograd.Function):
 
 
 def forward(model, x):
-    """Call the model. This is a plain function, although its name is ``forward`` and its first argument a module."""
+    """Call the model. This function is named ``forward``, but it is no method of a module."""
     return model(x)
 
 
@@ -100,7 +100,7 @@ DIRECT = {
 @pytest.mark.parametrize("top", [lambda model: model(X), lambda model: model.forward(X)], ids=["called", "forward"])
 @pytest.mark.parametrize("name", DIRECT)
 def test_credited(name, top):
-    """Calls and work are credited to the module whose ``forward`` is called, also if it is the model's."""
+    """If ``forward`` of a module is called, the call and the work are credited to the module."""
     function, expected = DIRECT[name]
     with watch() as watched:
         top(Calls(function))
@@ -112,7 +112,7 @@ def test_credited(name, top):
 
 @pytest.mark.parametrize("top", [lambda model: model(X), lambda model: model.forward(X)], ids=["called", "forward"])
 def test_as_called(top):
-    """Forward and backward passes have the work and memory that they have if the modules are called as usual."""
+    """If the ``forward`` of modules is called, their metrics are the same as if the modules are called."""
 
     def values(function, run):
         with watch() as watched:
@@ -128,7 +128,7 @@ def test_as_called(top):
 
 @pytest.mark.parametrize("kind", [Alias, Extended, Decorated])
 def test_kinds(kind):
-    """Superclasses, decorators and other names of ``forward`` do not make a second call."""
+    """If ``forward`` has another name or a decorator, or calls its superclass, each call counts once."""
     model = Calls(lambda self, x: self.first.forward(self.first.forward(x)))
     model.first = kind(4, 4, bias=False)
     with watch() as watched:
@@ -138,7 +138,7 @@ def test_kinds(kind):
 
 
 def test_without_a_call():
-    """A class that calls its ``forward`` in place of PyTorch's method is followed too."""
+    """If ``__call__`` of a class only calls ``forward``, the call and the work are credited to the module."""
 
     class Again(nn.Linear):
         def __call__(self, x):
@@ -151,7 +151,7 @@ def test_without_a_call():
 
 
 def test_other_functions_with_the_name():
-    """Functions that have the name ``forward`` and are no methods of modules are no calls."""
+    """If a function is named ``forward`` but is no method of a module, it is not counted as a call."""
     model = Calls(lambda self, x: Product.apply(self.first.forward(x), self.first.weight))
     with watch() as watched:
         forward(model, X)
@@ -195,7 +195,7 @@ def test_recomputed():
 
 
 def test_nested_watches():
-    """Each of two watches follows the call."""
+    """If two watches are nested, both count the direct calls of ``forward``."""
     model = Calls(lambda self, x: self.second.forward(self.first.forward(x)))
     with watch() as outer, watch() as inner:
         model.forward(X)
@@ -204,7 +204,7 @@ def test_nested_watches():
 
 
 def test_several_models():
-    """Two models whose ``forward`` is called are two parts of the test."""
+    """If a test calls ``forward`` of two models, the result lists both models."""
     first, second = nn.Sequential(square()), nn.Sequential(square(), square())
     with watch() as watched:
         second.forward(first.forward(X))
@@ -223,7 +223,7 @@ SEEN = []
 
 
 def look(self, x):
-    """Note everything that a test could see of a method ``forward``."""
+    """Append to ``SEEN`` what a model can see of its frames and methods, and call two copies of a submodule."""
     frame, depth = sys._getframe(), 0
     while frame is not None:
         frame, depth = frame.f_back, depth + 1
@@ -244,7 +244,7 @@ def look(self, x):
 
 
 def test_what_a_test_sees():
-    """The frames, the methods, the attributes and the variables are those that a test sees without a watch."""
+    """A model sees the same frames, methods, attributes and variables with and without a watch."""
     SEEN.clear()
     model, function = Calls(look), nn.Linear.forward
 
@@ -269,7 +269,7 @@ class Variables(nn.Linear):
 
 
 def test_variables():
-    """A function that reads a dict of its variables finds those that it has."""
+    """If ``forward`` reads the names of its variables, they are the same with and without a watch."""
     model = Variables(4, 4, bias=False)
     with watch():
         watched = model.forward(X)[1]
@@ -277,7 +277,7 @@ def test_variables():
 
 
 class Replaces(nn.Module):
-    """A module that replaces a variable, and notes whether the old value ended."""
+    """A module that replaces a tensor in a variable, and notes whether the old tensor was freed."""
 
     def __init__(self):
         super().__init__()
@@ -292,7 +292,7 @@ class Replaces(nn.Module):
 
 
 def test_tensors_end():
-    """A watch keeps no tensor alive that the function has replaced."""
+    """If ``forward`` replaces a tensor, a watch does not keep the old tensor alive."""
     model = Replaces()
     with watch():
         model.forward(X)
@@ -300,7 +300,7 @@ def test_tensors_end():
 
 
 def test_nothing_is_left():
-    """After the watch, nothing keeps the module, and a trace function of a debugger works as before."""
+    """A watch neither keeps the model alive nor changes the events of a debugger's trace function."""
     events = []
 
     def trace(frame, event, _argument):
@@ -330,7 +330,7 @@ def test_nothing_is_left():
 
 
 def test_compiled_graphs():
-    """Graphs that a compiler made are no modules of the test."""
+    """Graphs that a compiler made are not listed as modules."""
 
     def backend(graph, _inputs):
         return graph.forward
@@ -345,7 +345,7 @@ def test_compiled_graphs():
 
 
 def test_other_threads():
-    """Work of a ``forward`` on another thread is named as unknown, as without ``forward``."""
+    """If ``forward`` runs on another thread, a watch lists an unknown operator `threading.Thread`."""
     model = Calls(lambda self, x: self.second.forward(x))
 
     def on_a_thread():
@@ -363,7 +363,7 @@ def test_other_threads():
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("way", ["trace", "script", "export"])
 def test_tracers(way):
-    """A model that calls ``forward`` of its part is traced, scripted and exported as without a watch."""
+    """If a model calls ``forward`` of a submodule, the model can be traced, scripted and exported within a watch."""
 
     class Direct(nn.Module):
         def __init__(self):

@@ -45,7 +45,7 @@ X, Y = torch.ones(3, 4), torch.arange(8.0).reshape(2, 4)
 
 
 def rows_dependent(value):
-    """Return the product of a matrix and a view whose shape is computed from the shape of ``value``."""
+    """Return the product of a view of ``value`` and a matrix. The view has twice as many rows as ``value``."""
     # A trace has to record that the size was read.
     return value.view(value.shape[0] * 2, -1) @ torch.ones(2, 3)
 

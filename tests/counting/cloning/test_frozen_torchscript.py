@@ -66,7 +66,7 @@ def test_float_twin(net, image):
 
 
 def test_optimized(optimized, image):
-    """A batch norm that oneDNN folds into a convolution costs only the bias of the convolution."""
+    """If oneDNN folds a batch norm into a convolution, the batch norm costs only the addition of a bias."""
     assert hides_kernels(optimized)
     result = measure(optimized, image)
     assert not result.unknown_operators

@@ -136,7 +136,7 @@ def test_class_within_the_run(kind):
 
 
 def test_gradients_that_exist():
-    """If a weight of a subclass has a gradient, a training step is counted."""
+    """If a weight of a `Parameter` subclass already has a gradient, a training step is counted."""
     model = Weighted(Tagged(torch.ones(8, 8)))
     model.weight.grad = torch.ones(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -151,7 +151,7 @@ def test_gradients_that_exist():
 
 
 class Packed(nn.Parameter):
-    """A class of quantized weights of four bits. It reports the shape of the weight, and holds half as many bytes."""
+    """A quantized weight with two 4-bit values in each byte. Its shape is that of the unpacked weight."""
 
     def __new__(cls, data, requires_grad=False):
         return torch.Tensor._make_subclass(cls, data, requires_grad)
@@ -163,7 +163,7 @@ class Packed(nn.Parameter):
 
 
 class PackedWithAttribute(Packed):
-    """A class that keeps the shape of the weight in an attribute."""
+    """A packed weight that stores the shape of the unpacked weight in an attribute."""
 
     def __new__(cls, data, requires_grad=False):
         self = super().__new__(cls, data, requires_grad)
@@ -195,7 +195,7 @@ class Unpacking(nn.Module):
 )
 @pytest.mark.parametrize("kind", [Packed, PackedWithAttribute])
 def test_a_class_that_reports_another_shape(kind, unpack):
-    """Operators compute with the bytes that the weight holds; the model reads the shape that the class reports."""
+    """If a weight's class reports another shape than its data has, the elements of the data count as parameters."""
     result = measure(Unpacking(kind, unpack), X)
     assert (result.flops, result.execution, result.notes) == (SQUARE, "shapes", ())
     assert (result.params, result.param_bytes) == (8 * 4, 8 * 4)

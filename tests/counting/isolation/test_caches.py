@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 
 
 def table(size: int) -> Tensor:
-    """Return a table of ``size`` cosines, which costs ``size`` FLOPs."""
+    """Return the cosines of 0, 1, ..., ``size`` - 1. Each cosine costs 1 FLOP."""
     return torch.arange(float(size)).cos()
 
 
@@ -197,7 +197,7 @@ WAYS = [
 
 
 class Model(nn.Module):
-    """A layer whose output is multiplied by a table from a cache."""
+    """A model that multiplies the output of its layer by a table from a cache."""
 
     def __init__(self, way: str, *, reads_data: bool = False) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ def test_a_cache_that_replaces_its_table_gets_the_old_one_back() -> None:
 
 
 def test_a_helper_module_keeps_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a Python module keeps a table in a global variable, the measurement removes the table."""
+    """If a model fills a global variable of a Python module, the measurement restores the variable."""
     helper = types.ModuleType("rotary_helper")
     source = """
 import torch
@@ -330,7 +330,7 @@ def test_a_failing_measurement_leaves_no_tensor() -> None:
 
 
 class Slotted:
-    """An object whose attributes are not restored after a measurement."""
+    """An object with ``__slots__``, which holds a `Holder` deep inside of a tuple, a dict and lists."""
 
     __slots__ = ("holders",)
 
@@ -420,7 +420,7 @@ SHUFFLED = """
 
 @pytest.mark.parametrize("arguments", ["", "-n2", "-k class-1"])
 def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytester, arguments: str) -> None:
-    """A test suite has the same counts in any order and in several processes."""
+    """The counts of a test suite depend neither on the order of its tests nor on the number of processes."""
     pytester.makepyprojecttoml("[tool.pytest-flopsbudget]\n")
     pytester.makepyfile(SUITE)
     pytester.runpytest("-q", "-p", "no:asyncio", "--flops-budget-update").assert_outcomes(passed=9)
@@ -488,7 +488,7 @@ class TestOrdinaryModels:
 
 
 class Makes(OrderedDict[str, Tensor]):
-    """A dict that makes a value for each missing key."""
+    """A dict whose ``__getitem__`` must not be called."""
 
     def __getitem__(self, key: str) -> Tensor:
         raise AssertionError(f"{key} was read")

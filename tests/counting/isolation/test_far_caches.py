@@ -96,7 +96,7 @@ def folder_name() -> str:
 
 @pytest.fixture
 def near(folder_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """Yield a module that imports the module with the caches."""
+    """Yield the Python module near_tables, which imports the module far_tables with the caches."""
     folder = tmp_path / folder_name
     folder.mkdir()
     (folder / "far_tables.py").write_text(textwrap.dedent(FAR))
@@ -159,13 +159,13 @@ def test_a_context_variable_is_named() -> None:
 
 
 class Box:
-    """An object that keeps a tensor. Before it has one, its class has the default None."""
+    """An object that keeps a tensor in ``kept``. Without a tensor, ``kept`` is None."""
 
     kept: Any = None
 
 
 def hidden() -> Any:
-    """Return a module that no name of this file leads to."""
+    """Return the Python module hidden_tables, to which no variable of this file refers."""
     return sys.modules["hidden_tables"]
 
 
@@ -211,7 +211,7 @@ COLLECTIONS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ],
 )
 def test_a_model_that_collects_garbage(place: str, collection: str, reads_data: bool) -> None:
-    """A model that calls the garbage collector in its forward pass. The place is empty after the measurement."""
+    """If a model calls the garbage collector, the measurement still removes the tensors that the model kept."""
     keep, read = HIDDEN[place]
     before, after = COLLECTIONS[collection]
 
@@ -230,7 +230,7 @@ def test_a_model_that_collects_garbage(place: str, collection: str, reads_data: 
 
 
 def tables_in(cache: Any) -> Callable[..., Tensor]:
-    """Return a function without a closure that keeps a table in the default value of its argument."""
+    """Return a function without a closure that keeps a tensor in ``cache``, the default value of its argument."""
 
     def in_dict(n: int, cache: Any = cache) -> Tensor:
         if n not in cache:
@@ -251,7 +251,7 @@ def tables_in(cache: Any) -> Callable[..., Tensor]:
 
 
 class Lazy(nn.Module):
-    """A module whose parts are made when they are first read."""
+    """A module that makes its attributes ``table``, ``head`` and ``state`` when they are first read."""
 
     def __init__(self, part: str, **attributes: Any) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ FILLED_ON_USE = {
 @pytest.mark.parametrize("reads_data", [False, True])
 @pytest.mark.parametrize("name", FILLED_ON_USE)
 def test_parts_that_are_filled_on_use(name: str, reads_data: bool) -> None:
-    """The model is unchanged after a measurement, and the second measurement counts what the first one counts."""
+    """If a model fills an attribute or a cache on first use, a measurement leaves the model unchanged."""
     make, macs = FILLED_ON_USE[name]
     model = make()
     before = {key: list(value) if isinstance(value, dict) else value for key, value in vars(model).items()}
@@ -301,7 +301,7 @@ def test_parts_that_are_filled_on_use(name: str, reads_data: bool) -> None:
 
 
 def running_sum() -> Any:
-    """Return a generator that adds the tensors that it is sent."""
+    """Return a generator that yields the sum of all tensors that were sent to it."""
 
     def adds() -> Any:
         total: Any = None
@@ -344,7 +344,7 @@ GENERATORS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("reads_data", [False, True])
 @pytest.mark.parametrize("place", GENERATORS)
 def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) -> None:
-    """The variables of a generator cannot be restored, so the measurement fails and names the generator."""
+    """If a generator keeps a tensor of the measurement, the measurement fails and names the generator."""
     hidden_tables.box.kept = running_sum()
     model = GENERATORS[place]()
     step = (lambda x: model(x).sum().item()) if reads_data else model
@@ -353,6 +353,6 @@ def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) 
 
 
 def test_a_generator_without_tensors() -> None:
-    """A generator that holds no tensor of the run is no place where a tensor is left."""
+    """If a model uses a generator that holds no tensor, the measurement succeeds."""
     model = Sums((number for number in range(1, 9)), lambda held, x: x * next(held))
     assert measure(model, torch.ones(2, 8)).macs == 2 * 8 * 8

@@ -41,7 +41,7 @@ def state():
 
 
 def in_fork(function):
-    """Return whether ``function`` returned true in a forked process within a minute."""
+    """Call ``function`` in a forked process. Return whether it returned true within a minute."""
     process = os.fork()
     if not process:
         signal.alarm(60)
@@ -53,7 +53,7 @@ def in_fork(function):
 
 
 def while_waiting(run):
-    """Call ``run(wait)`` on another thread, where ``wait`` blocks until the context ends."""
+    """Call ``run(wait)`` on another thread. ``wait()`` blocks until the ``with`` block ends."""
     running, done = threading.Event(), threading.Event()
 
     def wait():

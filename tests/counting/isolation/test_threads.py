@@ -106,8 +106,6 @@ class TestOwnThreads:
     @pytest.mark.parametrize("there_before", [True, False])
     @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
     def test_pools_of_multiprocessing(self, method, there_before):
-        """Work in a pool of `multiprocessing` is reported as the unknown operator `threading.Thread`."""
-
         def handed_over(pool, x):
             if method == "apply_async":
                 return pool.apply_async(torch.matmul, (x, WEIGHT)).get()

@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a function that moves the clock forward by the next of ``seconds``, or by the last if none is left."""
+        """Return a function whose n-th call moves the clock by the n-th of ``seconds``. Later calls use the last."""
 
         def run():
             self.now += seconds[min(self.runs, len(seconds) - 1)]
@@ -130,7 +130,7 @@ class TestClock:
 
 
 class Notes(nn.Module):
-    """A linear layer that notes its mode and its gradient at each call."""
+    """A model that notes whether gradients are enabled, whether it trains, and whether its weight has a gradient."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +142,7 @@ class Notes(nn.Module):
 
 
 class Hidden:
-    """A callable that hides a function from the cloner."""
+    """A callable that holds a function where the cloner does not find it."""
 
     def __init__(self, function):
         self.function = (function,).__getitem__
@@ -208,7 +208,7 @@ class TestRuns:
         assert torch.equal(before, model.weight)
 
     def test_gradients_on_the_way(self, scripted):
-        """A forward pass that computes a gradient itself is timed with gradients enabled."""
+        """If a forward pass computes a gradient, it is timed with gradients enabled."""
         scripted(1.0)
 
         def forces(x):
@@ -226,7 +226,7 @@ class TestRuns:
         assert len(notes) == 3
 
     def test_fused_inference(self, scripted, notes):
-        """In timed runs, PyTorch's switch for fused attention in inference has the caller's setting."""
+        """In timed runs, `torch.backends.mha.get_fastpath_enabled()` returns what it returns for the caller."""
         scripted(1.0)
         before = torch.backends.mha.get_fastpath_enabled()
         time_model(lambda x: NOTES.append(torch.backends.mha.get_fastpath_enabled()) or x, X)
@@ -261,7 +261,7 @@ class TestRuns:
 
 class TestRefused:
     def test_a_model_that_is_out_of_reach(self, scripted):
-        """If a model is hidden from the cloner, a run that would change the model is refused."""
+        """If a run would change a model that the cloner does not find, the run is refused."""
         scripted(1.0)
         elsewhere = {"model": nn.BatchNorm1d(4)}
         exec("def run(x):\n    return model(x)\n", elsewhere)  # noqa: S102 -- it simulates another file

@@ -122,7 +122,7 @@ class TestCompiled:
         assert model.weight.abs().sum() > 0
 
     def test_a_part_of_a_model(self):
-        """If a model holds one compiled part twice, its clone also holds one compiled part twice."""
+        """If a model holds one compiled part twice, the clone compiles the part once."""
         compiler, layer = Compiler(), nn.Linear(4, 4)
         part = torch.compile(layer, backend=compiler)
         clone = clone_of(nn.Sequential(part, nn.ReLU(), part))
@@ -142,7 +142,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("kind", ["function", "method"])
     def test_a_function(self, kind):
-        """The clone of a compiled function or method uses the clone of its model."""
+        """If a compiled function or method uses a model, its clone uses the clone of the model."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         function = {"function": lambda x: model(x).relu(), "method": model.forward}[kind]
         expected = function(X)
@@ -154,7 +154,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """If a compiled function uses a global model, its clone uses the clone of this model."""
+        """If a function calls a compiled global function, the clone of the function runs on a clone of the model."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):

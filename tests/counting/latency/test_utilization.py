@@ -48,7 +48,7 @@ def test_of_the_rate_of_products():
 
 
 def test_in_the_dtype_of_most_products():
-    """MFU uses the peak rate of the dtype with the most FLOPs."""
+    """MFU uses the peak rate of the dtype in which most FLOPs are computed."""
     # TF32 of the convolution, not FP32 of the linear layer
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 1, bias=False))
     flops = 2 * 9 * 4 * 64 + 2 * 256

@@ -49,7 +49,7 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """With gradients enabled, a run may use only its own parameters, because a backward pass writes gradients."""
+    """If gradients are enabled, a run may use only its own parameters."""
     # The backward pass would change the gradients of other parameters.
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)

@@ -34,7 +34,7 @@ ASSIGNMENTS = {
 
 @pytest.mark.parametrize("assign", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
 def test_assignment_of_a_number(assign):
-    """Assigning a number launches two operators."""
+    """If a model assigns a number to elements of a tensor, two operators are launched."""
     # PyTorch copies ``x``, and writes to the copy. It makes the number without an operator.
     assert both(assign, torch.ones(3, 3, 4)).launches == 2
 

@@ -75,7 +75,7 @@ def test_backward(name, grad):
 
 
 def test_layers():
-    """If two complex layers follow each other, each has its own FLOPs."""
+    """If two complex layers follow each other, each layer has its own FLOPs."""
     model = nn.Sequential(nn.Conv1d(2, 3, 3, dtype=COMPLEX), nn.Conv1d(3, 2, 3, dtype=COMPLEX))
     result = both(model, numbers(1, 2, 9))
     assert (result["0"].flops, result["1"].flops) == (8 * 7 * 3 * 2 * 3, 8 * 5 * 2 * 3 * 3)
@@ -110,7 +110,7 @@ class TestRealNumbers:
         self.count(lambda z, w: F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag), 2)
 
     def test_four_products(self):
-        """Four real convolutions count 4 · 2 FLOPs per multiply-accumulate."""
+        """If four real convolutions compute a complex one, each of them counts 2 FLOPs per multiply-accumulate."""
 
         def product(z, w):
             real = F.conv1d(z.real, w.real) - F.conv1d(z.imag, w.imag)
@@ -178,7 +178,7 @@ def test_gradients_of_other_products(name):
 
 
 def test_sparse_products():
-    """A sparse complex product counts 8 FLOPs for each stored element and column."""
+    """A sparse complex product counts 8 FLOPs for each pair of a stored element and a column of the other operand."""
     sparse = torch.eye(4, dtype=COMPLEX).to_sparse()
     assert for_real(torch.mm, (sparse, numbers(4, 5))).flops == 8 * 4 * 5
 

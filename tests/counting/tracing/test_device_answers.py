@@ -171,12 +171,12 @@ def test_threads_that_end_crosswise():
     ],
 )
 def test_another_device(question):
-    """Classes and storages answer with the device to which the model moved the tensor."""
+    """If a model moves a tensor to another device, `isinstance` and storages report this device."""
     assert rows_taken(lambda model, x: 3 if question(x) else 4) == (3, "shapes")
 
 
 def test_classes_after_the_run():
-    """A run on shapes replaces the classes only while it lasts."""
+    """After a run on shapes, `torch.FloatTensor` is the usual class again."""
     rows_taken(lambda model, x: 3)
     assert torch.FloatTensor is FLOAT_TENSOR
     assert isinstance(ONES, torch.FloatTensor)

@@ -121,7 +121,7 @@ CLASSES = {
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_functions_of_classes(name):
-    """If a model calls a function ``forward`` of a class with its part, that is one call of the part."""
+    """If a model calls ``Class.forward(part, x)``, one call of the part is counted."""
     model = Calls(lambda self, x: self.second(self.function[1](self.first, x)))
     model.first = Child(4, 4, bias=False)
     model.function.append(CLASSES[name])
@@ -134,7 +134,7 @@ def test_functions_of_classes(name):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripting_in_a_run():
-    """A model that scripts a layer of its own class in its run is counted."""
+    """If a model scripts a layer while it runs, the model is counted."""
 
     def scripts(self, x):
         return torch.jit.script(nn.Linear(4, 4, bias=False))(self.first.forward(x))

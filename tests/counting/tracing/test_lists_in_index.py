@@ -1,4 +1,4 @@
-"""Lists in an index that reads elements: on shapes the values of the lists are known."""
+"""In a run on shapes, the values of lists in an index are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.rows import ONES, TakesRows, rows_taken
 
 
 def grid():
-    """Return [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]."""
     return torch.arange(12).reshape(2, 6)
 
 
@@ -53,13 +52,13 @@ def test_values_of_the_input_need_data():
 
 
 def test_a_constructor_reads():
-    """A model that is built without data may compute its sizes from a list in an index."""
+    """Within `shape_only`, a constructor can read a size that it selects with a list in an index."""
     with shape_only():
         model = nn.Linear(int(torch.arange(9)[[2, 4]].sum()), 4)
     assert measure(model, torch.ones(1, 6)).macs == 6 * 4
 
 
 def test_lengths_that_the_model_holds():
-    """Lengths that the model selects with a list from a tensor that it holds."""
+    """If a model selects lengths from its own tensor with a list in an index, it can read the lengths."""
     model = TakesRows(lambda m, x: m.lengths[[0, 2]].sum(), lengths=torch.tensor([1, 5, 3]))
     assert measure(model, ONES).flops == 4 * 2 * 8 * 8

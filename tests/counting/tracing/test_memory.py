@@ -171,7 +171,7 @@ class TestPasses:
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
-        """If the moments of AdamW exist before the step, they are optimizer state from the start."""
+        """If the moments of AdamW exist before the step, they count as optimizer state from the start."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters())
         model(X).sum().backward()
@@ -370,7 +370,7 @@ class TestDepth:
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """An operator that reads a storage waits for the last write to this storage."""
+        """In the longest chain, an operator that reads a storage follows the last write to this storage."""
 
         def through(x):
             y = torch.zeros(8, 16)
@@ -399,7 +399,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """Each step of a recurrent layer needs the step before it, so n steps are a chain of n operators or more."""
+        """Each step of a recurrent layer adds the same number of operators to the longest chain."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20

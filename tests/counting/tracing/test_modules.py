@@ -466,7 +466,7 @@ class TestHooksFromWithin:
     ],
 )
 def test_unusual_names(names, paths):
-    """`torch.nn.Module.add_module` refuses empty names and dots, but code may write to ``_modules``."""
+    """If the name of a module is empty or has a dot, the module is still listed."""
 
     class Model(nn.Module):
         def __init__(self):

@@ -1,4 +1,4 @@
-"""Modules inside of scripted and traced modules have the calls, the work and the memory of ordinary modules."""
+"""Modules inside of scripted and traced modules have the same calls and work as ordinary modules."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Shared(nn.Module):
 
 
 class Methods(nn.Module):
-    """A model that calls another method than ``forward`` of its part, and ``forward`` of the part as a method."""
+    """A model that calls the method ``encode`` of one part, and ``forward`` of another part."""
 
     class Part(nn.Module):
         def __init__(self):
@@ -82,7 +82,7 @@ class Methods(nn.Module):
 
 
 def compared(counted):
-    """Return what each module has, except for peaks: TorchScript frees tensors earlier than Python."""
+    """Return {path: (calls, metrics without peak memory)}. TorchScript frees tensors earlier than Python."""
     return {
         path: (module.calls, {key: value for key, value in module.metrics.items() if key != "peak_memory"})
         for path, module in counted.modules.items()
@@ -90,7 +90,7 @@ def compared(counted):
 
 
 class Holds(nn.Module):
-    """An ordinary model that calls a function with its part."""
+    """A model that is not scripted. It calls ``function(part, x)``."""
 
     def __init__(self, function, part):
         super().__init__()
@@ -109,7 +109,7 @@ KINDS_AND_WAYS = [
 @pytest.mark.parametrize(("kind", "way"), KINDS_AND_WAYS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_as_before(kind, backward, way):
-    """Each module has the calls and the work that it has in the model from before."""
+    """Each module of a scripted or traced model has the calls and metrics that it has in the original model."""
     model = kind()
     counted, before = both(made(model, way), X, backward=backward), both(model, X, backward=backward)
     assert compared(counted) == compared(before)
@@ -118,7 +118,7 @@ def test_as_before(kind, backward, way):
 
 @WAYS
 def test_numbers(way):
-    """The numbers of one model, calculated by hand."""
+    """For one model, calls and FLOPs equal numbers that are calculated by hand."""
     counted = both(made(Model(), way), X)
     products = 2 * (2 * 3 * 3 * 4)  # x @ x.t() and its product with x, of 3 rows and 4 columns
     assert flops_of(counted) == {
@@ -140,7 +140,7 @@ def test_numbers(way):
 
 
 def test_methods():
-    """Work in another method than ``forward`` counts for the module that calls it, as in Python."""
+    """Work in a method other than ``forward`` is credited to the module that calls the method."""
     model = Methods()
     counted = both(torch.jit.script(model), X)
     assert compared(counted) == compared(both(model, X))
@@ -149,7 +149,7 @@ def test_methods():
 
 @WAYS
 def test_repeated_calls(way):
-    """After its first calls, TorchScript optimizes a graph. The work still counts for the right parts."""
+    """After TorchScript has optimized a graph, the work is still credited to the right submodules."""
 
     def repeat(part, x):
         for _ in range(5):
@@ -165,7 +165,7 @@ def test_repeated_calls(way):
 
 @WAYS
 def test_parts_of_an_ordinary_model(way):
-    """Scripted parts of an ordinary model are followed, whether they or their ``forward`` are called."""
+    """If an ordinary model calls a scripted part or its ``forward``, the modules inside of the part are listed."""
 
     class Outer(nn.Module):
         def __init__(self):
@@ -211,7 +211,7 @@ class Chooses(nn.Module):
 
 
 class Exports(nn.Module):
-    """A model with a method that is called from Python."""
+    """A model with an exported method in addition to ``forward``."""
 
     def __init__(self):
         super().__init__()
@@ -231,7 +231,7 @@ class Exports(nn.Module):
     ids=["chosen", "exported method"],
 )
 def test_parts_that_are_not_followed(make, run):
-    """If a call of a scripted module's part cannot be followed, no part of this module is listed. A note says why."""
+    """If a call in a scripted module cannot be followed, a note says why the parts of the module are not listed."""
     counted = both(Holds(run, torch.jit.script(make())), X)
     assert flops_of(counted) == {"": SQUARE, "part": SQUARE if make is Chooses else 0}
     assert OPAQUE in counted.notes
@@ -240,7 +240,7 @@ def test_parts_that_are_not_followed(make, run):
 
 @WAYS
 def test_watched(way):
-    """In a watched test, parts of scripted modules are not listed, and a note gives the reason."""
+    """If a watched test calls scripted modules, a note says why the parts of these modules are not listed."""
     model = nn.Sequential(square(), made(Block(), way))
     with watch() as watched:
         model(X)
@@ -250,7 +250,7 @@ def test_watched(way):
 
 
 def test_watched_part():
-    """A part of a scripted module that the test calls alone is listed: all of its work is known."""
+    """If a watched test calls only a part of a scripted module, the part is counted without a note."""
     scripted = torch.jit.script(Block())
     with watch() as watched:
         scripted.first(X)
@@ -259,13 +259,13 @@ def test_watched_part():
 
 
 def test_frozen():
-    """A frozen module has no parts, so none is listed."""
+    """A frozen TorchScript module has no submodules, so none is listed."""
     frozen = torch.jit.freeze(torch.jit.script(Block().eval()))
     assert list(measure(frozen, X).modules) == [""]
 
 
 def test_the_original_is_unchanged():
-    """The graphs of the user's module stay as they are."""
+    """A measurement does not change the graphs of a scripted module."""
     scripted = torch.jit.script(Model())
     before = str(scripted.graph), str(scripted.block.graph)
     both(scripted, X)

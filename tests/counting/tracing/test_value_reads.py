@@ -131,7 +131,7 @@ def test_integer_inputs(read):
 
 
 class Split(nn.Module):
-    """A module that calls its layer on parts of its input. ``read`` returns the lengths of the parts."""
+    """A module that splits ``x`` into parts of the lengths ``read(grid)``, and calls its layer on each part."""
 
     def __init__(self, read):
         super().__init__()
