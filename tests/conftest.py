@@ -97,7 +97,7 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process without PyTorch. The costs of models were recorded before."""
+        """Run pytest in another process without PyTorch. Its models return costs that were recorded before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:

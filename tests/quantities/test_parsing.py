@@ -459,7 +459,7 @@ class TestFormatValue:
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """A formatted value has at most four digits, all in ASCII."""
+        """A formatted value is ASCII text with at most four digits."""
         # Times from 9,999 s on have more digits.
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)

@@ -59,7 +59,7 @@ class Repository:
         self.commit()
 
     def merge(self, base, ours, theirs, how=("merge", "-q", "topic")):
-        """Commit ``ours`` to main and ``theirs`` to another branch, and merge the branches."""
+        """Commit ``ours`` to main and ``theirs`` to another branch. ``how`` is the git command that merges them."""
         if base:
             self.write(base)
         self.git("checkout", "-q", "-b", "topic")
