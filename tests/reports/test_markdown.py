@@ -262,7 +262,7 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """Titles are escaped for HTML, because GitHub does not read Markdown there."""
+    """The titles of details are escaped for HTML, because GitHub does not read Markdown there."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
