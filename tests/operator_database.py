@@ -92,7 +92,7 @@ def work(result):
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Check that one sample has equal metrics on shapes and on data. The metrics ``without`` may differ."""
+    """Check that a sample has equal metrics on shapes and on data, except ``without``. Count the case in ``tally``."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

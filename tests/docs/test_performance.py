@@ -107,7 +107,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """Each of the two targets holds only if this plugin is enough times as fast as thop."""
+        """Each of the two targets holds only if this plugin is fast enough compared with thop."""
         # Targets: 8 times as fast in the median of all models, 3 times as fast for each model.
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds

@@ -173,7 +173,7 @@ class TestAnotherPyTorch:
 
     @pytest.mark.parametrize("settings", ["", 'hold = "all"\n'])
     def test_kernels(self, upgraded, settings):
-        """One line of the summary says how many values that depend on kernels changed."""
+        """If values that depend on kernels changed, one line of the summary counts them."""
         upgraded.settings(f"[tool.pytest-flopsbudget]\n{settings}")
         result = upgraded.run()
         result.assert_outcomes(passed=1)

@@ -1,4 +1,4 @@
-"""Reading of the pyproject in runs that measure nothing."""
+"""In a run without measurements, the plugin still reads its table in the pyproject."""
 
 from __future__ import annotations
 

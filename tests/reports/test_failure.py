@@ -69,7 +69,7 @@ class TestLimits:
         assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
 
     def test_where_it_is(self):
-        """If a metric is over its limit, a list shows the modules with the highest values."""
+        """If a metric is over its limit, a list shows the modules with the highest values of the metric."""
         lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
         assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
         assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]

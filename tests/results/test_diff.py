@@ -135,7 +135,7 @@ class TestRenamed:
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
 
     def test_beside_its_old_place_first(self):
-        """If a new module may be the renamed form of several modules, one with the same parent is preferred."""
+        """If a new module may come from several old modules, an old module with the same parent is preferred."""
         old = {"x.0": 0, "x.0.attn": 5, "x.1": 0, "x.1.attn": 5, "y": 0, "y.fc": 5}
         new = {"x.0": 0, "x.1": 0, "x.1.self_attn": 5, "y": 0, "z": 0, "z.fc": 5}
         assert module_changes(old, new) == [

@@ -62,7 +62,7 @@ class TestMerge:
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
-        """Of a limit on FLOPs and a limit on MACs, only the closer one applies, even if it allows more."""
+        """If one budget limits FLOPs and another one limits MACs, only the closer limit applies, even if it allows more."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 

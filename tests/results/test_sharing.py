@@ -55,7 +55,7 @@ def test_parts_that_differ_stay_different(changed):
 
 
 def test_order_of_metrics_is_kept():
-    """If equal metrics have another order, they do not become one object, because reports show the order."""
+    """If two dicts of metrics differ only in order, they do not become one object, because reports show the order."""
     parts, other = SharedParts(), measurement()
     parts.share(measurement())
     other.operators["aten.mm"].metrics["flops"] = other.operators["aten.mm"].metrics.pop("flops")

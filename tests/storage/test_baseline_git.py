@@ -59,7 +59,7 @@ class Repository:
         self.commit()
 
     def merge(self, base, ours, theirs, how=("merge", "-q", "topic")):
-        """Commit ``ours`` to main and ``theirs`` to another branch. ``how`` is the git command that merges them."""
+        """Commit ``ours`` to main and ``theirs`` to topic. Merge topic with the git arguments ``how``."""
         if base:
             self.write(base)
         self.git("checkout", "-q", "-b", "topic")
