@@ -114,7 +114,7 @@ class Project:
 
 
 class Command:
-    """Runs the command line in an empty folder."""
+    """Runs commands of this package in an empty folder."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys

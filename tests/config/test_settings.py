@@ -152,7 +152,7 @@ class TestLoadSettings:
         assert settings.limits.modules == {"head": {metric: 10}}
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
-        """A tolerance for `total_flops` is an error, because this metric is the sum of two others."""
+        """A tolerance for `total_flops` is refused, because this metric is the sum of two other metrics."""
         (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -242,7 +242,7 @@ class TestLoadSettings:
         assert expected in line
 
     def test_a_budget_limits_something(self, problems):
-        """A budget with neither a limit nor a tolerance is an error."""
+        """A budget with neither a limit nor a tolerance is refused."""
         lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"

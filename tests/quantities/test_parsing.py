@@ -632,7 +632,7 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """The most similar known word is returned, or None if no known word is similar."""
+        """`nearest_spelling` returns the most similar known word, or None if no known word is similar."""
         assert nearest_spelling(word, METRICS) == expected
 
 
@@ -714,6 +714,6 @@ def test_dashes_count_least():
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """`format_pair` shows no more digits than two ratios need to differ."""
+    """`format_pair` shows only as many digits as two ratios need to differ."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

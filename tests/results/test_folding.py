@@ -182,7 +182,7 @@ class TestWriteSegment:
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Two subtrees have the same number if and only if all their modules are equal."""
+        """`identities` gives two subtrees the same number if and only if all their modules are equal."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -205,6 +205,6 @@ class TestWithoutPeaks:
     [(".",), ("..",), (".x",), ("x.",), ("x..y",), (".x", "x"), (".", "x."), (".0", ".1"), (".", "..x", "x y", "é")],
 )
 def test_empty_names(paths):
-    """A segment of a path may be empty, also the first and the last one."""
+    """Each segment of a path may be empty."""
     modules = modules_at("", *paths)
     assert unfold(fold(modules)) == modules

@@ -62,7 +62,7 @@ class TestMerge:
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
-        """If one budget limits FLOPs and another one limits MACs, only the closer limit applies, even if it allows more."""
+        """If one budget limits FLOPs and another one limits MACs, the closer limit applies, even if it allows more."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 
@@ -129,7 +129,7 @@ class TestCheck:
         assert largest_share(measured, limited(total_flops=2_600)).used == 0.5
 
     def test_the_total_of_a_module(self):
-        """A limit on `total_flops` of modules is compared with the sum for each module."""
+        """A limit on `total_flops` of modules is compared with the `total_flops` of each module."""
         modules = {
             path: Module(type="M", calls=1, metrics={"flops": flops, "other_flops": other})
             for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))

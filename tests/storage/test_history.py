@@ -10,7 +10,7 @@ def totals(flops, params=1):
 
 
 def step(number, moved=None, **files):
-    """Return step ``number`` of a history. ``files`` is {file: {test: FLOPs}}, and ``moved`` is {new file: old file}."""
+    """Return step ``number`` of a history. ``files`` is {file: {test: FLOPs}}, ``moved`` is {new file: old file}."""
     tests = {
         f"{name}.py": {test: {"model": totals(flops)} for test, flops in tests.items()} for name, tests in files.items()
     }
