@@ -20,7 +20,7 @@ def ready():
 
 
 def many(width, count):
-    """Return ``count`` tests for a baseline, each with a net of this width."""
+    """Return ``count`` tests for a baseline. Each test has one measurement: a `net` of this width."""
     return {f"test_{number:05}": {"model": net(width)} for number in range(count)}
 
 
@@ -34,7 +34,7 @@ def back_and_forth(path, count):
 
 
 def add(path, who, count):
-    """Wait for a line on stdin. Then add ``count`` tests to the baseline, one after the other."""
+    """Wait for a line on stdin. Then add ``count`` tests, whose ids contain ``who``, one after the other."""
     ready()
     sys.stdin.readline()
     for number in range(count):

@@ -21,7 +21,6 @@ def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = N
 
 
 def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement from its FLOPs and parameters."""
     return complexity({"flops": flops, "params": params}, modules, **fields)
 
 

@@ -97,7 +97,7 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process without PyTorch. The costs of models were recorded before."""
+        """Run pytest in another process without PyTorch. Its models return costs that were recorded before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
@@ -114,7 +114,7 @@ class Project:
 
 
 class Command:
-    """Runs the command line in an empty folder."""
+    """Runs commands of this package in an empty folder."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys

@@ -45,7 +45,6 @@ class Tally:
     unknown: set[str] = field(default_factory=set)
 
     def add(self, other):
-        """Add the numbers of another tally."""
         self.tried += other.tried
         self.refused += other.refused
         self.agreed += other.agreed
@@ -88,12 +87,12 @@ def runs(op, sample, *, backward):
 
 
 def work(result):
-    """Return the FLOPs of each operator."""
+    """Return {name of an operator: its FLOPs}."""
     return {name: operator.flops for name, operator in result.operators.items()}
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Measure one sample on shapes and on data. Compare the metrics except ``without``, and add to ``tally``."""
+    """Check that a sample has equal metrics on shapes and on data, except ``without``. Count the case in ``tally``."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

@@ -31,7 +31,7 @@ def measurement(new=None, old=None, *budgets, name="model", accepts=False, **set
 
 
 def a_test(*measurements, nodeid="tests/test_net.py::test_a", line=3, **fields):
-    """Build a test with these measurements. If one of them fails, the test failed too."""
+    """Build a test with these measurements. It has failed if one of the measurements fails."""
     failed = any(one.fails for one in measurements)
     fields = {"outcome": "failed" if failed else "passed", "file": nodeid.partition("::")[0]} | fields
     return ReportedTest(nodeid=nodeid, line=line, measurements=measurements, **fields)

@@ -1,4 +1,4 @@
-"""A model whose FLOPs show which value it read."""
+"""A model whose FLOPs show how many rows it read."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class TakesRows(nn.Module):
 
 
 def rows_taken(read, x=ONES, **attributes):
-    """Measure `TakesRows`. Return (number of rows that the linear layer got, execution)."""
+    """Measure `TakesRows`. Return (number of rows that the linear layer got, "shapes" or "real")."""
     result = measure(TakesRows(read, **attributes), x)
     return result.flops // A_ROW, result.execution

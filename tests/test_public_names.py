@@ -68,7 +68,7 @@ def test_the_package_brings_nothing_heavy(pytester):
 
 
 def test_the_docs_import_from_nowhere_else():
-    """README and docs import only public names."""
+    """README and docs import nothing from the modules inside of the package."""
     root = ROOT
     pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
     assert len(pages) > 15
@@ -82,7 +82,7 @@ def test_the_docs_import_from_nowhere_else():
 
 
 def test_every_metric_is_an_attribute():
-    """Each metric is an attribute of a measurement."""
+    """Each metric is an attribute of a measurement, except metrics with a value for each device."""
     keys = [key for key, metric in METRICS.items() if metric.per != "device"]
     metrics = dict.fromkeys((*STORED, "latency[box]"), 6)
     measured = pytest_flopsbudget.Complexity(

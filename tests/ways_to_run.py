@@ -110,7 +110,7 @@ def check_modes(case: Case, train: bool) -> None:
 
 
 def check_weights_without_data(case: Case, train: bool, inputs_without_data: bool = True) -> None:
-    """Check that each module has the same count with real, meta and fake weights."""
+    """Check that each module has equal counts with real, meta and fake weights, and optionally with such inputs."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     fakes = FakeTensorMode()

@@ -78,7 +78,7 @@ def _values_of(counted, without):
 
 
 def metadata(output):
-    """Return (shape, strides, dtype) of a tensor. Strides of dimensions of size 1 are left out."""
+    """Return (shape, strides, dtype) of each tensor. Strides of dimensions of size 1 are left out."""
     if isinstance(output, torch.Tensor):
         strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
         return output.shape, strides if output.numel() else None, output.dtype

@@ -230,7 +230,7 @@ class TestProfiles:
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """If two profiles have names that differ only in case, the second profile is an error."""
+        """If two profiles have names that differ only in case, the second profile is refused."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 

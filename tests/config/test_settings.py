@@ -152,7 +152,7 @@ class TestLoadSettings:
         assert settings.limits.modules == {"head": {metric: 10}}
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
-        """A tolerance for a sum of metrics is an error."""
+        """A tolerance for `total_flops` is refused, because this metric is the sum of two other metrics."""
         (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -242,7 +242,7 @@ class TestLoadSettings:
         assert expected in line
 
     def test_a_budget_limits_something(self, problems):
-        """A budget with neither a limit nor a tolerance is an error."""
+        """A budget with neither a limit nor a tolerance is refused."""
         lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -320,7 +320,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
     def test_refuses_other_names(self, problems, value):
-        """If a machine's name has brackets, line breaks or outer blanks, it is refused."""
+        """If the name of a machine has brackets, a line break or a blank at its beginning, it is refused."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
         assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
@@ -345,7 +345,7 @@ class TestLatency:
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
     def test_a_tolerance_for_all_says_nothing_about_it(self):
-        """In a marker, a common tolerance does not apply to the latency."""
+        """In a marker, a tolerance for all metrics does not apply to the latency."""
         assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
         assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
 

@@ -79,7 +79,7 @@ def test_what_it_says_of_optimizers():
 
 
 def launches_of_steps(model, optimizer, image):
-    """Return the optimizer's launches, their nanoseconds, and their share of the estimated time of a training step."""
+    """Return (launches, their nanoseconds, their share of the step's estimated time) of an optimizer."""
 
     def step(image):
         optimizer.zero_grad()

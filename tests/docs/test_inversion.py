@@ -69,13 +69,13 @@ def batch_norm(place: Place, channels: int) -> tuple[int, int, int]:
 
 
 def pointwise(place: Place, channels: int, each: int) -> tuple[int, int, int]:
-    """Return the cost of an activation function that needs ``each`` FLOPs per element."""
+    """Return (elements moved, 0, FLOPs) of an activation function that needs ``each`` FLOPs per element."""
     elements = BATCH * place.side**2 * channels
     return 2 * elements, 0, each * elements
 
 
 def added(place: Place, channels: int) -> tuple[int, int, int]:
-    """Return the cost of an addition, which reads two images and writes their sum."""
+    """Return (elements moved, 0, FLOPs) of an addition, which reads two images and writes their sum."""
     elements = BATCH * place.side**2 * channels
     return 3 * elements, 0, elements
 
@@ -84,7 +84,7 @@ RELU, SILU = 1, 5
 
 
 def by_hand(build, place: Place) -> list[tuple[int, int, int]]:
-    """Return the cost of each operator of a block, computed by hand."""
+    """Return (elements moved, FLOPs of products, other FLOPs) of each operator of a block, computed by hand."""
     c = place.channels
     wide = c * place.expansion
     around = [batch_norm(place, c), pointwise(place, c, RELU)]
@@ -239,7 +239,7 @@ def test_its_marker_holds(pytester):
 
 
 def test_the_readme_says_the_same(pytester):
-    """The README has the right number of devices."""
+    """The number of devices in the README is right, and the example marker there passes."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
     (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)

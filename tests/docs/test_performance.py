@@ -81,7 +81,7 @@ class TestModels:
 
 
 def pairs(**seconds):
-    """Build right results from {runner: seconds of its first count}."""
+    """Return {runner: its result}. All results are right, and ``seconds`` has the time of the first count of each."""
     names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
     return {
         names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
@@ -107,7 +107,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """Two targets say how much faster than the fastest right counter this plugin is."""
+        """Each of the two targets holds only if this plugin is fast enough compared with thop."""
         # Targets: 8 times as fast in the median of all models, 3 times as fast for each model.
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
@@ -117,7 +117,7 @@ class TestTargets:
         assert [target.holds for target in targets(results)] == [True, False]
 
     def test_a_straight_line(self):
-        """If points lie on the line 3 + 2x, the fitted line is 3 + 2x."""
+        """`line` fits a straight line by least squares."""
         exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
         assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
         bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
@@ -247,7 +247,7 @@ class TestPage:
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """The lengths of bars are logarithmic: 100 ms has half the length of 1 s."""
+        """If bars begin at 10 ms, the bar of 100 ms is half as long as the bar of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]

@@ -73,14 +73,14 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """Except for rounding, one operator is not slower than two operators that have its work together."""
+        """An operator is not slower than two operators that do the same work together, except for rounding."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes)
     def test_either_work_or_traffic_is_credited(self, device, work, dtype):
-        """At least one of compute time and memory time is 0."""
+        """The compute time or the memory time of an operator is 0, because only the larger one counts."""
         found = times(device, *work, dtype)
         assert 0 in {found.compute, found.memory}
 

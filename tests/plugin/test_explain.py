@@ -49,7 +49,7 @@ def explain(project, nodeid, *args, run=None):
 
 
 def pages(result):
-    """Return the first line of each page in the output. It names the measurement."""
+    """Return the first line of each page in the output. This line names the measurement."""
     lines = result.stdout.lines
     return [lines[i + 1] for i, line in enumerate(lines) if TITLE.fullmatch(line)]
 
@@ -227,7 +227,7 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_tow", "-p", "no:terminal", run=tests.run_apart), "near ones")
 
     def test_together_with_others(self, tests):
-        """A run reports a mistake in the node id of `--flops-budget-explain` together with mistakes in the settings."""
+        """If a node id and the settings are wrong, one run with `--flops-budget-explain` reports both mistakes."""
         tests.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
         result = explain(tests, "test_net.py::test_tow")
         refused(result, "near ones")

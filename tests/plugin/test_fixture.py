@@ -75,7 +75,7 @@ class TestSameNameAgain:
         assert budget(nn.Linear(3, 5), NARROW).flops == 30
 
     def test_buffers_may_grow(self):
-        """If a buffer of a model grows between two measurements, the fixture still takes both for the same model."""
+        """If a buffer of a model grows between two measurements, the fixture does not take it for another model."""
         model = nn.Linear(3, 5)
         budget = FlopsBudget()
         budget(model, NARROW)

@@ -173,7 +173,7 @@ class TestAnotherPyTorch:
 
     @pytest.mark.parametrize("settings", ["", 'hold = "all"\n'])
     def test_kernels(self, upgraded, settings):
-        """One line of the summary counts all values of kernels that changed."""
+        """If values that depend on kernels changed, one line of the summary counts them."""
         upgraded.settings(f"[tool.pytest-flopsbudget]\n{settings}")
         result = upgraded.run()
         result.assert_outcomes(passed=1)
@@ -194,7 +194,7 @@ class TestAnotherPyTorch:
         result.stdout.fnmatch_lines(["flops regressed: *", "the baseline was measured with PyTorch 1.*, this with 2.*"])
 
     def test_equal_values(self, upgraded):
-        """If only the version of PyTorch changed, the summary does not mention it, and an update writes it."""
+        """If only the version of PyTorch changed, the summary does not mention the version, and an update writes it."""
         write(upgraded, copies=False)
         upgraded.run().stdout.no_fnmatch_line("*PyTorch 1.*")
         upgraded.run("--flops-budget-update")

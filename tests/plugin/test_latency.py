@@ -106,7 +106,7 @@ class TestOptIn:
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """If a later measurement under the same name is not larger than all before it, it is not timed."""
+        """If a measurement is not larger than an earlier one of the same name, it is not timed."""
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -168,7 +168,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
 
     def test_another_machine(self, project, clock):
-        """If the latency in the baseline is that of another machine, it is not compared."""
+        """A latency is not compared with the latency of another machine in the baseline."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.settings(MACHINE.replace("box", "bigger box"))

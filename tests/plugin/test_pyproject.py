@@ -1,4 +1,4 @@
-"""What a run that measures nothing reads from the pyproject."""
+"""In a run without measurements, the plugin still reads its table in the pyproject."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_mistake_is_told_though_nothing_is_measured(project, text):
     ],
 )
 def test_a_requirement_is_no_table(pytester, text):
-    """If a pyproject requires the plugin but has no table for it, the plugin's session is not imported."""
+    """If a pyproject lists the plugin as a dependency, but has no table for it, `plugin.session` is not imported."""
     pytester.makepyprojecttoml(text)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(

@@ -43,7 +43,6 @@ def test_a_limit(project, limit, passed):
 
 
 def test_a_limit_of_a_module(project):
-    """A module can have a limit on communication."""
     project.write(_test('@pytest.mark.flops_budget(modules={"layer": {"communication": "10 B"}})'))
     project.run().assert_outcomes(failed=1)
 

@@ -76,7 +76,7 @@ class TestMarker:
 
     @pytest.mark.parametrize("call", ["model(x)", "model.forward(x)", "nn.Sequential.forward(model, x)"])
     def test_limit_of_a_part(self, measured, call):
-        """A limit on a part applies, also if the test and the model call ``forward`` in place of the modules."""
+        """A limit on a module applies, even if the module runs by a call of its method ``forward``."""
         measured(
             "class Direct(nn.Sequential):\n"
             "    def forward(self, x):\n"
@@ -91,7 +91,7 @@ class TestMarker:
         assert "flops of 1 over" not in measured.result.stdout.str()
 
     def test_limit_of_a_scripted_part(self, measured):
-        """The work of a part of a scripted module is not known, so a limit on the part fails, with the reason."""
+        """A limit on a part of a scripted module fails, because the work of the part is not known."""
         measured(
             "@pytest.mark.filterwarnings('ignore::DeprecationWarning')\n"
             "@pytest.mark.flops_budget(modules={'0': {'flops': '1 GFLOPs'}})\n"

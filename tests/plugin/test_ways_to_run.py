@@ -115,7 +115,7 @@ def test_ways(run, reference, arguments):
 
 
 def test_each_test_by_its_id(run, reference):
-    """If the command line has all node ids, only the orphan is missing in the summary."""
+    """If the command line has all node ids, the summary lacks only the lines about the orphan."""
     nodeids = [*BEFORE | ADDED][::-1]
     nodeids.remove("test_a.py::test_gone")
     outcome = run(NEW, *nodeids)

@@ -459,7 +459,7 @@ class TestFormatValue:
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """A formatted value has at most four digits, all in ASCII."""
+        """A formatted value is ASCII text with at most four digits."""
         # Times from 9,999 s on have more digits.
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
@@ -632,7 +632,7 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """The most similar known word is returned, or None if no known word is similar."""
+        """`nearest_spelling` returns the most similar known word, or None if no known word is similar."""
         assert nearest_spelling(word, METRICS) == expected
 
 
@@ -714,6 +714,6 @@ def test_dashes_count_least():
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """`format_pair` shows no more digits than two ratios need to differ."""
+    """`format_pair` shows only as many digits as two ratios need to differ."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

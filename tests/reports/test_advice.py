@@ -258,7 +258,7 @@ class TestFasterProducts:
         assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
 
     def test_on_an_a100(self):
-        """On an A100, the advice names the rates for TF32, BF16 and FP16."""
+        """On an A100, the advice compares the speed of float32 with those of TF32, bfloat16 and float16."""
         device = DEVICES["A100"]
         own = metrics(flops=19_500_000, traffic=10, params=20) | {
             "compute_time[A100]": 1000,

@@ -91,7 +91,7 @@ class TestCsv:
 
 
 def columns_of_every_report():
-    """Return the columns of a report without measurements."""
+    """Return the columns that every CSV report has."""
     return csv_report.text(report()).removesuffix("\n").split(",")
 
 

@@ -31,7 +31,7 @@ class TestAtPeak:
         ]
 
     def test_every_kind_is_told(self):
-        """`MEMORY_KINDS` has all fields of `MemoryAtPeak` that are bytes of a kind."""
+        """`MEMORY_KINDS` has each field of `MemoryAtPeak` that counts the bytes of one kind of memory."""
         assert {*MEMORY_KINDS} == {*MemoryAtPeak.__struct_fields__} - {"total", "operator", "module"}
 
     def test_not_followed(self):

@@ -69,7 +69,7 @@ class TestLimits:
         assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
 
     def test_where_it_is(self):
-        """For a metric over its limit, a list shows the modules that have most of it."""
+        """If a metric is over its limit, a list shows the modules with the highest values of the metric."""
         lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
         assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
         assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]
@@ -301,7 +301,7 @@ class TestBeyondWork:
     ],
 )
 def test_unusual_names_of_modules(path, written):
-    """A test over its limit lists the module with the most FLOPs, however it is named."""
+    """The failure names the module with the most FLOPs, even if the name of the module is unusual."""
     measured = complexity({"": ("Net", "", 0), path: ("Linear", "4->10", 20)})
     lines = text(case(measured, None, Budget("here", {"flops": 3})))
     assert f"    {written}: Linear 4->10, 2 kFLOPs" in lines

@@ -26,7 +26,7 @@ SUMMARY_BYTES = 1024 * 1024
 
 
 class Page(HTMLParser):
-    """A parsed page: the rows of its table, and its details by title."""
+    """Parses a page, and collects the rows of its table and its details."""
 
     def __init__(self, markdown):
         super().__init__(convert_charrefs=True)
@@ -217,7 +217,7 @@ class TestSafety:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
-        """If the source of a limit contains Markdown, the details escape it."""
+        """If the source of a limit contains Markdown, the details show the Markdown as plain text."""
         broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN
@@ -262,7 +262,7 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """Titles are escaped for HTML, because GitHub does not read Markdown there."""
+    """The titles of details are escaped for HTML, because GitHub does not read Markdown there."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)

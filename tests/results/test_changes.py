@@ -20,7 +20,7 @@ def moved(entries, file):
 
 
 def told(old, new):
-    """Return (kind, node id) for each change. For a renamed test, add the old node id."""
+    """Return (kind, node id) for each change, or (kind, node id, old node id) if the test was renamed."""
     return [
         (change.kind, change.key.nodeid, *([change.old_key.nodeid] if change.old_key else []))
         for change in changes(old, new)

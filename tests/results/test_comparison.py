@@ -45,7 +45,7 @@ class TestCompare:
         assert [change.metric for change in compare(old, new, {}).changes] == ["flops", "params", "buffer_bytes"]
 
     def test_circumstances(self):
-        """A comparison names changed inputs and metrics that are missing now."""
+        """A comparison lists the inputs that changed and the metrics that the new measurement lacks."""
         old = small(metrics={"flops": 1, "params": 7})
         new = small(inputs=("float32[2]",), execution="real", backward=True)
         assert compare(old, new, {}) == Comparison(
@@ -83,7 +83,7 @@ class TestTimes:
         assert compare(estimated(), estimated(memory=memory), tolerance).status == status
 
     def test_parts_that_make_up_for_each_other(self):
-        """If parts of a time changed and their sum did not, there is no change."""
+        """If parts of a time changed and their sum did not, the status is "unchanged"."""
         comparison = compare(estimated(), estimated(compute=800, memory=400), {})
         assert (comparison.status, comparison.changes) == ("unchanged", ())
         assert [(part.metric, part.old, part.new) for part in comparison.parts] == [
@@ -101,7 +101,7 @@ class TestTimes:
 
     @pytest.mark.parametrize("asked", [estimated(), timed(5), estimated("T4")])
     def test_what_is_no_longer_asked_for_is_not_missed(self, asked):
-        """If only one side has a time or latency, the metric is neither changed nor missing."""
+        """If only one side has a time or latency, the metric is neither changed nor reported as missing."""
         plain = net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
         assert compare(asked, plain, {}) == Comparison(status="unchanged")
         assert compare(plain, asked, {}) == Comparison(status="unchanged")
@@ -132,5 +132,5 @@ class TestLatency:
         )
 
     def test_another_machine(self):
-        """A latency of another machine is neither compared nor missing."""
+        """If the latency is that of another machine, it is neither compared nor reported as missing."""
         assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(status="unchanged")

@@ -129,13 +129,13 @@ class TestRenamed:
         ]
 
     def test_largest_first(self):
-        """If a block and a smaller module could be renamed, the block is listed as renamed."""
+        """Renamed blocks are found before smaller renamed modules."""
         old = {"a": 2, "b": 1, "b.fc": 2}
         new = {"c": 1, "c.fc": 2}
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
 
     def test_beside_its_old_place_first(self):
-        """If several modules could be the renamed one, the one with the same parent is chosen."""
+        """If a new module may come from several old modules, an old module with the same parent is preferred."""
         old = {"x.0": 0, "x.0.attn": 5, "x.1": 0, "x.1.attn": 5, "y": 0, "y.fc": 5}
         new = {"x.0": 0, "x.1": 0, "x.1.self_attn": 5, "y": 0, "z": 0, "z.fc": 5}
         assert module_changes(old, new) == [
@@ -294,7 +294,7 @@ class TestShapeChange:
         ],
     )
     def test_parts(self, old, new, expected):
-        """If both shapes have the same number of parts, `shape_change` returns the parts that differ."""
+        """If two shapes have equally many parts between commas, `shape_change` returns only the parts that differ."""
         assert shape_change(old, new) == expected
 
 

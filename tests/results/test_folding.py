@@ -132,7 +132,7 @@ class TestUnfold:
         ["{", "{}", "{a}", "{0-}", "{-3}", "{3-1}", "{0-4,4}", "{2,1}", "{01-3}", "{0--3}", "{0-1", "{0-1}x", "{1, 2}"],
     )
     def test_malformed(self, segment):
-        """If a folded name is not a list of rising numbers, it raises an error."""
+        """If a folded name is not a list of rising numbers, `unfold` raises an error."""
         with pytest.raises(ValueError, match="no list of rising numbers"):
             unfold(modules_at(f"a.{segment}.b"))
 
@@ -143,7 +143,7 @@ class TestUnfold:
 
     @pytest.mark.parametrize("path", ["{0-99999999999}", "{0-999}.{0-999}.{0-999}"])
     def test_slip_does_not_eat_the_memory(self, path):
-        """If a range has too many modules, it raises an error before any module is created."""
+        """If a range has too many modules, `unfold` raises an error before it creates a module."""
         with pytest.raises(ValueError, match="more than 1,000,000"):
             unfold(modules_at(path))
 
@@ -157,7 +157,7 @@ class TestNaturalKey:
 
     @given(st.lists(any_names | odd_names | numbers, unique=True))
     def test_total(self, names):
-        """Different names have different keys."""
+        """Different names have different values of `natural_key`."""
         assert len({natural_key(name) for name in names}) == len(names)
         backwards = names[::-1]
         assert sorted(names, key=natural_key) == sorted(backwards, key=natural_key)
@@ -182,7 +182,7 @@ class TestWriteSegment:
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Two subtrees have the same number if and only if all their modules are equal."""
+        """`identities` gives two subtrees the same number if and only if all their modules are equal."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -205,6 +205,6 @@ class TestWithoutPeaks:
     [(".",), ("..",), (".x",), ("x.",), ("x..y",), (".x", "x"), (".", "x."), (".0", ".1"), (".", "..x", "x y", "é")],
 )
 def test_empty_names(paths):
-    """A segment of a path may be empty, also the first and the last one."""
+    """Each segment of a path may be empty."""
     modules = modules_at("", *paths)
     assert unfold(fold(modules)) == modules

@@ -62,7 +62,7 @@ class TestMerge:
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
-        """A closer limit on FLOPs replaces a farther limit on MACs, even if it allows more."""
+        """If one budget limits FLOPs and another one limits MACs, the closer limit applies, even if it allows more."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 
@@ -129,7 +129,7 @@ class TestCheck:
         assert largest_share(measured, limited(total_flops=2_600)).used == 0.5
 
     def test_the_total_of_a_module(self):
-        """A limit on `total_flops` of modules is compared with the sum for each module."""
+        """A limit on `total_flops` of modules is compared with the `total_flops` of each module."""
         modules = {
             path: Module(type="M", calls=1, metrics={"flops": flops, "other_flops": other})
             for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))
@@ -202,13 +202,13 @@ class TestUnmatched:
 
 class TestShare:
     def test_is_the_tightest(self):
-        """If there are several limits, the largest share of a limit is returned."""
+        """`largest_share` returns the limit of which the largest share is used."""
         found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
         assert found.used == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
-        """If no limited metric was measured, the share is None."""
+        """If no limited metric was measured, `largest_share` returns None."""
         assert largest_share(complexity(), limited()) is None
         assert largest_share(complexity(), limited(buffer_bytes=1)) is None
 
@@ -218,7 +218,7 @@ class TestShare:
         assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):
-        """If two metrics have equal shares, the first metric of `METRICS` is returned."""
+        """If two metrics have equal shares, the metric that comes first in `METRICS` is returned."""
         assert largest_share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
 
 

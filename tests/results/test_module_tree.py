@@ -48,7 +48,7 @@ class TestTree:
             assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
 
     def test_a_shared_parameter(self):
-        """If two children share a parameter, the self value of their parent is 0."""
+        """If two children share a parameter, their parent has no parameters of its own."""
         shared = leaf("Embedding", params=30)
         measured = complexity({"": leaf("Net", params=30), "a": shared, "b": shared})
         assert build_module_tree(measured).self_metrics["params"] == 0

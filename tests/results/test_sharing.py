@@ -55,7 +55,7 @@ def test_parts_that_differ_stay_different(changed):
 
 
 def test_order_of_metrics_is_kept():
-    """Metrics in another order are equal as a dict, but a report shows them in their order."""
+    """If two dicts of metrics differ only in order, they do not become one object, because reports show the order."""
     parts, other = SharedParts(), measurement()
     parts.share(measurement())
     other.operators["aten.mm"].metrics["flops"] = other.operators["aten.mm"].metrics.pop("flops")

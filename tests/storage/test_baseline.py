@@ -576,7 +576,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_what_is_for_the_reader_of_a_run(self, path):
-        """An update does not store timing, memory at the peak and notes."""
+        """An update does not store the timing, the memory at the peak or the notes."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
         entry = file.tests["t"]["model"]
         assert (entry.timing, entry.memory_at_peak, entry.notes) == (None, None, ())

@@ -59,7 +59,7 @@ class Repository:
         self.commit()
 
     def merge(self, base, ours, theirs, how=("merge", "-q", "topic")):
-        """Commit ``ours`` to main and ``theirs`` to another branch, and merge the branches."""
+        """Commit ``ours`` to main and ``theirs`` to topic. Merge topic with the git arguments ``how``."""
         if base:
             self.write(base)
         self.git("checkout", "-q", "-b", "topic")
@@ -152,7 +152,7 @@ class TestContradiction:
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
-        """If an update does not measure the test of a contradictory entry, it is refused."""
+        """If an update does not measure the test of a contradictory entry, the update is refused."""
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):
@@ -226,7 +226,7 @@ changes = st.dictionaries(tests, st.none() | st.integers(2, 4), max_size=4)
 @settings(max_examples=examples(10, of_many=500), suppress_health_check=[HealthCheck.too_slow])
 @given(bases, changes, changes)
 def test_any_two_branches(tmp_path_factory, base, ours, theirs):
-    """If two branches change one baseline in any way, git has no conflict."""
+    """However two branches change one baseline, git has no conflict."""
     repository = Repository(tmp_path_factory.mktemp("repository") / "r")
     base = base | {"test_always": 1}
     ours = {test_id: width for test_id, width in ours.items() if width or test_id in base}

@@ -78,7 +78,7 @@ def test_net(flops_budget, number):
 
 
 def test_killed_run(path, tmp_path, monkeypatch):
-    """If pytest is killed during an update, the baseline is unchanged or complete."""
+    """If pytest is killed during an update, the baseline has its old or its new content."""
     count = examples(100, of_many=1000)
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     test_file = tmp_path / "test_net.py"

@@ -46,7 +46,7 @@ def overwritten(data, draw):
 
 
 def lines_drawn(data, draw):
-    """Draw some lines of the data, in any order."""
+    """Return some lines of the data in any order. A line may occur several times."""
     lines = data.splitlines(keepends=True)
     return b"".join(draw(st.lists(st.sampled_from(lines), max_size=len(lines))))
 

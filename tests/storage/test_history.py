@@ -10,7 +10,7 @@ def totals(flops, params=1):
 
 
 def step(number, moved=None, **files):
-    """Return a step of a history. ``files`` is {file: {test: FLOPs}}."""
+    """Return step ``number`` of a history. ``files`` is {file: {test: FLOPs}}, ``moved`` is {new file: old file}."""
     tests = {
         f"{name}.py": {test: {"model": totals(flops)} for test, flops in tests.items()} for name, tests in files.items()
     }

@@ -242,7 +242,7 @@ class TestUpdateOnly:
         ],
     )
     def test_name_by_name(self, record, tmp_path, update_mode, counts, names):
-        """`update("new")` writes only the new measurements, and `update("improved")` only the improved ones."""
+        """`update("new")` writes only new measurements, and `update("improved")` writes only improved ones."""
         file = tmp_path / "tests/test_net.py"
         before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
         save(BaselineFile(baseline_path(file), {"test_a": before}))

@@ -159,7 +159,7 @@ class TestBounds:
         assert not any("a peak of" in line for line in of(measured, without, width=120))
 
     def test_tf32(self):
-        """If the device has a rate for TF32, the page shows from which intensity on TF32 products are compute-bound."""
+        """If the device has a rate for TF32, the page shows the least intensity at which TF32 is compute-bound."""
         device = replace(DEVICE, rates={**DEVICE.rates, "tfloat32": 20 * 10**9})
         assert any("10 (float32), 20 (TF32), 40 (bfloat16)" in line for line in of(blocks(), device))
 
@@ -203,7 +203,7 @@ class TestTables:
         ]
 
     def test_a_deep_tree(self):
-        """If a model is deep, the page shows the children of the most expensive modules first."""
+        """If a model has too many modules for the page, the page shows the children of the most expensive modules."""
         modules = {"": leaf("Net", flops=4**6)}
         for depth in range(1, 6):
             for i in range(2**depth):
@@ -214,7 +214,7 @@ class TestTables:
         assert rows[1][0] == "b1"
 
     def test_operators(self):
-        """If no time was estimated, the page sorts operators by FLOPs or bytes."""
+        """If no time was estimated, the page sorts operators by their share of the FLOPs or of the bytes."""
         assert table(of(blocks()), "operators, by FLOPs or bytes, whichever is the larger share") == [
             ["aten.mm", "3", "500", "1.562", "KiB", "0.3125"],
             ["aten.add", "2", "20", "240", "B", "0.08333"],
