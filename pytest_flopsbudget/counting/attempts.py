@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt to run a model gave no result. The fields hold only text, so they keep no tensor alive."""
+    """Says why an attempt to run a model gave no result. The fields hold only text, so they keep no tensor alive."""
 
     #: The exception and the place where it was raised: "ZeroDivisionError in shape_rules.py:118: division by zero".
     text: str
