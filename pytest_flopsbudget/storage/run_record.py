@@ -333,7 +333,10 @@ def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
     *,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Pack verdicts for a test report, as plain builtins. Plain builtins can be sent to another process."""
+    """Pack verdicts for a test report, as plain builtins. Plain builtins can be sent to another process.
+
+    ``vanished`` has the names of measurements that only the baseline contains. ``seconds`` is the time of measuring.
+    """
     return {
         "nodeid": nodeid,
         "file": str(test_file),
