@@ -66,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LeftAttempt:
-    """An attempt to run a model that was given up or is repeated, and the reason for this."""
+    """An attempt that was given up or is repeated, and the reason."""
 
     attempt: Attempt
     #: The next attempt; None if there is no next attempt.
