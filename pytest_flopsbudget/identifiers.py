@@ -48,7 +48,10 @@ def is_below(nodeid: str, container: str) -> bool:
 
 
 def near_nodeids(nodeid: str, nodeids: Collection[str]) -> str:
-    """Return a hint for the end of a message: the ``nodeids`` similar to ``nodeid``, or all if there are few."""
+    """Return a hint for the end of a message: the ``nodeids`` that are similar to ``nodeid``.
+
+    If none is similar, the hint names all ``nodeids``, or, if there are many, their number.
+    """
     known = sorted(set(nodeids))
     if not known:
         return "there are none"

@@ -28,7 +28,7 @@ _FOREIGN = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 @dataclass(frozen=True)
 class Source:
-    """One of the two sides of a comparison."""
+    """The measurements on one of the two sides of a comparison."""
 
     #: The name of the source in messages.
     label: str
@@ -39,7 +39,7 @@ class Source:
     is_report: bool = False
 
     def of_file(self, file: str) -> Source:
-        """Return the part of the source that covers one test file."""
+        """Return a source with only the measurements of one test file. ``file`` is its path in node ids."""
         entries = {key: entry for key, entry in self.entries.items() if key.nodeid.partition("::")[0] == file}
         return Source(self.label, entries, file, self.is_report)
 

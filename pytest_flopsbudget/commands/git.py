@@ -121,7 +121,7 @@ class Repository:
         return _commits(text, length)
 
     def uncommitted(self) -> list[str]:
-        """Return the paths of the baselines below the folder that were changed or added after the newest commit."""
+        """Return the paths of the baselines below the folder that differ from the newest commit."""
         changed = self._git(*_QUIET, "diff", "--name-only", "--no-renames", "-z", "--relative", "HEAD", "--", BASELINES)
         new = self._git("ls-files", "-z", "--others", "--exclude-standard", "--", BASELINES)
         return [os.fsdecode(path) for path in (changed + new).split(b"\0") if path]

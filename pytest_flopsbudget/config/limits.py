@@ -64,7 +64,7 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
 
 
 def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
-    """Return ``key`` with the device in brackets → limit, for each device in the table ``value``."""
+    """Return "time[A100]" → limit, for each device in the table ``value``. ``key`` is "time"."""
     if not isinstance(value, Mapping) or not value:
         problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}

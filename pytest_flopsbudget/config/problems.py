@@ -38,7 +38,7 @@ class Problems:
         return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices, self.file)
 
     def for_table(self, head: str) -> Problems:
-        """Return an object for another table of the file, with the same list. Its messages begin with ``head``."""
+        """Return an object for another table, with the same list of messages. Its messages begin with ``head``."""
         return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:

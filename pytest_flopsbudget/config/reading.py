@@ -292,7 +292,7 @@ def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *
 
 
 def _tolerated(table: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the metrics that the key ``tolerance`` names. Unknown names are skipped. FLOPs stand for MACs."""
+    """Return the metrics that the key ``tolerance`` names. Unknown names are skipped. "macs" gives "flops"."""
     value = table.get("tolerance")
     if not isinstance(value, Mapping):
         return ()
@@ -342,7 +342,7 @@ def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, To
 
 
 def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
-    """Return metric key → tolerance, for ``key`` and for the same quantity in other units: MACs for FLOPs."""
+    """Return metric key → tolerance, for ``key``. If ``key`` is "flops" or "macs", the result has both."""
     if METRICS[key].per:
         return {key: tolerance}
     (source,) = METRICS[key].derived or (key,)

@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt to run a model gave no result. The fields hold only text, so they keep no tensor alive."""
+    """Says why an attempt to run a model gave no result. The fields hold only text, so they keep no tensor alive."""
 
     #: The exception and the place where it was raised: "ZeroDivisionError in shape_rules.py:118: division by zero".
     text: str
@@ -66,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LeftAttempt:
-    """An attempt to run a model that was given up or is repeated, and the reason for this."""
+    """An attempt that was given up or is repeated, and the reason."""
 
     attempt: Attempt
     #: The next attempt; None if there is no next attempt.

@@ -31,8 +31,8 @@ def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
         keep: whether the items are returned. If not, each item is freed before the next one is made, as in a loop.
 
     Returns:
-        The output, with a list of items in place of each iterator, and a result in place of each coroutine. If another
-        object than a list, a tuple or a dict holds iterators or coroutines, a list replaces the object. This list
+        The output, with a list of items in place of each iterator, and a result in place of each coroutine. If an
+        object other than a list, a tuple or a dict holds iterators or coroutines, a list replaces the object. The list
         begins with the object itself, and goes on with the converted parts of the object.
     """
     kind = type(output)

@@ -78,7 +78,10 @@ def may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor
 
 
 def _has_known_integers(original: Any) -> bool:
-    """Return whether this is a tensor of integers that has data, or whose values were known when it was made."""
+    """Return whether this is a tensor of integers or booleans whose values are known.
+
+    The values are known if the tensor has data, or if they were known when it was made.
+    """
     return _holds_integers(original) and (has_data(original) or is_carried(original))
 
 

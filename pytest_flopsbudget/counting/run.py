@@ -240,7 +240,7 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether the run uses gradients that existed before the run.
+        """Return whether the run may use gradients that existed before the run.
 
         A measured function may use them, for example a training step that accumulates gradients. A call of a module
         alone uses none. The backward pass that `measure` adds uses none either, because its count must not depend on

@@ -31,7 +31,8 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
     """Return the minimum time of one operator on ``device``.
 
     Products, other arithmetic and the movement of bytes may run at the same time, so only the longest of the three
-    times counts. The time of launches is added. All times are rounded down, so sums of times are lower bounds.
+    times counts: ``compute`` or ``memory`` is 0. The time of launches is added. All times are rounded down, so sums of
+    times are lower bounds.
 
     Args:
         device: the device that runs the operator.
@@ -52,7 +53,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
 
 
 def bound_of(compute: int, memory: int, launch: int) -> Bound:
-    """Return the cause that takes the most time. If several take equally long, return the first of the parameters."""
+    """Return the cause that takes the most time. Among equal times, the first parameter wins."""
     if compute >= memory and compute >= launch:
         return "compute"
     return "memory" if memory >= launch else "launch"

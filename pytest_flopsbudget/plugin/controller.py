@@ -202,7 +202,7 @@ class Controller:
         return self._run_record
 
     def _notes(self) -> Iterator[str]:
-        """Yield lines on what the run did not check: unused patterns, and budgets of tests that did not run."""
+        """Yield the lines on unused patterns, and a line if every test with a budget was skipped or deselected."""
         if not self._ran_through:
             return
         yield from self._collected.notes

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPolicy:
-    """Whether and how the models of a test are timed. A call with ``latency=True`` is timed in any case."""
+    """Says whether and how the models of a test are timed. A call with ``latency=True`` is timed in any case."""
 
     #: Whether a limit or a tolerance requires the latency.
     wanted: bool = False

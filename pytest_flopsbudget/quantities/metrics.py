@@ -236,7 +236,7 @@ def devices_in(keys: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def parts_of(key: str) -> tuple[str, ...]:
-    """Return the stored keys whose sum is the value of ``key``. For a stored key, return only this key."""
+    """Return the stored keys that are summed to compute ``key``. For a stored key, return only this key."""
     return _named(METRICS[base_of(key)].derived, key) or (key,)
 
 
@@ -301,9 +301,10 @@ def is_measured(metrics: Mapping[str, int], key: str) -> bool:
 
 
 def compared_parts(key: str) -> tuple[str, ...]:
-    """Return the compared keys from which ``key`` is computed: ("flops",) for "macs". For a compared key, return it.
+    """Return the keys in `COMPARED` from which ``key`` is computed: ("flops",) for "macs".
 
-    The result is empty for ratios and for parts of a time. ``key`` has no name in brackets.
+    If ``key`` is in `COMPARED`, return only ``key``. The result is empty for ratios and for parts of a time. ``key``
+    has no name in brackets.
     """
     if key in COMPARED:
         return (key,)

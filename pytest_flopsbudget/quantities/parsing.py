@@ -156,7 +156,7 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
 
 def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed word that is most similar to ``word``, or None. Case makes no difference."""
+    """Return the allowed word that is most similar to ``word``; None if none is similar. Case does not matter."""
     spellings = list(allowed)
     alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
     return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
@@ -228,6 +228,11 @@ def read_number(text: str) -> ParsedNumber | None:
 
 def refuse_decimal_comma(text: str, read: ParsedNumber, factor: Fraction | int) -> None:
     """Refuse a comma that may be a decimal comma: "8,178 GFLOPs" could mean 8178 or 8.178.
+
+    Args:
+        text: the text, for the message.
+        read: the number that was read from the text.
+        factor: the value of the unit: 10^9 for "GFLOPs". Commas are allowed if it is less than 1000.
 
     Raises:
         ValueError: ``read`` has such a comma. The message does not say where ``text`` was written.

@@ -108,7 +108,7 @@ class AdviceTarget:
 
     @functools.cached_property
     def layer(self) -> tuple[int, int] | None:
-        """The number of inputs and outputs of a linear layer; None for any other module."""
+        """The numbers of input features and output features of a linear layer; None for any other module."""
         found = _LAYER.fullmatch(self.group.module.shape)
         is_layer = found is not None and self.group.module.type != "Embedding" and self.self_value("flops") > 0
         return (int(found[1]), int(found[2])) if found is not None and is_layer else None
@@ -202,7 +202,10 @@ def _attention(target: AdviceTarget) -> str | None:
 
 
 def _writes_scores(target: AdviceTarget, products: int) -> bool:
-    """Return whether the module computes attention in separate operators, which write the scores to memory."""
+    """Return whether the module computes attention in separate operators, which write the scores to memory.
+
+    ``products`` is the minimum number of batched products in one call.
+    """
     return _is_attention(target, "_softmax", products) and not target.calls_of("_safe_softmax")
 
 

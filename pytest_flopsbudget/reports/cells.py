@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def label(test_id: str, name: str, *, alone: bool) -> str:
-    """Return the test's id and the measurement's name. If it is ``alone`` and has the default name, omit the name."""
+    """Return the test's id and the measurement's name. The default name is omitted if the measurement is ``alone``."""
     return test_id if alone and name == DEFAULT_NAME else f"{test_id} {name}"
 
 

@@ -265,7 +265,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Yield a line for each of the modules with the largest values of a metric, without their child modules."""
+    """Yield a heading, and a line for each module with a large self value (without child modules) of the metric."""
     row = metric_of(metric)
     if row.over or row.aggregation == "whole":
         return

@@ -118,7 +118,7 @@ def _kind(comparison: Comparison) -> ChangeKind:
 
 
 def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
-    """Return old node id → new node id, for each test name that exactly one old and exactly one new test have."""
+    """Return old node id → new node id, for each name that exactly one test in ``gone`` and one in ``come`` have."""
     sides: list[dict[str, list[str]]] = []
     for nodeids in (gone, come):
         by_name: defaultdict[str, list[str]] = defaultdict(list)
@@ -137,5 +137,5 @@ def _by_test(entries: Mapping[Key, Complexity]) -> Mapping[str, Mapping[str, Com
 
 
 def differing(found: Iterable[Change]) -> list[Change]:
-    """Return the changes that are not "unchanged"."""
+    """Return the changes whose kind is not "unchanged"."""
     return [change for change in found if change.kind != "unchanged"]

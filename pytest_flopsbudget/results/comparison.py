@@ -134,7 +134,7 @@ def compare(
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
     """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    If a latency is within its tolerance, the result has the new value instead of the baseline's value.
+    The result has the new value of a metric that the baseline lacks, and of a latency that is within its tolerance.
     """
     if comparison.status == "new":
         return {}

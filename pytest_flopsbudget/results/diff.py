@@ -221,7 +221,10 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
 def _unmatched(
     tree: _Tree, kind: Literal["added", "removed"], totals: Mapping[str, int], moved: Collection[str]
 ) -> Iterator[tuple[str, _Change]]:
-    """Yield (path, change) for the topmost modules of ``totals``. Their values exclude the modules in ``moved``."""
+    """Yield (path, change) for the topmost modules of ``totals``.
+
+    The value of a change does not include the modules in ``moved``. Changes without a positive value are left out.
+    """
     rest = {path: totals[path] for path in tree.topmost(totals)}
     for path in moved:
         top = next(up for up in (path, *_above(path)) if up in rest)

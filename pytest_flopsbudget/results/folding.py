@@ -163,7 +163,7 @@ def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]
 
 
 def _identify(nodes: Sequence[_Node], known: MutableMapping[object, int]) -> None:
-    """Set ``rows`` and ``identity`` of all nodes."""
+    """Set ``rows`` and ``identity`` of all nodes. ``known`` has the numbers that subtrees have so far."""
     for node in reversed(nodes):
         below: tuple[object, ...] = ()
         if node.children:

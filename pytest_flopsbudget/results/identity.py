@@ -23,7 +23,7 @@ DEFAULT_NAME = "model"
 def find_neighbours(
     tests: Mapping[str, Mapping[str, Complexity]], test_id: str, name: str
 ) -> Callable[[], Mapping[str, Complexity]] | None:
-    """Return a function that finds the baseline entries that may be of the measurement's model under other ids.
+    """Return a function that finds baseline entries with other ids. Such an entry may be of the measurement's model.
 
     Args:
         tests: test id → name → entry.

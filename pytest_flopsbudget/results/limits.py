@@ -74,7 +74,7 @@ def make_limit(metric: str, bound: Amount, source: str) -> Limit:
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits of one measurement. Limits of closer budgets have already replaced limits of farther budgets."""
+    """The limits of one measurement. Limits of later budgets have already replaced limits of earlier budgets."""
 
     #: Metric key → limit of the whole model.
     limits: dict[str, Limit] = {}
@@ -136,7 +136,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def used(self) -> Fraction | float:
         """The measured value divided by the limit; for a minimum, the limit divided by the measured value.
 
-        For a limit of 0, the result is 1 if the measured value is 0, else infinity.
+        For a divisor of 0, the result is 1 if the dividend is 0 too, else infinity.
         """
         measured, limit = to_number(self.measured), to_number(self.limit)
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)

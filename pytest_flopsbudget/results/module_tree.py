@@ -93,7 +93,7 @@ def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None
 
 
 def rank_groups(root: ModuleGroup, total: Mapping[str, int], device: str | None, maximum: int) -> list[ModuleGroup]:
-    """Return at most ``maximum`` groups with the largest costs without child modules. A group needs some cost."""
+    """Return the ``maximum`` groups whose self costs have the largest `weight`. Groups of weight 0 are left out."""
     weighed = [(weight(group.self_metrics, total, device), group) for group in walk(root)]
     weighed.sort(key=lambda one: -one[0])
     return [group for matters, group in weighed[:maximum] if matters]

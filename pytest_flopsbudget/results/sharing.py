@@ -31,7 +31,7 @@ class SharedParts:
         self._phases: dict[Hashable, Phase] = {}
 
     def share(self, complexity: Complexity) -> Complexity:
-        """Return an equal measurement, whose parts are those of earlier measurements wherever they are equal."""
+        """Return an equal measurement. A part that equals a part of an earlier measurement is the same object."""
         return replace(
             complexity,
             modules={

@@ -29,7 +29,7 @@ class BusyError(Exception):
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Replace the content of ``target`` by ``data``. If the process is stopped, the file has the old or the new bytes.
+    """Replace the content of ``target`` by ``data``. If the process is stopped, the file has all old or all new bytes.
 
     The caller must hold the lock of the folder.
 

@@ -375,7 +375,10 @@ def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> li
 def _distribute(
     lines: Sequence[_Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
 ) -> None:
-    """Add each line of one kind to its entry. Add a fault to ``torn`` if two lines contradict each other."""
+    """Add each line of one kind to its entry. Add a fault to ``torn`` if two lines contradict each other.
+
+    ``numbers`` has the index of each line among all lines of the file.
+    """
     about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
     key: Key = ("", "")
     parts: dict[str, Any] | None = None

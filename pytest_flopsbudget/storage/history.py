@@ -93,8 +93,8 @@ def trace(steps: Iterable[Step]) -> list[Series]:
     """Follow every measurement through ``steps``. The oldest step is first.
 
     If a measurement disappears and another one appears in the same step, the measurement counts as renamed in three
-    cases. First: the test file moved. Second: only these two measurements have these costs. Third: only these two
-    measurements have this test id and name.
+    cases. First: the test file moved. Second: only these two measurements have these costs, or these costs and this
+    parameter set. Third: only these two measurements have this test id and name.
 
     Returns:
         One series for each measurement, by its current address.

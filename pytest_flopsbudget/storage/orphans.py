@@ -39,7 +39,7 @@ def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str
 
 
 def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
-    """Return the baseline files below ``folders`` that have no test file beside their ``__flops__`` folder.
+    """Yield the baseline files below ``folders`` that have no test file beside their ``__flops__`` folder.
 
     Args:
         folders: the folders to search.

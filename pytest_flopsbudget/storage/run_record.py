@@ -61,7 +61,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds the baseline entries that may be of the measurement's model under other ids."""
+        """Return a function that finds baseline entries with other ids, or None: see `find_neighbours`."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
@@ -333,7 +333,10 @@ def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
     *,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Pack verdicts for a test report, as plain builtins. Plain builtins can be sent to another process."""
+    """Pack verdicts for a test report, as plain builtins. Plain builtins can be sent to another process.
+
+    ``vanished`` has the names of measurements that only the baseline contains. ``seconds`` is the time of measuring.
+    """
     return {
         "nodeid": nodeid,
         "file": str(test_file),

@@ -121,7 +121,10 @@ def _is_state(value: Any) -> bool:
 
 
 def _reaches_state(function: types.FunctionType) -> bool:
-    """Return whether the function, or a function of the same file that it calls, uses a model by a global name."""
+    """Return whether the function may use a model or a tensor by a global name.
+
+    The functions of the same file that it calls are searched too.
+    """
     names = function.__globals__
     waiting, seen = [function.__code__], set[types.CodeType]()
     while waiting:

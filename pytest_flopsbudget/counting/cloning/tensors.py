@@ -132,7 +132,10 @@ class TensorCloner(BaseCloner):
 
 
 def storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
-    """Yield the tensors that hold the data: the local part of a DTensor, or the inner tensors of a wrapper tensor."""
+    """Yield the tensors that hold the data of ``tensors``. None and tensors without a shape are skipped.
+
+    A DTensor gives its local part, and a wrapper tensor gives its inner tensors. Any other tensor gives itself.
+    """
     for tensor in tensors:
         if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             continue

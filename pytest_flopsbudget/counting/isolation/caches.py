@@ -253,10 +253,11 @@ class OutsideCaches:
 
 
 def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
-    """Return the depth from which the search of a module counts. It ends at `_MAX_DEPTH`, so 0 searches the most.
+    """Return the depth at which the search of a module starts. A search that starts at 0 is the longest.
 
-    A module of the tested project is searched from 0. A library's module that defines a part of the model is searched
-    for three levels. In any other module, the values that its names refer to are noted, but not searched further.
+    A module of the tested project is searched from 0 to `_MAX_DEPTH`. A library's module that defines a part of the
+    model (``is_own``) is searched for three levels. In any other module, the values that its names refer to are noted,
+    but not searched further.
     """
     if _is_of_project(module):
         return 0

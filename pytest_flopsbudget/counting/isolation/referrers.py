@@ -33,7 +33,7 @@ _TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, BaseExc
 
 
 class NewObjects:
-    """Knows the objects that a run made, from the garbage collector's generations.
+    """Finds the objects that a run made, by the generations of the garbage collector.
 
     If the collector is paused, new objects stay in its youngest generation. If the collector works, as in a run on
     data, all objects that exist before the run are frozen. The collector lists only objects that are not frozen.
@@ -148,7 +148,7 @@ class _Survivors:
         self.holding: dict[int, Any] = {}
 
     def held_by_others(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[Any]:
-        """Fill `holding`. Return those of its objects that are referred to by an object from outside of the run."""
+        """Fill `holding`, and return the objects in it to which an object from outside of the run refers."""
         by_id = {id(item): item for item in self.objects}
         waiting = [name for name, item in by_id.items() if isinstance(item, torch.Tensor) and is_from_run(item)]
         while waiting:
@@ -239,7 +239,11 @@ def _reset_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mappin
 
 
 def _reset_slots(owner: Any, holding: Mapping[int, Any]) -> list[str]:
-    """Set to None the slots of ``owner`` whose values are in ``holding``; return their descriptions."""
+    """Set to None the slots of ``owner`` whose values are in ``holding`` (id → object).
+
+    Returns:
+        Descriptions of the slots. For a context variable or a generator, a description of ``owner``.
+    """
     lost = []
     for slot, value in slots_of(owner):
         if id(value) in holding and not _emptied(value, holding):

@@ -38,7 +38,7 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def has_no_dispatcher(kind: type) -> bool:
-    """Return whether the class has no ``__torch_dispatch__``. Its tensors are dispatched like plain tensors."""
+    """Return whether the class has no ``__torch_dispatch__``. PyTorch dispatches its tensors like plain tensors."""
     rule = getattr(kind, "__torch_dispatch__", None)
     return rule is _NOT_OVERRIDDEN
 
@@ -135,7 +135,11 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
 
 
 def spec_of(output: Any) -> Any:
-    """Return a spec, from which `restore_output` makes an output with the same metadata. The spec holds no tensor."""
+    """Return a spec, from which `restore_output` makes an output with the same metadata. The spec holds no tensor.
+
+    Raises:
+        NoMetaCloneError: a tensor in the output is not strided, for example sparse.
+    """
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoMetaCloneError(f"an output of layout {output.layout}")

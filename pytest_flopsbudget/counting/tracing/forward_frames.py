@@ -39,7 +39,7 @@ class Mark:
         self.before = before
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Mark:
-        """Trace one event of the frame, as the trace function before did."""
+        """Pass one event of the frame to the trace function that the frame had before, and return this mark."""
         if self.before is not None:
             following = self.before(frame, event, argument)
             self.before = self.before if following is None else following
@@ -57,7 +57,7 @@ def find_mark(frame: FrameType, owner: object) -> Mark | None:
 
 
 def set_mark(frame: FrameType, owner: object, node: Node | None) -> Mark:
-    """Mark the frame, and return the mark."""
+    """Mark the frame, and return the mark. ``node`` is None if the call in the frame is not counted."""
     mark = Mark(owner, node, frame.f_trace)
     frame.f_trace = mark
     return mark
@@ -97,5 +97,5 @@ def arguments_of(frame: FrameType) -> tuple[torch.nn.Module | None, tuple[Any, .
 
 
 def _reads_variables(code: CodeType) -> bool:
-    """Return whether the function may use the dict of its variables itself."""
+    """Return whether the function may use the dict of its local variables, for example by calling ``locals()``."""
     return not {"locals", "vars", "eval", "exec", "dir", "_getframe"}.isdisjoint(code.co_names)

@@ -25,7 +25,7 @@ _MODULES = ((torch, "cpu"), (torch.cuda, "cuda"), (torch.xpu, "xpu"))
 
 
 class _Legacy(type):
-    """The class of the replacements. A replacement does what the class of PyTorch does, but for `isinstance`."""
+    """The class of the replacements. A replacement does what the class of PyTorch does, except in `isinstance`."""
 
     original: Any
     device_type: str

@@ -261,7 +261,10 @@ class ModuleTracker:
                 yield kind, "forward", self._forward_of(original)
 
     def begin_part(self, path: str, *, is_call: bool) -> None:
-        """Note that the running scripted module calls ``forward`` or, if not ``is_call``, a method of its part."""
+        """Note that the running scripted module calls a method of its submodule ``path``.
+
+        ``is_call`` is true if the method is ``forward``.
+        """
         if threading.get_ident() != self._thread:
             return
         stack, parts = self._stack, self._parts

@@ -26,7 +26,7 @@ _FORWARD = re.compile(r"forward\d*")
 
 
 class Follower(Protocol):
-    """What the inserted operators notify."""
+    """The object that the inserted operators notify."""
 
     def begin_part(self, path: str, *, is_call: bool) -> None:
         """Note that the running scripted module calls a method of its submodule ``path``.

@@ -185,7 +185,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _answer_packing(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Return the packed sequences. This needs the lengths, which decide the batch size of each step of a layer."""
+        """Return the packed sequences, and the work of packing them. The lengths of the sequences must be known."""
         padded, lengths, *options = args
         known = self.known_value(lengths)
         if known is None:
@@ -326,7 +326,7 @@ class ShapesTracer(Tracer):
 
     @staticmethod
     def _written_arguments(info: OperatorInfo, args: Sequence[Any]) -> Any:
-        """Return the output of an in-place operator: the arguments that it wrote to."""
+        """Return the arguments that an in-place operator returns; None if it returns nothing."""
         if not info.returned:
             return None
         returned = [args[position] for position in info.returned]

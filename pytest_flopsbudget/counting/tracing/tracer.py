@@ -156,7 +156,7 @@ class Tracer(DispatchMode):
     def counting(self, share: Fraction) -> Iterator[None]:
         """Count the operators that run in place of another operator, while the context lasts.
 
-        Only the part ``share`` of the work of these operators counts.
+        Only the fraction ``share`` (1 for all) of the work of these operators counts.
         """
         before = self._share
         self._share = before * share

@@ -223,16 +223,16 @@ class _Indexing(TorchFunctionMode):
 def lists_in_index_kept() -> Iterator[None]:
     """While the context lasts, code on this thread may read the values of ``x[[0, -1]]``, if those of ``x`` are known.
 
-    Without this context, the values of the list are lost: on the meta device, PyTorch makes a tensor without values of
-    it, and the dispatcher sees only this tensor. The context makes each call of PyTorch slower, so it is used only
-    after a run that lost a list (`ShapesTracer.lost_list`) and then needed data.
+    Without this context, the values of the list are lost: on the meta device, PyTorch makes a tensor without values
+    from the list, and the dispatcher sees only this tensor. The context makes each call of PyTorch slower. So it is
+    used only after a run that lost a list (`ShapesTracer.lost_list`) and then needed data.
     """
     with _Indexing():
         yield
 
 
 def _with_tensors(places: Any) -> Any:
-    """Return an index with tensors in place of its lists, or of other sequences of places."""
+    """Return an index with tensors in place of its lists, tuples and ranges of numbers or booleans."""
     if type(places) is tuple:
         return tuple(_as_places(item, nested=True) if type(item) in _OF_PLACES else item for item in places)
     return _as_places(places, nested=False) if type(places) in _OF_PLACES else places
@@ -244,7 +244,7 @@ def _is_number(tensor: torch.Tensor, value: Any) -> bool:
 
 
 def _as_places(numbers: Any, *, nested: bool) -> Any:
-    """Return a tensor of a sequence of whole numbers, or of a mask; another sequence unchanged.
+    """Convert a sequence of whole numbers or booleans to a tensor. Return any other sequence unchanged.
 
     Args:
         numbers: a list, a tuple or a range in an index.
@@ -258,7 +258,7 @@ def _as_places(numbers: Any, *, nested: bool) -> Any:
 
 
 def _is_place(number: Any) -> bool:
-    """Return whether an item of a list in an index is a number. A tensor without known values is none."""
+    """Return whether an item of a list in an index is a number, or a tensor with one known value."""
     if isinstance(number, torch.Tensor):
         tracer = asked_tracer(number)
         return number.ndim == 0 and (tracer is None or tracer.read_known(number) is not None)

@@ -131,7 +131,7 @@ class WatchedModules(ModuleTracker):
             found = self._frames(frame)
 
     def _update(self, found: list[FrameType]) -> bool:
-        """Begin and end direct calls, so that those that run are the calls in these frames. The first is innermost.
+        """Begin and end direct calls, until the running direct calls are those in ``found`` (innermost first).
 
         Return false if a frame may be missing, because a call has a module whose ``forward`` has another name.
         """
@@ -179,7 +179,7 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = memory.current
 
     def _end_direct(self, kept: int, number: int | None = None) -> None:
-        """End direct calls of ``forward``, except for the outermost ``kept``.
+        """End direct calls of ``forward``. ``kept`` is the number of outermost calls that go on.
 
         From the sequence number ``number`` on, the caller makes autograd's nodes; None stands for the next number.
         """

@@ -81,7 +81,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """Return the keys of measured or limited metrics that contain the name of a device or machine."""
+    """Return the keys of measured or limited metrics. Keys without the name of a device or machine are left out."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:

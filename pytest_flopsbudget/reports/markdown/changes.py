@@ -67,7 +67,7 @@ def _details(change: Change) -> str:
 def _fitting(changes: Sequence[Change], written: Callable[[Change], str], room: int, rest: str) -> str:
     """Return the texts of the first changes, as many as fit into ``room`` bytes.
 
-    The last line gives the number of changes that were left out.
+    The last line, made from the template ``rest``, gives the number of changes that were left out.
     """
     parts: list[str] = []
     for change in changes:

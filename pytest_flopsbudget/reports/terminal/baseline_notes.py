@@ -66,7 +66,7 @@ def baseline_notes(  # noqa: PLR0913 -- what was measured, and how it is shown
 
 
 def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[str], str]) -> Iterator[str]:
-    """Yield a line for each test that the update left out because the test did not pass."""
+    """Yield the number and the names of the tests that the update left out because they did not pass."""
     if entries:
         yield f"not written, because {'it' if len(entries) == 1 else 'they'} failed: {pluralize(len(entries), 'test')}"
         yield from _named((f"{shown_nodeid(entry.nodeid)}: {_why(entry)}" for entry in entries), verbosity)
