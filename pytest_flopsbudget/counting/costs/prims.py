@@ -79,7 +79,7 @@ def _product(call: Call) -> int:
 
 @other_formula("prims.var")
 def _variance(call: Call) -> int:
-    """Count 4 operations per value: for the mean, the difference, its square, and the mean of the squares."""
+    """Count 4 operations per real value: for the mean, the difference, its square, and the mean of the squares."""
     inputs = next(tensors_in(call.args))
     # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)

@@ -101,7 +101,7 @@ def _extremes(call: Call) -> int:
 
 @other_formula("aten.var", "aten.var_mean")
 def _variance(call: Call) -> int:
-    """Count 4 operations per value: for the mean, the difference, its square, and the mean of the squares."""
+    """Count 4 operations per real value: for the mean, the difference, its square, and the mean of the squares."""
     inputs = _inputs(call)
     # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
