@@ -231,7 +231,7 @@ def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
 
 
 def _inside_opaque(tracker: ModuleTracker) -> set[str]:
-    """Return the paths of the modules inside of scripted modules in which no calls were followed."""
+    """Return the paths of modules inside of a scripted module, if the calls inside of it could not be followed."""
     opaque = {id(module) for module in tracker.opaque_modules}
     inside = {id(part) for module in tracker.opaque_modules for part in module.modules() if part is not module}
     nodes = tracker.nodes.items() if opaque else ()

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Count one operation for each source value, which is combined with a value of the output."""
+    """Count one operation for each source value, which is combined with a value of the output.
+
+    The products with ``alpha`` and the divisions of a mean are counted too.
+    """
     source = call.tensor("source", "src")
     if not is_float(source):
         return 0
@@ -95,7 +98,7 @@ def _embedding_bag(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
 def _embedding_bag_backward(call: Call) -> int:
-    """Count the gradient of the weight.
+    """Count the operations of the gradient of the weight.
 
     The gradient of each bag is added to the gradient of each row in the bag.
     """
@@ -109,7 +112,7 @@ def _embedding_bag_backward(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
-    """Count one dot product for each index: the looked-up row times the gradient of its bag."""
+    """Count one dot product for each index: the row at this index times the gradient of its bag."""
     width = call.tensor("grad").shape[-1]
     # ``width`` products, and ``width`` - 1 sums
     return max(2 * width - 1, 0) * call.tensor("indices").numel()

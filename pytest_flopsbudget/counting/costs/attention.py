@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _attention(call: Call) -> int:
-    """Count two matrix products: query times key, and scores times value.
+    """Count the FLOPs of two matrix products: query times key, and scores times value.
 
     The operands are (…, heads, length, width). The query may have more heads than key and value.
     """
@@ -67,7 +67,7 @@ def _requested(call: Call) -> _Requested:
 
 
 def _attention_backward(call: Call) -> int:
-    """Count one matrix product for the gradient of each of scores, value, query and key, if the gradient is needed."""
+    """Count the FLOPs of one matrix product for each needed gradient: of scores, value, query and key."""
     query, value = call.tensor("query"), call.tensor("value")
     requested = _requested(call)
     width = query.shape[-1] * (requested.query + requested.key)
@@ -76,7 +76,7 @@ def _attention_backward(call: Call) -> int:
 
 
 class _Packed(NamedTuple):
-    """The sizes of one call of attention. The sequences of the call may be packed."""
+    """The sizes of one call of attention, whose sequences may be packed."""
 
     #: The number of queries, without heads.
     queries: int
@@ -136,7 +136,7 @@ def _packed_attention_backward(call: Call) -> int:
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Count all matrix products of multi-head attention. Each operand is (batch, length, features)."""
+    """Count the FLOPs of all matrix products of multi-head attention. Each operand is (batch, length, features)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = 2 * batch * (2 * queries + keys + value.shape[1]) * width * width
@@ -148,7 +148,7 @@ def _native_multi_head_attention(call: Call) -> int:
 
 
 def _transformer_encoder_layer(call: Call) -> int:
-    """Count the matrix products of self-attention and of the two feed-forward layers."""
+    """Count the FLOPs of the matrix products of self-attention and of the two feed-forward layers."""
     source = call.tensor("src")
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
@@ -253,7 +253,7 @@ def _around_encoder_layer(call: Call) -> int:
 
 
 def _is_packed(call: Call) -> bool:
-    """Return whether cuDNN's operands are packed sequences, and so have one dimension less than a batch."""
+    """Return whether cuDNN's operands are packed sequences. They then have one dimension less than a batch."""
     return call.tensor("query").ndim == 3  # noqa: PLR2004 -- tokens, heads, width
 
 

@@ -45,7 +45,7 @@ operator(
 
 @formula("symm_mem._async_input_mm")
 def _product(call: Call) -> int:
-    """Count the product of the input (m, k) and a matrix (k, n). The input arrives in chunks from other processes."""
+    """Count the FLOPs of the input (m, k) times a matrix (k, n). Other processes send the input in chunks."""
     return 2 * call.tensor("a").numel() * call.tensor("b").shape[-1]
 
 
@@ -55,7 +55,7 @@ def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _gathered_product(call: Call) -> int:
-    """Count the matrix products of this process. Each product has the rows of all processes."""
+    """Count the FLOPs of the matrix products of this process. Each product has the rows of all processes."""
     return sum(2 * output.numel() * right.shape[0] for right, output in _products(call))
 
 
@@ -73,7 +73,7 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product of all rows of ``A`` and the matrix ``B``.
+    """Count the FLOPs of the product of all rows of ``A`` and the matrix ``B``.
 
     This process computes all rows, although it returns only a part of the sum over the processes.
     """

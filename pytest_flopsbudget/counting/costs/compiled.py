@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _sum_of_products(call: Call) -> int:
-    """Count the two products in a · b + c · d. Each multiplies a matrix (m, k) by a matrix (k, n)."""
+    """Count the FLOPs of the two products in a · b + c · d. Each multiplies a matrix (m, k) by a matrix (k, n)."""
     columns = call.tensor("b").shape[-1]
     return 2 * columns * (call.tensor("a").numel() + call.tensor("c").numel())
 
@@ -33,7 +33,7 @@ operator("inductor._mm_plus_mm", flops=_sum_of_products, other=_sum, activations
 
 
 def _each_product(call: Call) -> int:
-    """Count the product of each pair of matrices (m, k) and (k, n) in the two lists."""
+    """Count the FLOPs of the product of each pair of matrices (m, k) and (k, n) in the two lists."""
     return sum(2 * left.numel() * right.shape[-1] for left, right in zip(call["self"], call["mat2"], strict=True))
 
 
@@ -47,7 +47,7 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 
 @other_formula("inductor.accumulate_grad")
 def _accumulated(call: Call) -> int:
-    """Count the sum of the new and the present gradient. Return 0 if the call passes only one of them."""
+    """Count the sums of the new and the present gradient. Return 0 if the call passes only one gradient."""
     # One overload has no argument for the present gradient. Its calls count as if there were one.
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0

@@ -32,7 +32,7 @@ _FORWARD_NAMES = [f"aten.{name}" for name in _FORWARD.split()]
 
 
 def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
-    """Count one multiply-accumulate for each pair of an element of ``positions`` and an element of ``weight[0]``.
+    """Return the FLOPs of multiplying each element of ``positions`` with each element of ``weight[0]``, and adding up.
 
     The weight is (out, in/groups, *kernel), or (in, out/groups, *kernel) for a transposed convolution.
     """
@@ -51,7 +51,7 @@ def _convolution(call: Call) -> int:
 
 @formula("aten.conv_tbc")
 def _conv_tbc(call: Call) -> int:
-    """Count a convolution in time-major layout, whose weight is (kernel, in, out)."""
+    """Count the FLOPs of a convolution in time-major layout, whose weight is (kernel, in, out)."""
     kernel, channels, _ = call.tensor("weight").shape
     return per_mac(call.first_output) * call.first_output.numel() * kernel * channels
 
@@ -64,7 +64,7 @@ def _conv_tbc(call: Call) -> int:
     "aten.mps_convolution_transpose_backward",
 )
 def _convolution_backward(call: Call) -> int:
-    """Count the requested gradients of input and weight. Each gradient costs as much as the forward pass.
+    """Count the FLOPs of the requested gradients of input and weight. Each gradient costs as much as the forward pass.
 
     The gradient of the bias is a sum, which `_bias_backward` counts.
     """
@@ -84,9 +84,9 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count the addition of the bias.
+    """Count the addition of the bias, if there is one.
 
-    A fused operator may also apply a ReLU and add a second tensor times ``alpha``. Both are counted.
+    A fused operator may also apply a ReLU, or add a second tensor times ``alpha``. These operations count too.
     """
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")

@@ -61,7 +61,7 @@ def _distance(p: float, components: int) -> int:
 
 @other_formula("aten._cdist_forward", "aten._euclidean_dist", "aten._pdist_forward")
 def _distances(call: Call) -> int:
-    """Count the distance of each pair of points.
+    """Count the operations of the distance of each pair of points.
 
     `cdist` of (…, p, m) and (…, r, m) has p·r pairs of rows. `pdist` of n rows has n(n - 1)/2 pairs.
     """
@@ -72,7 +72,7 @@ def _distances(call: Call) -> int:
 
 @other_formula("aten._cdist_backward")
 def _distances_backward(call: Call) -> int:
-    """Count the gradients of the points in ``x1``.
+    """Count the operations of the gradients of the points in ``x1``.
 
     The gradient of one point is a sum over all points in the other tensor.
     """
@@ -83,7 +83,10 @@ def _distances_backward(call: Call) -> int:
 
 @other_formula("aten._pdist_backward")
 def _pairwise_distances_backward(call: Call) -> int:
-    """Count the gradients of all points. Each pair contributes to the gradients of both of its points."""
+    """Count the operations of the gradients of all points.
+
+    Each pair contributes to the gradients of both of its points.
+    """
     inputs = call.tensor("self")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     both = per_component + bool(per_component)
@@ -92,7 +95,7 @@ def _pairwise_distances_backward(call: Call) -> int:
 
 @other_formula("aten.dist")
 def _dist(call: Call) -> int:
-    """Count the norm of the difference of two tensors, after they are broadcast to one shape."""
+    """Count the operations of the norm of a - b, for two tensors a and b that are broadcast to one shape."""
     left, right = call.tensor("self"), call.tensor("other")
     parts = max(real_parts(left), real_parts(right))
     return parts * _distance(float(call["p"]), torch.broadcast_shapes(left.shape, right.shape).numel())
@@ -120,7 +123,7 @@ def _search(edges: int) -> int:
 
 
 def _density(bins: list[int]) -> int:
-    """Count the operations that turn a histogram with ``bins`` bins per dimension into a density."""
+    """Count the operations that turn a histogram into a density. ``bins`` is the number of bins in each dimension."""
     cells = math.prod(bins)
     # the sum of all cells; the widths of the bins; each cell divided by the sum, and by its width in each dimension
     return max(cells - 1, 0) + sum(bins) + cells * (1 + len(bins))
@@ -128,9 +131,9 @@ def _density(bins: list[int]) -> int:
 
 @other_formula("aten.histc")
 def _histc(call: Call) -> int:
-    """Count the search for the bin of each value, and one addition per value.
+    """Count the comparisons that find the bin of each value, and one addition per value.
 
-    If ``min`` equals ``max``, the search for the smallest and the largest value is counted too.
+    If ``min`` equals ``max``, the comparisons that find the smallest and the largest value are counted too.
     """
     inputs = call.tensor("self")
     if not is_float(inputs):
@@ -155,7 +158,7 @@ def _histogram(call: Call) -> int:
 
 @other_formula("aten._histogramdd_bin_edges")
 def _bin_edges(call: Call) -> int:
-    """Count the search for the smallest and the largest coordinate in each dimension.
+    """Count the comparisons that find the smallest and the largest coordinate in each dimension.
 
     If the call passes ``range``, return 0.
     """
@@ -166,7 +169,7 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Count a histogram with bins of equal width: for each point, one search per dimension and one addition."""
+    """Count one search per dimension and one addition for each point. The bins have equal width."""
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -176,7 +179,7 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Count a histogram with bins of given edges: for each point, one search per dimension and one addition."""
+    """Count one search per dimension and one addition for each point. The call gives the edges of the bins."""
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)

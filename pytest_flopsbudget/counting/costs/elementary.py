@@ -56,7 +56,10 @@ def elements(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def elementary(call: Call) -> int:
-    """Count one operation for each real element of the output, or two for each complex element."""
+    """Count one operation for each output element, or two if the operator reads or returns complex numbers.
+
+    If the operator reads and returns only integers and booleans, return 0.
+    """
     if not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * call.first_output.numel()
@@ -69,7 +72,7 @@ def reduction(call: Call) -> int:
 
 
 def stored_elements(tensor: torch.Tensor) -> int:
-    """Return the number of elements in memory. A dense tensor stores all of its elements."""
+    """Return the number of elements that the tensor stores: all of them, or fewer if the tensor is sparse."""
     if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return tensor.numel()
     values = values_of(tensor) if tensor.layout is torch.sparse_coo else tensor.values()

@@ -166,7 +166,10 @@ def operations(name: str, *, complex_numbers: bool = False) -> int:
 
 
 def _for_each(call: Call, count: int) -> int:
-    """Count ``count`` operations for each floating-point element of the output."""
+    """Count ``count`` operations for each output element, or twice as many if there are complex numbers.
+
+    If the operator reads and returns only integers and booleans, return 0.
+    """
     if not count or not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * count * call.first_output.numel()
@@ -281,7 +284,7 @@ def _clamp(call: Call) -> int:
 
 @other_formula("aten.round")
 def _round(call: Call) -> int:
-    """Count a rounding. With ``decimals``, also count a product before the rounding and a quotient after it."""
+    """Count one rounding per element. With ``decimals``, also count a product before it and a quotient after it."""
     return _for_each(call, 3 if "decimals" in call.names and call["decimals"] else 1)
 
 
@@ -294,7 +297,7 @@ def _elu(call: Call) -> int:
 
 @other_formula("aten.elu_backward")
 def _elu_backward(call: Call) -> int:
-    """Count the gradient of ELU, from the input x or from the output y."""
+    """Count the operations of the gradient of ELU, from the input x or from the output y."""
     scale, input_scale = call["scale"], call["input_scale"]
     inside = _scaled(input_scale)
     if call["is_result"]:  # x > 0, g · input_scale · (y + scale · alpha)
@@ -305,7 +308,7 @@ def _elu_backward(call: Call) -> int:
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Count the gradient of a leaky ReLU with random slopes."""
+    """Count the operations of the gradient of a leaky ReLU with random slopes."""
     # training: g · noise; inference: x > 0, g · slope
     return _for_each(call, 1 if call["training"] else 2)
 
@@ -324,7 +327,7 @@ def _selu(call: Call) -> int:
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Count GELU. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2."""
+    """Count the operations of GELU. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2."""
     # tanh: x · (1 + tanh(√(2/π) · (x + c · x³))) / 2; otherwise: x · (1 + erf(x / √2)) / 2
     return _for_each(call, 9 if call["approximate"] == "tanh" else 5)
 

@@ -82,7 +82,7 @@ def _eigen(n: int, *, vectors: bool) -> int:
 
 @other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
 def _lu_factorization(call: Call) -> int:
-    """Count an LU factorization.
+    """Count the operations of an LU factorization.
 
     A determinant also needs n products. They are not a leading term, so they are not counted.
     """
@@ -113,7 +113,7 @@ def _solve_triangular(call: Call) -> int:
 
 @other_formula("aten.triangular_solve")
 def _triangular_solve(call: Call) -> int:
-    """Count the solution of one triangular system.
+    """Count the operations of solving one triangular system.
 
     If the matrix is sparse, each pair of a stored element and a right-hand side costs 2 operations.
     """
@@ -142,7 +142,7 @@ def _reflectors(call: Call) -> int:
 
 @other_formula("aten.linalg_qr")
 def _qr_factorization(call: Call) -> int:
-    """Count a QR factorization. In mode "r", Q is not computed."""
+    """Count the operations of a QR factorization. In mode "r", Q is not computed."""
     matrix = call.tensor("A")
     rows, columns = matrix.shape[-2:]
     rank = min(rows, columns)
@@ -154,7 +154,7 @@ def _qr_factorization(call: Call) -> int:
 
 @other_formula("aten.linalg_householder_product")
 def _householder_product(call: Call) -> int:
-    """Count the computation of Q (m, n) from k reflectors."""
+    """Count the operations of computing Q (m, n) from k reflectors."""
     matrix = call.tensor("input")
     rows, columns = matrix.shape[-2:]
     return _matrices(matrix) * _explicit_q(rows, columns, call.tensor("tau").shape[-1])
@@ -162,7 +162,7 @@ def _householder_product(call: Call) -> int:
 
 @other_formula("aten.ormqr")
 def _apply_reflectors(call: Call) -> int:
-    """Count the product of a matrix and the orthogonal matrix Q. Q is given by k reflectors."""
+    """Count the operations of multiplying a matrix by the orthogonal matrix Q. Q is given by k reflectors."""
     reflectors, matrix = call.tensor("input2"), call.tensor("input3")
     rows, columns = matrix.shape[-2:]
     k = reflectors.shape[-1]
@@ -178,7 +178,7 @@ def _symmetric_eigen(call: Call) -> int:
 
 @other_formula("aten._linalg_svd", "prims.svd")
 def _singular_values(call: Call) -> int:
-    """Count the singular values, and the singular vectors if they are requested.
+    """Count the operations of the singular values, and of the singular vectors if they are requested.
 
     `prims.svd` always computes the vectors.
     """
@@ -189,7 +189,7 @@ def _singular_values(call: Call) -> int:
 
 @other_formula("aten.linalg_pinv")
 def _pseudoinverse(call: Call) -> int:
-    """Count the factorization of the matrix, and the product V·diag(1/s)·Uᵀ.
+    """Count the operations of factorizing the matrix, and of the product V·diag(1/s)·Uᵀ.
 
     A Hermitian matrix is factorized by its eigenvectors. Any other matrix is factorized by its thin SVD.
     """
@@ -205,7 +205,7 @@ _BY_SVD = frozenset({"gelss", "gelsd"})
 
 @other_formula("aten.linalg_lstsq")
 def _least_squares(call: Call) -> int:
-    """Count a least-squares solution, by QR or by SVD."""
+    """Count the operations of a least-squares solution, by QR or by SVD."""
     matrix = call.tensor("self")
     m, n = _tall(matrix)
     solution = call.first_output

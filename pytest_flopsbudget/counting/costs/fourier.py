@@ -41,11 +41,11 @@ def _complex_to_complex(call: Call) -> int:
 
 @other_formula("aten._fft_r2c", "prims.fft_r2c")
 def _real_to_complex(call: Call) -> int:
-    """Count a transform of real points. Their number is the size of the input."""
+    """Count the operations of a transform of real points. Their number is the size of the input."""
     return _transforms(call.tensor("self"), call["dim"], _REAL)
 
 
 @other_formula("aten._fft_c2r", "prims.fft_c2r")
 def _complex_to_real(call: Call) -> int:
-    """Count a transform to real points. Their number is the size of the output."""
+    """Count the operations of a transform to real points. Their number is the size of the output."""
     return _transforms(call.first_output, call["dim"], _REAL)

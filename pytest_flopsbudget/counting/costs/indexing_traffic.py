@@ -70,7 +70,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 def _bags(call: Call) -> int:
     """Count the bytes of all arguments and the output.
 
-    The weight is not counted in full: only one of its rows for each index counts.
+    Of the weight, one row counts for each index.
     """
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
@@ -127,7 +127,7 @@ def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None
     An element counts once for each time that it is selected. An index is None (a whole dimension), a tensor of
     positions in one dimension, or a mask over one or more dimensions.
 
-    The true elements of a mask depend on data. If the other indices determine their number, the result is exact.
+    The true elements of a mask depend on data. If the other indices determine how many are true, the result is exact.
     Otherwise every element of the mask counts as true, which is an upper bound.
     """
     shapes: list[torch.Size] = []

@@ -85,7 +85,7 @@ def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None)
 
 @other_formula(*(name + backward for name in _RADIUS for backward in ("", "_backward")))
 def _antialiased(call: Call) -> int:
-    """Count a pass along the width of each input row, and then a pass along the height."""
+    """Count the operations of a pass along the width of each input row, and then of a pass along the height."""
     radius = _RADIUS[call.name.removesuffix("_backward")]
     images = call.tensor("self", "grad_output")
     before: Sequence[int] = call["input_size"] if "input_size" in call.names else images.shape
@@ -126,7 +126,7 @@ _SLOPES = {2: {0: BILINEAR_SLOPES, 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 +
     "aten.grid_sampler_2d", "aten.grid_sampler_3d", "aten._grid_sampler_2d_cpu_fallback", "aten.cudnn_grid_sampler"
 )
 def _grid_sampler(call: Call) -> int:
-    """Count the conversion of the grid to pixels, and the interpolation of the samples.
+    """Count the operations of converting the grid to pixels, and of interpolating the samples.
 
     The grid is (batch, …, dimensions), and the output is (batch, channels, …).
     """
@@ -141,7 +141,7 @@ def _grid_sampler(call: Call) -> int:
     "aten.cudnn_grid_sampler_backward",
 )
 def _grid_sampler_backward(call: Call) -> int:
-    """Count the conversion of the grid to pixels, and the requested gradients of input and grid."""
+    """Count the operations of converting the grid to pixels, and of the requested gradients of input and grid."""
     grid, grad = call.tensor("grid"), call.tensor("grad_output")
     dimensions, mode = grid.shape[-1], _mode(call)
     for_input, for_grid = call["output_mask"] if "output_mask" in call.names else (True, True)
@@ -164,7 +164,7 @@ def _mode(call: Call) -> int:
 
 @formula("aten.affine_grid_generator")
 def _affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, …, 1) and its sample's matrix (d, d + 1), in d dimensions."""
+    """Count the FLOPs of each position (x, y, …, 1) times its sample's matrix (d, d + 1), in d dimensions."""
     theta = call.tensor("theta")
     positions: Sequence[int] = call["size"][2:]
     return per_mac(theta) * math.prod(positions) * theta.numel()
@@ -172,7 +172,7 @@ def _affine_grid(call: Call) -> int:
 
 @formula("aten.cudnn_affine_grid_generator", "aten.cudnn_affine_grid_generator_backward")
 def _fused_affine_grid(call: Call) -> int:
-    """Count the product of each position (x, y, 1) and its sample's matrix (2, 3).
+    """Count the FLOPs of each position (x, y, 1) times its sample's matrix (2, 3).
 
     The backward pass costs as much as the forward pass.
     """

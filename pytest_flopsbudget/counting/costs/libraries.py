@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @formula("transformers.grouped_mm_fallback")
 def _grouped_mm(call: Call) -> int:
-    """Count the product of each row of an input (tokens, k) and one matrix of a weight (experts, k, n).
+    """Count the FLOPs of the products of each row (k) of the input and one matrix (k, n) of the weight.
 
     Source: `transformers/integrations/moe.py`.
     """
@@ -22,5 +22,5 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("transformers.grouped_mm_fallback_backward")
 def _grouped_mm_backward(call: Call) -> int:
-    """Count the gradients of the rows and of the matrices. Each gradient costs as much as the forward product."""
+    """Count the FLOPs of the gradients of the rows and of the matrices. Each costs as much as the forward product."""
     return 2 * _grouped_mm(call)

@@ -42,7 +42,7 @@ def _first(call: Call, *names: str) -> Any:
 
 @other_formula(*(f"aten._foreach_{name}" for name in _ELEMENTWISE.split()))
 def _each(call: Call) -> int:
-    """Count for each tensor in the list as much as the operator without "_foreach_" costs for this tensor."""
+    """Count the operations that the operator without "_foreach_" would do, for each tensor in the list."""
     name = call.name.rstrip("_").removeprefix("aten._foreach_")
     tensors = call.output or call["self"]
     bases = _one_each(call["self"], len(tensors))
@@ -60,7 +60,7 @@ def _each(call: Call) -> int:
 
 
 def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any) -> int:
-    """Return the number of operations for each element of one tensor in the list."""
+    """Return the operations per element of ``name``, an operator without "_foreach_", for one tensor of the list."""
     complex_numbers = result.is_complex() or (isinstance(base, torch.Tensor) and base.is_complex())
     if name == "pow":
         return power(base, other)
@@ -78,7 +78,7 @@ def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any
 
 @other_formula("aten._foreach_norm", "aten._foreach_powsum", "aten._foreach_max")
 def _each_reduced(call: Call) -> int:
-    """Count a norm of each tensor in the list.
+    """Count the operations of a norm of each tensor in the list.
 
     `_foreach_max` costs n - 1 comparisons for a tensor of n elements.
     """
@@ -95,7 +95,7 @@ def _each_reduced(call: Call) -> int:
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")
 def _adam(call: Call) -> int:
-    """Count the operations per element of one update by Adam or AdamW."""
+    """Count the operations of one update by Adam or AdamW, for all elements."""
     decay = (1 if call.name.rstrip("_") == "aten._fused_adamw" else 2) if call["weight_decay"] else 0
     # m + (g - m)(1 - β1): 3; β2·v + (1 - β2)·g·g: 4; p - η·m/(√v/c + ε): 6; AMSGrad takes a maximum: 1; ``maximize``
     # changes a sign: 1
@@ -104,7 +104,7 @@ def _adam(call: Call) -> int:
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Count the operations per element of one update by stochastic gradient descent."""
+    """Count the operations of one update by stochastic gradient descent, for all elements."""
     momentum = call["momentum"] and not call["is_first_step"]
     # p - η·g: 2; weight decay: 2; ``maximize`` changes a sign: 1
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
@@ -115,6 +115,6 @@ def _sgd(call: Call) -> int:
 
 @other_formula("aten._fused_adagrad")
 def _adagrad(call: Call) -> int:
-    """Count the operations per element of one update by Adagrad."""
+    """Count the operations of one update by Adagrad, for all elements."""
     # s + g·g: 2; p - η·g/(√s + ε): 5; weight decay: 2; ``maximize`` changes a sign: 1
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])

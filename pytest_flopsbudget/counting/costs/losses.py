@@ -146,14 +146,14 @@ def _margin_extras(call: Call) -> int:
 
 @other_formula("aten.multi_margin_loss")
 def _multi_margin_loss(call: Call) -> int:
-    """Count max(0, margin - x[label] + x[class])^p for each class other than the label."""
+    """Count the operations in max(0, margin - x[label] + x[class])^p for each class other than the label."""
     rows, classes = _rows_and_classes(call)
     return rows * ((classes - 1) * (_MARGIN + _margin_extras(call)) + _is_reduced(call))
 
 
 @other_formula("aten.multi_margin_loss_backward")
 def _multi_margin_loss_backward(call: Call) -> int:
-    """Count the gradient for each pair of the label and another class."""
+    """Count the operations of the gradient for each pair of the label and another class."""
     rows, classes = _rows_and_classes(call)
     # + 1: the product with the output's gradient
     return rows * (classes - 1) * (_MARGIN_BACKWARD + _margin_extras(call) + 1)
@@ -161,7 +161,7 @@ def _multi_margin_loss_backward(call: Call) -> int:
 
 @other_formula("aten.multilabel_margin_loss_forward")
 def _multilabel_margin_loss(call: Call) -> int:
-    """Count max(0, 1 - x[label] + x[class]) for each pair of a label and a class.
+    """Count the operations in max(0, 1 - x[label] + x[class]) for each pair of a label and a class.
 
     Every class counts as a label, because the number of labels depends on data.
     """
@@ -171,7 +171,7 @@ def _multilabel_margin_loss(call: Call) -> int:
 
 @other_formula("aten.multilabel_margin_loss_backward")
 def _multilabel_margin_loss_backward(call: Call) -> int:
-    """Count the gradient for each pair of a label and a class.
+    """Count the operations of the gradient for each pair of a label and a class.
 
     Every class counts as a label, because the number of labels depends on data.
     """
@@ -185,7 +185,7 @@ def _ctc_forward(steps: int, sequences: int, states: int) -> int:
 
 
 def _ctc_backward(steps: int, sequences: int, states: int, classes: int) -> int:
-    """Count CTC's recursion backward in time, and the gradients of the log-probabilities."""
+    """Count the operations of CTC's recursion backward in time, and of the gradients of the log-probabilities."""
     way_back = max(steps - 1, 0) * states * _CTC_STATE
     return sequences * (way_back + steps * (states * _CTC_STATE_BACKWARD + classes * _CTC_CLASS_BACKWARD))
 
@@ -198,7 +198,7 @@ def _steps_sequences_classes(log_probs: torch.Tensor) -> tuple[int, int, int]:
 
 @other_formula("aten._ctc_loss")
 def _ctc_loss(call: Call) -> int:
-    """Count CTC's recursion forward in time, over variables (sequences, steps, states)."""
+    """Count the operations of CTC's recursion forward in time."""
     log_probs, alpha = call.tensor("log_probs"), call.output[1]
     steps, sequences, _ = _steps_sequences_classes(log_probs)
     # states: the labels of the longest target, and blanks before, between and after them
@@ -214,7 +214,7 @@ def _ctc_loss_backward(call: Call) -> int:
 
 @other_formula("aten._cudnn_ctc_loss", "aten.miopen_ctc_loss")
 def _fused_ctc_loss(call: Call) -> int:
-    """Count the forward and the backward pass, because the kernel computes the gradients in the forward pass."""
+    """Count the operations of the forward and the backward pass, because the kernel runs both at once."""
     log_probs = call.tensor("log_probs")
     steps, sequences, classes = _steps_sequences_classes(log_probs)
     states = 2 * _longest_target(call["target_lengths"], call.tensor("targets")) + 1
@@ -225,6 +225,6 @@ def _fused_ctc_loss(call: Call) -> int:
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
     """Return the length of the longest target.
 
-    The values of a tensor of lengths may be unknown. So if the lengths are a tensor, the padded length is returned.
+    If the lengths are a tensor, return the padded length, because the tensor's values may be unknown.
     """
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

@@ -114,7 +114,7 @@ def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for
 
 @other_formula("aten.native_batch_norm_backward")
 def _batch_norm_backward(call: Call) -> int:
-    """Count the gradients that the output mask requests: of input, weight and bias."""
+    """Count the operations of the gradients that the output mask requests, of input, weight and bias."""
     return _batch_norm_gradients(call["train"], *call["output_mask"]) * _elements(call.tensor("grad_out"))
 
 
@@ -125,7 +125,7 @@ def _updated_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
-    """Count only the requested gradients of a batch norm in training, although the kernel computes all gradients."""
+    """Count the operations of the requested gradients of a batch norm in training, even if the kernel computes all."""
     node: Any = current_autograd_node()
     # The order is the order of the forward operator's arguments: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
@@ -134,7 +134,7 @@ def _fused_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.batch_norm_stats", "aten.batch_norm_update_stats")
 def _statistics(call: Call) -> int:
-    """Count the mean and variance of each channel."""
+    """Count the operations of the mean and variance of each channel."""
     return _STATISTICS * _elements(call.tensor("input"))
 
 
@@ -146,13 +146,16 @@ def _gathered_statistics(_call: Call) -> int:
 
 @other_formula("aten.batch_norm_elemt")
 def _normalized_by_statistics(call: Call) -> int:
-    """Count the normalization of the input by a mean and variance that another operator computed."""
+    """Count the operations of normalizing the input by a mean and variance that another operator computed."""
     return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Count those of the two sums over the output's gradient that a requested gradient needs."""
+    """Count the operations of two sums: of the output's gradient g, and of g times the normalized input.
+
+    A sum counts only if a requested gradient needs it.
+    """
     # Σg: 1; Σ g·x̂: 2 for x̂, a product, a sum
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
@@ -161,7 +164,7 @@ def _sums_of_gradients(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_elemt")
 def _gradient_by_sums(call: Call) -> int:
-    """Count the gradient of the input. `_sums_of_gradients` counts the sums that this gradient needs."""
+    """Count the operations of the gradient of the input, without the two sums that `_sums_of_gradients` counts."""
     # multiply, subtract, subtract, multiply
     return 4 * _elements(call.tensor("grad_out"))
 
@@ -173,7 +176,7 @@ def _layer_norm(call: Call) -> int:
 
 @other_formula("aten.native_layer_norm_backward", "aten.native_group_norm_backward")
 def _layer_norm_backward(call: Call) -> int:
-    """Count the requested gradients of a layer norm or group norm."""
+    """Count the operations of the requested gradients of a layer norm or group norm."""
     # x̂ = (x - mean)/std, g is the output's gradient, h = g·weight, and each row (or group) has n values.
     # x̂: 2. Weight, Σ g·x̂: 2. Bias, Σg: 1. Input, 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply,
     # subtract, subtract, multiply (7), and 1 for h if there is a weight.
@@ -186,7 +189,7 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    """Count an RMS norm in its unfused form."""
+    """Count the operations of an RMS norm in its unfused form."""
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
     # per element: the square, the mean, the products with 1/rms and with the weight; per row: + epsilon, the root
@@ -195,7 +198,7 @@ def _rms_norm(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm_backward")
 def _rms_norm_backward(call: Call) -> int:
-    """Count the requested gradients of an RMS norm, as autograd computes them for the unfused form."""
+    """Count the operations of the requested gradients of an RMS norm, which are those of its unfused form."""
     # g is the output's gradient, r = 1/rms, h = g·weight, and each row has n elements. Gradient of the input x:
     # - h: 1 per element, if there is a weight.
     # - The gradients of the product x·r: 2 per element.
@@ -224,7 +227,7 @@ def _weight_norm_backward(call: Call) -> int:
 
 
 def _renormalized(norm_type: float) -> int:
-    """Return the operations per element: a term of the norm, the sum, and the scaling.
+    """Return the operations per element of a row: those of its term in the norm, 1 for the sum, 1 for the scaling.
 
     Only rows with a large norm are scaled. Which rows these are depends on data, so every row counts as scaled.
     """
@@ -238,7 +241,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Count the norm and the scaling of one row for each index. A row counts again for each repeated index."""
+    """Count the operations of the norm and the scaling of one row for each index. Repeated indices count again."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row
@@ -246,7 +249,7 @@ def _embedding_renorm(call: Call) -> int:
 
 @other_formula("aten.native_norm")
 def _norm(call: Call) -> int:
-    """Count the norm of all elements. For a sparse tensor, count only the stored elements."""
+    """Count the operations of the norm of all elements. For a sparse tensor, only the stored elements count."""
     inputs = call.tensor("self")
     norm_type = 2.0 if call["p"] is None else float(call["p"])
     return real_parts(inputs) * p_norm(norm_type, stored_elements(inputs))

@@ -41,20 +41,20 @@ _TRANSPOSED = "mkldnn._convolution_transpose_pointwise"
 
 @formula(*_LINEAR)
 def _linear(call: Call) -> int:
-    """Count a linear layer with the input (…, in) and the output (…, out)."""
+    """Count the FLOPs of a linear layer with the input (…, in) and the output (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X", "qx", "x").shape[-1]
 
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Count a convolution with the output (batch, channels, …)."""
+    """Count the FLOPs of a convolution with the output (batch, channels, …)."""
     output = call.first_output
     return 2 * output.numel() * (call.tensor("W", "qw").numel() // output.shape[1])
 
 
 @formula(_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Count a transposed convolution with the input (batch, channels, …)."""
+    """Count the FLOPs of a transposed convolution with the input (batch, channels, …)."""
     inputs = call.tensor("X")
     return 2 * inputs.numel() * (call.tensor("W").numel() // inputs.shape[1])
 

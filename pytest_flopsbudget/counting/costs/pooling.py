@@ -75,7 +75,7 @@ def _max_pool(dimensions: int, call: Call) -> int:
 
 @other_formula("prims._low_memory_max_pool_with_offsets")
 def _max_pool_primitive(call: Call) -> int:
-    """Count a maximum pool. ``kernel_size`` has one number for each dimension."""
+    """Count the comparisons of a maximum pool. ``kernel_size`` has one number for each dimension."""
     return _max_pool(len(call["kernel_size"]), call)
 
 

@@ -37,7 +37,7 @@ def _prepacked_convolution(call: Call) -> int:
 
 @formula("prepacked.conv2d_transpose_clamp_run")
 def _prepacked_transposed_convolution(call: Call) -> int:
-    """Count a transposed convolution with the weight (in, out/groups, *kernel)."""
+    """Count the FLOPs of a transposed convolution with the weight (in, out/groups, *kernel)."""
     weight: torch.Tensor = _context(call)[0]
     return 2 * call.tensor("X").numel() * math.prod(weight.shape[1:])
 

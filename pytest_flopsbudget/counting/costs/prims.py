@@ -52,7 +52,7 @@ def _power(call: Call) -> int:
 
 @other_formula("prims.fma")
 def _fused_product_and_sum(call: Call) -> int:
-    """Count a · b + c."""
+    """Count the operations in a · b + c."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -62,7 +62,7 @@ def _fused_product_and_sum(call: Call) -> int:
 
 @other_formula("prims.prepare_softmax_online")
 def _maximum_and_sum(call: Call) -> int:
-    """Count softmax without its quotient: the maximum, the differences, the exponentials and their sum."""
+    """Count 4 operations per element of a softmax without its quotient: maximum, difference, exponential, sum."""
     return 4 * call.tensor("a").numel()
 
 
@@ -79,7 +79,7 @@ def _product(call: Call) -> int:
 
 @other_formula("prims.var")
 def _variance(call: Call) -> int:
-    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares."""
+    """Count 4 operations per real value: for the mean, the difference, its square, and the mean of the squares."""
     inputs = next(tensors_in(call.args))
     # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)

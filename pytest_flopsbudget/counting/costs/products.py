@@ -39,7 +39,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     "aten._sparse_mm_reduce_impl",
 )
 def _two_operands(call: Call) -> int:
-    """Count the product of two operands, whose names differ between operators.
+    """Count the FLOPs of the product of two operands, whose names differ between operators.
 
     If the operator has ``mat1``, then ``self`` is no operand of the product.
     """
@@ -49,7 +49,7 @@ def _two_operands(call: Call) -> int:
 
 @formula("aten.matmul")
 def _matmul(call: Call) -> int:
-    """Count `aten.matmul` of nested tensors.
+    """Count the FLOPs of `aten.matmul` for nested tensors.
 
     For all other tensors, PyTorch runs `aten.mm`, `aten.bmm` or similar operators instead of `aten.matmul`.
     """
@@ -72,7 +72,7 @@ operator("aten._foreach_mm", flops=_foreach_mm, activations=outputs_of_each)
 
 @formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _grouped_mm(call: Call) -> int:
-    """Count the products of all groups. The sizes of the groups do not change the cost."""
+    """Count the FLOPs of the products of all groups. The sizes of the groups do not change the cost."""
     # In groups are: the rows (2-D by 3-D), the columns (3-D by 2-D), or the summed dimension (2-D by 2-D). 3-D by 3-D
     # is a batched product.
     left = call.tensor("self", "mat_a")
@@ -101,14 +101,14 @@ def _trilinear(call: Call) -> int:
 
 @formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _linear(call: Call) -> int:
-    """Count input (…, in) times weight (out, in). Of a 2:4-sparse weight, only the stored half is counted."""
+    """Count the FLOPs of input (…, in) times weight (out, in). Of a 2:4-sparse weight, the stored half counts."""
     inputs, weight = call.tensor("input", "self"), call.tensor("weight")
     return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
 
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """Count a matrix (m, k) times a packed weight (k, n).
+    """Count the FLOPs of a matrix (m, k) times a packed weight (k, n).
 
     The packed weight hides its shape, so n is read from the output (m, n).
     """
@@ -135,7 +135,7 @@ def _sampled_addmm(call: Call) -> int:
 
 @formula("aten._sparse_mm_reduce_impl_backward")
 def _reduced_mm_backward(call: Call) -> int:
-    """Count the requested gradients of a product of a sparse matrix and a dense matrix.
+    """Count the FLOPs of the requested gradients of a product of a sparse matrix and a dense matrix.
 
     Each gradient costs one multiply-accumulate for each stored element and each column of the output's gradient.
     """
@@ -145,7 +145,7 @@ def _reduced_mm_backward(call: Call) -> int:
 
 @formula("aten._compute_linear_combination")
 def _linear_combination(call: Call) -> int:
-    """Count m weighted sums of n tensors of equal shape. The coefficients are (m, n).
+    """Count the FLOPs of m weighted sums of n tensors of equal shape. The coefficients are (m, n).
 
     PyTorch's matrix exponential uses this operator.
     """
@@ -167,20 +167,20 @@ def _mkldnn_linear_backward(call: Call) -> int:
 
 @formula("aten.matmul_backward")
 def _matmul_backward(call: Call) -> int:
-    """Count one product for each requested gradient. Each product costs as much as the product of the forward pass."""
+    """Count the FLOPs of one product for each requested gradient. Each costs as much as the forward product."""
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
 
 
 def _linear_cross_entropy(call: Call) -> int:
-    """Count the product whose result is the logits, and an equal product for each requested gradient."""
+    """Count the FLOPs of the product that gives the logits, and of an equal product for each requested gradient."""
     gradients = bool(call["compute_input_grad"]) + bool(call["compute_linear_weight_grad"])
     return (1 + gradients) * _logits(call)
 
 
 def _logits(call: Call) -> int:
-    """Count the matrix product whose result is the logits (n, classes)."""
+    """Count the FLOPs of the matrix product whose result is the logits (n, classes)."""
     return _product(call.tensor("input"), call.tensor("linear_weight").mT)
 
 
@@ -219,7 +219,7 @@ def _bias(call: Call) -> int:
 
 @other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
 def _bias_backward(call: Call) -> int:
-    """Count the gradient of the bias: the output's gradient is summed over all dimensions except the features."""
+    """Count the sums of the bias's gradient: the output's gradient is summed over all dimensions but the features."""
     gradient = call.tensor("grad_output")
     asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
     features = call.tensor("weight").shape[0]  # read from the weight, because a nested gradient does not know this size
@@ -239,7 +239,7 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the operations of the bias, log-softmax, the sum over rows, and the gradient of the logits."""
+    """Count the operations of the bias, of log-softmax, of the sum over rows, and of the gradient of the logits."""
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0

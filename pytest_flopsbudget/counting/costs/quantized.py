@@ -55,7 +55,7 @@ _WITH_BIAS_APART = "quantized.linear_dynamic_fp16_unpacked_weight"
     "aten._weight_int4pack_mm_with_scales_and_zeros",
 )
 def _product(call: Call) -> int:
-    """Count the product of the input (…, in) and a matrix. The output is (…, out)."""
+    """Count the FLOPs of the product of the input (…, in) and a matrix. The output is (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X", "qa", "self").shape[-1]
 
 
@@ -85,13 +85,13 @@ _TRANSPOSED = (
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Count the products with ``weight[0]`` for each output element. The weight is (out, in/groups, *kernel)."""
+    """Count the FLOPs of one sum of products for each output element. The weight is (out, in/groups, *kernel)."""
     return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Count the products with ``weight[0]`` for each input element. The weight is (in, out/groups, *kernel)."""
+    """Count the FLOPs of ``weight[0]`` times each input element. The weight is (in, out/groups, *kernel)."""
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
@@ -141,7 +141,7 @@ def _state(call: Call) -> torch.Tensor:
 
 
 def _step(call: Call) -> int:
-    """Count the matrix products of one step with the input (batch, in)."""
+    """Count the FLOPs of the matrix products of one step with the input (batch, in)."""
     inputs, hidden = call.tensor("input"), _state(call).shape[-1]
     rows = inputs.shape[:-1].numel()
     return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
@@ -155,7 +155,7 @@ def _around_step(call: Call) -> int:
 
 
 def _layers(call: Call) -> int:
-    """Count the matrix products of all layers.
+    """Count the FLOPs of the matrix products of all layers.
 
     The input is (steps, batch, in), or packed sequences (all steps, in).
     """

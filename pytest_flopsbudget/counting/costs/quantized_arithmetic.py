@@ -126,7 +126,7 @@ def _dequantize(call: Call) -> int:
     )
 )
 def _range(call: Call) -> int:
-    """Count the search for the range of the values: 2 operations per element."""
+    """Count 2 operations per element, which find the range of the values."""
     # a minimum and a maximum; `choose_qparams_per_token`: an absolute value and a maximum
     return 2 * elements([call.tensor("input")])
 

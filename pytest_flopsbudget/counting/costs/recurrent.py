@@ -44,7 +44,7 @@ def _steps(inputs: torch.Tensor) -> int:
 
 
 def _mkldnn_layer(call: Call) -> int:
-    """Count the matrix products of one layer in one direction."""
+    """Count the FLOPs of the matrix products of one layer in one direction."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
@@ -67,7 +67,7 @@ def _asked() -> list[bool]:
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """Count only the matrix products of requested gradients, although the kernel computes all gradients."""
+    """Count the FLOPs of the matrix products of requested gradients. The kernel computes all gradients."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
     steps = _steps(inputs)
@@ -77,13 +77,13 @@ def _mkldnn_layer_backward(call: Call) -> int:
 
 
 def _stack(call: Call) -> int:
-    """Count the matrix products of all layers and directions."""
+    """Count the FLOPs of the matrix products of all layers and directions."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 def _stack_backward(call: Call) -> int:
-    """Count the matrix products of the gradients that the output mask requests."""
+    """Count the FLOPs of the matrix products of the gradients that the output mask requests."""
     inputs, matrices = call.tensor("input"), _matrices(call["weight"])
     for_input, for_hidden, _, for_weights = call["output_mask"]  # the input, two initial states, the weights
     steps = _steps(inputs)
@@ -311,7 +311,7 @@ def _on_meta(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _mkldnn_output(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the output (steps, batch, hidden), the last states, and a workspace if gradients are enabled."""
+    """Return the output (steps, batch, hidden), the last states, and a workspace. Without gradients, it is None."""
     inputs, hidden, cell = args[0], args[5], args[6]
     workspace = _on_meta((_workspace_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
     shape = (*inputs.shape[:-1], hidden.shape[-1])

@@ -1,4 +1,4 @@
-"""Sums, means, extremes and sorting. Reducing n values to one value costs n - 1 operations, or more by the definition.
+"""Sums, means, extremes and sorting. A reduction of n values to one value costs at least n - 1 operations.
 
 Sorting n values costs n · log2 n comparisons, as in XLA's `HloCostAnalysis::HandleSort`. Finding the k largest of n
 values costs n · log2 k, with a heap of k values (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3). Two things
@@ -101,7 +101,7 @@ def _extremes(call: Call) -> int:
 
 @other_formula("aten.var", "aten.var_mean")
 def _variance(call: Call) -> int:
-    """Count four passes over n values: the mean, the differences, their squares, and the mean of the squares."""
+    """Count 4 operations per real value: for the mean, the difference, its square, and the mean of the squares."""
     inputs = _inputs(call)
     # complex: the mean 2, the differences 2, a square 3 (2 products, 1 sum), the mean of real squares 1
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
@@ -109,12 +109,12 @@ def _variance(call: Call) -> int:
 
 @other_formula("aten.std", "aten.std_mean")
 def _deviation(call: Call) -> int:
-    """Count the variance and its square root."""
+    """Count the operations of the variance and of its square root."""
     return _variance(call) + call.first_output.numel()
 
 
 def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bool = False, root: bool = True) -> int:
-    """Return the operations of ``outputs`` norms over ``count`` values in total.
+    """Return the number of operations of ``outputs`` norms, which together read ``count`` values.
 
     A norm is the root of a sum of powers of absolute values. The ``order`` p decides which operations are needed:
 
@@ -138,7 +138,7 @@ def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bo
 
 @other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
-    """Count the norm. `linalg__powsum` computes no root."""
+    """Count the operations of the norm. `linalg__powsum` computes no root."""
     inputs = _inputs(call)
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
     return norm_operations(
@@ -194,7 +194,7 @@ def _comparisons(count: int) -> int:
 
 @other_formula("aten.sort", "aten.median", "aten.nanmedian", "aten.mode", "aten.kthvalue")
 def _sort(call: Call) -> int:
-    """Count a sort along ``dim``, or a sort of all values if the call gives no ``dim``."""
+    """Count the comparisons of a sort along ``dim``, or of all values if the call gives no ``dim``."""
     inputs = call.tensor("self")
     along_one = "dim" in call.names and inputs.ndim
     size = inputs.shape[call["dim"]] if along_one else inputs.numel()
@@ -203,7 +203,7 @@ def _sort(call: Call) -> int:
 
 @other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
 def _unique(call: Call) -> int:
-    """Count a sort, and a comparison of each value with the one before it."""
+    """Count the comparisons of a sort, and one comparison of each value with the value before it."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if "dim" in call.names else inputs.numel()
     return is_float(inputs) * (inputs.numel() * _comparisons(size) + _neighbours(inputs, size))
@@ -211,7 +211,7 @@ def _unique(call: Call) -> int:
 
 @other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
 def _unique_consecutive(call: Call) -> int:
-    """Count a comparison of each value with the one before it."""
+    """Count one comparison of each value with the value before it."""
     inputs = call.tensor("self")
     dim = call["dim"]
     return is_float(inputs) * _neighbours(inputs, inputs.numel() if dim is None else inputs.shape[dim])
@@ -244,7 +244,7 @@ def _search(call: Call) -> int:
 
 @other_formula("aten.isin")
 def _is_in(call: Call) -> int:
-    """Count a sort of the n test values, and log2 n comparisons for each value that is looked up."""
+    """Count the comparisons of a sort of the n test values, and log2 n comparisons for each looked-up value."""
     values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """The cost of one call of an operator."""
+    """The FLOPs of one call of an operator."""
 
     #: Sums of products, 2 per multiply-accumulate.
     flops: int
@@ -274,8 +274,8 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
             return 2 * call.tensor("x").numel()
 
     The formula receives the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 means that the operator is free.
-    For an operator that computes more than sums of products, it may return a pair: (flops, other_flops). The formula
-    should read shapes only, because tensors have no values while a model is counted on shapes.
+    If the operator computes more than sums of products, the formula may return a pair: (flops, other_flops). The
+    formula should read shapes only, because tensors have no values while a model is counted on shapes.
 
     Args:
         operators: qualified names, "namespace::name", without overload.
@@ -302,7 +302,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _checked(operator: str, function: OutsideFormula) -> CostFormula:
-    """Wrap a user's formula. An error in the formula is then reported as an error of the formula, not of the model."""
+    """Wrap a user's formula. If it raises an error or returns no number of FLOPs, the wrapper raises a UsageError."""
     name = getattr(function, "__qualname__", repr(function))
 
     def formula_from_outside(call: Call) -> Cost:

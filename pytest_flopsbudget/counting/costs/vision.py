@@ -73,9 +73,9 @@ def _requested(call: Call) -> _Requested:
 
 
 def _deformable_backward(call: Call) -> int:
-    """Count one product for each of two gradients.
+    """Count the FLOPs of the products that the requested gradients need.
 
-    The first gradient is that of inputs, offsets and masks together. The second is that of the weight.
+    One product is for the gradients of inputs, offsets and masks, and another product is for the weight's gradient.
     """
     grad, weight, requested = call.tensor("grad"), call.tensor("weight"), _requested(call)
     products = (requested.input or requested.offset or requested.mask) + requested.weight
@@ -83,7 +83,7 @@ def _deformable_backward(call: Call) -> int:
 
 
 def _deformable_around_backward(call: Call) -> int:
-    """Count the requested gradients outside of the products of a deformable convolution."""
+    """Count the operations of the requested gradients of a deformable convolution, except for its products."""
     grad, requested = call.tensor("grad"), _requested(call)
     per_sample = BILINEAR * requested.input + BILINEAR_SLOPES * requested.offset + 2 * requested.mask
     if call["use_mask"]:
@@ -116,7 +116,10 @@ def _pooled(call: Call) -> torch.Tensor:
 
 
 def _extents(call: Call, *, half_pixel: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (starts, ends) of all regions in pixels: first along the height, then along the width."""
+    """Yield (starts, ends) of all regions in pixels: first along the height, then along the width.
+
+    If ``half_pixel`` is true, all numbers are smaller by 0.5.
+    """
     corners = _regions(call)[:, 1:] * call["spatial_scale"] - (0.5 if half_pixel else 0.0)
     yield corners[:, 1], corners[:, 3]
     yield corners[:, 0], corners[:, 2]
@@ -141,7 +144,7 @@ def _samples_in_bins(call: Call) -> int:
 
 
 def _aligned(call: Call) -> int:
-    """Count 9 operations for the interpolation of each sample, and one for the average of the samples in a bin.
+    """Count 10 operations for each sample: 9 for its interpolation, and 1 for the average over its bin.
 
     The backward pass is the transposed linear map, which costs as much.
     """
@@ -156,7 +159,7 @@ def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
 
     Args:
         call: the call of the operator.
-        extra: 1 if the region's last row belongs to the region, else 0.
+        extra: 1 if the last row and the last column of a region belong to it, else 0.
     """
     regions, bins = _regions(call), _bins(call)
     if not has_data(regions):  # bins overlap by at most one row, so n rows in m bins are at most n + m - 1
@@ -210,7 +213,7 @@ _OVERLAP = 13
 
 
 def _suppression(call: Call) -> int:
-    """Count the areas of the boxes, a sort of the scores, and the overlap of each pair of boxes."""
+    """Count the operations of the boxes' areas, of a sort of the scores, and of the overlap of each pair of boxes."""
     count = call.tensor("scores").numel()
     comparisons = math.ceil(math.log2(count)) if count > 1 else 0
     return count * (3 + comparisons) + _OVERLAP * (count * (count - 1) // 2)

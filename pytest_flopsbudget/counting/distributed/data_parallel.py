@@ -141,7 +141,7 @@ def _synchronize_buffers(clone: Any, *args: Any, **kwargs: Any) -> tuple[Any, An
 
 
 def _register_fsdp_states(sharded: Iterable[Any]) -> None:
-    """Register the clones' states with FSDP, which looks up the state of a module."""
+    """Register the state of each clone with FSDP, so that FSDP finds it."""
     states, insert = module_states(), set_module_state()
     for module in sharded:
         if module not in states:
@@ -152,7 +152,7 @@ def _register_fsdp_states(sharded: Iterable[Any]) -> None:
 
 
 def _share_memory(sharded: Iterable[Any]) -> None:
-    """Make FSDP's flat tensor share its memory with the shard, as in the user's model."""
+    """Make FSDP's flat tensor of each parameter share memory with the parameter's shard, as in the user's model."""
     for module in sharded:
         for parameter in (parameter for group in fsdp_groups(_state_of(module)) for parameter in group.fsdp_params):
             part, flat = parameter.sharded_param.to_local(), fsdp_flat_data(parameter)

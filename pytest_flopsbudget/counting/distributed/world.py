@@ -92,9 +92,9 @@ def _forget_ranks() -> None:
 
 
 def is_in_place(name: str) -> bool:
-    """Return whether an operator such as "c10d.allreduce_" writes in place.
+    """Return whether the operator is an in-place collective, such as "c10d.allreduce_".
 
-    PyTorch has no meta kernels for these operators.
+    PyTorch has no meta kernels for in-place collectives.
     """
     return name.startswith("c10d.") and name != "c10d.check_for_nan"
 

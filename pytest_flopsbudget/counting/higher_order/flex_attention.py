@@ -124,7 +124,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` can run under a tracer. If ``on_meta``, it can run on meta tensors.
+    """Inside the ``with`` block, `flex_attention` can run under a tracer, and on meta tensors if ``on_meta``.
 
     If gradients are required, PyTorch traces ``score_mod``. This trace is not work of the model, so it is hidden from
     the tracer.
@@ -203,7 +203,7 @@ def _modified_backward(
 
 
 def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the traced derivative of ``score_mod`` without nodes that the derivative does not need."""
+    """Return ``backward``, the traced derivative of ``score_mod``, without operators whose results it does not use."""
     if not isinstance(backward, torch.fx.GraphModule):
         return backward
     needed = copy.deepcopy(backward)

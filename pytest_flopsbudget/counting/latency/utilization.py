@@ -25,8 +25,9 @@ _NANOSECONDS = 10**9
 def add_utilization(latency: Latency, counted: Mapping[tuple[Node, Work, WorkPhase], int], device: Device) -> Latency:
     """Return ``latency`` with its share of the roofline of ``device`` and its model FLOPs utilization.
 
-    The model FLOPs utilization divides the FLOPs of matrix products per second by the device's rate of products in the
-    dtype with most of these FLOPs: A. Chowdhery et al., "PaLM", 2022, appendix B. Recomputed products are left out.
+    The model FLOPs utilization divides the FLOPs of matrix products per second by the device's rate of products. The
+    rate is that of the dtype with most of these FLOPs. Recomputed products are left out. Source: A. Chowdhery et al.,
+    "PaLM", 2022, appendix B.
 
     Args:
         latency: the latency that was measured on the device.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """Answers what the model's code asks about a tensor without data, for example its device or its values."""
+    """A tracer. It answers what the model's code asks about tensors without data: their device or their values."""
 
     known_values: KnownValues
     devices: Devices
@@ -38,7 +38,7 @@ class Asked(Protocol):
 
 
 class _Asking(threading.local):
-    """The tracer of the run on shapes on this thread, and whether the code that runs now must see the meta device."""
+    """The tracer of this thread's run on shapes, and whether the code that runs now must see the meta device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ _ASKING = _Asking()
 
 
 def asked_tracer(tensor: torch.Tensor | None = None) -> Asked | None:
-    """Return the tracer if the model's code reads a tensor without data on this thread. Otherwise return None.
+    """Return this thread's tracer if the model's code reads a tensor without data. Otherwise return None.
 
     Args:
         tensor: the tensor that is read, or None if a storage without data is read.

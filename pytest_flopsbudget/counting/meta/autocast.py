@@ -63,7 +63,10 @@ def _cast_by_autocast(device: str) -> frozenset[str]:
 
 @cache
 def _precision(name: str, device: str) -> Literal["lower", "single", "widest"] | None:
-    """Return the precision in which autocast runs a function, or None if autocast does not change the function."""
+    """Return the precision in which autocast runs a function, or None if autocast does not change the function.
+
+    "lower" is the dtype of autocast. "single" is float32. "widest" is float32 if an argument has this dtype.
+    """
     name = _MADE_OF.get(name, name)
     if name not in _cast_by_autocast(device):
         return None
@@ -114,7 +117,7 @@ class _Casting(TorchFunctionMode):
         return None
 
     def _is_used(self, device: str, values: Sequence[Any]) -> bool:
-        """Return whether one of the tensors in ``values`` would be on such a device outside of a run on shapes."""
+        """Return whether one of the tensors in ``values`` would be on ``device`` outside of a run on shapes."""
         return any(
             is_really_on_meta(tensor) and self._device_of(tensor).type == device
             for value in values
@@ -155,7 +158,7 @@ def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def _is_overridden(values: Sequence[Any]) -> bool:
-    """Return whether a tensor's class overrides functions. Unlike `has_torch_function`, ignore modes."""
+    """Return whether a value's class overrides PyTorch's functions. Return False for plain tensors, even in a mode."""
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a convolution of images in channels last. Return None for all other convolutions."""
+    """Return the output of a 2d convolution if its input or weight is channels last. Otherwise, return None."""
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
@@ -57,7 +57,7 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
 def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the output of a convolution whose input and weight are contiguous.
 
-    Return None for other layouts, and also if the strides of input or weight fit channels last.
+    Return None for a transposed convolution, and if the strides of input or weight fit channels last.
     """
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
     dims = inputs.ndim - 2
@@ -224,7 +224,7 @@ def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _plain_float32(*tensors: torch.Tensor | None) -> bool:
-    """Return whether all tensors except None are float32 and contiguous, and their strides do not fit channels last."""
+    """Return whether each given tensor is float32 and contiguous, and has strides that do not fit channels last."""
     return all(item is None or (item.dtype is torch.float32 and is_plain(item)) for item in tensors)
 
 
@@ -283,7 +283,7 @@ operator(
 
 
 def _with_room(elements: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Return a contiguous output, in a storage that has room for at least ``elements`` elements."""
+    """Return a contiguous tensor, in a storage that has room for at least ``elements`` elements."""
     count = math.prod(shape)
     return empty((max(elements, count),), dtype)[:count].view(*shape)
 

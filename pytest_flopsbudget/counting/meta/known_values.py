@@ -71,7 +71,7 @@ class KnownValues:
             _CARRIED.update(alive)
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
-        """Record that ``clone`` has the values of ``original``. Record nothing if they are not known or too many."""
+        """Record that ``clone`` has the values of ``original``. Record nothing if they are unknown or too many."""
         if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
             return
         if not is_on_meta(original):
@@ -203,7 +203,7 @@ class KnownValues:
         return known
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
-        """Return False if the values of the tensor are certainly not known. This check computes no values."""
+        """Return False if the values of the tensor are certainly not known, else True. Compute no values."""
         if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
         identity = tensor.untyped_storage()._cdata

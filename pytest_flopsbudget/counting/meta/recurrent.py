@@ -209,7 +209,7 @@ def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Run one operator for each layer and direction, like `aten/src/ATen/native/mkldnn/RNN.cpp`."""
+    """Run one operator of oneDNN for each layer and direction, like `aten/src/ATen/native/mkldnn/RNN.cpp`."""
     directions = 2 if bidirectional else 1
     count = len(weights) // (layers * directions)
     inputs = (inputs.transpose(0, 1) if batch_first else inputs).contiguous()
@@ -259,8 +259,8 @@ def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Inside the ``with`` block, recurrent modules run with the code of this file.
 
     Args:
-        tracer: a tracer that counts one step for several equal steps, which then do not run. None if every step must
-            run.
+        tracer: the tracer that counts the run. It may run one of several equal steps and count it for all of them. If
+            it is None, every step runs.
     """
     functions = recurrent_functions
     if functions is None:

@@ -49,7 +49,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
 def deciding_tensors(
     info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterable[torch.Tensor]:
-    """Return the arguments whose values decide the cost of one call. A user's formula needs no values."""
+    """Return the arguments whose values decide the cost of one call. Return none of them for a user's formula."""
     if info.facets.values is None or info.registered is not None:
         return ()
     return info.facets.values(Call(info.operator, args, kwargs, output))
@@ -125,7 +125,7 @@ def _has_components(info: OperatorInfo, args: Sequence[Any]) -> bool:
 def _components(
     args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
-    """Yield arguments, keywords and output for each component of nested tensors, as a batch of one."""
+    """Yield (arguments, keywords, output) for each component of the nested tensors, as for a batch of size 1."""
     count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
 
     def component(value: Any, index: int) -> Any:

@@ -46,7 +46,7 @@ class Counter(Protocol):
         """Return the values of the tensor, or None if they are not known without data."""
 
     def counting(self, share: Fraction) -> AbstractContextManager[None]:
-        """Inside the ``with`` block, count only the part ``share`` of each operator's work."""
+        """Inside the ``with`` block, count only the fraction ``share`` of each operator's work."""
 
     def repeating(self, times: int) -> AbstractContextManager[None]:
         """Inside the ``with`` block, count every operator ``times`` times."""

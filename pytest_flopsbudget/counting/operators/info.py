@@ -68,7 +68,7 @@ PACKS = "aten._pack_padded_sequence"
 
 
 class OperatorInfo:
-    """Facts about one operator overload. They are computed once per process."""
+    """Facts about one operator overload."""
 
     __slots__ = (
         "across_components",
@@ -220,7 +220,10 @@ class OperatorInfo:
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
     def _rule_by_tags(self, tags: set[torch.Tag]) -> Formula | None:
-        """Return the formula that follows from the tags of an operator of PyTorch. Return None for other operators."""
+        """Return the formula of an ATen operator that PyTorch tags as pointwise or as a reduction.
+
+        Return None for any other operator, and for a free operator.
+        """
         if not self.name.startswith("aten.") or self.facets.free:
             return None
         if torch.Tag.pointwise in tags:
@@ -248,7 +251,7 @@ class OperatorInfo:
                 yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
-        """Return whether an argument is a nested tensor, and PyTorch runs the operator itself for nested tensors."""
+        """Return whether an argument is a nested tensor and PyTorch has a kernel of the operator for nested tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
 
 
@@ -257,7 +260,7 @@ def _reads_tensors(schema: torch.FunctionSchema) -> bool:
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:
-    """Return the formula that a library registered with `torch.utils.flop_counter.register_flop_formula`, if any."""
+    """Return the formula from `torch.utils.flop_counter.register_flop_formula`, or None if there is none."""
     counter = sys.modules.get("torch.utils.flop_counter")
     registered: Callable[..., int] | None = (
         None if counter is None else counter.flop_registry.get(operator.overloadpacket)

@@ -73,7 +73,7 @@ class Work:
         self.dtype = dtype
 
     def part(self, share: Fraction) -> Work:
-        """Return the part ``share`` of this work. The numbers of launches and steps stay the same."""
+        """Return the fraction ``share`` of this work. The numbers of launches and steps stay the same."""
         return Work(
             self.name,
             flops=int(self.flops * share),
