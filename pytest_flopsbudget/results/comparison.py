@@ -69,6 +69,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     pytorch_changed: tuple[str, str] | None = None
     #: Metrics of the baseline that every run should measure, but that this run did not measure.
     vanished: tuple[str, ...] = ()
+    #: Metrics that this run measured and that the baseline lacks.
+    added: tuple[str, ...] = ()
 
 
 def compare(
@@ -128,18 +130,20 @@ def compare(
         pytorch_changed=pytorch_changed,
         backward_changed=(old.backward, new.backward) if old.backward != new.backward else None,
         vanished=tuple(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
+        added=tuple(key for key in new.metrics if key not in old.metrics),
     )
 
 
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
     """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    The result has the new value of a metric that the baseline lacks, and of a latency that is within its tolerance.
+    A metric that the baseline lacks is left out. A latency that is within its tolerance has the new value.
     """
     if comparison.status == "new":
         return {}
+    known = {key: value for key, value in metrics.items() if key not in comparison.added}
     changed = (*comparison.changes, *comparison.parts)
-    return {**metrics, **{change.metric: change.old for change in changed if change.metric in metrics}}
+    return {**known, **{change.metric: change.old for change in changed if change.metric in known}}
 
 
 _PARTS = METRICS["time"].derived

@@ -103,8 +103,9 @@ class TestTimes:
     def test_what_is_no_longer_asked_for_is_not_missed(self, asked):
         """If only one side has a time or latency, the metric is neither changed nor reported as missing."""
         plain = net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
+        added = tuple(key for key in asked.metrics if key not in plain.metrics)
         assert compare(asked, plain, {}) == Comparison(status="unchanged")
-        assert compare(plain, asked, {}) == Comparison(status="unchanged")
+        assert compare(plain, asked, {}) == Comparison(status="unchanged", added=added)
         assert compare(estimated(), asked, {}).vanished == ()
 
     def test_the_baseline_behind_it(self):
@@ -112,6 +113,11 @@ class TestTimes:
         comparison = compare(estimated(), estimated(memory=500), {})
         assert before(comparison, estimated(memory=500).metrics) == estimated().metrics
         assert before(Comparison(status="new"), estimated().metrics) == {}
+
+    def test_before_of_an_older_baseline(self):
+        """`before` leaves out a metric that the baseline lacks."""
+        old, new = net({"flops": 1}), net({"flops": 2}, launches=7)
+        assert before(compare(old, new, {}), new.metrics) == {"flops": 1}
 
 
 class TestLatency:
@@ -133,4 +139,6 @@ class TestLatency:
 
     def test_another_machine(self):
         """If the latency is that of another machine, it is neither compared nor reported as missing."""
-        assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(status="unchanged")
+        assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(
+            status="unchanged", added=("latency[box]",)
+        )
