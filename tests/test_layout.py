@@ -88,7 +88,7 @@ def test_every_room_has_its_floor():
 
 
 def test_nothing_imports_upward():
-    """A file imports only from its own folder and from lower floors of docs/architecture.md."""
+    """A file imports only from its folder and from folders on lower floors. The floors are in docs/architecture.md."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

@@ -32,7 +32,7 @@ def net(stem=None, head=None, **metrics):
 
 
 def estimated(device="A100", **parts):
-    """Build a model with estimated times: 1,400 ns in all, by default."""
+    """Build the measurement of a model with estimated times: 1,400 ns in all, by default."""
     parts = {"compute": 900, "memory": 300, "launch": 100} | parts
     return net(
         {"flops": 2000, "params": 10} | times(parts["compute"], 0, parts["launch"], device),
@@ -41,7 +41,7 @@ def estimated(device="A100", **parts):
 
 
 def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
-    """Build a model with a latency. ``spread`` is the distance between the quartiles, with the median in the middle."""
+    """Build a measurement with a latency. ``spread`` is the distance between the quartiles around the median."""
     one = complexity or net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
     fields = {"runs": 30, "threads": 1} | fields
     latency = Latency(

@@ -44,7 +44,7 @@ def segmentation_names() -> list[str]:
 
 
 def check_segmentation(name: str) -> Row:
-    """Check a pair of a decoder and an encoder."""
+    """Check a model of segmentation_models_pytorch. ``name`` is "decoder on encoder"."""
     import segmentation_models_pytorch as smp
 
     decoder, _, encoder = name.partition(" on ")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter, and how to call it."""
+    """A FLOP counter to compare with, how to call it, and what it can count."""
 
     name: str
     #: The package whose version is reported.

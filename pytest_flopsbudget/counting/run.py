@@ -1,4 +1,4 @@
-"""Run one model in several ways until an attempt succeeds: on shapes, with known values, or on data."""
+"""Run one model until an attempt succeeds: on shapes, on shapes and the values of some tensors, or on data."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from pytest_flopsbudget.counting.torch_private import (
     keep_uncompiled,
     without_torch_function,
 )
+from pytest_flopsbudget.counting.tracing.canary import canary_notes
 from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call, room_for_counting
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
@@ -70,6 +71,7 @@ class Watch:
     def __enter__(self) -> Self:
         if self._tracer is not None or self._complexity is not None:
             raise RuntimeError("a watch can be entered only once")
+        canary_notes()  # calls modules once in a process; within the watch, these would count as the test's
         tracker = WatchedModules(self._name)
         tracker.base = sys._getframe(1).f_code
         self._tracer = tracer = WatchTracer(tracker)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 _MARKER = (
-    "flops_budget(**limits, modules=None, phases=None, tolerance=None): hold what the test computes, or measures with "
-    'the flops_budget fixture, to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README '
-    "of pytest-flopsbudget."
+    "flops_budget(**limits, modules=None, phases=None, tolerance=None, hold=None): hold what the test computes, or "
+    'measures with the flops_budget fixture, to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); '
+    "see the README of pytest-flopsbudget."
 )
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")

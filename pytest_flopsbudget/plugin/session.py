@@ -305,7 +305,7 @@ def _free(_call: object) -> int:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
-    """Return (marker, node that carries it) for each marker of the test. Markers of the test itself come last."""
+    """Return (node, its marker) for each `flops_budget` marker of the test. Markers of the test itself come last."""
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.metrics import sort_metrics
+from pytest_flopsbudget.quantities.metrics import metric_of, sort_metrics
 from pytest_flopsbudget.reports.wording import format_change, pluralize
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def moved_values(verdict: Verdict) -> Iterator[str]:
 
 
 def moved_in_run(verdicts: Iterable[Verdict], command: str) -> Iterator[str]:
-    """Yield the lines that sum up the changes of a run that are not judged.
+    """Yield lines that sum up the unjudged changes of a run. Such changes are shown, but fail no test.
 
     Args:
         verdicts: the measurements whose values are not accepted yet.
@@ -38,8 +38,10 @@ def moved_in_run(verdicts: Iterable[Verdict], command: str) -> Iterator[str]:
     for verdict in verdicts:
         unjudged = [change.metric for change in verdict.comparison.changes if not change.judged]
         if verdict.comparison.pytorch_changed is not None:
-            values[verdict.comparison.pytorch_changed] += len(unjudged)
-        elif unjudged:
+            not_held = [metric for metric in unjudged if not metric_of(metric).of_kernels]
+            values[verdict.comparison.pytorch_changed] += len(unjudged) - len(not_held)
+            unjudged = not_held
+        if unjudged:
             metrics.update(dict.fromkeys(unjudged))
             measurements += 1
     for (old, new), count in values.items():

@@ -191,4 +191,6 @@ def tightens(comparison: Comparison) -> bool:
     existed. A measurement with other inputs, another execution or fewer metrics does not tighten the baseline.
     """
     another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
-    return comparison.status == "improved" and not another and not comparison.vanished
+    # With another PyTorch, a metric of kernels is not judged even if it is held, so its growth is unnoticed.
+    grew = comparison.pytorch_changed and any(one.new > one.old and not one.judged for one in comparison.changes)
+    return comparison.status == "improved" and not another and not grew and not comparison.vanished

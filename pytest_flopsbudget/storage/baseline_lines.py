@@ -384,6 +384,7 @@ def _distribute(
     parts: dict[str, Any] | None = None
     # Line → its number, built at first use.
     places: dict[int, int] = {}
+    line: Any
     for number, line in zip(numbers, lines, strict=True):
         if parts is None or line.test != key[0] or line.name != key[1]:
             key = line.test, line.name
@@ -393,6 +394,9 @@ def _distribute(
             parts = entry.parts[kind]
         path = about(line)
         earlier = parts.setdefault(path, line)
+        if kind == "model" and earlier.pytorch != line.pytorch:
+            # Two branches measured with two versions of PyTorch. If all values are equal, the version does not matter.
+            earlier.pytorch = line.pytorch = ""
         if earlier is not line and earlier != line:
             places = places or {id(other): place for other, place in zip(lines, numbers, strict=True)}
             before = places[id(earlier)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import gc
@@ -384,3 +385,91 @@ def test_tracers(way):
         output = made(2 * X)
     assert torch.equal(output, model(2 * X))
     assert watched.complexity.flops == SQUARE
+
+
+def evaluates_tensors(frame, event, argument):
+    """A trace function that runs an operator on each tensor in a frame, as a debugger does that shows tensors."""
+    for value in list(frame.f_locals.values()):
+        if isinstance(value, torch.Tensor):
+            value.detach().sum()
+    return evaluates_tensors
+
+
+class Looks(nn.Module):
+    """A module whose variables a trace function, or the module itself, reads while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = square()
+
+    def forward(self, x):
+        variables = inspect.currentframe().f_locals
+        y = self.layer(x)
+        assert variables["x"] is x
+        return y + x
+
+
+@pytest.mark.parametrize("kind", [Looks, Extended])
+def test_trace_functions(kind):
+    """A trace function that computes with the variables of a direct call leaves the variables as they are."""
+    part = kind() if kind is Looks else kind(4, 4)
+    before = sys.gettrace()
+    with watch() as watched:
+        sys.settrace(lambda frame, event, argument: evaluates_tensors if frame.f_code.co_name == "forward" else None)
+        try:
+            output = part.forward(X)
+        finally:
+            sys.settrace(before)
+    assert torch.equal(output, part(X))
+    assert watched.complexity.flops == SQUARE
+
+
+class InSteps(nn.Module):
+    """A module whose ``forward`` is a generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = square()
+
+    def forward(self, x):
+        for _ in range(3):
+            x = self.layer(x)
+            yield x
+
+
+class Waits(nn.Module):
+    """A module whose ``forward`` is a coroutine."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = square()
+
+    async def forward(self, x):
+        y = self.layer(x)
+        await asyncio.sleep(0)
+        return y @ y.t()
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_generators(direct):
+    """If ``forward`` is a generator, each call of the module counts once, however often the generator goes on."""
+    model = InSteps()
+    with watch() as watched:
+        for _ in range(2):
+            list(model.forward(X) if direct else model(X))
+    assert calls_of(watched.complexity) == {"": 2, "layer": 6}
+    assert watched.complexity.flops == 6 * SQUARE
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_coroutines(direct):
+    """If ``forward`` is a coroutine, each call of the module counts once, also if two calls take turns."""
+    model = Waits()
+
+    async def both_at_once():
+        call = model.forward if direct else model
+        await asyncio.gather(call(X), call(X))
+
+    with watch() as watched:
+        asyncio.run(both_at_once())
+    assert calls_of(watched.complexity) == {"": 2, "layer": 2}

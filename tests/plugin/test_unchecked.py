@@ -64,7 +64,7 @@ class TestPatterns:
 
     @pytest.mark.parametrize("pattern", ["*", "test_net.py::*", "test_*", "*::test_wide"])
     def test_matching(self, two, pattern):
-        """If a pattern matches only a deselected test, the run does not report the pattern."""
+        """A pattern that matches a test is not reported as matching none, even if the test is deselected."""
         two.settings(BUDGET.format(pattern))
         two.run("-k", "narrow").stdout.no_fnmatch_line(NOT_MEASURED)
 

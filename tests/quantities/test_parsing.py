@@ -133,7 +133,7 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
     def test_refuses_rates(self, text):
-        """FLOPs per second are refused, and the error shows an amount of FLOPs."""
+        """FLOPs per second are refused, and the error says to write the same number as an amount of FLOPs."""
         with pytest.raises(
             ValueError, match=r"is a rate, FLOPs per second, and a budget is an amount of work: write \"8\.2 "
         ):

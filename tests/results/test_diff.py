@@ -276,7 +276,7 @@ class TestOperators:
 
 class TestInputs:
     def test_changed(self):
-        """If the inputs did not change, `inputs_changed` is None."""
+        """`inputs_changed` has the old and the new inputs; if they are equal, it is None."""
         old, new = complexity({}, inputs=("a",)), complexity({}, inputs=("a", "b"))
         assert diff(old, new).inputs_changed == (("a",), ("a", "b"))
         assert diff(old, old).inputs_changed is None

@@ -14,7 +14,7 @@ from timed import estimated, peaking, timed
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.quantities.metrics import STORED, key_for, metric_of
-from pytest_flopsbudget.results.comparison import Comparison, compare
+from pytest_flopsbudget.results.comparison import compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, update_entries
 
@@ -587,4 +587,16 @@ class TestBeyondWork:
         """If an older baseline lacks a metric, the metric has no change."""
         old = load(written).tests["TestX::test_y[a]"]["model"]
         new = replace(old, metrics=old.metrics | {"activations": 5, "depth": 2, "compute_time[A100]": 1})
-        assert compare(old, new, {}) == Comparison(status="unchanged")
+        comparison = compare(old, new, {})
+        assert (comparison.status, comparison.changes) == ("unchanged", ())
+
+
+def test_two_versions_of_pytorch(path):
+    """If lines of one entry differ only in the version of PyTorch, as after a merge, the version is unknown."""
+    texts = [
+        dumps(BaselineFile(path, {"test_a": {"model": replace(small(), pytorch=minor)}})) for minor in ("2.12", "2.13")
+    ]
+    first, second = (next(line for line in text.split("\n") if '"execution"' in line) for text in texts)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(texts[0].replace(first, f"{first}\n{second}"))
+    assert load(path).tests == {"test_a": {"model": small()}}

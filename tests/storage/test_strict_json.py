@@ -95,7 +95,7 @@ class TestParse:
 
     @pytest.mark.parametrize("digits", [101, 309, 4300, 5000])
     def test_no_amount(self, digits):
-        """If an integer has more than 100 digits, it is refused with its line."""
+        """If an integer has more than 100 digits, it is refused, and the error has the line of the integer."""
         with pytest.raises(FaultError, match=r"^99999999999999999999\.\.\. is no amount$") as caught:
             parse('{"a": 1,\n"b": %s}' % ("9" * digits))
         assert caught.value.line == 2

@@ -46,10 +46,11 @@ class TimedCopy(Cloner):
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """Return the clone of ``compiled``. It is a callable or a module that cannot be called yet.
+        """Return the clone of ``compiled``. It cannot be called yet.
 
-        When all clones are complete, ``clone`` is compiled with the settings of ``compiled``. After that, a call of the
-        returned object runs the compiled ``clone``.
+        ``clone`` is the clone of the function or module that was compiled to get ``compiled``. When all clones are
+        complete, ``clone`` is compiled with the settings of ``compiled``. From then on, the returned object runs the
+        result.
         """
         known = self._compiled.get(id(compiled))
         if known is not None:

@@ -8,6 +8,7 @@ above the operator show which functions ``forward`` are running, and their first
 from __future__ import annotations
 
 import inspect
+import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from pytest_flopsbudget.counting.tracing.nodes import Node
+
+
+#: Names in the code of a function that may read the dict of its local variables.
+_READERS = frozenset(("locals", "vars", "eval", "exec", "dir", "_getframe", "currentframe", "f_locals", "getargvalues"))
 
 
 class Mark:
@@ -77,10 +82,15 @@ def is_forward(code: CodeType, module: torch.nn.Module) -> bool:
     return any(forward_code(kind) is code for kind in type(module).__mro__)
 
 
-def arguments_of(frame: FrameType) -> tuple[torch.nn.Module | None, tuple[Any, ...]]:
+def arguments_of(frame: FrameType, *, in_tracer: bool = False) -> tuple[torch.nn.Module | None, tuple[Any, ...]]:
     """Return the module whose method runs in the frame, and the other positional arguments of the call.
 
     If the first argument is no module, return None and no arguments.
+
+    Args:
+        frame: the frame.
+        in_tracer: whether a trace function of the frame, such as a debugger's, is running now. Python then copies the
+            dict of variables back to the frame, so the dict must not be emptied.
     """
     code = frame.f_code
     count = code.co_argcount
@@ -90,12 +100,30 @@ def arguments_of(frame: FrameType) -> tuple[torch.nn.Module | None, tuple[Any, .
     module, *others = (values.get(name) for name in code.co_varnames[:count])
     if code.co_flags & inspect.CO_VARARGS:
         others += values.get(code.co_varnames[count + code.co_kwonlyargcount], ())
-    if type(values) is dict and not _reads_variables(code):
+    if not in_tracer and type(values) is dict and not _reads_variables(code):
         # Before Python 3.13 this dict belongs to the frame, and would keep tensors alive that the function replaces.
         values.clear()
     return (module, tuple(others)) if isinstance(module, torch.nn.Module) else (None, ())
 
 
+def runs_tracer(frame: FrameType, inner: FrameType | None) -> bool:
+    """Return whether ``inner``, which is called within ``frame``, is the call of a trace function that traces it."""
+    if inner is None or sys.gettrace() is None:
+        return False
+    tracer = frame.f_trace
+    while type(tracer) is Mark:
+        tracer = tracer.before
+    return inner.f_code in {_code_of(sys.gettrace()), _code_of(tracer)}
+
+
+def _code_of(function: Any) -> CodeType | None:
+    """Return the code of a function, of a method, or of an object that can be called; None if it has none."""
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        function = vars(type(function)).get("__call__")
+    return getattr(function, "__code__", None)
+
+
 def _reads_variables(code: CodeType) -> bool:
     """Return whether the function may use the dict of its local variables, for example by calling ``locals()``."""
-    return not {"locals", "vars", "eval", "exec", "dir", "_getframe"}.isdisjoint(code.co_names)
+    return not _READERS.isdisjoint(code.co_names)

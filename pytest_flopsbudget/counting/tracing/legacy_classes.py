@@ -29,6 +29,8 @@ class _Legacy(type):
 
     original: Any
     device_type: str
+    #: `__name__` is "torch.FloatTensor": if code keeps a replacement, PyTorch still finds the class by this name.
+    __name__ = property(lambda cls: cls.__qualname__)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         tracer = asked_tracer(instance) if isinstance(instance, torch.Tensor) else None
@@ -64,7 +66,8 @@ def _replacements() -> tuple[tuple[Any, str, Any], ...]:
 
 
 def _replacement(kind: Any, device: str) -> Any:
-    made = _Legacy(kind.__name__, (), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    attributes = {"__module__": kind.__module__, "__qualname__": kind.__name__, "__doc__": kind.__doc__}
+    made = _Legacy(f"{kind.__module__}.{kind.__name__}", (), attributes)
     made.original, made.device_type = kind, device
     return made
 
@@ -77,6 +80,8 @@ def legacy_class_patches() -> Iterator[tuple[Any, str, Any]]:
 
 def _set_default(original: Any) -> Any:
     def set_default_tensor_type(kind: Any, /) -> None:
+        if isinstance(kind, str):
+            kind = next((made for module, name, made in _replacements() if kind == f"{module.__name__}.{name}"), kind)
         original(kind.original if type(kind) is _Legacy else kind)
 
     return set_default_tensor_type

@@ -85,7 +85,7 @@ def _follow_in(graph: Any, follower: int) -> bool:
     if graph.findAllNodes("pytest_flopsbudget::begin_part"):
         return True  # modules of one class may have one graph
     itself = next(graph.inputs()).debugName()
-    complete = True
+    complete = not graph.findAllNodes("prim::fork")  # a fork has a graph and a thread of its own
     for node in graph.findAllNodes(_CALL):
         origin, names = _origin(next(node.inputs()))
         if origin != itself:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from sys import _getframe
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pytest_flopsbudget.counting.tracing.forward_frames import (
     find_mark,
     forward_code,
     is_forward,
+    runs_tracer,
     set_mark,
 )
 from pytest_flopsbudget.counting.tracing.labels import signature_of
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 
 #: The file and the name of PyTorch's method that calls a module. The method that replaces it has both.
+#: Flags of the code of functions that run after their call has ended.
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _CALL_FILE, _CALL_NAME = CALL.__code__.co_filename, CALL.__code__.co_name
 
 
@@ -90,6 +94,12 @@ class WatchedModules(ModuleTracker):
         self._no_methods: dict[int, CodeType] = {}
         #: The code of the function that entered the watch. Frames above it run no module of the test.
         self.base: CodeType | None = None
+        #: Classes of modules whose ``forward`` is a generator or a coroutine, and runs after the module's call.
+        self._suspending: set[type] = set()
+        #: `id` of a module of these classes → the nodes of its calls whose ``forward`` has not begun to run.
+        self._not_begun: dict[int, list[Node]] = {}
+        #: Whether a trace function of one of the frames that `_frames` found is running now.
+        self._in_tracer = False
 
     def look(self, frame: FrameType | None) -> None:
         """Find direct calls of ``forward`` that began or ended since the last operator.
@@ -109,21 +119,27 @@ class WatchedModules(ModuleTracker):
     def _frames(self, frame: FrameType | None) -> list[FrameType] | None:
         """Return the frames that may be direct calls of ``forward``, the innermost first; None if there are none.
 
-        Frames outside of the innermost module that was called as usual are left out.
+        The search goes outward from ``frame``. It ends at the code `base`, or at the innermost call that went through
+        `torch.nn.Module.__call__`.
         """
         found: list[FrameType] | None = None
         base, names = self.base, self._names
+        inner = None
+        self._in_tracer = False
         while frame is not None:
             code = frame.f_code
             before = frame.f_back
+            if code is base:
+                break
             if code.co_name in names:
                 if before is None or before.f_code.co_filename == _CALL_FILE:
                     break  # the innermost module that was called as usual
                 if id(code) not in self._no_methods:
+                    self._in_tracer |= runs_tracer(frame, inner)
                     found = [frame] if found is None else [*found, frame]
-            elif code.co_name == _CALL_NAME or code is base:
+            elif code.co_name == _CALL_NAME:
                 break
-            frame = before
+            inner, frame = frame, before
         return found
 
     def _follow(self, frame: FrameType | None, found: list[FrameType] | None) -> None:
@@ -157,7 +173,7 @@ class WatchedModules(ModuleTracker):
         """Begin the call of ``forward`` in this frame. If the frame is marked, the call was suspended."""
         stack = self._stack
         if mark is None:
-            module, args = arguments_of(frame)
+            module, args = arguments_of(frame, in_tracer=self._in_tracer)
             if module is None or not is_forward(frame.f_code, module):
                 self._no_methods[id(frame.f_code)] = frame.f_code
                 return
@@ -167,7 +183,8 @@ class WatchedModules(ModuleTracker):
             if module is stack[-1][0].module or (isinstance(module, torch.fx.GraphModule) and not known):
                 set_mark(frame, self._owner, None)
                 return
-            mark = set_mark(frame, self._owner, self.called(module, args, {}))
+            waiting = self._not_begun.get(id(module)) if frame.f_code.co_flags & _SUSPENDS else None
+            mark = set_mark(frame, self._owner, waiting.pop(0) if waiting else self.called(module, args, {}))
         node = mark.node
         if node is None:
             return
@@ -210,6 +227,8 @@ class WatchedModules(ModuleTracker):
         if found is not None or len(self._direct) > self._direct_outside:
             self._follow(frame, found)
         node = self.called(module, args, kwargs)
+        if type(module) in self._suspending:
+            self._not_begun.setdefault(id(module), []).append(node)
         outside, self._direct_outside = self._direct_outside, len(self._direct)
         stack = self._stack
         depth = len(stack)
@@ -241,7 +260,9 @@ class WatchedModules(ModuleTracker):
         super()._register(module, prefix)
         kinds = set(map(type, module.modules())) - self._kinds
         self._kinds |= kinds
-        self._names.update(code.co_name for code in map(forward_code, kinds) if code is not None)
+        codes = {kind: code for kind in kinds if (code := forward_code(kind)) is not None}
+        self._names.update(code.co_name for code in codes.values())
+        self._suspending.update(kind for kind, code in codes.items() if code.co_flags & _SUSPENDS)
         with without_torch_function():
             gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
             self.memory.record_gradients(storage_tensors(gradients))  # earlier steps made them; this run may free them

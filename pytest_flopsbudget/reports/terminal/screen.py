@@ -60,7 +60,10 @@ class Screen:
 
 
 def _marked(found: re.Match[str]) -> str:
-    """Return the match of `_WORD_CUT` with a backslash before the "::". The backslash replaces the first blank."""
+    """Return the beginning of a line, blanks and "::", with a backslash before the "::".
+
+    The first blank, if there is one, is dropped, so that the line does not become longer.
+    """
     return f"{found[1][1:]}\\::"
 
 

@@ -385,7 +385,7 @@ class TestLinear:
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """A product with a weight of 8-bit integers costs 2 FLOPs for each row and each element of the weight."""
+        """A product with an 8-bit integer weight costs 2 FLOPs for each pair of an input row and a weight element."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)

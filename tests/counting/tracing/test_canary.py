@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget import measure
+from pytest_flopsbudget import measure, watch
 from pytest_flopsbudget.counting.tracing import canary
 
 
@@ -32,6 +32,15 @@ def test_recurrent_layers_that_call_operators(monkeypatch):
     """If an LSTM does not call the function in `torch._VF`, a note says so."""
     monkeypatch.setattr(nn.LSTM, "forward", lambda layer, x: x @ layer.weight_ih_l0.mT)
     assert "recurrent layers are called in a new way" in " ".join(canary.canary_notes())
+
+
+def test_not_part_of_a_watched_test():
+    """If a watched test is the first to measure, the check is not counted as a part of the test."""
+    with watch() as watched:
+        measure(nn.Linear(2, 2), torch.ones(1, 2))
+        nn.Linear(4, 8)(torch.ones(3, 4))
+    assert watched.complexity.model == "Linear"
+    assert list(watched.complexity.modules) == [""]
 
 
 def test_nothing_is_left_behind():

@@ -28,7 +28,7 @@ ON_THE_CPU = {
     "is_cuda": lambda m, x: not (x.is_cuda or x.is_xpu or x.is_mps),
     "get_device": lambda m, x: x.get_device() == -1,
     "weight": lambda m, x: m.layer.weight.device == x.device and m.layer.weight.is_cpu,
-    "view": lambda m, x: x[0].T.is_cpu,
+    "view": lambda m, x: x[1:].T.is_cpu,
     "output": lambda m, x: (x + 1)[0].sum().device.type == "cpu",
     "factory": lambda m, x: torch.zeros(2, device=x.device).is_cpu and x.new_ones(2).device == x.device,
     "gradient": lambda m, x: next(m.parameters()).device.type == "cpu",
@@ -180,3 +180,33 @@ def test_classes_after_the_run():
     rows_taken(lambda model, x: 3)
     assert torch.FloatTensor is FLOAT_TENSOR
     assert isinstance(ONES, torch.FloatTensor)
+
+
+@pytest.mark.filterwarnings("ignore:torch.set_default_tensor_type")
+@pytest.mark.parametrize("kind", ["torch.DoubleTensor", torch.DoubleTensor])
+def test_default_class(kind):
+    """While a model is built under `shape_only`, the default class of tensors may be a class or its name."""
+    before = torch.get_default_dtype()
+    try:
+        with shape_only():
+            # Inside of `shape_only`, PyTorch's classes are replaced.
+            torch.set_default_tensor_type(kind if isinstance(kind, str) else torch.DoubleTensor)
+            assert nn.Linear(2, 2).weight.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_classes_that_a_model_keeps():
+    """A class of tensors that a model keeps during a measurement still works after the measurement."""
+    kept = []
+
+    class Keeps(nn.Module):
+        def forward(self, x):
+            kept.append(torch.FloatTensor)
+            return x.type(kept[-1])
+
+    x = torch.ones(2, dtype=torch.float64)
+    assert measure(Keeps(), x).execution == "shapes"
+    assert x.type(kept[0]).dtype == torch.float32
+    assert isinstance(kept[0]([1.0]), torch.FloatTensor)
+    assert kept[0].__name__ == "FloatTensor"

@@ -238,6 +238,25 @@ def test_parts_that_are_not_followed(make, run):
     assert counted.params == 16 * (2 if make is Chooses else 1)
 
 
+class Forks(nn.Module):
+    """A model that runs one of its parts on another thread of TorchScript."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = square(), square()
+
+    def forward(self, x):
+        return torch.jit.wait(torch.jit.fork(self.first, x)) + self.second(x)
+
+
+def test_forks():
+    """If a scripted module forks, a note says why its parts are not listed."""
+    counted = measure(torch.jit.script(Forks()), X)
+    assert "first" not in counted.modules
+    assert OPAQUE in counted.notes
+    assert counted.flops == 2 * SQUARE
+
+
 @WAYS
 def test_watched(way):
     """If a watched test calls scripted modules, a note says why the parts of these modules are not listed."""
