@@ -57,7 +57,8 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     If a value is not known, the replacement raises NeedsDataError in the model's code that reads the value.
     """
     for name in _OF_TENSORS:
-        yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+        if hasattr(torch.Tensor, name):  # PyTorch 2.6 has no `const_data_ptr`
+            yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
     for name in _IN_PLACE:
         yield torch.Tensor, name, _in_place(getattr(torch.Tensor, name))
     for owner, name in _OF_NUMBERS:
