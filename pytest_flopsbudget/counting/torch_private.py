@@ -198,6 +198,20 @@ count_dispatch_modes: Callable[[], int] = _optional(
     lambda: 1,
 )
 
+#: Returns the innermost dispatch mode, or None.
+current_dispatch_mode: Callable[[], Any] = _optional(
+    "torch.utils._python_dispatch:_get_current_dispatch_mode",
+    "Counting operators that take functions",
+    "PyTorch 2.6 to 2.8 refuse such operators under a mode; newer versions do not need the name",
+    lambda: None,
+)
+NAMES["torch.utils._python_dispatch:TorchDispatchMode.supports_higher_order_operators"] = PrivateName(
+    "Counting operators that take functions",
+    "the table of the operator is asked for a mode's class; 2.6 to 2.8 do not have it",
+)
+#: Whether PyTorch passes operators that take functions to a dispatch mode.
+modes_see_higher_order_operators: bool = hasattr(TorchDispatchMode, "supports_higher_order_operators")
+
 push_mode = _function("torch.utils._python_dispatch:_push_mode", "Leaving tracers and compilers alone while watching")
 pop_mode = _function("torch.utils._python_dispatch:_pop_mode", "Leaving tracers and compilers alone while watching")
 

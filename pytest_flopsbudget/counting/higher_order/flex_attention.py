@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.higher_order.dispatch import dispatch_patches
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import (
     FLEX_DEVICE_CHECK,
@@ -127,7 +128,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` runs under a tracer and on meta tensors.
+    """Inside the ``with`` block, operators that take functions run under a tracer, and `flex_attention` on meta tensors.
 
     Without this, `flex_attention` would refuse meta tensors, although its code could run on them. If gradients are
     required, PyTorch traces ``score_mod`` on one number, under dispatch modes. This trace is not work of the model, so
@@ -139,7 +140,7 @@ def countable(*, on_meta: bool) -> Iterator[None]:
         patches.append((module, FLEX_DEVICE_CHECK, lambda *_: None))
     if operators is not None and hasattr(operators, _TRACES):
         patches.append((operators, _TRACES, _hidden(getattr(operators, _TRACES))))
-    with patched(patches):
+    with patched([*patches, *dispatch_patches()]):
         yield
 
 
