@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -519,6 +520,7 @@ class TestNested:
 
 
 class TestCompiled:
+    @requires("functions compiled under a watch")
     def test_model(self):
         """In a watched block, a compiled model runs compiled and has the FLOPs of its original."""
         compiled = []
@@ -554,6 +556,7 @@ class TestCompiled:
         assert "could not be counted on shapes beside its run (ArithmeticError in test_watch.py:" in note
         assert "no count" in note
 
+    @requires("functions compiled under a watch")
     def test_function(self):
         """A compiled function is compiled once, in the watched block or after it, and its work is counted."""
         compiled = []
@@ -571,6 +574,7 @@ class TestCompiled:
         fast(torch.randn(2, 8))
         assert len(compiled) == 1
 
+    @requires("functions compiled under a watch")
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_kernels(self):
         """Kernels that the default backend compiles are named as unknown: PyTorch's dispatcher does not see them."""

@@ -10,6 +10,7 @@ import math
 
 import pytest
 import torch
+from features import requires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -106,6 +107,7 @@ class TestProducts:
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
+    @requires("torch._grouped_mm")
     def test_grouped(self):
         """Each row is multiplied with the matrix of its group. So the sizes of the groups do not change the cost."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
@@ -113,6 +115,7 @@ class TestProducts:
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
+    @requires("torch._grouped_mm")
     def test_grouped_columns(self):
         """Each group of a grouped product costs its own product.
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -254,6 +255,7 @@ class TestRecurrent:
 
 
 class TestSeveralProducts:
+    @requires("torch._foreach_mm")
     def test_lists(self):
         """An operator on lists has the activations of the products of all pairs."""
         left, right = [torch.randn(2, 3), torch.randn(4, 3)], [torch.randn(3, 5), torch.randn(3, 6)]
