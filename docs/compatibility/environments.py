@@ -21,6 +21,14 @@ REFERENCE = "2.13"
 #: The minor versions of PyTorch of the last 24 months, all of which are supported.
 TORCHES = ("2.6", "2.7", "2.8", "2.9", "2.10", "2.11", "2.12", "2.13", "2.14", "2.15")
 PYTESTS = ("8.2", "8.3", "8.4", "9.0", "9.1", "9.2")
+#: PyTorch → releases of packages that work with it. The newest release does not, and pip does not know this.
+BESIDE = {
+    "2.6": ("torchao<0.10",),
+    "2.7": ("torchao<0.12",),
+    "2.8": ("torchao<0.14",),
+    "2.9": ("torchao<0.16",),
+    "2.10": ("torchao<0.17",),
+}
 #: Plugins that many projects have. They are all installed and active in one run.
 PLUGINS = (
     *("pytest-xdist", "pytest-randomly", "pytest-timeout", "pytest-cov", "pytest-benchmark", "pytest-rerunfailures"),
@@ -48,12 +56,12 @@ class Environment:
         """Return the name of the combination, which identifies its results."""
         words = [f"PyTorch {self.torch}", f"Python {self.python}"]
         words += [f"pytest {self.pytest}"] if self.pytest else []
-        return ", ".join([*words, *(["plugins"] if self.beside else [])])
+        return ", ".join([*words, *(["plugins"] if self.kind == "pytest" and self.beside else [])])
 
 
 #: Every minor of PyTorch with Python 3.11, and each other Python with one of them. Python 3.10 has wheels for all.
 ENVIRONMENTS = (
-    *(Environment("torch", torch, "3.11") for torch in TORCHES),
+    *(Environment("torch", torch, "3.11", beside=BESIDE.get(torch, ())) for torch in TORCHES),
     Environment("torch", REFERENCE, "3.10"),
     Environment("torch", REFERENCE, "3.12"),
     Environment("torch", TORCHES[-1], "3.13"),
@@ -93,8 +101,10 @@ def built(environment: Environment, python: str) -> Iterator[Path]:
         pins = [f"torch=={environment.torch}.*", *([f"pytest=={environment.pytest}.*"] if environment.pytest else [])]
         constraints.write_text("\n".join(pins), encoding="utf-8")
         subprocess.run(  # noqa: S603
-            [inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--editable", f"{ROOT}[test]"]
-            + list(environment.beside),
+            [
+                *(inside, "-m", "pip", "install", "--quiet", "--no-cache-dir"),
+                *("--editable", f"{ROOT}[test]", *environment.beside),
+            ],
             env={**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
             check=True,
         )

@@ -12,9 +12,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from comparison.cases import CASES
 from torch import nn
 
+from comparison.cases import CASES
 from pytest_flopsbudget import measure
 
 if TYPE_CHECKING:

@@ -128,7 +128,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, operators that take functions run under a tracer, and `flex_attention` on meta tensors.
+    """Let operators that take functions run under a tracer, and `flex_attention` on meta tensors, in a ``with`` block.
 
     Without this, `flex_attention` would refuse meta tensors, although its code could run on them. If gradients are
     required, PyTorch traces ``score_mod`` on one number, under dispatch modes. This trace is not work of the model, so

@@ -1,0 +1,16 @@
+"""Why tests fail under a version: a pattern of the test or of its message → the reason."""
+
+from __future__ import annotations
+
+import re
+
+#: (pattern, reason). The first pattern that is found in "test: message" gives the reason.
+_REASONS: tuple[tuple[str, str], ...] = ()
+
+
+def reason_of(test: str, message: str) -> str:
+    """Return the reason why a test fails, or its message if the reason is not known."""
+    for pattern, reason in _REASONS:
+        if re.search(pattern, f"{test}: {message}"):
+            return reason
+    return f"not explained yet ({message.replace('|', ' ').replace('<', '&lt;')[:120]})"
