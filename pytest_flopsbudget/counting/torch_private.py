@@ -231,6 +231,33 @@ without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
     nullcontext,
 )
 
+
+class _Names(TorchDispatchMode):
+    """Records the names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@functools.cache
+def assigns_numbers_as_tensors() -> bool:
+    """Return whether ``tensor[0] = 1.0`` makes a tensor of the number on the CPU.
+
+    PyTorch 2.14 and older do, newer versions pass the number on. The answer comes from one assignment, which this
+    function makes when it is called first.
+    """
+    with disable_current_modes():
+        place = torch.empty(1, device="cpu")
+        with _Names() as names:
+            place[0] = 1.0
+    return "aten.fill_.Scalar" not in names.seen
+
+
 # Kernels and keys of the dispatcher.
 
 has_kernel: Callable[[str, str], bool] = _function(

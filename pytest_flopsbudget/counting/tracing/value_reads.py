@@ -15,7 +15,7 @@ from torch.utils import dlpack
 
 from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
-from pytest_flopsbudget.counting.torch_private import disable_current_modes
+from pytest_flopsbudget.counting.torch_private import assigns_numbers_as_tensors, disable_current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,7 +197,11 @@ def _assigning(original: Callable[..., None]) -> Callable[..., None]:
                 places = tuple(_as_places(item, nested=True) if type(item) is list else item for item in places)
             elif type(places) is list:
                 places = _as_places(places, nested=False)
-            if _is_number(tensor, value) and tracer.devices.of_meta(tensor).type == "cpu":
+            if (
+                _is_number(tensor, value)
+                and assigns_numbers_as_tensors()
+                and tracer.devices.of_meta(tensor).type == "cpu"
+            ):
                 value = torch.tensor(value, dtype=tensor.dtype)
         original(tensor, places, value)
 
