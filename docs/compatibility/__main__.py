@@ -1,8 +1,8 @@
 """Try the plugin under many versions: ``make torches``, ``make pytests``.
 
 Each environment is built in a temporary folder, one at a time, and removed afterwards. A row of results is stored when
-an environment is done, so an interrupted run goes on with the next one. ``python -m compatibility --only 2.6`` builds
-the environments whose names contain ``2.6``, whether they were tried before or not.
+an environment is done, so an interrupted run goes on with the next one. ``python -m compatibility --only
+"PyTorch 2.6, Python 3.11"`` builds the environment with this name, whether it was tried before or not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> int:
     """Try the environments that are left, and write the page. Return 1 if one could not be built."""
     parser = argparse.ArgumentParser(prog="compatibility", description=__doc__)
     parser.add_argument("kind", nargs="?", choices=("torch", "pytest"), help="only environments of this kind")
-    parser.add_argument("--only", help="only environments whose name contains this text, even if they were tried")
+    parser.add_argument("--only", help="only the environment with this name, even if it was tried")
     parser.add_argument("--tests", nargs="+", help="run only these tests of the suite")
     parser.add_argument("--use", type=Path, help="with --only: the interpreter of an environment that exists")
     parser.add_argument("--page", action="store_true", help="only write the page, from what was found before")
@@ -34,7 +34,7 @@ def main() -> int:
     for environment in [] if arguments.page else ENVIRONMENTS:
         if arguments.kind not in {None, environment.kind}:
             continue
-        wanted = arguments.only in environment.name if arguments.only else environment.name not in results.load()
+        wanted = environment.name == arguments.only if arguments.only else environment.name not in results.load()
         if wanted:
             sys.stdout.write(f"{environment.name}\n")
             sys.stdout.flush()

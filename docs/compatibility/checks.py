@@ -61,7 +61,7 @@ def examples(python: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "report.json"
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_models.py"]
-        run = _run([*command, "--flops-budget-disable", f"--flops-budget-json={path}"], _EXAMPLES)
+        run = _run([*command, f"--flops-budget-json={path}"], _EXAMPLES)  # the verdicts do not matter
         if not path.exists():
             return {"error": (run.stdout + run.stderr)[-2000:]}
         report = report_file.load(path)
