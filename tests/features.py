@@ -39,6 +39,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "c10d::check_for_nan": lambda: hasattr(torch.ops.c10d, "check_for_nan"),
     "streams on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
     "work of fake process groups": _fake_process_group_has_work,
+    "torch.linalg.polar": lambda: hasattr(torch.linalg, "polar"),
     "torch.cholesky": lambda: _works(lambda: torch.cholesky(torch.eye(2))),
 }
 
