@@ -66,7 +66,7 @@ def _pytest_cells(row: results.Row) -> tuple[str, ...]:
 
 
 def _equal(compared: dict[str, Any]) -> str:
-    return "the run ended early" if "error" in compared else f"{compared['equal']} of {compared['cases']}"
+    return "not measured" if "error" in compared else f"{compared['equal']} of {compared['cases']}"
 
 
 def _differences(row: results.Row) -> str:

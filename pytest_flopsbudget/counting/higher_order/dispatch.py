@@ -27,7 +27,7 @@ def dispatch_patches() -> Iterator[tuple[Any, str, Any]]:
     """
     if modes_see_higher_order_operators or not hasattr(HigherOrderOperator, "dispatch"):
         return
-    original = HigherOrderOperator.dispatch
+    original: Any = HigherOrderOperator.dispatch
 
     def dispatch(operator: Any, *args: Any, **kwargs: Any) -> Any:
         mode = current_dispatch_mode()
