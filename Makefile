@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture coverage mutants elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
+.PHONY: help test operators torture coverage mutants elsewhere torches pytests watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -13,6 +13,8 @@ help:
 	@echo "make coverage   which branches the test suite runs, subprocesses included"
 	@echo "make mutants    change quantities/ and results/ line by line, and list the changes that no test notices (15 minutes)"
 	@echo "make elsewhere  watch the tests of five other libraries, from the package index (10 minutes)"
+	@echo "make torches    the suite, the examples and a sweep under every supported PyTorch, into docs/compatibility.md (hours, gigabytes)"
+	@echo "make pytests    the tests that depend on pytest under other versions of pytest, and beside 15 plugins (an hour)"
 	@echo "make watching-overhead  how much longer models run while they are watched"
 	@echo "make lint       linter, formatter check, type checker"
 	@echo "make format     let the linter and the formatter fix what they can"
@@ -75,6 +77,13 @@ demo-baseline: .venv/installed
 # When the result model changes; a test holds the file against the types.
 elsewhere: .venv/installed
 	$(BIN)/python docs/elsewhere.py
+
+# One environment at a time, each in a temporary folder. Both go on where they were interrupted.
+torches: .venv/installed
+	cd docs && ../$(BIN)/python -m compatibility torch
+
+pytests: .venv/installed
+	cd docs && ../$(BIN)/python -m compatibility pytest
 
 watching-overhead: .venv/installed
 	$(BIN)/python docs/watching_overhead.py

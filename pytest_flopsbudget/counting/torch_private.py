@@ -198,6 +198,20 @@ count_dispatch_modes: Callable[[], int] = _optional(
     lambda: 1,
 )
 
+#: Returns the innermost dispatch mode, or None.
+current_dispatch_mode: Callable[[], Any] = _optional(
+    "torch.utils._python_dispatch:_get_current_dispatch_mode",
+    "Counting operators that take functions",
+    "PyTorch 2.6 to 2.8 refuse such operators under a mode; newer versions do not need the name",
+    lambda: None,
+)
+NAMES["torch.utils._python_dispatch:TorchDispatchMode.supports_higher_order_operators"] = PrivateName(
+    "Counting operators that take functions",
+    "the table of the operator is asked for a mode's class; 2.6 to 2.8 do not have it",
+)
+#: Whether PyTorch passes operators that take functions to a dispatch mode.
+modes_see_higher_order_operators: bool = hasattr(TorchDispatchMode, "supports_higher_order_operators")
+
 push_mode = _function("torch.utils._python_dispatch:_push_mode", "Leaving tracers and compilers alone while watching")
 pop_mode = _function("torch.utils._python_dispatch:_pop_mode", "Leaving tracers and compilers alone while watching")
 
@@ -216,6 +230,33 @@ without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
     "a `__torch_function__` sees some calls that it would not see without a watch",
     nullcontext,
 )
+
+
+class _Names(TorchDispatchMode):
+    """Records the names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@functools.cache
+def assigns_numbers_as_tensors() -> bool:
+    """Return whether ``tensor[0] = 1.0`` makes a tensor of the number on the CPU.
+
+    PyTorch 2.14 and older do, newer versions pass the number on. The answer comes from one assignment, which this
+    function makes when it is called first.
+    """
+    with disable_current_modes():
+        place = torch.empty(1, device="cpu")
+        with _Names() as names:
+            place[0] = 1.0
+    return "aten.fill_.Scalar" not in names.seen
+
 
 # Kernels and keys of the dispatcher.
 

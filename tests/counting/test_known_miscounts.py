@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its usual name
 from torch.nn.modules import module as global_hooks
@@ -111,14 +112,15 @@ def test_transposed_convolution():
         (torch.dot, (torch.ones(4), torch.ones(4)), 2 * 4),
         (torch.addbmm, (torch.ones(3, 5), torch.ones(2, 3, 4), torch.ones(2, 4, 5)), 2 * 2 * 3 * 4 * 5),
         (nn.Bilinear(4, 5, 6), (torch.ones(3, 4), torch.ones(3, 5)), 2 * 3 * 6 * 4 * 5),
-        (
-            torch._grouped_mm,
+        pytest.param(
+            getattr(torch, "_grouped_mm", None),
             (
                 torch.ones(4, 8, dtype=torch.bfloat16),
                 torch.ones(2, 8, 16, dtype=torch.bfloat16),
                 torch.tensor([1, 4], dtype=torch.int32),
             ),
             2 * 4 * 8 * 16,
+            marks=requires("torch._grouped_mm"),
         ),
         (
             torch._int_mm,

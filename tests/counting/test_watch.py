@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -517,6 +518,7 @@ class TestNested:
 
 
 class TestCompiled:
+    @requires("functions compiled under a watch")
     def test_model(self):
         """A watch counts the FLOPs of a compiled model."""
         compiled = []
@@ -552,6 +554,7 @@ class TestCompiled:
         assert "could not be counted on shapes beside its run (ArithmeticError in test_watch.py:" in note
         assert "no count" in note
 
+    @requires("functions compiled under a watch")
     def test_function(self):
         """If a watched block calls a compiled function, the function is compiled only once."""
         compiled = []
@@ -569,6 +572,7 @@ class TestCompiled:
         fast(torch.randn(2, 8))
         assert len(compiled) == 1
 
+    @requires("functions compiled under a watch")
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_kernels(self):
         """If PyTorch's compiler generates kernels, a watch lists an unknown operator `torch.compile`."""

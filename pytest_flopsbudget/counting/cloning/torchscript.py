@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -63,9 +64,12 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
     """
     file = io.BytesIO()
     try:
-        torch.jit.save(module, file)
-        file.seek(0)
-        copy: Any = torch.jit.load(file, map_location=device)
+        # PyTorch 2.14 and newer warn that both functions are deprecated. The user did not call them.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated")
+            torch.jit.save(module, file)
+            file.seek(0)
+            copy: Any = torch.jit.load(file, map_location=device)
     except NotImplementedError as error:
         # When TorchScript loads a graph, it compares the constants of the graph, and needs their values.
         raise ReadsMemoryError("aten::equal") from error

@@ -18,6 +18,10 @@ SVD                            4·m²·n + 8·m·n² + 9·n³ with square U;  GV
                                14·m·n² + 8·n³ with thin U;
                                values alone 4·m·n² - 4·n³/3
 least squares                  by QR, or by SVD 4·m·n² + 8·n³         GVL §5.3, §5.5
+polar decomposition            16·m·n² + 10·n³: the SVD with thin U,  GVL §9.4.3
+                               and the products U·Vᵀ and V·diag(s)·Vᵀ
+square root of a symmetric     11·n³: the eigenvectors V, and         GVL §8.3, §9.4
+matrix                         V·diag(√λ)·Vᵀ
 =============================  =====================================  =================================
 
 GVL is Golub and Van Loan, "Matrix Computations", 4th ed. LAWN 41 is Blackford and Dongarra, "Installation Guide for
@@ -199,6 +203,17 @@ def _pseudoinverse(call: Call) -> int:
     return _matrices(matrix) * (factors + 2 * m * n**2)
 
 
+@other_formula("aten.linalg_polar")
+def _polar(call: Call) -> int:
+    """Count the thin SVD U·diag(s)·Vᵀ of (…, m, n), and the products U·Vᵀ and V·diag(s)·Vᵀ.
+
+    The library for CUDA may compute the factors by another algorithm. The count does not depend on the device.
+    """
+    matrix = call.tensor("A")
+    m, n = _tall(matrix)
+    return _matrices(matrix) * (_svd(m, n, vectors=True, square=False) + 2 * m * n**2 + 2 * n**3)
+
+
 #: Drivers of `torch.linalg.lstsq` that use the SVD; the other drivers use QR.
 _BY_SVD = frozenset({"gelss", "gelsd"})
 
@@ -237,6 +252,7 @@ _CUBIC = {
     "aten.linalg_eig": Fraction(25),
     "aten._linalg_eigvals": Fraction(10),
     "aten.linalg_matrix_exp": Fraction(2 * _EXPONENTIAL_PRODUCTS),
+    "aten.linalg_matrix_sqrth": Fraction(9 + 2),
 }
 
 

@@ -79,19 +79,27 @@ def _while_loop(
 
 
 def _scan(
-    combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], additional_inputs: Sequence[Any] = ()
+    combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], *options: Any, additional_inputs: Sequence[Any] = ()
 ) -> list[Any]:
     """Run ``combine`` on each slice of ``xs``, one after another.
 
     Return the carried values after the last slice, and the stacked outputs of all slices.
+
+    The options are ``additional_inputs``, or in PyTorch 2.6 the dimension of the steps, whether they run in reverse,
+    and perhaps ``additional_inputs``.
     """
+    dim, reverse, *rest = options if len(options) > 1 else (0, False, *options)
+    additional_inputs = rest[0] if rest else additional_inputs
     carried: Sequence[Any] = init
-    outputs = []
-    for slices in zip(*xs, strict=True):
+    outputs: list[Any] = []
+    steps = list(zip(*(each.unbind(dim) for each in xs), strict=True))
+    for slices in reversed(steps) if reverse else steps:
         result = combine(*carried, *slices, *additional_inputs)
         carried, output = result[: len(init)], result[len(init) :]
         outputs.append(output)
-    return [*carried, *(torch.stack(output) for output in zip(*outputs, strict=True))]
+    if reverse:
+        outputs.reverse()
+    return [*carried, *(torch.stack(output, dim) for output in zip(*outputs, strict=True))]
 
 
 def _map(function: Any, xs: Sequence[torch.Tensor], pos_args: Sequence[Any] = ()) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.higher_order.dispatch import dispatch_patches
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import (
     FLEX_DEVICE_CHECK,
@@ -124,7 +125,9 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Inside the ``with`` block, `flex_attention` can run under a tracer, and on meta tensors if ``on_meta``.
+    """Inside the ``with`` block, operators that take functions, and `flex_attention`, can run under a tracer.
+
+    If ``on_meta``, `flex_attention` can also run on meta tensors.
 
     If gradients are required, PyTorch traces ``score_mod``. This trace is not work of the model, so it is hidden from
     the tracer.
@@ -135,7 +138,7 @@ def countable(*, on_meta: bool) -> Iterator[None]:
         patches.append((module, FLEX_DEVICE_CHECK, lambda *_: None))
     if operators is not None and hasattr(operators, _TRACES):
         patches.append((operators, _TRACES, _hidden(getattr(operators, _TRACES))))
-    with patched(patches):
+    with patched([*patches, *dispatch_patches()]):
         yield
 
 

@@ -29,7 +29,8 @@ ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled
 _fused_is_allowed: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
 
-#: Fused kernels accept only tensors (batch, heads, length, width).
+#: Fused kernels accept only tensors (batch, heads, length, width). PyTorch 2.14 and newer also choose them for tensors
+#: (heads, length, width).
 _DIMENSIONS = 4
 
 
@@ -48,7 +49,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
     options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     operands = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
     if not (
-        query.ndim == _DIMENSIONS
+        query.ndim in {_DIMENSIONS - 1, _DIMENSIONS}
         and _fused_is_allowed()
         and all(type(operand) in PLAIN_TYPES or has_no_dispatcher(type(operand)) for operand in operands)
         # For masks of other dtypes, the composite operator raises an error, both on shapes and with data.
@@ -60,7 +61,13 @@ def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
         # The scalar gets no variable: a variable would keep it alive, and so count its memory. C++ does not keep it
         # alive.
         attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device))
-    return fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    if query.ndim == _DIMENSIONS:
+        return fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    if attn_mask is not None and attn_mask.ndim == _DIMENSIONS - 1:
+        attn_mask = attn_mask.unsqueeze(0)
+    output = fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    return output.squeeze(0)
 
 
 def _chooses_fused(

@@ -158,7 +158,8 @@ def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
-    if not _is_half_in_order(gradient) or gradient.shape != inputs.shape:
+    # The layout of the gradient does not matter: PyTorch 2.15 passes on expanded gradients, older versions copy them.
+    if gradient.dtype not in HALVES or gradient.shape != inputs.shape:
         return None
     dtype = inputs.dtype if weight is None else weight.dtype
     parameters = (empty((channels,), dtype) if asked else None for asked in mask[1:])

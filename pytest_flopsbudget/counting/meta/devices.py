@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from pytest_flopsbudget.counting.tensors.metadata import is_on_meta, tensors_in, true_device
+from pytest_flopsbudget.counting.tensors.storages import StorageTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,9 +22,8 @@ class Devices:
     def __init__(self, usual: torch.device = _CPU) -> None:
         #: The device of every tensor that is not in ``others``.
         self.usual = usual
-        #: `_cdata` of a storage → its device. The weak reference keeps other storages from getting this `_cdata`.
-        self.others: dict[int, tuple[torch.device, StorageWeakRef]] = {}
-        self._sweep_at = 256
+        #: Storage → its device.
+        self.others: StorageTable[torch.device] = StorageTable()
 
     @classmethod
     def of_clones(cls, originals: Iterable[Any], clone_of: Callable[[Any], Any]) -> Devices:
@@ -71,10 +70,7 @@ class Devices:
         if is_same_device(device, self.usual):
             self.others.pop(storage._cdata, None)
             return
-        self.others[storage._cdata] = (device, StorageWeakRef(storage))
-        if len(self.others) >= self._sweep_at:
-            self.others = {key: known for key, known in self.others.items() if not known[1].expired()}
-            self._sweep_at = max(256, 2 * len(self.others))
+        self.others.keep(storage, device)
 
     def inherit(self, inputs: Iterable[Any], output: Any) -> None:
         """Record that an operator's output is on the device of its inputs.

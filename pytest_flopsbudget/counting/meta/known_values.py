@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, restore_output, spec_of
+from pytest_flopsbudget.counting.tensors.storages import StorageTable
 from pytest_flopsbudget.counting.torch_private import neg_view
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ MAX_INTEGER_ELEMENTS = 1 << 20
 _CPU = torch.device("cpu")
 
 
-_Values = dict[int, tuple["torch.Tensor | Callable[[], torch.Tensor]", StorageWeakRef]]
+_Values = StorageTable["torch.Tensor | Callable[[], torch.Tensor]"]
 
 #: Values that were known when `shape_only` ended. A model on meta may need them when it is measured later; see
 #: `KnownValues.carry`.
-_CARRIED: _Values = {}
+_CARRIED: _Values = StorageTable()
 
 
 class KnownValues:
@@ -48,13 +48,11 @@ class KnownValues:
         self.max_elements = MAX_ELEMENTS
         #: Whether a tensor that follows from Python numbers was larger than that.
         self.left_out = False
-        #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
-        #: keeps another storage from getting the same `_cdata`.
-        self._values: _Values = {}
-        self._sweep_at = 256
-        #: `_cdata` of each storage on the CPU that holds values and that the model may read. A reference to the tensor
-        #: would keep its memory alive, and so would change the peak memory.
-        self._on_cpu: dict[int, StorageWeakRef] = {}
+        #: Storage → its values, or a function that computes them: few are ever read.
+        self._values: _Values = StorageTable()
+        #: The storages on the CPU that hold values and that the model may read. A reference to the tensor would keep
+        #: its memory alive, and so would change the peak memory.
+        self._on_cpu: StorageTable[None] = StorageTable()
 
     def __len__(self) -> int:
         return len(self._values) + len(self._on_cpu)
@@ -63,12 +61,14 @@ class KnownValues:
         return bool(self._values or self._on_cpu)
 
     def carry(self) -> None:
-        """Keep the known values of all tensors that outlive this run on shapes, for later runs."""
-        for known in (_CARRIED, self._values):
-            alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
-            if known is _CARRIED:
-                known.clear()
-            _CARRIED.update(alive)
+        """Keep the values of all tensors that are alive after this run on shapes.
+
+        If such a tensor is an original in a later run, `remember_original` finds its values.
+        """
+        for value, reference in list(self._values.values()):
+            storage = reference()
+            if storage is not None:
+                _CARRIED.keep(storage, value)
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
         """Record that ``clone`` has the values of ``original``. Record nothing if they are unknown or too many."""
@@ -77,10 +77,11 @@ class KnownValues:
         if not is_on_meta(original):
             self.remember(clone, original)
             return
-        carried = _CARRIED.get(original.untyped_storage()._cdata)
-        if carried is not None and not carried[1].expired():
+        storage = original.untyped_storage()
+        carried = _CARRIED.get(storage._cdata)
+        if carried is not None:
             source = KnownValues()
-            source._values[original.untyped_storage()._cdata] = carried
+            source._values.keep(storage, carried[0])
             value = source.value(original)
             if value is not None:
                 self.remember(clone, value)
@@ -130,23 +131,12 @@ class KnownValues:
             )
 
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
-        storage = meta_clone.untyped_storage()
-        self._values[storage._cdata] = (value, StorageWeakRef(storage))
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """If there are many entries, forget the values of storages that no longer exist."""
-        if len(self) >= self._sweep_at:
-            self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
-            self._on_cpu = {key: storage for key, storage in self._on_cpu.items() if not storage.expired()}
-            self._sweep_at = max(256, 2 * len(self))
+        self._values.keep(meta_clone.untyped_storage(), value)
 
     def track_on_cpu(self, output: Any) -> Any:
         """Record that the values of ``output``, which is on the CPU, are known. Return ``output``."""
         if isinstance(output, torch.Tensor):
-            storage = output.untyped_storage()
-            self._on_cpu[storage._cdata] = StorageWeakRef(storage)
-            self._sweep()
+            self._on_cpu.keep(output.untyped_storage(), None)
         elif isinstance(output, (list, tuple)):
             for item in output:
                 self.track_on_cpu(item)
@@ -242,8 +232,7 @@ def is_carried(original: torch.Tensor) -> bool:
     """Return whether the tensor, which is on the meta device, was made under `shape_only` with known values."""
     if original.layout is not torch.strided or is_fake(original):
         return False
-    carried = _CARRIED.get(original.untyped_storage()._cdata)
-    return carried is not None and not carried[1].expired()
+    return original.untyped_storage()._cdata in _CARRIED
 
 
 # Not nested in `compute`: a nested function that calls itself is a reference cycle, which would keep the values alive.

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from pytest_flopsbudget.counting.operators.work import Work
+from pytest_flopsbudget.counting.tensors.storages import StorageTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +58,8 @@ class ComplexConvolutions:
     def __init__(self) -> None:
         #: (number of the latest convolution's operator, its input, its weight, whether both were imaginary parts).
         self._latest: tuple[int, _Operand, _Operand, bool] | None = None
-        #: `_cdata` of the inputs of third convolutions → a weak reference, which prevents another use of the `_cdata`.
-        self._third: dict[int, StorageWeakRef] = {}
+        #: The storages of the inputs of third convolutions.
+        self._third: StorageTable[None] = StorageTable()
         #: Work of a third convolution → the work that counts for it.
         self._doubled: dict[Work, Work] = {}
 
@@ -75,8 +75,7 @@ class ComplexConvolutions:
         if info.name == "aten.convolution_backward":
             if not self._third or args[1].layout is not torch.strided:
                 return work
-            known = self._third.get(args[1].untyped_storage()._cdata)
-            return work if known is None or known.expired() else self._twice(work)
+            return self._twice(work) if args[1].untyped_storage()._cdata in self._third else work
         before = self._latest
         if not (before and before[-1]) and not _may_be_part(args[0]):  # nearly all convolutions of real numbers
             self._latest = None
@@ -97,7 +96,7 @@ class ComplexConvolutions:
             and images.storage != images_before.storage
             and weight.storage != weight_before.storage
         ):
-            self._third[images.storage] = StorageWeakRef(args[0].untyped_storage())
+            self._third.keep(args[0].untyped_storage(), None)
             # The first two convolutions counted one output each, but the complex convolution has only one output.
             return self._twice(work, activations=-work.activations)
         return work

@@ -18,7 +18,7 @@ from torch.utils import dlpack
 from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.tensors.metadata import true_storage_device
-from pytest_flopsbudget.counting.torch_private import disable_current_modes
+from pytest_flopsbudget.counting.torch_private import assigns_numbers_as_tensors, disable_current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,8 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     If a value is not known, the replacement raises NeedsDataError in the model's code that reads the value.
     """
     for name in _OF_TENSORS:
-        yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+        if hasattr(torch.Tensor, name):  # PyTorch 2.6 has no `const_data_ptr`
+            yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
     for name in _IN_PLACE:
         yield torch.Tensor, name, _in_place(getattr(torch.Tensor, name))
     for owner, name in _OF_NUMBERS:
@@ -201,7 +202,11 @@ def _assigning(original: Callable[..., None]) -> Callable[..., None]:
         tracer = asked_tracer(tensor)
         if tracer is not None:
             places = _with_tensors(places)
-            if _is_number(tensor, value) and tracer.devices.of_meta(tensor).type == "cpu":
+            if (
+                _is_number(tensor, value)
+                and assigns_numbers_as_tensors()
+                and tracer.devices.of_meta(tensor).type == "cpu"
+            ):
                 value = torch.tensor(value, dtype=tensor.dtype)
         original(tensor, places, value)
 

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from features import requires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -100,6 +101,7 @@ class TestProducts:
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
+    @requires("torch._grouped_mm")
     def test_grouped(self):
         """The sizes of the groups do not change the cost of a grouped product."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
@@ -107,6 +109,7 @@ class TestProducts:
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
+    @requires("torch._grouped_mm")
     def test_grouped_columns(self):
         """A grouped product costs the products of all groups."""
         # The groups divide the columns, then the summed dimension. The last product has no groups.

@@ -8,6 +8,7 @@ from math import floor
 import pytest
 import torch
 from counted import cost_of, random, real_flops
+from features import has, requires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import both
@@ -160,7 +161,8 @@ def test_parts(batch, n, sides):
     lu = batch * floor(Fraction(2 * n**3, 3))
     assert work(torch.linalg.lu, matrix) == lu
     assert work(torch.linalg.slogdet, matrix) == lu
-    assert work(torch.cholesky, matrix) == batch * floor(Fraction(n**3, 3))
+    if has("torch.cholesky"):
+        assert work(torch.cholesky, matrix) == batch * floor(Fraction(n**3, 3))
     two_triangles = batch * 2 * n**2 * sides
     assert work(torch.linalg.lu_solve, *torch.linalg.lu_factor(matrix), right) == two_triangles
     assert work(torch.linalg.ldl_solve, *torch.linalg.ldl_factor(matrix), right) == two_triangles
@@ -177,3 +179,17 @@ def test_sparse_solvers():
     assert real_flops(lambda a, b: torch.triangular_solve(b, a, upper=False), triangle, right) == 2 * 5 * 2
     assert cost_of(torch.ops.aten._spsolve, (triangle, right), right) == 2 * 5 * 2
     assert cost_of(torch.ops.aten._spsolve, (triangle, right[:, 0]), right[:, 0]) == 2 * 5
+
+
+@requires("torch.linalg.polar")
+@pytest.mark.parametrize(("m", "n"), [(5, 3), (4, 4), (7, 1)])
+def test_polar(m, n):
+    """The thin SVD costs 14·m·n² + 8·n³, U·Vᵀ costs 2·m·n², and V·diag(s)·Vᵀ costs 2·n³, for each of 2 matrices."""
+    assert work(torch.linalg.polar, torch.randn(2, m, n)) == 2 * (14 * m * n**2 + 8 * n**3 + 2 * m * n**2 + 2 * n**3)
+
+
+@requires("torch.linalg.polar")
+@pytest.mark.parametrize("n", [1, 3, 4])
+def test_symmetric_square_root(n):
+    """The eigenvectors cost 9·n³, and V·diag(√λ)·Vᵀ costs 2·n³, for each of 2 matrices."""
+    assert work(torch.linalg.matrix_sqrth, torch.eye(n).expand(2, n, n).contiguous()) == 2 * 11 * n**3

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from features import requires
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 -- registers operators
 
 from pytest_flopsbudget.counting.costs import REGISTRY, Call
@@ -182,6 +183,7 @@ class TestCommunication:
 
 
 @distributed
+@requires("c10d::check_for_nan")
 def test_check_for_nan():
     """The operator that checks a tensor for NaN costs one comparison for each element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 from counted import Arithmetic, cost_of, gradient_flops, plain_sum, random, tensor_of
+from features import requires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -187,6 +188,7 @@ def test_what_an_antialiased_output_is_made_of():
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]
 
 
+@requires("upsampling by Lanczos")
 def test_lanczos():
     """The Lanczos kernel reaches three pixels to each side."""
     reached = [len(pixels) for pixels in taps(6, 6, 3, align_corners=False)]

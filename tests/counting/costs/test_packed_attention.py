@@ -7,11 +7,13 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from torch.nn.attention.varlen import varlen_attn, varlen_attn_out
 
 from pytest_flopsbudget import measure, shape_only, watch
 from pytest_flopsbudget.counting.operators.accounting import activations, cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
+
+varlen = pytest.importorskip("torch.nn.attention.varlen", reason="this PyTorch lacks torch.nn.attention.varlen")
+varlen_attn, varlen_attn_out = varlen.varlen_attn, varlen.varlen_attn_out
 
 aten = torch.ops.aten
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch._higher_order_ops import map as mapped
 from torch._higher_order_ops import scan, while_loop
+from torch._higher_order_ops.map import map as mapped
 from zoo import both, for_real, on_shapes
 
 SQUARE = torch.randn(4, 4)

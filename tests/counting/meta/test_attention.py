@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from features import fuses_attention_without_batch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -87,7 +88,7 @@ CASES = {
     "odd width": (operands(width=7, value_width=7), {}, True),
     "width 1": (operands(width=1, value_width=1), {}, True),
     "wider values": (operands(value_width=12), {}, False),
-    "no batch": (tuple(item[0] for item in operands()), {}, False),
+    "no batch": (tuple(item[0] for item in operands()), {}, fuses_attention_without_batch()),
     "two dimensions": (tuple(item[0, 0] for item in operands()), {}, False),
     "heads after length": (tuple(item.transpose(1, 2).contiguous().transpose(1, 2) for item in operands()), {}, True),
     "a part of each row": (tuple(item[..., ::2] for item in operands(width=16, value_width=16)), {}, False),

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
+from features import requires
 from operator_database import op_db
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import metadata
@@ -123,6 +124,7 @@ print("torch._dynamo" in sys.modules)
     [((8, 16), (2, 16, 32), [3, 8]), ((2, 8, 16), (2, 16, 32), None), ((8, 16), (16, 32), [4, 16])],
     ids=["rows", "batches", "summed"],
 )
+@requires("torch._grouped_mm")
 def test_grouped_products(left, right, ends):
     """The shape rule for grouped products gives the metadata of the real kernel."""
     # The meta kernel refuses float32, so it is not compared.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -245,6 +246,7 @@ class TestRecurrent:
 
 
 class TestSeveralProducts:
+    @requires("torch._foreach_mm")
     def test_lists(self):
         """If an operator multiplies the pairs of two lists, the outputs of all products are activations."""
         left, right = [torch.randn(2, 3), torch.randn(4, 3)], [torch.randn(3, 5), torch.randn(3, 6)]

@@ -1,0 +1,35 @@
+"""Tables by storage, whose entries end together with their storages."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+_Value = TypeVar("_Value")
+
+
+class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]):
+    """A dict: `_cdata` of a storage → (value, reference to the storage). It keeps no storage alive.
+
+    An entry is removed when its storage ends, so another storage with the same `_cdata` finds no entry. The references
+    are Python's weak references. PyTorch's `StorageWeakRef` would also do, but in PyTorch 2.6 to 2.9 the Python object
+    of a storage lives as long as such a reference, and with it the token that follows the memory of the storage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weakly = weakref.ref(self)
+
+    def keep(self, storage: torch.UntypedStorage, value: _Value) -> None:
+        """Set the value of a storage."""
+        key, table = storage._cdata, self._weakly
+
+        def forget(_: object) -> None:
+            entries = table()
+            if entries is not None:
+                entries.pop(key, None)
+
+        self[key] = value, weakref.ref(storage, forget)

@@ -1,0 +1,62 @@
+"""Parts of PyTorch that some supported versions lack, and a mark for the tests that need one.
+
+Each part is looked for in PyTorch; no version numbers are compared. docs/compatibility.md lists the skipped tests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend
+from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def fuses_attention_without_batch() -> bool:
+    """Return whether the CPU has a fused attention kernel for operands (heads, length, width)."""
+    operand = torch.zeros(2, 3, 4)
+    return bool(torch._fused_sdp_choice(operand, operand, operand) == SDPBackend.FLASH_ATTENTION.value)
+
+
+def _fake_process_group_has_work() -> bool:
+    from torch._C import _distributed_c10d
+
+    return hasattr(_distributed_c10d, "FakeWork")
+
+
+#: Name of a feature → a function that returns whether this version of PyTorch has it.
+FEATURES: dict[str, Callable[[], bool]] = {
+    "functions compiled under a watch": lambda: hasattr(TorchDispatchMode, "ignore_compile_internals"),
+    "torch._grouped_mm": lambda: hasattr(torch, "_grouped_mm"),
+    "torch._foreach_mm": lambda: hasattr(torch.ops.aten, "_foreach_mm"),
+    "torch.nn.attention.varlen": lambda: importlib.util.find_spec("torch.nn.attention.varlen") is not None,
+    "upsampling by Lanczos": lambda: hasattr(torch.ops.aten, "_upsample_lanczos2d_aa"),
+    "c10d::check_for_nan": lambda: hasattr(torch.ops.c10d, "check_for_nan"),
+    "streams on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
+    "work of fake process groups": _fake_process_group_has_work,
+    "torch.linalg.polar": lambda: hasattr(torch.linalg, "polar"),
+    "torch.cholesky": lambda: _works(lambda: torch.cholesky(torch.eye(2))),
+}
+
+
+def _works(function: Callable[[], object]) -> bool:
+    try:
+        function()
+    except RuntimeError:
+        return False
+    return True
+
+
+def has(feature: str) -> bool:
+    """Return whether this version of PyTorch has a feature in `FEATURES`."""
+    return FEATURES[feature]()
+
+
+def requires(feature: str) -> pytest.MarkDecorator:
+    """Return a mark that skips a test if this version of PyTorch lacks a feature in `FEATURES`."""
+    return pytest.mark.skipif(not has(feature), reason=f"this PyTorch lacks {feature}")
