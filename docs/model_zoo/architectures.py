@@ -1,7 +1,8 @@
-"""What some architectures of transformers need, that no general rule finds: settings, or inputs that fit together."""
+"""Settings and inputs for architectures of transformers that the general rules do not fit."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ TOKENS = 16
 
 @dataclass(frozen=True)
 class Architecture:
-    """What an architecture needs. The name of a setting may have dots: they lead into inner configurations."""
+    """What one architecture needs. A dot in the name of a setting leads into an inner configuration or dictionary."""
 
     #: Settings that have no default, or a default that does not work.
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -23,10 +24,28 @@ class Architecture:
     small: Mapping[str, Any] = field(default_factory=dict)
     #: Makes the inputs of a model by name. If it is None, the names of the arguments decide.
     inputs: Callable[[Any], Mapping[str, Any]] | None = None
-    #: Why the architecture is not counted at all.
-    reason: str = ""
     #: The name of the inner configuration that the class takes, if it does not take the whole one.
     part: str = ""
+    #: Runs a model on the inputs, if that takes more than one call of the model, or a call of another method.
+    run: Callable[..., Any] | None = None
+
+
+class Run(torch.nn.Module):
+    """Runs a model of transformers by a function: ``run(model, **inputs)``."""
+
+    def __init__(self, model: Any, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model = model
+        self._run = run
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the model."""
+        return self.model.config
+
+    def forward(self, **inputs: Any) -> Any:
+        """Run the model."""
+        return self._run(self.model, **inputs)
 
 
 DEFAULT = Architecture()
@@ -57,7 +76,7 @@ def _words(_: Any) -> dict[str, Any]:
     return {"input_ids": _text()}
 
 
-def _spectrum(name: str, *sizes: int) -> Callable[[Any], dict[str, Any]]:
+def _only(name: str, *sizes: int) -> Callable[[Any], dict[str, Any]]:
     return lambda _: {name: _real(*sizes)}
 
 
@@ -93,8 +112,52 @@ def _patch_strip(model: Any) -> dict[str, Any]:
     return {"pixel_values": _real(1, 3, size, 16 * size), "target_sizes": torch.tensor([[4, 4]], dtype=torch.int32)}
 
 
+def _session(model: Any, frames: torch.Tensor) -> Any:
+    """Return a new session for a video of shape (frames, 3, height, width). The model writes its findings there."""
+    module = sys.modules[type(model).__module__]
+    kind = next(value for name, value in vars(module).items() if name.endswith("InferenceSession"))
+    height, width = frames.shape[-2:]
+    where = dict.fromkeys(("inference_device", "inference_state_device", "video_storage_device"), frames.device)
+    return kind(video=frames, video_height=height, video_width=width, dtype=frames.dtype, **where)
+
+
+def _tracked(model: Any, frames: torch.Tensor, points: torch.Tensor) -> list[torch.Tensor]:
+    """Track one object through all frames. The object is given by points on the first frame.
+
+    Args:
+        model: a model that follows objects through a video.
+        frames: of shape (frames, 3, height, width).
+        points: (column, row) of points in pixels, of shape (1, objects, points, 2).
+    """
+    session = _session(model, frames)
+    labels = torch.ones(points.shape[:-1], dtype=torch.int32, device=points.device)
+    session.add_point_inputs(session.obj_id_to_idx(1), 0, {"point_coords": points, "point_labels": labels})
+    session.obj_with_new_inputs = [1]
+    return [model(inference_session=session, frame_idx=number).pred_masks for number in range(len(frames))]
+
+
+def _searched(model: Any, frames: torch.Tensor, input_ids: torch.Tensor) -> list[Any]:
+    """Search all frames for the objects that a text of shape (1, tokens) names, and track the found objects."""
+    session = _session(model, frames)
+    prompt = session.add_prompt("text")
+    session.prompt_input_ids[prompt] = input_ids
+    session.prompt_attention_masks[prompt] = torch.ones_like(input_ids)
+    return [model(inference_session=session, frame_idx=number).object_ids for number in range(len(frames))]
+
+
+def _spoken(model: Any, input_ids: torch.Tensor, codes: torch.Tensor) -> tuple[Any, ...]:
+    """Run the three transformers of Bark once. In use, each one reads what the one before it generated."""
+    return model.semantic(input_ids), model.coarse_acoustics(input_ids), model.fine_acoustics(2, codes)
+
+
 _SERIES = Architecture(settings={"prediction_length": 8, "context_length": 16, "num_time_features": 1}, inputs=_series)
-_SESSION = Architecture(reason="the input is a session object that the model changes, so two runs are not alike")
+_SESSION = Architecture(
+    run=_tracked,
+    inputs=lambda model: {
+        "frames": _real(2, 3, model.config.image_size, model.config.image_size),
+        "points": _real(1, 1, 1, 2),
+    },
+)
 _HALF_ROTARY = {"rope_parameters.partial_rotary_factor": 0.5}
 _HALF_ROTARY_TEXT = {f"text_config.{key}": value for key, value in _HALF_ROTARY.items()}
 _ROPES = {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}
@@ -133,6 +196,10 @@ _IMAGE_WORDS = {"<image>": 3, "<|extra_200|>": 4}
 ARCHITECTURES: dict[str, Architecture] = {
     "autoformer": _SERIES,
     "aya_vision": Architecture(settings={"vision_config.num_attention_heads": 16}),
+    "blt": Architecture(
+        small={"encoder_hash_byte_group_vocab": 2000}, inputs=lambda _: {"input_ids": _text(), "use_cache": False}
+    ),
+    "bark": Architecture(run=_spoken, inputs=lambda _: {"input_ids": _text(), "codes": _whole(5, 1, TOKENS, 8)}),
     "bamba": Architecture(settings={"attn_layer_indices": [1]}),
     "blip-2": Architecture(
         small={"image_token_index": 3}, inputs=lambda _: {"pixel_values": _real(1, 3, 224, 224), "input_ids": _text()}
@@ -148,7 +215,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cohere_compass_text": Architecture(settings={"rope_parameters": _ROPES}),
     "dbrx": Architecture(settings={"attn_config.rope_theta": 10_000.0, "attn_config.clip_qkv": 8.0}),
     "deepseek_ocr2": Architecture(small={"text_config.mlp_layer_types": ["dense", "sparse"]}, inputs=_words),
-    "depth_pro": Architecture(inputs=_spectrum("pixel_values", 1, 3, 1536, 1536)),
+    "depth_pro": Architecture(inputs=_only("pixel_values", 1, 3, 1536, 1536)),
     "diffusion_gemma": Architecture(
         settings={
             "text_config.num_experts": 4,
@@ -167,7 +234,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "edgetam_vision_model": Architecture(
         settings={"backbone_config.architecture": "repvit_m1"},
         small={"backbone_channel_list": [384, 192, 96, 48]},
-        inputs=_spectrum("pixel_values", 1, 3, 1024, 1024),
+        inputs=_only("pixel_values", 1, 3, 1024, 1024),
     ),
     "emu3": Architecture(settings={"vocabulary_map": _IMAGE_WORDS}, inputs=_words),
     "esm": Architecture(settings={"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32}),
@@ -193,13 +260,17 @@ ARCHITECTURES: dict[str, Architecture] = {
     "glm4v_text": Architecture(settings=_HALF_ROTARY),
     "glm_image": Architecture(settings=_HALF_ROTARY_TEXT, inputs=_words),
     "glm_image_text": Architecture(settings=_HALF_ROTARY),
+    "glm_image_vqmodel": Architecture(
+        run=lambda model, hidden_states: model.encode(hidden_states),
+        inputs=lambda model: {"hidden_states": _real(1, model.model.quant_conv.in_channels, 8, 8)},
+    ),
     "glmga": Architecture(settings=_HALF_ROTARY_TEXT, inputs=_words),
     "granite4_vision": Architecture(
         settings={"downsample_rate": "4/8", "deepstack_layer_map": [[1, 0]], "spatial_target_layers": [1]},
         inputs=_words,
     ),
-    "granite_speech5_ctc": Architecture(inputs=_spectrum("input_features", 1, 64, 320)),
-    "granite_speech5_encoder": Architecture(inputs=_spectrum("input_features", 1, 64, 320)),
+    "granite_speech5_ctc": Architecture(inputs=_only("input_features", 1, 64, 320)),
+    "granite_speech5_encoder": Architecture(inputs=_only("input_features", 1, 64, 320)),
     "granitemoehybrid": Architecture(settings={"layer_types": ["mamba", "attention"], "num_hidden_layers": 2}),
     "hunyuan_vl": Architecture(
         settings={"text_config.head_dim": 128, "text_config.rope_parameters.mrope_section": [16, 16, 16, 16]},
@@ -246,7 +317,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         settings={"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}, small={"num_dense_layers": 1}
     ),
     "llama4": Architecture(inputs=_words),
-    "lw_detr": Architecture(settings={"projector_scale_factors": [1.0]}),
+    "lw_detr": Architecture(
+        settings={"projector_scale_factors": [1.0]},
+        small={"backbone_config.out_indices": [1, 2], "num_queries": 30},
+        inputs=_only("pixel_values", 1, 3, 256, 256),
+    ),
     "lxmert": Architecture(
         inputs=lambda model: {
             "input_ids": _text(),
@@ -268,7 +343,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         }
     ),
     "muse_glimmer_vision": Architecture(inputs=_patch_rows),
-    "muse_spark_audio": Architecture(inputs=_spectrum("input_values", 1, 4 * 1920)),
+    "muse_spark_audio": Architecture(inputs=_only("input_values", 1, 4 * 1920)),
     "muse_spark_vision": Architecture(inputs=_patch_rows),
     "musicgen": Architecture(part="decoder", inputs=lambda _: {"input_ids": _whole(5, 4, TOKENS)}),
     "musicgen_melody": Architecture(part="decoder", inputs=lambda _: {"input_ids": _whole(5, 4, TOKENS)}),
@@ -292,7 +367,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         inputs=lambda _: {"pixel_values_videos": _real(1, 4, 3, 336, 336), "input_values": _real(1, 1, 16_000)}
     ),
     "pe_video": Architecture(inputs=lambda _: {"pixel_values_videos": _real(1, 4, 3, 336, 336), "input_ids": _text()}),
-    "pe_video_encoder": Architecture(inputs=_spectrum("pixel_values_videos", 1, 4, 3, 336, 336)),
+    "pe_video_encoder": Architecture(inputs=_only("pixel_values_videos", 1, 4, 3, 336, 336)),
     "perception_lm": Architecture(
         settings={
             "vision_config.architecture": "vit_tiny_patch16_224",
@@ -333,7 +408,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen4_exp_text": Architecture(settings=_QWEN4),
     "sam2_video": _SESSION,
     "sam3_tracker_video": _SESSION,
-    "sam3_video": _SESSION,
+    "sam3_video": Architecture(
+        small={"image_size": 336},
+        run=_searched,
+        inputs=lambda model: {
+            "frames": _real(2, 3, model.config.image_size, model.config.image_size),
+            "input_ids": _text(),
+        },
+    ),
     "seggpt": Architecture(
         inputs=lambda _: {
             name: _real(1, 3, 448, 448) for name in ("pixel_values", "prompt_pixel_values", "prompt_masks")
@@ -359,11 +441,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "timm_backbone": Architecture(settings={"backbone": "resnet18", "use_pretrained_backbone": False}),
     "tvp": Architecture(
+        settings={"num_frames": 4, "max_img_size": 224},
         inputs=lambda _: {
             "input_ids": _text(),
             "attention_mask": _whole(1, 1, TOKENS),
-            "pixel_values": _real(1, 48, 3, 448, 448),
-        }
+            "pixel_values": _real(1, 4, 3, 224, 224),
+        },
     ),
     "udop": Architecture(
         inputs=lambda _: {
@@ -374,7 +457,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         }
     ),
     "uvdoc": Architecture(settings={"backbone_config.out_indices": [1, 2, 3, 4, 5, 6]}),
-    "vibevoice_acoustic_tokenizer_encoder": Architecture(inputs=_spectrum("hidden_states", 1, 1, 24_000)),
+    "vibevoice_acoustic_tokenizer_encoder": Architecture(inputs=_only("hidden_states", 1, 1, 24_000)),
     "video_llama_3_vision": Architecture(
         inputs=lambda model: {
             "pixel_values": _real(16, 3 * model.config.patch_size**2),
@@ -385,7 +468,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "voxtral_realtime_text": Architecture(
         inputs=lambda model: {"input_ids": _text(), "t_cond": _real(1, 1, model.config.hidden_size)}
     ),
-    "wav2vec2-bert": Architecture(inputs=_spectrum("input_features", 1, 64, 160)),
+    "wav2vec2-bert": Architecture(inputs=_only("input_features", 1, 64, 160)),
     "xcodec2": Architecture(
         inputs=lambda _: {"input_values": _real(1, 1, 16_000), "input_features": _real(1, 50, 160)}
     ),

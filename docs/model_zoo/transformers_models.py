@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model_zoo import configurations, transformers_inputs
-from model_zoo.architectures import ARCHITECTURES, DEFAULT
+from model_zoo.architectures import ARCHITECTURES, DEFAULT, Run
 from model_zoo.check import check, in_words, moved
 from pytest_flopsbudget import measure, shape_only
 
@@ -40,12 +40,11 @@ def check_architecture(name: str) -> Row:
     classes = MODEL_MAPPING_NAMES[name]
     kind = _kind(name, classes if isinstance(classes, str) else classes[0])
     architecture = ARCHITECTURES.get(name, DEFAULT)
-    reason = f"{kind.__name__} has no forward" if kind.forward is torch.nn.Module.forward else architecture.reason
-    if reason:
-        return {"model": kind.__name__, "skipped": [reason]}
+    if kind.forward is torch.nn.Module.forward and not architecture.run:
+        return {"model": kind.__name__, "skipped": [f"{kind.__name__} has no forward"]}
     problems: dict[str, None] = {}
     for form, config in _forms(name, architecture):
-        build = _builder(kind, config)
+        build = _builder(kind, config, architecture.run)
         try:
             model, large = _built(build)
         except Exception as error:  # noqa: BLE001 -- this form cannot be built
@@ -64,9 +63,9 @@ def check_architecture(name: str) -> Row:
                     given = inputs
                     with suppress(Exception), torch.no_grad():
                         model(**given)
-                        return _row(model, given, build, form)
+                        return _row(kind, model, given, build, form)
                 continue
-            return _row(model, given, build, form)
+            return _row(kind, model, given, build, form)
         if missing := transformers_inputs.unknown_inputs(model):
             problems[f"no inputs are made for {', '.join(missing)}"] = None
     return {"model": kind.__name__, "skipped": list(problems) or ["no inputs are made for its arguments"]}
@@ -87,8 +86,11 @@ def _forms(name: str, architecture: Architecture) -> Iterator[tuple[str, Any]]:
         yield form, getattr(config, architecture.part) if architecture.part else config
 
 
-def _builder(kind: Any, config: Any) -> Callable[[], Any]:
+def _builder(kind: Any, config: Any, run: Callable[..., Any] | None) -> Callable[[], Any]:
     def build() -> Any:
+        return Run(plain(), run) if run else plain()
+
+    def plain() -> Any:
         own = copy.deepcopy(config)
         try:
             return kind._from_config(own, attn_implementation="eager")  # noqa: SLF001 -- how tests choose attention
@@ -98,9 +100,9 @@ def _builder(kind: Any, config: Any) -> Callable[[], Any]:
     return build
 
 
-def _row(model: Any, given: Any, build: Any, form: str) -> Row:
+def _row(kind: Any, model: Any, given: Any, build: Any, form: str) -> Row:
     return {
-        "model": type(model).__name__,
+        "model": kind.__name__,
         "inputs": [f"{key}{list(value.shape) if hasattr(value, 'shape') else ''}" for key, value in given.items()],
         "form": f"{form}, on meta alone" if next(model.parameters()).is_meta else form,
         **check(model, (), given, build),
