@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from model_zoo.architectures import ARCHITECTURES, DEFAULT
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 WORDS = 2000
 EXPERTS, CHOSEN = 4, 2
@@ -17,17 +19,6 @@ EXPERTS, CHOSEN = 4, 2
 FACTORS = (16, 12, 8, 6, 4, 3, 2, 1)
 #: Narrower layers than this are not divided.
 NARROW = 32
-
-#: Settings that have no default, or one that does not work.
-NEEDED: dict[str, dict[str, Any]] = {
-    "autoformer": {"prediction_length": 8, "context_length": 16},
-    "informer": {"prediction_length": 8, "context_length": 16},
-    "time_series_transformer": {"prediction_length": 8, "context_length": 16},
-    "aya_vision": {"vision_config.num_attention_heads": 16},
-    "bamba": {"attn_layer_indices": [1]},
-    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
-    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
-}
 
 _HEADS = re.compile(r"(heads|n_head|heads_per_stage|heads_per_layer)$")
 _SHARED_HEADS = re.compile(r"(key_value|kv|group)")
@@ -38,7 +29,7 @@ _WIDTH = re.compile(
 )
 _NO_WIDTH = re.compile(
     r"(head_dim|head_size|rope|rotary|num_channels|audio_channels|in_channels$|input_channels|input_dim$|kernel|codebook|"
-    r"cross_attention_shape|patch_dim|visual_pos)"
+    r"cross_attention_shape|patch_dim|visual_pos|pos_emb)"
 )
 _LAYERS = re.compile(r"(^|_)(layers|layer|depth)$")
 _NO_LAYERS = re.compile(
@@ -57,14 +48,23 @@ def default(name: str) -> Any:
     """Return the default configuration of an architecture, with the settings that the model requires."""
     from transformers import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[name]()
-    for key, value in NEEDED.get(name, {}).items():
+    settings = ARCHITECTURES.get(name, DEFAULT).settings
+    config = CONFIG_MAPPING[name](**{key: value for key, value in settings.items() if "." not in key})
+    put(config, {key: value for key, value in settings.items() if "." in key})
+    return config
+
+
+def put(config: Any, settings: Mapping[str, Any]) -> None:
+    """Set settings by name. A name with dots leads through configurations and dictionaries."""
+    for key, value in settings.items():
         target, _, last = key.rpartition(".")
         part = config
         for step in filter(None, target.split(".")):
-            part = getattr(part, step)
-        setattr(part, last, value)
-    return config
+            part = part[step] if isinstance(part, dict) else getattr(part, step)
+        if isinstance(part, dict):
+            part[last] = value
+        else:
+            setattr(part, last, value)
 
 
 def fill(config: Any) -> bool:
