@@ -31,6 +31,8 @@ def text() -> str:
         for name, words in _descriptions(struct).items():
             # Next to a $ref too: since draft 2019-09, keywords next to a $ref apply.
             definition["properties"][encoded[name]]["description"] = words
+    # msgspec 0.23 adds the names of the phases, and earlier versions do not.
+    schema["$defs"]["Complexity"]["properties"]["phases"].pop("propertyNames", None)
     schema["$defs"]["Report"]["required"].insert(0, "format")
     _name_metrics(schema)
     head = {
