@@ -380,9 +380,12 @@ class TestFrames:
                 return False
             return True
 
-        depth = 100
-        while runs(depth + 1):
-            depth += 1
+        depth, too_deep = 100, 200
+        while runs(too_deep):
+            depth, too_deep = too_deep, 2 * too_deep
+        while too_deep - depth > 1:
+            middle = (depth + too_deep) // 2
+            depth, too_deep = (middle, too_deep) if runs(middle) else (depth, middle)
         limit = sys.getrecursionlimit()
         # A module takes three frames; the layer and PyTorch's functions below it take some more.
         model = nested(kind(4, 4), depth - 12)
