@@ -14,23 +14,11 @@ import weakref
 
 import pytest
 import torch
-from squares import SQUARE, X, calls_of, flops_of, square
+from squares import SQUARE, Calls, X, calls_of, flops_of, square
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget import watch
-
-
-class Calls(nn.Module):
-    """A module with two layers, which calls a function with the module itself and the input."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.first, self.second = square(), nn.Sequential(square())
-        self.function = [function]
-
-    def forward(self, x):
-        return self.function[0](self, x)
 
 
 class Alias(nn.Linear):

@@ -10,24 +10,12 @@ import threading
 
 import pytest
 import torch
-from squares import SQUARE, X, calls_of, flops_of, square
+from squares import SQUARE, Calls, X, calls_of, flops_of, square
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
-
-
-class Calls(nn.Module):
-    """A module that passes itself and its input to a given function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.first, self.second = square(), nn.Sequential(square())
-        self.function = [function]
-
-    def forward(self, x):
-        return self.function[0](self, x)
 
 
 def run_by_a_helper(part, x):
