@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
-    from pytest_flopsbudget.results.complexity import Complexity, Latency, Module, Operator, Phase, UnknownOperator
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.complexity_diff import ComplexityDiff, compare
+    from pytest_flopsbudget.results.data import Latency, Module, Operator, Phase, UnknownOperator
     from pytest_flopsbudget.results.verdict import Measurement, Verdict
 
 #: Public name → the module that defines it. A module is imported when one of its names is first used: every run of
@@ -24,16 +26,18 @@ _HOMES = {
     "BudgetExceededError": "errors",
     "Call": "counting.costs.registry",
     "Complexity": "results.complexity",
+    "ComplexityDiff": "results.complexity_diff",
     "Device": "hardware.profile",
     "FlopsBudget": "plugin.fixture",
-    "Latency": "results.complexity",
+    "Latency": "results.data",
     "Measurement": "results.verdict",
-    "Module": "results.complexity",
-    "Operator": "results.complexity",
-    "Phase": "results.complexity",
-    "UnknownOperator": "results.complexity",
+    "Module": "results.data",
+    "Operator": "results.data",
+    "Phase": "results.data",
+    "UnknownOperator": "results.data",
     "UsageError": "errors",
     "Verdict": "results.verdict",
+    "compare": "results.complexity_diff",
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
@@ -47,6 +51,7 @@ __all__ = [
     "BudgetExceededError",
     "Call",
     "Complexity",
+    "ComplexityDiff",
     "Device",
     "FlopsBudget",
     "Latency",
@@ -57,6 +62,7 @@ __all__ = [
     "UnknownOperator",
     "UsageError",
     "Verdict",
+    "compare",
     "flops_formula",
     "measure",
     "shape_only",

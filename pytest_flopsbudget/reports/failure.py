@@ -14,13 +14,13 @@ from pytest_flopsbudget.reports.wording import (
     format_growth,
     is_estimate,
     mark_estimate,
-    pluralize,
     update_command,
     visible,
 )
 from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, to_number
+from pytest_flopsbudget.results.module_table import unknown_operator_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -152,10 +152,8 @@ def _broken(item: Violation | Unmeasured) -> str:
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:
     """Yield one line for each operator that no formula covers."""
-    for name, operator in complexity.unknown_operators.items():
-        places = ", ".join(path or complexity.model for path in operator.modules[:3])
-        more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
-        yield f"    {name}: {pluralize(operator.calls, 'call')} in {places}{more}"
+    for line in unknown_operator_lines(complexity):
+        yield f"    {line}"
 
 
 def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:

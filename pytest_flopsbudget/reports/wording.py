@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import Amount, metric_of
+from pytest_flopsbudget.safe_text import can_show_signs as can_show_signs  # noqa: PLC0414 -- reports import it from here
+from pytest_flopsbudget.safe_text import pluralize as pluralize  # noqa: PLC0414
+from pytest_flopsbudget.safe_text import use_signs as use_signs  # noqa: PLC0414
+from pytest_flopsbudget.safe_text import visible as visible  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
-
-
-#: The beginning of a command in the log of a CI system.
-_COMMAND = re.compile(r"(?<!\S)::|##(?=\[|vso\[)")
-
-_TIMES = re.compile(r"(?<=\d)x(?=\d)")
-
-
-def can_show_signs(encoding: str | None) -> bool:
-    """Return whether a terminal with this encoding shows signs beyond ASCII; False if it is None (unknown)."""
-    try:
-        "\u2192\u00d7\u2026\u2500".encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
-def use_signs(text: str) -> str:
-    """Return ``text`` with arrows and multiplication signs instead of their ASCII forms."""
-    return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
 
 
 def format_amount(value: Amount, metric: str) -> str:
@@ -84,21 +67,3 @@ def prune_command(*paths: str) -> str:
 def rename_command(old: str, new: str) -> str:
     """Return the command that moves a baseline entry to another node id."""
     return f"python -m pytest_flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Format a number of things: "1 test", "2 tests"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def visible(text: str) -> str:
-    """Return ``text`` on one line, safe to show. Names of tests and modules may contain any characters.
-
-    Every name passes through this function before it is shown in a terminal, a log or a file for readers. The function
-    escapes unprintable characters, which could control the terminal or hide text. It also escapes the signs by which
-    GitHub Actions and Azure Pipelines find commands in a log: ``::error`` at the beginning of a line, and ``##[error]``
-    anywhere. A text may be wrapped between words, so ``::`` is escaped at the beginning of every word.
-    """
-    if not text.isprintable():
-        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-    return _COMMAND.sub(lambda found: f"\\x{ord(found[0][0]):02x}{found[0][1:]}", text)

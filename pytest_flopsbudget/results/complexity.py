@@ -1,298 +1,118 @@
-"""The result of a measurement: totals, modules, operators, phases, and operators that could not be counted."""
+"""The result of a measurement, `Complexity`: its data, and the ways to print and convert them."""
 
 from __future__ import annotations
 
-import difflib
-from fractions import Fraction
-from typing import Annotated, Literal, cast, get_args
+import json
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pytest_flopsbudget.quantities.metrics import METRICS, Amount, is_measured, key_for, measured_value
+from pytest_flopsbudget.results.data import (
+    MEMORY_KINDS,
+    PHASES,
+    ComplexityData,
+    Count,
+    Execution,
+    Latency,
+    MemoryAtPeak,
+    Module,
+    Operator,
+    Phase,
+    PhaseName,
+    UnknownOperator,
+)
+from pytest_flopsbudget.results.module_table import MAX_ROWS, module_table, one_line
+from pytest_flopsbudget.results.table_html import to_html
+from pytest_flopsbudget.results.table_text import can_print_signs, lay_out, printed_width, shorten
+from pytest_flopsbudget.safe_text import visible
 
-Execution = Literal["shapes", "real", "watched"]
-PhaseName = Literal["forward", "backward", "optimizer"]
-PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-#: An integer that is not negative, like every measured value.
-Count = Annotated[int, msgspec.Meta(ge=0)]
+__all__ = [
+    "MEMORY_KINDS",
+    "PHASES",
+    "Complexity",
+    "Count",
+    "Execution",
+    "Latency",
+    "MemoryAtPeak",
+    "Module",
+    "Operator",
+    "Phase",
+    "PhaseName",
+    "UnknownOperator",
+]
+
+#: The maximum width of the model's name in a ``repr``.
+_MAX_NAME = 60
 
 
-class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base class of objects that have values of metrics."""
+class Complexity(ComplexityData, frozen=True, kw_only=True):
+    """The costs of one run of a model. Plain data: needs neither torch nor pytest. ``print`` shows it as a table."""
 
-    #: Stored metric key → value. A missing key was not measured.
-    metrics: dict[str, Count]
+    def table(self, *, depth: int | None = None, metrics: Sequence[str] | None = None, width: int | None = None) -> str:
+        """Return the modules as a table: a row for each module, and one row for equal siblings together.
 
-    def value(self, key: str) -> Amount:
-        """Return the value of a metric: a whole number, or a fraction for a ratio.
+        A row of several modules ("{0-11}", "Block x12") has their sums. Below the table are the totals, the operators
+        that could not be counted, the modules that were never called, and the notes.
 
         Args:
-            key: a metric key as in limits. "time[A100]" is the time on one device. "latency" is the latency on the
-                machine that measured.
+            depth: the number of levels below the model; None for all levels.
+            metrics: the keys of the metrics to show, such as "macs" or "time[A100]"; None for FLOPs, params and
+                memory traffic.
+            width: the maximum number of characters in a line; None for no maximum. In a narrow table, names are
+                shortened in the middle, and columns are left out.
 
         Raises:
-            KeyError: there is no such metric, it was not measured, or it is a ratio with denominator 0.
+            UsageError: there is no such metric, it was not measured, or ``depth`` is negative.
         """
-        value = measured_value(self.metrics, key)
-        if value is not None:
-            return value
-        if is_measured(self.metrics, key):
-            raise KeyError(f"metric {key!r} has no value: what it is divided by is 0")
-        raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
+        return "\n".join(lay_out(module_table(self, metrics, depth), width, signs=can_print_signs()))
 
-    def _count(self, key: str) -> int:
-        return cast("int", self.value(key))
+    def to_dict(self) -> dict[str, Any]:
+        """Return the data as dicts, lists, texts and numbers, with the keys that reports use."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
 
-    @property
-    def flops(self) -> int:
-        """The FLOPs of products, 2 per MAC."""
-        return self._count("flops")
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the data of `to_dict` as JSON.
 
-    @property
-    def macs(self) -> int:
-        """The number of multiply-accumulates (MACs)."""
-        return self._count("macs")
-
-    @property
-    def other_flops(self) -> int:
-        """The FLOPs of all other arithmetic on floating-point numbers."""
-        return self._count("other_flops")
-
-    @property
-    def total_flops(self) -> int:
-        """The FLOPs of all arithmetic on floating-point numbers."""
-        return self._count("total_flops")
-
-    @property
-    def recomputed_flops(self) -> int:
-        """The part of `flops` that the backward pass computed again because of activation checkpointing."""
-        return self._count("recomputed_flops")
-
-    @property
-    def communication(self) -> int:
-        """The bytes of the messages of all collective calls of this rank; 0 without a process group."""
-        return self._count("communication")
-
-    @property
-    def activations(self) -> int:
-        """The number of elements in the outputs of convolutions and matrix products in the forward pass."""
-        return self._count("activations")
-
-    @property
-    def memory_traffic(self) -> int:
-        """The bytes that operators read and write."""
-        return self._count("memory_traffic")
-
-    @property
-    def launches(self) -> int:
-        """The number of operators that compute or move data. In eager mode, each is a kernel launch."""
-        return self._count("launches")
-
-    @property
-    def arithmetic_intensity(self) -> Fraction:
-        """`total_flops` per byte of `memory_traffic`, as an exact fraction."""
-        return Fraction(self.value("arithmetic_intensity"))
-
-    def time(self, device: str) -> int:
-        """The minimum time on ``device`` in nanoseconds: an estimate, and a lower bound.
-
-        Raises:
-            KeyError: the time was not estimated for this device.
+        Args:
+            indent: the number of blanks for each level; None for one line.
         """
-        return self._count(key_for("time", device))
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
+    def to_pandas(self) -> Any:
+        """Return a ``pandas.DataFrame`` with one row for each module; the index is the path.
 
-class _Parametrized(_Measured, frozen=True, kw_only=True):
-    @property
-    def params(self) -> int:
-        """The number of elements in the parameters. A shared parameter counts once."""
-        return self._count("params")
-
-    @property
-    def trainable_params(self) -> int:
-        """The number of elements in the parameters that require a gradient. A shared parameter counts once."""
-        return self._count("trainable_params")
-
-    @property
-    def param_bytes(self) -> int:
-        """The bytes of the parameters, as stored. A shared parameter counts once."""
-        return self._count("param_bytes")
-
-    @property
-    def buffer_bytes(self) -> int:
-        """The bytes of the buffers, as stored. A shared buffer counts once."""
-        return self._count("buffer_bytes")
-
-    @property
-    def peak_memory(self) -> int:
-        """The maximum number of bytes that were alive at the same time during the run."""
-        return self._count("peak_memory")
-
-
-class Module(_Parametrized, frozen=True, kw_only=True):
-    """One module of the tree. Its metrics include all modules below it."""
-
-    #: The name of the class: "Conv2d".
-    type: str
-    #: The settings that determine the module's size, in ASCII: "512->512, 3x3, stride 2x2"; empty if unknown.
-    shape: str = ""
-    #: The number of calls of its ``forward``.
-    calls: Count = 0
-
-
-class Operator(_Measured, frozen=True, kw_only=True):
-    """All calls of one operator of PyTorch's dispatcher."""
-
-    calls: Count
-
-
-class Phase(_Measured, frozen=True, kw_only=True):
-    """The work of one phase: the forward pass with losses, the backward pass, or the optimizer."""
-
-
-class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator that no formula covers. Its work is missing from the totals."""
-
-    calls: Count
-    #: Sorted paths of the modules that ran the operator; "" is the model itself.
-    modules: tuple[str, ...] = ()
-
-
-class MemoryAtPeak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bytes that were alive at the peak of memory, by kind."""
-
-    #: The sum of all kinds: `peak_memory`.
-    total: Count
-    #: The operator that ran at the peak: "aten.convolution".
-    operator: str
-    #: Path of the module that ran the operator; "" is the model itself.
-    module: str
-    #: Parameters. A shared parameter counts once.
-    parameters: Count = 0
-    #: Buffers of the model.
-    buffers: Count = 0
-    #: Inputs of the model.
-    inputs: Count = 0
-    #: Gradients of parameters.
-    gradients: Count = 0
-    #: State of optimizers.
-    optimizer_state: Count = 0
-    #: Intermediate results that are still needed.
-    activations: Count = 0
-    #: Memory that the operator holds only while it runs.
-    temporaries: Count = 0
-
-
-#: The kinds of bytes in `MemoryAtPeak`.
-MEMORY_KINDS: tuple[str, ...] = (
-    "parameters",
-    "buffers",
-    "inputs",
-    "gradients",
-    "optimizer_state",
-    "activations",
-    "temporaries",
-)
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The measured time of the model on this machine; all times are nanoseconds."""
-
-    #: The name of the machine: the name of its processor or its GPU.
-    machine: str
-    #: The median: half of the runs took at most this long.
-    median_ns: Count
-    #: The first quartile: a quarter of the runs took at most this long.
-    q1_ns: Count
-    #: The third quartile: three quarters of the runs took at most this long.
-    q3_ns: Count
-    #: The number of runs that were timed.
-    runs: Count
-    #: The number of threads that each run had.
-    threads: Count
-    #: The minimum time by the roofline model of this machine, divided by the median; null if the machine is unknown.
-    share_of_roofline: float | None = None
-    #: Model FLOPs utilization: `flops` per second, divided by the machine's peak rate; null if the machine is unknown.
-    mfu: float | None = None
-
-    @property
-    def spread_ns(self) -> int:
-        """The interquartile range of the times of the runs, in nanoseconds."""
-        return self.q3_ns - self.q1_ns
-
-
-class Complexity(_Parametrized, frozen=True, kw_only=True):
-    """The costs of one run of a model. Plain data: needs neither torch nor pytest."""
-
-    #: The class name of the model, or the name of the measured function.
-    model: str
-    #: The signature of the inputs, one text for each tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
-    inputs: tuple[str, ...]
-    #: "shapes": nothing was computed. "real": the model had to run on data, and the counts may depend on that data.
-    #: "watched": the test itself ran the model.
-    execution: Execution
-    #: Whether the backward pass is counted.
-    backward: bool = False
-    #: The minor version of PyTorch that ran or counted the model: "2.13"; empty if it is unknown.
-    pytorch: str = ""
-    #: Path → module, in the order of the model's modules. The path of the model itself is "".
-    modules: dict[str, Module]
-    #: Operator ("aten.mm") → its calls and metrics. Only operators that do arithmetic or send bytes to other processes
-    #: are listed.
-    operators: dict[str, Operator] = {}
-    #: Operator → its calls and modules, for operators that no formula covers.
-    unknown_operators: dict[str, UnknownOperator] = {}
-    #: "forward", "backward", "optimizer" → the work of each phase; empty if all work is forward.
-    phases: dict[PhaseName, Phase] = {}
-    #: The bytes alive at the peak of memory; null if memory was not followed.
-    memory_at_peak: MemoryAtPeak | None = None
-    #: The measured time; null if it was not requested. Files call it "latency".
-    timing: Latency | None = msgspec.field(name="latency", default=None)
-    #: Notes on the measurement for the user, one sentence each.
-    notes: tuple[str, ...] = ()
-
-    @property
-    def depth(self) -> int:
-        """The number of operators in the longest chain in which each operator depends on the operator before it."""
-        return self._count("depth")
-
-    @property
-    def latency(self) -> int:
-        """The median time of a run in nanoseconds, on the machine that measured.
+        The columns are "type", "shape", "outputs", "calls", and the stored metrics. Metrics of a module include all
+        modules below it.
 
         Raises:
-            KeyError: the model was not timed.
-        """
-        return self._count("latency")
-
-    @property
-    def average_parallelism(self) -> Fraction:
-        """`total_flops` divided by `depth`, as an exact fraction."""
-        return Fraction(self.value("average_parallelism"))
-
-    @property
-    def runs_model(self) -> bool:
-        """Whether a model seems to have run: a module was called, or products or unknown operators ran."""
-        called = any(module.calls for module in self.modules.values() if module.type != "function")
-        return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
-
-    def work_of(self, phase: str) -> dict[str, int] | None:
-        """Return the metrics of a phase; None if nothing ran in it."""
-        if not self.phases and phase == "forward":
-            return self.metrics
-        metrics = next((part.metrics for name, part in self.phases.items() if name == phase), None)
-        return metrics if metrics and (phase == "forward" or any(metrics.values())) else None
-
-    def __getitem__(self, path: str) -> Module:
-        """Return the module at ``path``, a key of ``dict(model.named_modules())``.
-
-        Raises:
-            KeyError: there is no such module. The message lists similar names.
+            ImportError: pandas is not installed.
         """
         try:
-            return self.modules[path]
-        except KeyError:
-            near = difflib.get_close_matches(path, self.modules, n=3, cutoff=0.5)
-            hint = f"; near names: {', '.join(near)}" if near else ""
-            raise KeyError(f"no module {path!r} in {self.model}{hint}") from None
+            import pandas as pd  # noqa: PLC0415 -- only this method needs it
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas, which is not installed: pip install pandas") from error
+        rows = [
+            {
+                "type": module.type,
+                "shape": module.shape,
+                "outputs": ", ".join(module.outputs),
+                "calls": module.calls,
+                **module.metrics,
+            }
+            for module in self.modules.values()
+        ]
+        return pd.DataFrame(rows, index=pd.Index(list(self.modules), name="module"))
+
+    def __str__(self) -> str:
+        table = module_table(self, None, None, MAX_ROWS)
+        return "\n".join(lay_out(table, printed_width(), signs=can_print_signs()))
+
+    def __repr__(self) -> str:
+        name = shorten(visible(self.model), _MAX_NAME, signs=False)
+        return f"<Complexity of {name}: {one_line(self)}>"
+
+    def _repr_html_(self) -> str:
+        return to_html(module_table(self, None, None, MAX_ROWS))

@@ -15,7 +15,8 @@ from pytest_flopsbudget.results.folding import identities, is_number, natural_ke
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.complexity import Complexity, Module
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Module
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
@@ -120,6 +121,29 @@ def metrics_to_show(metrics: Collection[str]) -> list[str]:
 def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
     """Return path → the self value of the metric: the module's value without the modules below it."""
     return _Tree(modules, metric).self_values(metric)
+
+
+def renamed_paths(old: Mapping[str, Module], new: Mapping[str, Module]) -> dict[str, str]:
+    """Return old path → new path, for all modules of subtrees that are at another path in ``new``, unchanged.
+
+    A subtree without products and without parameters is not recognized, because many subtrees look like it.
+    """
+    trees = _Tree(old, "flops"), _Tree(new, "flops")
+    removed, added = (
+        {
+            path: module.metrics.get("flops", 0) + module.metrics.get("params", 0)
+            for path, module in modules.items()
+            if path not in others
+        }
+        for modules, others in ((old, new), (new, old))
+    )
+    moves = _moves(*trees, removed, added)
+    renamed = {}
+    for path in old if moves else ():
+        top = next((up for up in (path, *_above(path)) if up in moves), None)
+        if top is not None:
+            renamed[path] = moves[top] + path[len(top) :]
+    return renamed
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
@@ -277,7 +301,7 @@ def _keys(modules: Mapping[str, Module]) -> set[str]:
 
 def _with_only(modules: Mapping[str, Module], keys: Collection[str]) -> Mapping[str, Module]:
     return {
-        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key in keys})
+        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key in keys}, outputs=())
         for path, module in modules.items()
     }
 

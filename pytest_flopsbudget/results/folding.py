@@ -20,7 +20,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
-    from pytest_flopsbudget.results.complexity import Module
+    from pytest_flopsbudget.results.data import Module
 
 
 #: A number as Python writes it: "01" is not the number 1. No list is so long that it needs more than 18 digits.
@@ -74,15 +74,20 @@ _OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregati
 
 
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
-    """Return the modules without the metrics that depend on the rest of the run.
+    """Return the modules without the metrics that depend on the rest of the run, and without their output shapes.
 
     A peak depends on the rest of the run: in a training step, each layer adds the tensors that it keeps for the
     backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out as well.
+    Output shapes are left out because baselines do not store them.
     """
-    if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
+    if not any(module.outputs or _OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
     return {
-        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN})
+        path: replace(
+            module,
+            metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN},
+            outputs=(),
+        )
         for path, module in modules.items()
     }
 
@@ -180,7 +185,7 @@ def _rows(children: Mapping[str, _Node]) -> list[tuple[str, _Node]]:
 
 
 def _content(module: Module | None) -> object:
-    return module and (module.type, module.shape, module.calls, tuple(sorted(module.metrics.items())))
+    return module and (module.type, module.shape, module.calls, module.outputs, tuple(sorted(module.metrics.items())))
 
 
 @functools.lru_cache(maxsize=4096)

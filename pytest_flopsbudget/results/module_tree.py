@@ -8,13 +8,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import count_of, key_for, metric_of
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import ComplexityData
+
+#: The aggregations of metrics whose values add up over the modules of a group.
+ADDING = frozenset({"sum", "distinct"})
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class ModuleGroup:
     self_metrics: Mapping[str, int] = field(default_factory=dict)
     #: The groups directly below this group.
     children: list[ModuleGroup] = field(default_factory=list)
+    #: The paths of the modules in the group.
+    members: Sequence[str] = ()
 
     @property
     def calls(self) -> int:
@@ -40,18 +45,25 @@ class ModuleGroup:
         return self.count * self.module.calls
 
 
-def build_module_tree(complexity: Complexity) -> ModuleGroup:
+def build_module_tree(complexity: ComplexityData) -> ModuleGroup:
     """Return the tree of a measurement. The root is the model.
 
     Only metrics that add up are kept. A parameter that several modules share counts in each of these modules.
     """
     modules = {"": Module(type=complexity.model, metrics=complexity.metrics), **without_peaks(complexity.modules)}
-    keys = [key for key in complexity.metrics if metric_of(key).aggregation in {"sum", "distinct"}]
+    return group_modules(modules, [key for key in complexity.metrics if metric_of(key).aggregation in ADDING])
+
+
+def group_modules(modules: Mapping[str, Module], keys: Sequence[str]) -> ModuleGroup:
+    """Return the root of the tree of ``modules``, which must contain the path "".
+
+    Equal siblings are one group, which has the sums of the metrics ``keys``.
+    """
     groups: dict[str, ModuleGroup] = {}
     for path, module in fold(modules).items():
-        count = len(unfold({path: module}))
-        total_metrics = {key: count * module.metrics.get(key, 0) for key in keys}
-        group = groups[path] = ModuleGroup(path, module, count, total_metrics)
+        members = list(unfold({path: module}))
+        total_metrics = {key: len(members) * module.metrics.get(key, 0) for key in keys}
+        group = groups[path] = ModuleGroup(path, module, len(members), total_metrics, members=members)
         if path:
             groups[_above(path, groups)].children.append(group)
     for group in groups.values():

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Module, Operator, Phase
 
 _Part = TypeVar("_Part", "Module", "Operator", "Phase")
 
@@ -35,7 +36,9 @@ class SharedParts:
         return replace(
             complexity,
             modules={
-                sys.intern(path): _shared(self._modules, module, module.type, module.shape, module.calls)
+                sys.intern(path): _shared(
+                    self._modules, module, module.type, module.shape, module.calls, module.outputs
+                )
                 for path, module in complexity.modules.items()
             },
             operators={

@@ -26,6 +26,7 @@ from pytest_flopsbudget.results.limits import (
     name_machine,
     tolerance_for,
 )
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -82,6 +83,15 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     complexity: Complexity
     times: int = 1
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{visible(self.name)}: {self.complexity}"
+
+    def __repr__(self) -> str:
+        return f"<Measurement {visible(self.name)!r}: {self.complexity!r}>"
+
+    def _repr_html_(self) -> str:
+        return self.complexity._repr_html_()
 
 
 def judge(  # noqa: PLR0913 -- what a measurement is judged by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
 from pytest_flopsbudget.counting.tensors.packed import packed_weights
-from pytest_flopsbudget.counting.tracing.labels import shape_of
+from pytest_flopsbudget.counting.tracing.labels import describe_output, shape_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,
@@ -260,6 +261,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
             metrics=_metrics(keys, totals[path], growths[path], alone=alone),
+            outputs=tuple(starmap(describe_output, node.outputs or ())),
         )
         for path, node in nodes.items()
         if path not in hidden

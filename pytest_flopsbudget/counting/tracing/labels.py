@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,10 +11,16 @@ import torch
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_tensor
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import convolution_class
+from pytest_flopsbudget.counting.torch_private import convolution_class, without_torch_function
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_jit: Any = torch.jit
+#: The maximum number of tensors of a module's output that are described. Language models return one for each layer.
+_MAX_OUTPUTS = 8
+#: The maximum number of objects in a module's output that are looked at. A list may contain itself.
+_MAX_VISITED = 64
 
 
 def _by(sizes: Sequence[int]) -> str:
@@ -74,6 +81,41 @@ def _convolution(  # noqa: PLR0913, PLR0917 -- a convolution's settings
     if groups != 1:
         parts.append(f"groups {groups}")
     return ", ".join(parts)
+
+
+def shapes_in(output: Any) -> list[tuple[torch.dtype, torch.Size]]:
+    """Return (dtype, shape) for the first plain tensors in a module's output: in tuples, lists and dicts.
+
+    Other objects are not searched, because that could run code of the model. Nothing is read while PyTorch traces,
+    because it would record that a shape was read.
+    """
+    found: list[tuple[torch.dtype, torch.Size]] = []
+    if _jit.is_tracing():
+        return found
+    waiting = [output]
+    with without_torch_function():
+        for _ in range(_MAX_VISITED):
+            if not waiting or len(found) == _MAX_OUTPUTS:
+                break
+            value = waiting.pop()
+            if type(value) in PLAIN_TYPES:
+                if not value.is_nested and all(type(size) is int for size in value.shape):
+                    found.append((value.dtype, value.shape))
+                continue
+            parts: Iterable[Any] = ()
+            if isinstance(value, dict):
+                parts = dict.values(value)
+            elif isinstance(value, (tuple, list)):
+                iterate: Callable[..., Iterable[Any]] = tuple.__iter__ if isinstance(value, tuple) else list.__iter__
+                parts = iterate(value)
+            waiting += [*islice(parts, _MAX_VISITED)][::-1]
+    return found
+
+
+@lru_cache(maxsize=1024)
+def describe_output(dtype: torch.dtype, shape: torch.Size) -> str:
+    """Return the text of one tensor in a module's output: "float32[1, 64, 56, 56]"."""
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:

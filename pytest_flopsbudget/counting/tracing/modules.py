@@ -14,6 +14,7 @@ import torch
 
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import backward_code, current_autograd_node, next_sequence_number
+from pytest_flopsbudget.counting.tracing.labels import shapes_in
 from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
 from pytest_flopsbudget.counting.tracing.scripted_modules import follow_calls
@@ -190,6 +191,8 @@ class ModuleTracker:
         memory.max_since_call = before
         try:
             output = run(*args, **kwargs)
+            if node.outputs is None:
+                node.outputs = shapes_in(output)
             return output if type(output) is not GeneratorType else self._followed(output, node)
         finally:
             del stack[depth:]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
 class Node:
     """One path of a module in the traced model, or the measured function."""
 
-    __slots__ = ("calls", "module", "parent", "path", "peak_growth", "type")
+    __slots__ = ("calls", "module", "outputs", "parent", "path", "peak_growth", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
@@ -22,3 +24,5 @@ class Node:
         self.calls = 0
         #: The maximum number of bytes that one call allocated and kept alive at the same time.
         self.peak_growth = 0
+        #: (dtype, shape) of the tensors that the first call returned; None before the first call has returned.
+        self.outputs: Sequence[tuple[torch.dtype, torch.Size]] | None = None

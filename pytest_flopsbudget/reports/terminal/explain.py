@@ -21,6 +21,7 @@ from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.terminal.table import empty_table
 from pytest_flopsbudget.reports.wording import format_amount, pluralize
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
+from pytest_flopsbudget.results.module_table import total_cells
 from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _outcome(verdict: Verdict) -> str:
 
 
 def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
-    cells = [*_total_cells(complexity)]
+    cells = [*total_cells(complexity)]
     pairs = 2 if screen.width >= _WIDE else 1
     rows = -(-len(cells) // pairs)
     columns = [cells[i * rows : (i + 1) * rows] for i in range(pairs)]
@@ -128,20 +129,6 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
     yield Padding(table, (0, 0, 0, 2))
     for line in (*details.peak_lines(complexity), *details.latency_lines(complexity)):
         yield _line(line, screen)
-
-
-def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
-    """Yield (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
-    for key, row in METRICS.items():
-        value = measured_value(complexity.metrics, key)
-        shown = value or key in {"flops", "params"}
-        if row.per is None and value is not None and shown and not _is_shown(complexity, key):
-            yield row.title, format_value(value, row)
-
-
-def _is_shown(complexity: Complexity, key: str) -> bool:
-    """Return whether another cell already shows the value of ``key``, because all parameters are trainable."""
-    return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
 
 def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -> Iterator[RenderableType]:
