@@ -166,9 +166,9 @@ class Watch:
                 tracer.note_unknown("torch.jit.optimize_for_inference")
             return tracer.tracker.enter(module, args, kwargs)
 
-        def leave(entered: Any) -> None:
+        def leave(entered: Any, output: Any) -> None:
             if entered is not None and self._tracer is not None:
-                self._tracer.tracker.leave(entered)
+                self._tracer.tracker.leave(entered, output)
 
         def run_compiled(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tracer = self._tracer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -71,7 +71,8 @@ class Complexity(ComplexityData, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data as dicts, lists, texts and numbers, with the keys that reports use."""
-        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+        # A tuple becomes a list, as in the JSON of a report.
+        return cast("dict[str, Any]", json.loads(self.to_json()))
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the data of `to_dict` as JSON.
@@ -79,7 +80,7 @@ class Complexity(ComplexityData, frozen=True, kw_only=True):
         Args:
             indent: the number of blanks for each level; None for one line.
         """
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json.dumps(msgspec.to_builtins(self), indent=indent)
 
     def to_pandas(self) -> Any:
         """Return a ``pandas.DataFrame`` with one row for each module; the index is the path.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -105,7 +106,7 @@ class ComplexityDiff(msgspec.Struct, frozen=True, kw_only=True):
         a module that does not exist is None. A renamed module is at its new path.
         """
         keys = [key for key in self.old.metrics if key in self.new.metrics]
-        return {
+        found = {
             "totals": {key: {"before": self.old.metrics[key], "now": self.new.metrics[key]} for key in keys},
             "modules": {
                 path: {"before": msgspec.to_builtins(pair.old), "now": msgspec.to_builtins(pair.new)}
@@ -113,6 +114,7 @@ class ComplexityDiff(msgspec.Struct, frozen=True, kw_only=True):
                 if pair.is_changed(keys)
             },
         }
+        return cast("dict[str, Any]", json.loads(json.dumps(found)))
 
     def __str__(self) -> str:
         return self.table(width=printed_width())

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from types import CodeType, FunctionType
     from typing import TypeAlias
 
-    #: (module, positional arguments, keyword arguments) → the value that is passed to `Leave` after the call.
+    #: (module, positional arguments, keyword arguments) → the first value that is passed to `Leave` after the call.
     Enter: TypeAlias = Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Any]
-    Leave: TypeAlias = Callable[[Any], None]
+    #: Called with the value that `Enter` returned and with the output of the module; None if the module raised.
+    Leave: TypeAlias = Callable[[Any, Any], None]
 
 
 #: Method that `following_call` returned → the functions that the method calls, for all methods that are in use.
@@ -39,11 +40,12 @@ def bind(enter, leave, run_compiled, is_compiling, call):
             return call(self, *args, **kwargs) if self._compiled_call_impl is not None else {call}
         if self._compiled_call_impl is not None or type(self).__name__ == "OptimizedModule":
             return run_compiled(self, args, kwargs)
-        entered = enter(self, args, kwargs)
+        entered, output = enter(self, args, kwargs), None
         try:
-            return {call}
+            output = {call}
+            return output
         finally:
-            leave(entered)
+            leave(entered, output)
     return {name}
 """
 
@@ -118,9 +120,9 @@ def _both(outer_enter: Enter, outer_leave: Leave, inner_enter: Enter, inner_leav
     def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return outer_enter(module, args, kwargs), inner_enter(module, args, kwargs)
 
-    def leave(entered: Any) -> None:
+    def leave(entered: Any, output: Any) -> None:
         outer, inner = entered
-        inner_leave(inner)
-        outer_leave(outer)
+        inner_leave(inner, output)
+        outer_leave(outer, output)
 
     return enter, leave

@@ -165,6 +165,7 @@ class WatchTracer(Tracer):
         nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}
         for path, node in counted.tracker.nodes.items():
             nodes[path].calls += node.calls
+            nodes[path].outputs = nodes[path].outputs or node.outputs
             nodes[path].peak_growth = max(nodes[path].peak_growth, node.peak_growth)
         for (node, work, when), times in counted.credits.items():
             key = (nodes[node.path], work, when)

@@ -24,7 +24,7 @@ from pytest_flopsbudget.counting.tracing.forward_frames import (
     runs_tracer,
     set_mark,
 )
-from pytest_flopsbudget.counting.tracing.labels import signature_of
+from pytest_flopsbudget.counting.tracing.labels import shapes_in, signature_of
 from pytest_flopsbudget.counting.tracing.module_calls import CALL
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker, scripted_modules
 from pytest_flopsbudget.counting.tracing.nodes import Node
@@ -240,12 +240,19 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = before
         return node, depth, before, highest, outside
 
-    def leave(self, entered: _Entered) -> None:
-        """Note that a call has ended. ``entered`` is the value that `enter` returned for the call."""
+    def leave(self, entered: _Entered, output: Any) -> None:
+        """Note that a call has ended.
+
+        Args:
+            entered: the value that `enter` returned for the call.
+            output: what the module returned; None if it raised.
+        """
         if isinstance(entered, bool):
             self._elsewhere.follows = entered
             return
         node, depth, before, highest, outside = entered
+        if node.outputs is None:
+            node.outputs = shapes_in(output)
         memory = self.memory
         if len(self._direct) > self._direct_outside:
             self._end_direct(self._direct_outside)
@@ -325,6 +332,7 @@ class WatchedModules(ModuleTracker):
             if into is not node:
                 into.type, into.module = node.type, node.module
                 into.calls += node.calls
+                into.outputs = into.outputs or node.outputs
                 into.peak_growth = max(into.peak_growth, node.peak_growth)
         return self.root.type
 

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from pytest_flopsbudget import measure, world
+from pytest_flopsbudget.results.folding import without_peaks
 
 IN, HIDDEN, OUT, ROWS = 16, 32, 8, 4
 FIRST, LAST = IN * HIDDEN + HIDDEN, HIDDEN * OUT + OUT
@@ -184,4 +185,6 @@ def test_two_dimensions() -> None:
         _GATHER: (1, held * FLOAT),
         _SCATTER: (1, held * FLOAT),
     }
-    assert part.modules == real.modules
+    # For real, some modules return a subclass of tensors, whose shape is not listed.
+    assert without_peaks(part.modules) == without_peaks(real.modules)
+    assert [one.peak_memory for one in part.modules.values()] == [one.peak_memory for one in real.modules.values()]
