@@ -72,7 +72,8 @@ _latencies = st.builds(
 def complexities(draw):
     metrics = draw(_metrics)
     values = st.fixed_dictionaries(dict.fromkeys(metrics, _amounts))
-    modules = st.builds(Module, type=_texts, shape=_texts, calls=st.integers(0, 9), metrics=values)
+    outputs = st.sampled_from([(), ("float32[2, 3]",), ("float32[2, 3]", "int64[]")])
+    modules = st.builds(Module, type=_texts, shape=_texts, calls=st.integers(0, 9), metrics=values, outputs=outputs)
     return draw(
         st.builds(
             Complexity,

@@ -140,8 +140,8 @@ class Module(_Parametrized, frozen=True, kw_only=True):
     #: The number of calls of its ``forward``.
     calls: Count = 0
     #: The tensors that its first call returned, one text for each tensor, at most eight: "float32[1, 64, 56, 56]".
-    #: Empty in baselines, and for modules that were not called or that TorchScript called. Tensors of other classes than
-    #: `torch.Tensor` and `torch.nn.Parameter` are not listed.
+    #: Empty in baselines, and for modules that were not called or that TorchScript called. Tensors of other classes
+    #: than `torch.Tensor` and `torch.nn.Parameter` are not listed.
     outputs: tuple[str, ...] = ()
 
 

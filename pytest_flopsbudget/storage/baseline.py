@@ -146,8 +146,8 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
-    A baseline has no notes, no ``memory_at_peak`` and no ``timing``. It has no peaks of modules either, because these
-    peaks depend on the rest of the run: see `without_peaks`.
+    A baseline has no notes, no ``memory_at_peak`` and no ``timing``. It has no output shapes and no peaks of modules
+    either: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
         measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, timing=None

@@ -28,6 +28,7 @@ from pytest_flopsbudget.reports.terminal.summary import summary
 from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.changes import Key, changes
 from pytest_flopsbudget.results.complexity import Complexity, MemoryAtPeak, Module, Operator, Phase, UnknownOperator
+from pytest_flopsbudget.results.complexity_diff import compare
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage import report_file
 from pytest_flopsbudget.storage.baseline_totals import Totals
@@ -149,6 +150,17 @@ def test_summary(run, screen, verbosity):
         check_line(line)
     for line in explain_page(test.nodeid, verdict, [DEVICE], screen):
         check_line(line)
+
+
+@settings(max_examples=40)
+@given(complexities(), complexities(), st.sampled_from([None, 40, 80, 120]))
+def test_results(new, old, width):
+    """No line of a printed result, or of the difference of two, has a control character or a command to a CI system."""
+    difference = compare(old, new)
+    texts = [new.table(width=width), difference.table(width=width), str(new), repr(new), str(difference)]
+    for text in (*texts, repr(difference), new._repr_html_(), difference._repr_html_()):
+        check_text(text)
+    assert "<b>" not in new._repr_html_() + difference._repr_html_()
 
 
 @settings(max_examples=40)

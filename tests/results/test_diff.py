@@ -111,6 +111,13 @@ class TestRenamed:
         """If a subtree moved without a change, it is listed once, as renamed."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 2}) == [renamed("a", "z", 3)]
 
+    def test_renamed_with_outputs(self):
+        """A baseline has no output shapes, and the measurement has them. A moved subtree is found all the same."""
+        old = complexity({"a": 1, "a.b": 2})
+        new = complexity({"z": 1, "z.b": 2})
+        new = replace(new, modules={path: replace(one, outputs=("float32[2]",)) for path, one in new.modules.items()})
+        assert diff(old, new).modules == (renamed("a", "z", 3),)
+
     def test_changed_on_the_way(self):
         """If a subtree moved and also changed, it is listed as removed and as added."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 4}) == [added("z", 5), removed("a", 3)]

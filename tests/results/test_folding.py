@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.folding import fold, identities, natural_key, unfold, without_peaks, write_segment
@@ -67,6 +68,7 @@ class TestFold:
             module(flops=1, shape="3"),
             module(flops=1, calls=2),
             Module(type="Linear", calls=1, metrics={"flops": 1}),
+            replace(module(flops=1), outputs=("float32[2]",)),
         ],
     )
     def test_every_field_counts(self, other):
@@ -193,11 +195,13 @@ class TestIdentities:
 
 class TestWithoutPeaks:
     def test_all_else_stays(self):
-        """`without_peaks` removes only the peaks."""
+        """`without_peaks` removes only the peaks and the output shapes."""
         plain = modules_at("0", "1")
         assert without_peaks(plain) is plain
         peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}
-        assert without_peaks(peaks) == {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1})}
+        kept = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1})}
+        assert without_peaks(peaks) == kept
+        assert without_peaks({"0": replace(kept["0"], outputs=("float32[2]",))}) == kept
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pytest_flopsbudget.results.sharing import SharedParts
 def measurement(**changed):
     """Build a measurement from new objects. ``changed`` are fields of its module, its operator or its metrics."""
     module = {"type": "Linear", "shape": "4->4", "calls": 1} | {
-        key: value for key, value in changed.items() if key in {"type", "shape"}
+        key: value for key, value in changed.items() if key in {"type", "shape", "outputs"}
     }
     calls = changed.get("calls", 1)
     metrics = {"flops": 64, "params": 20} | changed.get("metrics", {})
@@ -40,6 +40,7 @@ def test_equal_parts_are_one_object():
     [
         {"type": "Bilinear"},
         {"shape": "4->5"},
+        {"outputs": ("float32[2, 4]",)},
         {"calls": 2},
         {"metrics": {"flops": 65}},
         {"metrics": {"flops": 20, "params": 64}},

@@ -545,6 +545,17 @@ class TestBeyondWork:
             load(path)
         assert told in str(caught.value)
 
+    def test_modules_without_outputs(self, path):
+        """The text of a baseline is the same with and without output shapes."""
+        texts = []
+        for outputs in ((), ("float32[2, 4]",)):
+            layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2}, outputs=outputs) for i in range(2)}
+            file = update_entries(BaselineFile(path, {}), {"t": {"model": small(modules=layers)}})
+            save(file)
+            texts.append(path.read_text())
+        assert texts[0] == texts[1]
+        assert "float32[2, 4]" not in texts[0]
+
     def test_modules_without_peaks(self, path):
         """The modules of a baseline have no peaks, so equal layers share a line."""
         metrics = {"flops": 4, "peak_memory": 9, "depth": 2}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _jit: Any = torch.jit
+_INTEGERS = frozenset({int})
 #: The maximum number of tensors of a module's output that are described. Language models return one for each layer.
 _MAX_OUTPUTS = 8
 #: The maximum number of objects in a module's output that are looked at. A list may contain itself.
@@ -83,33 +84,41 @@ def _convolution(  # noqa: PLR0913, PLR0917 -- a convolution's settings
     return ", ".join(parts)
 
 
-def shapes_in(output: Any) -> list[tuple[torch.dtype, torch.Size]]:
+def shapes_in(output: Any) -> Sequence[tuple[torch.dtype, torch.Size]]:
     """Return (dtype, shape) for the first plain tensors in a module's output: in tuples, lists and dicts.
 
     Other objects are not searched, because that could run code of the model. Nothing is read while PyTorch traces,
     because it would record that a shape was read.
     """
-    found: list[tuple[torch.dtype, torch.Size]] = []
     if _jit.is_tracing():
-        return found
-    waiting = [output]
+        return ()
     with without_torch_function():
+        if type(output) in PLAIN_TYPES:  # as for most modules
+            return _dtype_and_shape(output)
+        found: list[tuple[torch.dtype, torch.Size]] = []
+        waiting = [output]
         for _ in range(_MAX_VISITED):
             if not waiting or len(found) == _MAX_OUTPUTS:
                 break
             value = waiting.pop()
-            if type(value) in PLAIN_TYPES:
-                if not value.is_nested and all(type(size) is int for size in value.shape):
-                    found.append((value.dtype, value.shape))
-                continue
             parts: Iterable[Any] = ()
-            if isinstance(value, dict):
+            if type(value) in PLAIN_TYPES:
+                found += _dtype_and_shape(value)
+            elif isinstance(value, dict):
                 parts = dict.values(value)
             elif isinstance(value, (tuple, list)):
                 iterate: Callable[..., Iterable[Any]] = tuple.__iter__ if isinstance(value, tuple) else list.__iter__
                 parts = iterate(value)
             waiting += [*islice(parts, _MAX_VISITED)][::-1]
     return found
+
+
+def _dtype_and_shape(tensor: torch.Tensor) -> Sequence[tuple[torch.dtype, torch.Size]]:
+    """Return the dtype and the shape; nothing if sizes of the tensor are no numbers, as in nested tensors."""
+    if tensor.is_nested:
+        return ()
+    shape = tensor.shape
+    return ((tensor.dtype, shape),) if _INTEGERS.issuperset(map(type, shape)) else ()
 
 
 @lru_cache(maxsize=1024)
