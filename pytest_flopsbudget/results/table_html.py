@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Colours come from the page, so that the table fits a light and a dark page. There is no style sheet, because its
 #: rules would apply to the whole notebook.
-_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
+_TABLE = "border-collapse:collapse;color:inherit;font-variant-numeric:tabular-nums"
 _CAPTION = "caption-side:top;text-align:left;padding:0.3em 0.6em 0.3em 0;font-weight:bold"
 _LINE = "border-bottom:1px solid currentColor"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -125,7 +126,7 @@ class TestHtml:
         """The colours are those of the page, light or dark."""
         written = to_html(table())
         assert "#" not in written
-        assert "color:" not in written
+        assert set(re.findall('color:([^;"]*)', written)) == {"inherit"}
         assert "<style" not in written
 
     @pytest.mark.parametrize(
