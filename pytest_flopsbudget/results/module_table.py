@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
@@ -83,11 +85,17 @@ def module_table(
     if depth is not None and depth < 0:
         raise UsageError(f"depth={depth}: the number of levels below the model is not negative")
     rows = tree_rows(build_module_tree(complexity), {path: place for place, path in enumerate(complexity.modules)})
-    levels = max(len(branch.lasts) for branch, _ in rows)
+    # How many rows each level has; level 0 is the model.
+    sizes = Counter(len(branch.lasts) for branch, _ in rows)
+    levels = max(sizes)
     shown = levels if depth is None else min(depth, levels)
     if depth is None and max_rows is not None:
-        while shown > 1 and sum(len(branch.lasts) <= shown for branch, _ in rows) > max_rows:
-            shown -= 1
+        fitting = (
+            level
+            for level, total in enumerate(accumulate(sizes[level] for level in range(levels + 1)))
+            if total <= max_rows
+        )
+        shown = min(levels, max(1, *fitting))
     kept = [row for row in rows if len(row[0].lasts) <= shown]
     groups = [group for _, group in kept]
     columns = [
