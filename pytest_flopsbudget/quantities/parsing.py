@@ -82,32 +82,33 @@ def parse_quantity(value: object, metric: Metric) -> int:
     Raises:
         ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
-    return math.floor(_parse(value, metric))
+    return math.floor(parse_exactly(value, metric))
 
 
-def parse_ratio(value: object, metric: Metric) -> Fraction:
-    """Parse a ratio exactly: 10, 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
+def parse_exactly(value: object, metric: Metric) -> Fraction:
+    """Parse an amount without rounding: 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
 
     Args:
         value: a number, or text.
-        metric: a metric whose unit is "FLOPs/byte" or "FLOPs/step".
+        metric: the metric of the amount. The result is in its unit.
 
     Raises:
         ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
-    return _parse(value, metric)
+    number = _parse_any(value, metric)
+    if number >= TOO_LARGE:
+        raise ValueError(f"{quote_value(value)} is too large; the largest amount is just below 10^100")
+    return number
+
+
+def example_of(metric: Metric) -> str:
+    """Return how an amount of ``metric`` may be written: '"96 MiB" or "100 MB"'."""
+    return _EXAMPLES[metric.unit]
 
 
 def is_ratio(metric: Metric) -> bool:
     """Return whether values of ``metric`` are fractions instead of whole numbers."""
     return metric.unit in _OVER
-
-
-def _parse(value: object, metric: Metric) -> Fraction:
-    number = _parse_any(value, metric)
-    if number >= TOO_LARGE:
-        raise ValueError(f"{quote_value(value)} is too large; the largest amount is just below 10^100")
-    return number
 
 
 def _parse_any(value: object, metric: Metric) -> Fraction:
