@@ -13,11 +13,12 @@ from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
+    from pytest_flopsbudget.counting.latency.measured_call import MeasuredCall
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -51,7 +52,7 @@ class FlopsBudget:
 
     def __call__(  # noqa: PLR0913 -- the choices that a user has for a measurement
         self,
-        model: Callable[..., Any],
+        model: Callable[..., Any] | Complexity,
         args: Any = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
@@ -62,7 +63,9 @@ class FlopsBudget:
         """Measure ``model(*args, **kwargs)``. If possible, only the shapes of the tensors are computed.
 
         Args:
-            model: a module, a method of a module, or a function that calls modules.
+            model: a module, a method of a module, or a function that calls modules. Or a measurement that
+                `pytest_flopsbudget.measure` made earlier, for example in a fixture of the module or the session: it is
+                judged as if the test had made it, and no other argument but ``name`` is allowed.
             args: the positional arguments, in a list or a tuple. Any other value, such as a tensor, is passed as one
                 argument. If there are neither positional nor keyword arguments, the example inputs of the model are
                 used and named in the measurement's notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of
@@ -84,14 +87,70 @@ class FlopsBudget:
                 data.
             Exception: any exception that the model raises.
         """
-        # Imported here, because a run without measurements should not import PyTorch.
-        from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
+        from pytest_flopsbudget.results.complexity import Complexity
 
         name = DEFAULT_NAME if name is None else name
+        if isinstance(model, Complexity):
+            self._check_open("flops_budget(...)")
+            _check_name(name, f"flops_budget(..., name={name!r})")
+            if args != () or kwargs is not None or backward or latency:
+                raise UsageError("flops_budget(measurement): a measurement is judged as it is; give it a name at most")
+            self._keep(name, model, 0.0)
+            return model
         inputs = self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        measured = measure_inputs(
+        measured = self._measure(model, inputs, backward=backward)
+        complexity = measured.complexity
+        if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
+            complexity = self._latency_policy.add_latency(measured)
+        self._keep(name, complexity, time.perf_counter() - start)
+        return complexity
+
+    def mean(
+        self,
+        model: Callable[..., Any],
+        inputs: Iterable[Any],
+        *,
+        name: str | None = None,
+        backward: bool = False,
+    ) -> Complexity:
+        """Measure the model with several inputs and judge the mean, for a model whose work depends on its data.
+
+        Args:
+            model: a module, a method of a module, or a function that calls modules.
+            inputs: one value for each run: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+            name: the name of the measurement, as in a call of the fixture.
+            backward: whether the backward pass of the summed outputs is counted too.
+
+        Returns:
+            The mean of the measurements. It is rounded up where it is no whole number.
+
+        Raises:
+            UsageError: there are no inputs, or the model cannot be measured with one of them.
+            Exception: any exception that the model raises.
+        """
+        from pytest_flopsbudget.results.mean import mean
+
+        name = DEFAULT_NAME if name is None else name
+        measurements = []
+        start = time.perf_counter()
+        for given in inputs:
+            args, kwargs = ((), given) if isinstance(given, Mapping) else (given, None)
+            found = self._check(name, model, args, kwargs)
+            self._prepare()
+            measurements.append(self._measure(model, found, backward=backward).complexity)
+        if not measurements:
+            raise UsageError("flops_budget.mean(model, inputs): there are no inputs; hand over a list of them")
+        complexity = mean(measurements)
+        self._keep(name, complexity, time.perf_counter() - start)
+        return complexity
+
+    def _measure(self, model: Callable[..., Any], inputs: Inputs, *, backward: bool) -> MeasuredCall:
+        # Imported here, because a run without measurements should not import PyTorch.
+        from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
+
+        return measure_inputs(
             model,
             inputs,
             backward=backward,
@@ -99,11 +158,6 @@ class FlopsBudget:
             shapes=self._shapes,
             devices=self._devices,
         )
-        complexity = measured.complexity
-        if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
-            complexity = self._latency_policy.add_latency(measured)
-        self._keep(name, complexity, time.perf_counter() - start)
-        return complexity
 
     @staticmethod
     def world(size: int, rank: int = 0) -> AbstractContextManager[None]:

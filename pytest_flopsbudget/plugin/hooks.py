@@ -125,6 +125,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: which "
         "modules do the work, what bounds the time, and where a change would help most",
     )
+    group.addoption(
+        "--flops-budget-require",
+        metavar="N",
+        type=int,
+        help="fail the run if it makes fewer than N measurements, for example because all budgets are skipped",
+    )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flopsbudget.config.settings import Settings
+    from pytest_flopsbudget.results.limits import Limit
     from pytest_flopsbudget.results.report import Report
     from pytest_flopsbudget.storage.run_record import RunRecord
 
@@ -165,8 +166,16 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
         if run_record is not None
         else (),
         errors=tuple(run_record.errors) if run_record is not None else (),
+        total_limits=total_limits_of(settings),
     )
     return Report(run=run, tests=ordered(tests))
+
+
+def total_limits_of(settings: Settings) -> dict[str, Limit]:
+    """Return metric key → limit on the sum over all measurements of a run."""
+    from pytest_flopsbudget.results.total import total_limits
+
+    return total_limits(settings.total, f"{settings.file}, [tool.pytest-flopsbudget.total]")
 
 
 #: The exit codes of runs that stopped before their last test.

@@ -176,6 +176,12 @@ def _part(item: Violation | Unmeasured) -> str:
     return f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
 
 
+def total_lines(items: Iterable[Violation]) -> Iterator[str]:
+    """Yield one line for each limit on the sum over all measurements of a run that is broken, or beyond a warning."""
+    for item in items:
+        yield f"total of the run: {_broken(item)}, set by {item.source}"
+
+
 def format_share(share: Ratio) -> str:
     """Return a share as a percentage: "50%"."""
     percent = float(to_number(share) * 100)

@@ -154,6 +154,8 @@ def _read(data: object) -> Report:
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
     """Yield (place, metric key, whether the key must be a stored one) for each metric that the report names."""
     yield ("run", "show"), report.run.show, False
+    for key in report.run.total_limits:
+        yield ("run", "total_limits"), key, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
             place: JsonPath = ("tests", number, "measurements", own_number)
