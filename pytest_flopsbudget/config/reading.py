@@ -50,6 +50,15 @@ _ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 _LIMITS = f"[tool.{TABLE}.limits]"
 _TOTAL = f"[tool.{TABLE}.total]"
 _BUDGETS = f"[[tool.{TABLE}.budgets]]"
+#: A word that a marker does not take → how the call of the fixture takes it.
+_OF_THE_CALL = {
+    "backward": "flops_budget(model, inputs, backward=True)",
+    "name": 'flops_budget(model, inputs, name="...")',
+    "args": "flops_budget(model, args)",
+    "kwargs": "flops_budget(model, kwargs={...})",
+    "inputs": "flops_budget(model, inputs)",
+    "model": "flops_budget(model, inputs)",
+}
 #: The keys of a budget that hold tables of limits.
 _PARTS = ("modules", "operators", "phases", "measurements")
 _KEYS = (
@@ -119,7 +128,11 @@ def marker_budget(
         messages.append(
             f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
         )
-    budget = _read_budget(kwargs, problems, source, besides=(*_PARTS, "tolerance", "hold"))
+    for key, call in _OF_THE_CALL.items():
+        if key in kwargs:
+            problems.add(key, f"belongs in the call: {call}")
+    limits = {key: value for key, value in kwargs.items() if key not in _OF_THE_CALL}
+    budget = _read_budget(limits, problems, source, besides=(*_PARTS, "tolerance", "hold"))
     _raise(messages)
     return budget
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.config.prescan import FILE
 from pytest_flopsbudget.hardware import catalog as known_devices
-from pytest_flopsbudget.identifiers import matches_pattern
+from pytest_flopsbudget.identifiers import selects_test
 from pytest_flopsbudget.quantities.metrics import HELD_BY_DEFAULT, METRICS
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
@@ -113,12 +113,12 @@ class Settings:
 
     def watches(self, nodeid: str) -> bool:
         """Return whether the setting ``watch`` matches the test ``nodeid``."""
-        return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
+        return any(selects_test(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
         """Return the budgets for the test ``nodeid``. A limit of a later budget replaces limits of earlier budgets."""
         everywhere = () if self.limits is None else (self.limits,)
-        matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
+        matching = (b for b in self.budgets if any(selects_test(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class FlopsBudget:
         inputs = self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        measured = self._measure(model, inputs, backward=backward)
+        measured = self._measure(model, inputs, args, backward=backward)
         complexity = measured.complexity
         if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
             complexity = self._latency_policy.add_latency(measured)
@@ -139,25 +140,34 @@ class FlopsBudget:
             args, kwargs = ((), given) if isinstance(given, Mapping) else (given, None)
             found = self._check(name, model, args, kwargs)
             self._prepare()
-            measurements.append(self._measure(model, found, backward=backward).complexity)
+            measurements.append(self._measure(model, found, given, backward=backward).complexity)
         if not measurements:
             raise UsageError("flops_budget.mean(model, inputs): there are no inputs; hand over a list of them")
         complexity = mean(measurements)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 
-    def _measure(self, model: Callable[..., Any], inputs: Inputs, *, backward: bool) -> MeasuredCall:
+    def _measure(self, model: Callable[..., Any], inputs: Inputs, given: object, *, backward: bool) -> MeasuredCall:
+        """Measure the model. ``given`` is the argument ``args`` of the call; an error of the model may hint at it."""
         # Imported here, because a run without measurements should not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 
-        return measure_inputs(
-            model,
-            inputs,
-            backward=backward,
-            reuse_answers=self._reuse_answers,
-            shapes=self._shapes,
-            devices=self._devices,
-        )
+        try:
+            return measure_inputs(
+                model,
+                inputs,
+                backward=backward,
+                reuse_answers=self._reuse_answers,
+                shapes=self._shapes,
+                devices=self._devices,
+            )
+        except UsageError:
+            raise
+        except Exception as error:
+            from pytest_flopsbudget.plugin.call_hints import add_hint
+
+            add_hint(error, given)
+            raise
 
     @staticmethod
     def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
@@ -240,6 +250,12 @@ class FlopsBudget:
             raise UsageError(
                 f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
                 "called; hand over a torch.nn.Module or a function first, then its input"
+            )
+        if isinstance(model, type) and "torch" in sys.modules and issubclass(model, sys.modules["torch"].nn.Module):
+            name = model.__name__
+            raise UsageError(
+                f"flops_budget(model, args): the model is the class {name}; hand over an instance, as in "
+                f"flops_budget({name}(...), args)"
             )
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise UsageError(

@@ -331,12 +331,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         with _watching(item):
             result = yield
-    except (Exception, pytest.fail.Exception):
+    except (Exception, pytest.fail.Exception) as error:
         # A test that fails for another reason is judged too, because summary and reports show its numbers. A mistake in
         # its marker or its baseline is reported only if the test does not fail for another reason.
         with suppress(UsageError):
             _judge(item, own_failure=True)
-        raise
+        if _FIXTURE not in item.stash and _WATCHED not in item.stash:
+            raise
+        from pytest_flopsbudget.tracebacks import without_own_frames
+
+        raise error.with_traceback(without_own_frames(error.__traceback__))  # noqa: B904 -- the same error
     text = _judge(item)
     if text:
         raise BudgetExceededError(text)

@@ -44,6 +44,8 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
         files[flag] = file
         if typed in {"", "-"}:
             problems.append(f"{flag}={typed}: names no file; write {flag}=PATH")
+        elif path.suffix in {".py", ".toml", ".ini", ".cfg"}:
+            problems.append(f"{flag}={typed}: would overwrite a source file; write {flag}=PATH, then the tests")
         elif sharing_flag:
             problems.append(f"{flag}={typed}: {sharing_flag} writes to the same file; name another one")
         elif why := find_obstacle(path):

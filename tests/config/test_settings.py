@@ -192,7 +192,7 @@ class TestLoadSettings:
             ('missing_baseline = "fail"', "] missing_baseline", "did you mean missing-baseline?"),
             ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
             ("limit = 0", "] limit", "did you mean limits?"),
-            ("zzzz = 0", "] zzzz", "There are tolerance, hold, missing-baseline, "),
+            ("zzzz = 0", "] zzzz", "there are tolerance, hold, missing-baseline, "),
             ("flops = 1", "] flops", "write limits for every test in [tool.pytest-flopsbudget.limits]"),
             ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
             ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
