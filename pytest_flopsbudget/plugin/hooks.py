@@ -43,6 +43,7 @@ _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flop
 _REPORTS = {
     "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
     "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
+    "--flops-budget-html": "a page with module trees, operators and rooflines as one HTML file, to look at",
     "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
     "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
 }

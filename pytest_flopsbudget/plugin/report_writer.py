@@ -104,6 +104,10 @@ def _render(flag: str, report: Report) -> str:
     match flag.rpartition("-")[2]:
         case "markdown":
             return run.text(report)
+        case "html":
+            from pytest_flopsbudget.reports.html import page
+
+            return page.text(report)
         case "csv":
             return csv.text(report)
         case "gitlab":
