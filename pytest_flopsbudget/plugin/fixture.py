@@ -38,9 +38,12 @@ class FlopsBudget:
         test: str = "test",
         devices: Sequence[Device] = (),
         latency_policy: LatencyPolicy | None = None,
+        keeps_timeline: bool = False,
     ) -> None:
         self._reuse_answers = reuse_answers
         self._shapes = shapes
+        #: Whether measurements keep the bytes alive over the course of the run, which the HTML page shows.
+        self._keeps_timeline = keeps_timeline
         self._latency_policy = latency_policy or LatencyPolicy()
         # The devices for which the time is estimated.
         self._devices = devices
@@ -151,16 +154,18 @@ class FlopsBudget:
         """Measure the model. ``given`` is the argument ``args`` of the call; an error of the model may hint at it."""
         # Imported here, because a run without measurements should not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
+        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
 
         try:
-            return measure_inputs(
-                model,
-                inputs,
-                backward=backward,
-                reuse_answers=self._reuse_answers,
-                shapes=self._shapes,
-                devices=self._devices,
-            )
+            with keeping_timelines(self._keeps_timeline):
+                return measure_inputs(
+                    model,
+                    inputs,
+                    backward=backward,
+                    reuse_answers=self._reuse_answers,
+                    shapes=self._shapes,
+                    devices=self._devices,
+                )
         except UsageError:
             raise
         except Exception as error:
@@ -226,11 +231,15 @@ class FlopsBudget:
 
     @contextmanager
     def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
+        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
         from pytest_flopsbudget.counting.watch import Watch
 
         self._prepare()
         start = time.perf_counter()
-        with Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch:
+        with (
+            keeping_timelines(self._keeps_timeline),
+            Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch,
+        ):
             yield watch, lambda: time.perf_counter() - start
 
     def _check_open(self, what: str) -> None:

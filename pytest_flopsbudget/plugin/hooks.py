@@ -266,6 +266,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
         latency_policy=session.latency_policy_for(item),
+        keeps_timeline=bool(item.config.getoption("--flops-budget-html")),
     )
 
 

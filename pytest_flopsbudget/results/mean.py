@@ -52,6 +52,7 @@ def mean(measurements: Sequence[Complexity]) -> Complexity:
         phases=_mean_of_parts([one.phases for one in measurements]),
         unknown_operators=dict(sorted(unknown.items())),
         memory_at_peak=None,
+        memory_over_time=(),
         timing=None,
         notes=(
             f"the mean of {count:,} measurements, rounded up",

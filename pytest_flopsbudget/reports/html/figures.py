@@ -1,4 +1,4 @@
-"""Figures of the page as SVG: the roofline of a device."""
+"""Figures of the page as SVG: the roofline of a device, and the memory over the course of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
-from pytest_flopsbudget.quantities.metrics import count_of, key_for
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
 from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 _WIDTH, _HEIGHT = 640, 320
-_LEFT, _BOTTOM, _TOP, _RIGHT = 64, 40, 16, 16
+_LEFT, _BOTTOM, _TOP, _RIGHT = 76, 40, 16, 16
 #: The number of operators that the roofline names. The other points have no label.
 _NAMED = 6
 #: The dtypes whose roofs are shown.
@@ -75,6 +76,35 @@ def roofline(complexity: Complexity, device: Device) -> Markup:
         if number < _NAMED:
             parts.append(labels.place(point.name, x(point.intensity) + radius + 3, y(point.rate) + 4))
     return _svg(parts, f"Roofline of {device.name} with {len(points)} operators")
+
+
+def memory(complexity: Complexity) -> Markup:
+    """Return the bytes alive over the course of the run as SVG; empty if they were not recorded."""
+    alive = complexity.memory_over_time
+    if len(alive) < 2:  # noqa: PLR2004 -- a line needs two points
+        return Markup()
+    top = max(alive)
+    room = _HEIGHT - _BOTTOM - _TOP
+
+    def x(number: int) -> float:
+        return round(_LEFT + (_WIDTH - _RIGHT - _LEFT) * number / (len(alive) - 1), 1)
+
+    def y(size: float) -> float:
+        return round(_HEIGHT - _BOTTOM - room * size / top, 1) if top else _HEIGHT - _BOTTOM
+
+    parts = []
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        height = y(share * top)
+        size = format_value(round(share * top), METRICS["peak_memory"])
+        parts.append(f'<path class="grid" d="M{_LEFT} {height}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text class="soft" x="{_LEFT - 6}" y="{height + 4}" text-anchor="end">{size}</text>')
+    line = "".join(f"L{x(number)} {y(size)}" for number, size in enumerate(alive))
+    parts.append(f'<path class="area" d="M{_LEFT} {y(0)}{line}L{x(len(alive) - 1)} {y(0)}Z"/>')
+    peak = alive.index(top)
+    parts.append(f'<circle class="point" cx="{x(peak)}" cy="{y(top)}" r="4"/>')
+    words = "operators, in the order of the run"
+    parts.append(f'<text class="soft" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 12}" text-anchor="end">{words}</text>')
+    return _svg(parts, f"Bytes alive over the run; at most {format_value(top, METRICS['peak_memory'])}")
 
 
 class _Labels:

@@ -22,8 +22,9 @@ from pytest_flopsbudget.quantities.metrics import (
 )
 from pytest_flopsbudget.quantities.units import BINARY_PREFIXES, DECIMAL_PREFIXES
 from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.details import peak_lines
 from pytest_flopsbudget.reports.failure import explain_one
-from pytest_flopsbudget.reports.html.figures import roofline
+from pytest_flopsbudget.reports.html.figures import memory, roofline
 from pytest_flopsbudget.reports.html.tree import Tree, value
 from pytest_flopsbudget.reports.wording import pluralize, visible
 from pytest_flopsbudget.results.comparison import before
@@ -229,6 +230,9 @@ def _module_cell(tree: Tree, group: ModuleGroup, key: str) -> str:
 
 
 def _figures(one: Verdict, device: Device) -> Iterator[dict[str, object]]:
+    alive = memory(one.complexity)
+    if alive:
+        yield {"caption": "Memory over the run. " + " ".join(map(visible, peak_lines(one.complexity))), "svg": alive}
     drawn = roofline(one.complexity, device)
     if drawn:
         estimated = device.name in devices_in(one.complexity.metrics)
