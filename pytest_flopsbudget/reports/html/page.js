@@ -74,8 +74,9 @@
             // A module whose whole work is new or changed has the full colour; a part of it has a part of the colour.
             const share = Math.min(1, Math.abs(delta) / Math.max(now(node, metric), node.before[metric], 1));
             bar.classList.add(delta > 0 ? "more" : "less");
+            // Between 60% and the full colour, neither black nor white text would be easy to read.
             bar.classList.toggle("strong", share > 0.5);
-            bar.style.setProperty("--share", `${Math.round(20 + 80 * share)}%`);
+            bar.style.setProperty("--share", share > 0.5 ? "100%" : `${Math.round(15 + 90 * share)}%`);
           }
           if (!matches(node)) bar.classList.add("dim");
           if (node === chosen) bar.classList.add("chosen");
