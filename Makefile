@@ -4,13 +4,14 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture coverage mutants elsewhere torches pytests watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
+.PHONY: help test operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
 	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
 	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
 	@echo "make coverage   which branches the test suite runs, subprocesses included"
+	@echo "make browser    the HTML page in Chromium: clicks, keyboard, accessibility"
 	@echo "make mutants    change quantities/ and results/ line by line, and list the changes that no test notices (15 minutes)"
 	@echo "make elsewhere  watch the tests of five other libraries, from the package index (10 minutes)"
 	@echo "make torches    the suite, the examples and a sweep under every supported PyTorch, into docs/compatibility.md (hours, gigabytes)"
@@ -73,6 +74,11 @@ demo: .venv/installed
 demo-baseline: .venv/installed
 	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest -q test_models.py --flops-budget-update
 	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
+
+# Outside CI: needs Chromium on the machine.
+browser: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest -q tests/browser
 
 # When the result model changes; a test holds the file against the types.
 elsewhere: .venv/installed

@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pytest_flopsbudget import measure
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.hardware.catalog import DEVICES
+from pytest_flopsbudget.quantities.bounds import Bounds
 from pytest_flopsbudget.reports.terminal import explain
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -28,7 +29,7 @@ def explained() -> str:
         model: torch.nn.Module = GPT2LMHeadModel(GPT2Config())
         tokens = torch.zeros(1, 128, dtype=torch.long)
     counted = measure(model.eval(), tokens, devices=[_DEVICE])
-    budget = Budget(source="marker", limits={"flops": 40 * 10**9})
+    budget = Budget(source="marker", limits={"flops": Bounds(maximum=40 * 10**9)})
     verdict = judge(Measurement(name="model", complexity=counted), [budget], Settings(), counted, accepts=False)
     return "\n".join(explain.explain_page(NODEID, verdict, [_DEVICE], _SCREEN))
 

@@ -89,6 +89,7 @@ def _name_metrics(schema: dict[str, Any]) -> None:
             properties["limits"]["propertyNames"] = _ANY
             properties["module_limits"]["additionalProperties"]["propertyNames"] = _ANY
             properties["phase_limits"]["additionalProperties"]["propertyNames"] = _ANY
+            properties["operator_limits"]["additionalProperties"]["propertyNames"] = _ANY
         if "metric" in properties:
             properties["metric"] |= _ANY
         if "show" in properties:

@@ -90,6 +90,14 @@ def matches_pattern(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
+def selects_test(nodeid: str, pattern: str) -> bool:
+    """Return whether ``pattern`` matches the node id, or the folder, file, class or parametrized function around it."""
+    container = pattern.rstrip("/")
+    return matches_pattern(nodeid, pattern) or any(
+        matches_pattern(nodeid, f"{container}{below}") for below in ("/*", "::*", "[*")
+    )
+
+
 def may_match_below(path: str, pattern: str) -> bool:
     """Return whether the pattern may match the node id of a test in the file or folder ``path``."""
     fixed = re.split(r"[*?]", pattern, maxsplit=1)[0]

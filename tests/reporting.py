@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from budgets import budget
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import STORED, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
@@ -43,7 +44,7 @@ def report(*tests, run=RUN):
 
 def over(limit=1000, **fields):
     """Build a measurement that is over its limit."""
-    return measurement(complexity(3000), complexity(), Budget("here", {"flops": limit}), **fields)
+    return measurement(complexity(3000), complexity(), budget("here", {"flops": limit}), **fields)
 
 
 # Strategies that generate reports
@@ -107,7 +108,7 @@ def verdicts(draw):
     )
     one = Measurement(name=draw(_texts), complexity=draw(complexities()), times=draw(st.integers(1, 3)))
     baseline = draw(st.none() | complexities())
-    return judge(one, [Budget(draw(_texts), limits, modules)], settings, baseline, accepts=draw(st.booleans()))
+    return judge(one, [budget(draw(_texts), limits, modules)], settings, baseline, accepts=draw(st.booleans()))
 
 
 reported_tests = st.builds(

@@ -6,7 +6,9 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from budgets import budget
+
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
@@ -54,7 +56,7 @@ def reported_test(
     line: int = 1,
 ) -> ReportedTest:
     """Build a test of a report. Its measurements are compared with ``old`` and with the limit on FLOPs."""
-    budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
+    budgets = [] if flops_limit is None else [budget(source="marker", limits={"flops": flops_limit})]
     named = new if isinstance(new, dict) else {"model": new}
     measurements = tuple(
         judge(Measurement(name=name, complexity=one), budgets, settings or Settings(), old, accepts=False)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_flopsbudget.commands import accept, diff, history, merge, rename
+from pytest_flopsbudget.commands import accept, diff, history, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
@@ -24,7 +24,14 @@ READER_GONE = 141
 #: The maximum length of an error message, in characters.
 _LONGEST = 2_000
 
-_COMMANDS = {"accept": accept, "merge": merge, "diff": diff, "rename": rename, "history": history}
+_COMMANDS = {
+    "accept": accept,
+    "merge": merge,
+    "diff": diff,
+    "rename": rename,
+    "history": history,
+    "page": page,
+}
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --exit-code found a difference;

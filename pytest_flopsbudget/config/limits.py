@@ -1,4 +1,4 @@
-"""Read limits of markers and of the pyproject: by metric, by device, by module and by phase."""
+"""Read limits of markers and of the pyproject: by metric, by device, by module, by operator and by phase."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.catalog import find_device
-from pytest_flopsbudget.quantities.metrics import COMPARED, METRICS, Amount, Metric, compared_parts, key_for
-from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio, quote_value
+from pytest_flopsbudget.quantities.bounds import Bounds, parse_bounds
+from pytest_flopsbudget.quantities.metrics import COMPARED, METRICS, compared_parts, key_for
+from pytest_flopsbudget.quantities.parsing import quote_value
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.config.problems import Problems
@@ -18,19 +19,19 @@ _PHASES = ("forward", "backward", "optimizer")
 
 def read_quantities(
     table: Mapping[str, object], problems: Problems, *, besides: tuple[str, ...] = ()
-) -> Mapping[str, Amount]:
+) -> Mapping[str, Bounds]:
     """Return metric key → limit, for each limit in ``table``. Messages on mistakes are added to ``problems``.
 
     A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Keys in ``besides`` are
     skipped without a message.
     """
-    quantities: dict[str, Amount] = {}
+    quantities: dict[str, Bounds] = {}
     for key, value in table.items():
         if key in METRICS and METRICS[key].per == "device":
             quantities.update(_read_device_limits(key, value, problems))
         elif key in METRICS:
             try:
-                quantities[key] = _parse_limit(value, METRICS[key])
+                quantities[key] = parse_bounds(value, METRICS[key])
             except ValueError as error:
                 problems.add(key, error)
         elif key not in besides:
@@ -59,11 +60,7 @@ def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
     return tuple(dict.fromkeys(held))
 
 
-def _parse_limit(value: object, metric: Metric) -> Amount:
-    return parse_ratio(value, metric) if metric.over else parse_quantity(value, metric)
-
-
-def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
+def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Bounds]:
     """Return "time[A100]" → limit, for each device in the table ``value``. ``key`` is "time"."""
     if not isinstance(value, Mapping) or not value:
         problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
@@ -78,7 +75,7 @@ def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[
             here.add(written, f"is {name}, which has a limit in this table already")
             continue
         try:
-            quantities[key_for(key, name)] = _parse_limit(limit, METRICS[key])
+            quantities[key_for(key, name)] = parse_bounds(limit, METRICS[key])
         except ValueError as error:
             here.add(written, error)
     return quantities
@@ -99,7 +96,7 @@ def device_in(written: object, problems: Problems, key: object) -> str | None:
         return None
 
 
-def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
+def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str, Bounds]]:
     """Return pattern of module paths → metric key → limit, from the value of the key ``modules``."""
     if not isinstance(value, Mapping):
         problems.add(
@@ -118,7 +115,7 @@ def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str,
     return modules
 
 
-def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
+def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, Bounds]]:
     """Return phase → metric key → limit, from the value of the key ``phases``."""
     if not isinstance(value, Mapping):
         problems.add(
@@ -133,21 +130,50 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
         elif not isinstance(limits, Mapping) or not limits:
             here.add(phase, f'{quote_value(limits)} is not a table of limits; write {{flops = "20G"}}')
         else:
-            phases[phase] = _read_phase(limits, here.inside(phase))
+            phases[phase] = _read_work(limits, here.inside(phase), "a phase")
     return phases
 
 
-def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
-    """Return the limits of a phase. A limit on a metric that measures no work, such as parameters, is a mistake."""
+def read_operators(value: object, problems: Problems) -> Mapping[str, Mapping[str, Bounds]]:
+    """Return pattern of operators → metric key → limit, from the value of the key ``operators``."""
+    if not isinstance(value, Mapping):
+        problems.add(
+            "operators",
+            f'{quote_value(value)} is not a table of limits by operator; write {{"aten.mm" = {{flops = "8G"}}}}',
+        )
+        return {}
+    here = problems.inside("operators")
+    operators = {}
+    for pattern, limits in value.items():
+        if not isinstance(pattern, str):
+            here.add(pattern, 'is not text; write a pattern of operators, like "aten.convolution*"')
+        elif not isinstance(limits, Mapping) or not limits:
+            here.add(pattern, f'{quote_value(limits)} is not a table of limits; write {{flops = "8G"}}')
+        else:
+            operators[pattern] = _read_operator(pattern, limits, here)
+    return operators
+
+
+def _read_operator(pattern: str, limits: Mapping[str, object], problems: Problems) -> Mapping[str, Bounds]:
+    nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
+    if nested is None:
+        return _read_work(limits, problems.inside(pattern), "an operator")
+    # TOML reads aten.mm.flops as three nested tables.
+    problems.inside(pattern).add(nested, f'is a table; an operator needs quotes, like "{pattern}.{nested}"')
+    return {}
+
+
+def _read_work(limits: Mapping[str, object], problems: Problems, owner: str) -> Mapping[str, Bounds]:
+    """Return the limits of a phase or an operator. A limit on a metric that measures no work is a mistake."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:
-            problems.add(key, f"measures no work, and a phase has limits on work only; there are {', '.join(of_work)}")
+            problems.add(key, f"measures no work, and {owner} has limits on work only; there are {', '.join(of_work)}")
     rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
     return read_quantities(rest, problems)
 
 
-def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
+def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems) -> Mapping[str, Bounds]:
     nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
     if nested is None:
         here = problems.inside(pattern)

@@ -6,12 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.prescan import FILE
-from pytest_flopsbudget.quantities.parsing import nearest_spelling, quote_value
+from pytest_flopsbudget.quantities.parsing import near_words, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pytest_flopsbudget.hardware.profile import Device
+
+#: If there are more choices than this, a message names only those that are near.
+_FEW = 5
 
 
 class Problems:
@@ -48,16 +51,25 @@ class Problems:
         self.messages.append(f"{self.head} {path}: {why}")
 
     def add_unknown_key(self, key: object, allowed: Iterable[str]) -> None:
-        """Add a message that ``key`` is unknown, with the nearest allowed key and all allowed keys."""
+        """Add a message that ``key`` is unknown, with up to three near keys. If none is near, all are named."""
         keys = list(allowed)
-        near = nearest_spelling(str(key), keys)
-        hint = f"; did you mean {near}?" if near else "."
-        self.add(key, f"no such key{hint} There are {', '.join(keys)}")
+        near = near_words(str(key), keys)
+        hint = f"did you mean {_either(near)}?" if near else f"there are {', '.join(keys)}"
+        self.add(key, f"no such key; {hint}")
 
     def add_unknown_choice(self, key: str, value: object, allowed: Iterable[str]) -> None:
         """Add a message that ``value`` is not allowed, with all allowed words and the nearest one."""
         words = list(allowed)
-        near = nearest_spelling(value, words) if isinstance(value, str) else None
-        hint = f'; did you mean "{near}"?' if near else ""
+        near = near_words(value, words) if isinstance(value, str) else []
+        if near and len(words) > _FEW:
+            hint = _either([f'"{word}"' for word in near])
+            self.add(key, f"{quote_value(value)} is none of the {len(words)} choices; did you mean {hint}?")
+            return
+        hint = f'; did you mean "{near[0]}"?' if near else ""
         choices = ", ".join(f'"{word}"' for word in words)
         self.add(key, f"{quote_value(value)} is none of {choices}{hint}")
+
+
+def _either(words: list[str]) -> str:
+    """Join words with commas, and with "or" before the last one."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

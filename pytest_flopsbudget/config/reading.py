@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
-from pytest_flopsbudget.config.limits import device_in, read_hold, read_modules, read_phases, read_quantities
+from pytest_flopsbudget.config.limits import (
+    device_in,
+    read_hold,
+    read_modules,
+    read_operators,
+    read_phases,
+    read_quantities,
+)
 from pytest_flopsbudget.config.prescan import FILE, TABLE
 from pytest_flopsbudget.config.problems import Problems
 from pytest_flopsbudget.config.pyproject import find_table, read_document
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.quantities.bounds import Bounds
 
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
@@ -40,7 +48,19 @@ _SHAPES: tuple[ShapesMode, ...] = get_args(ShapesMode)
 _ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 
 _LIMITS = f"[tool.{TABLE}.limits]"
+_TOTAL = f"[tool.{TABLE}.total]"
 _BUDGETS = f"[[tool.{TABLE}.budgets]]"
+#: A word that a marker does not take → how the call of the fixture takes it.
+_OF_THE_CALL = {
+    "backward": "flops_budget(model, inputs, backward=True)",
+    "name": 'flops_budget(model, inputs, name="...")',
+    "args": "flops_budget(model, args)",
+    "kwargs": "flops_budget(model, kwargs={...})",
+    "inputs": "flops_budget(model, inputs)",
+    "model": "flops_budget(model, inputs)",
+}
+#: The keys of a budget that hold tables of limits.
+_PARTS = ("modules", "operators", "phases", "measurements")
 _KEYS = (
     "tolerance",
     "hold",
@@ -54,6 +74,7 @@ _KEYS = (
     "reuse-answers",
     "shapes",
     "limits",
+    "total",
     "budgets",
     "watch",
     "time-on",
@@ -63,7 +84,7 @@ _KEYS = (
 )
 
 #: The keys whose settings apply to a whole run, not to single tests.
-_KEYS_OF_RUN = ("show", "github", "junit-properties", "free-operators", "machine")
+_KEYS_OF_RUN = ("show", "total", "github", "junit-properties", "free-operators", "machine")
 
 _T = TypeVar("_T")
 
@@ -107,7 +128,11 @@ def marker_budget(
         messages.append(
             f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
         )
-    budget = _read_budget(kwargs, problems, source, besides=("modules", "phases", "tolerance", "hold"))
+    for key, call in _OF_THE_CALL.items():
+        if key in kwargs:
+            problems.add(key, f"belongs in the call: {call}")
+    limits = {key: value for key, value in kwargs.items() if key not in _OF_THE_CALL}
+    budget = _read_budget(limits, problems, source, besides=(*_PARTS, "tolerance", "hold"))
     _raise(messages)
     return budget
 
@@ -126,6 +151,7 @@ def settings_of_test(nearest: Settings, run: Settings) -> Settings:
     return replace(
         nearest,
         show=run.show,
+        total=run.total,
         github=run.github,
         junit_properties=run.junit_properties,
         free_operators=run.free_operators,
@@ -139,7 +165,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
     devices = read_devices(table.get("devices", {}), Problems(head, messages, file=file))
     problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
-        if key in METRICS or key in {"modules", "phases"}:
+        if key in METRICS or key in _PARTS:
             problems.add(key, f"write limits for every test in {_LIMITS}, and limits for some tests in {_BUDGETS}")
         elif key not in _KEYS:
             problems.add_unknown_key(key, _KEYS)
@@ -149,6 +175,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
         file=file,
         keys_of_run=tuple(key for key in table if key in _KEYS_OF_RUN),
         limits=_read_limits(table["limits"], problems) if "limits" in table else None,
+        total=_read_total(table["total"], problems) if "total" in table else {},
         budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
         tolerance={**exact_tolerances(), **tolerance},
         hold=tuple(dict.fromkeys((*hold, *_tolerated(table)))),
@@ -247,8 +274,10 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
         if key in value:
             here.add(key, f"belongs one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key not in misplaced}
-    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
-    return budget if budget.limits or budget.modules or budget.phases else None
+    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=_PARTS)
+    return (
+        budget if budget.limits or budget.modules or budget.operators or budget.phases or budget.measurements else None
+    )
 
 
 def _read_budgets(value: object, problems: Problems) -> tuple[Budget, ...]:
@@ -273,9 +302,7 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets no limit, no tolerance and no hold; add one, or remove it")
     source = f"{problems.file}, {_BUDGETS} {number}"
-    return replace(
-        _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance", "hold")), match=match
-    )
+    return replace(_read_budget(table, problems, source, besides=("match", *_PARTS, "tolerance", "hold")), match=match)
 
 
 def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
@@ -284,11 +311,50 @@ def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *
         source=source,
         limits=read_quantities(table, problems, besides=besides),
         modules=read_modules(table["modules"], problems) if "modules" in table else {},
+        operators=read_operators(table["operators"], problems) if "operators" in table else {},
         phases=read_phases(table["phases"], problems) if "phases" in table else {},
+        measurements=_read_measurements(table["measurements"], problems, source) if "measurements" in table else {},
         tolerance=_read_tolerance(table, problems),
         tolerated=_tolerated(table),
         hold=read_hold(table["hold"], problems) if "hold" in table else None,
     )
+
+
+def _read_measurements(value: object, problems: Problems, source: str) -> Mapping[str, Budget]:
+    if not isinstance(value, Mapping):
+        problems.add(
+            "measurements",
+            f'{quote_value(value)} is not a table of limits by measurement; write {{teacher = {{flops = "8G"}}}}',
+        )
+        return {}
+    here = problems.inside("measurements")
+    measurements = {}
+    for pattern, limits in value.items():
+        if not isinstance(pattern, str) or not pattern:
+            here.add(pattern, 'is no name of a measurement; write a pattern of names, like "teacher"')
+        elif not isinstance(limits, Mapping) or not limits:
+            here.add(pattern, f'{quote_value(limits)} is not a table of limits; write {{flops = "8G"}}')
+        else:
+            besides = ("modules", "operators", "phases")
+            measurements[pattern] = _read_budget(limits, here.inside(pattern), source, besides=besides)
+    return measurements
+
+
+def _read_total(value: object, problems: Problems) -> Mapping[str, Bounds]:
+    if not isinstance(value, Mapping):
+        problems.add("total", f"must be a table, not {quote_value(value)}; write {_TOTAL}")
+        return {}
+    here = problems.for_table(f"{problems.file}: {_TOTAL}")
+    bounds = read_quantities(value, here)
+    for key, bound in bounds.items():
+        metric = METRICS[base_of(key)]
+        if metric.aggregation not in {"sum", "distinct"}:
+            here.add(key, "has no sum over measurements")
+        elif bound.share_of is not None:
+            here.add(key, "is a limit on a sum, which is no share of one measurement; write an amount")
+        elif bound.minimum is not None:
+            here.add(key, "needs a max; a run of some of the tests has a smaller sum, so a min would fail it")
+    return bounds
 
 
 def _tolerated(table: Mapping[str, object]) -> tuple[str, ...]:

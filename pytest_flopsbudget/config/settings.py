@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.config.prescan import FILE
 from pytest_flopsbudget.hardware import catalog as known_devices
-from pytest_flopsbudget.identifiers import matches_pattern
-from pytest_flopsbudget.quantities.metrics import HELD_BY_DEFAULT, METRICS, Amount
+from pytest_flopsbudget.identifiers import selects_test
+from pytest_flopsbudget.quantities.metrics import HELD_BY_DEFAULT, METRICS
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.quantities.bounds import Bounds
 
 
 Reaction = Literal["fail", "warn", "ignore"]
@@ -35,13 +36,17 @@ class Budget:
 
     #: The place for messages: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone".
     source: str
-    #: Metric key → limit of the whole model: a maximum, or a minimum if more is better. The key of a time names its
-    #: device, "time[A100]". The key of a latency names no machine, because the limit applies on every machine.
-    limits: Mapping[str, Amount] = field(default_factory=dict)
+    #: Metric key → limit of the whole model. The key of a time names its device, "time[A100]". The key of a latency
+    #: names no machine, because the limit applies on every machine.
+    limits: Mapping[str, Bounds] = field(default_factory=dict)
     #: Pattern of module paths → metric key → limit for every module that matches.
-    modules: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
+    modules: Mapping[str, Mapping[str, Bounds]] = field(default_factory=dict)
+    #: Pattern of operators, such as "aten.mm" → metric key → limit for all calls of every operator that matches.
+    operators: Mapping[str, Mapping[str, Bounds]] = field(default_factory=dict)
     #: "forward", "backward" or "optimizer" → metric key → limit for the work of that phase.
-    phases: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
+    phases: Mapping[str, Mapping[str, Bounds]] = field(default_factory=dict)
+    #: Pattern of names of measurements → the limits only for the measurements of the test whose name matches.
+    measurements: Mapping[str, Budget] = field(default_factory=dict)
     #: Metric key → allowed growth over the baseline. Other metrics keep the tolerance of the settings.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
     #: The metrics to which ``tolerance`` gives a tolerance by name. The baseline holds them.
@@ -69,6 +74,8 @@ class Settings:
     keys_of_run: tuple[str, ...] = field(default=(), compare=False)
     #: The limits for every measurement.
     limits: Budget | None = None
+    #: Metric key → limit on the sum over all measurements of a run.
+    total: Mapping[str, Bounds] = field(default_factory=dict)
     #: The limits for tests that match a pattern, in the order of the file.
     budgets: tuple[Budget, ...] = ()
     #: Metric key → allowed growth over the baseline, for every metric.
@@ -106,12 +113,12 @@ class Settings:
 
     def watches(self, nodeid: str) -> bool:
         """Return whether the setting ``watch`` matches the test ``nodeid``."""
-        return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
+        return any(selects_test(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
         """Return the budgets for the test ``nodeid``. A limit of a later budget replaces limits of earlier budgets."""
         everywhere = () if self.limits is None else (self.limits,)
-        matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
+        matching = (b for b in self.budgets if any(selects_test(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)
 
 
@@ -131,8 +138,11 @@ def describe(settings: Settings) -> str:
         parts.append("1 budget" if len(settings.budgets) == 1 else f"{len(settings.budgets)} budgets")
     if settings.limits is not None:
         limited = [*settings.limits.limits, *(f"modules {pattern}" for pattern in settings.limits.modules)]
+        limited += [f"operators {pattern}" for pattern in settings.limits.operators]
         limited += [f"phase {phase}" for phase in settings.limits.phases]
         parts.append(f"limits on {', '.join(limited)}")
+    if settings.total:
+        parts.append(f"limits on the total of {', '.join(settings.total)}")
     if settings.watch:
         parts.append(f"watches {', '.join(settings.watch)}")
     if settings.time_on:

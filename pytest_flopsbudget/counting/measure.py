@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import Run
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
+from pytest_flopsbudget.tracebacks import without_own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,12 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     """
     known = resolve_devices(devices)
     inputs = find_inputs(model, args, kwargs)
-    return trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=known)[0]
+    try:
+        return trace_inputs(
+            model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=known
+        )[0]
+    except Exception as error:  # noqa: BLE001 -- it is raised again
+        raise error.with_traceback(without_own_frames(error.__traceback__))  # noqa: B904 -- the same error
 
 
 def trace_inputs(  # noqa: PLR0913 -- the options of `measure`

@@ -394,6 +394,8 @@ DEVICES: Mapping[str, Device] = {device.name: device for device in _PROFILES}
 def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
     """Return the device called ``name``: one of the ``own`` profiles, or one of the catalog. Case does not matter.
 
+    The name of a driver or a system, such as "NVIDIA A100-SXM4-80GB", is understood too.
+
     Raises:
         ValueError: no device has the name. The message suggests the nearest name and lists all names.
     """
@@ -402,10 +404,19 @@ def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
     if alike:
         # A project's own profile replaces a device of the catalog with the same name.
         return alike[-1]
+    same = [device for candidate, device in devices.items() if _model_name(candidate) == _model_name(name) != ""]
+    recognized = same[-1] if same else recognize_device(name, devices.values())
+    if recognized is not None:
+        return recognized
     folded = {candidate.casefold(): candidate for candidate in devices}
     near = nearest_spelling(name.casefold(), folded)
     hint = f"; did you mean {folded[near]}?" if near else "."
     raise ValueError(f"no device is named {name!r}{hint} There are {', '.join(devices)}")
+
+
+def _model_name(name: str) -> str:
+    """Return a name without its vendor and its separators: "a100" for "NVIDIA A100"."""
+    return re.sub(r"\b(nvidia|tesla|geforce|amd|instinct|intel|gpu)\b|[\W_]", "", name.casefold())
 
 
 def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:

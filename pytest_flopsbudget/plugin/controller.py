@@ -48,6 +48,10 @@ class Controller:
         #: Errors for the summary. Each one says why a report could not be written, or why a test could not be
         #: explained.
         self._unwritten: list[str] = []
+        #: Reasons why the run fails as a whole.
+        self._failures: list[str] = []
+        #: Sums of the run that are beyond a warning.
+        self._warnings: list[str] = []
         #: Annotations for GitHub Actions. They are written after the summary.
         self._commands: list[str] = []
         self._run_record: RunRecord | None = None
@@ -112,6 +116,7 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write and prune the baselines, then write the reports. Set the exit code if a file cannot be written."""
         self._update(session)
+        self._judge_run(session)
         self._report(session)
         self._explain(session)
 
@@ -123,6 +128,29 @@ class Controller:
             self._look_for_orphans(session)
         if self._run_record is not None:
             self._report_errors(self._run_record.errors, session)
+
+    def _judge_run(self, session: pytest.Session) -> None:
+        """Fail the run if it is over a limit on its total, or if it measured less than --flops-budget-require asks."""
+        if self._config.getoption("--flops-budget-disable") or session.config.option.collectonly:
+            return
+        required = self._config.getoption("--flops-budget-require") or 0
+        entries = [*(self._run_record or ())]
+        measured = sum(len(entry.verdicts) for entry in entries)
+        if measured < required:
+            self._failures.append(
+                f"{measured:,} of at least {required:,} measurements were made, which --flops-budget-require asks for"
+            )
+        if entries and self._get_session().settings.total:
+            from pytest_flopsbudget.plugin.report_writer import total_limits_of
+            from pytest_flopsbudget.reports.failure import total_lines
+            from pytest_flopsbudget.results.total import check_total
+
+            limits = total_limits_of(self._get_session().settings)
+            checked = check_total(limits, (verdict.complexity for entry in entries for verdict in entry.verdicts))
+            self._failures += total_lines(checked.broken)
+            self._warnings += total_lines(checked.warned)
+        if self._failures and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _report(self, session: pytest.Session) -> None:
         if self._run_record is None and not self._reports:
@@ -232,6 +260,10 @@ class Controller:
 
             for entry, name in self._explain_plugin.pages(self._run_record):
                 write_page(reporter, entry, name, self._get_session().settings_of(entry.test_file))
+        for line in self._warnings:
+            reporter.write_line(_lines([f"warning: {line}"]), yellow=True)
+        for line in self._failures:
+            reporter.write_line(_lines([f"FAILED: {line}"]), red=True)
         for error in self._unwritten:
             reporter.write_line(_lines([f"ERROR: {error}"]), red=True)
         for command in self._commands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
+    from pytest_flopsbudget.counting.latency.measured_call import MeasuredCall
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -36,9 +38,12 @@ class FlopsBudget:
         test: str = "test",
         devices: Sequence[Device] = (),
         latency_policy: LatencyPolicy | None = None,
+        keeps_timeline: bool = False,
     ) -> None:
         self._reuse_answers = reuse_answers
         self._shapes = shapes
+        #: Whether measurements keep the bytes alive over the course of the run, which the HTML page shows.
+        self._keeps_timeline = keeps_timeline
         self._latency_policy = latency_policy or LatencyPolicy()
         # The devices for which the time is estimated.
         self._devices = devices
@@ -51,7 +56,7 @@ class FlopsBudget:
 
     def __call__(  # noqa: PLR0913 -- the choices that a user has for a measurement
         self,
-        model: Callable[..., Any],
+        model: Callable[..., Any] | Complexity,
         args: Any = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
@@ -62,7 +67,9 @@ class FlopsBudget:
         """Measure ``model(*args, **kwargs)``. If possible, only the shapes of the tensors are computed.
 
         Args:
-            model: a module, a method of a module, or a function that calls modules.
+            model: a module, a method of a module, or a function that calls modules. Or a measurement that
+                `pytest_flopsbudget.measure` made earlier, for example in a fixture of the module or the session: it is
+                judged as if the test had made it, and no other argument but ``name`` is allowed.
             args: the positional arguments, in a list or a tuple. Any other value, such as a tensor, is passed as one
                 argument. If there are neither positional nor keyword arguments, the example inputs of the model are
                 used and named in the measurement's notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of
@@ -84,26 +91,88 @@ class FlopsBudget:
                 data.
             Exception: any exception that the model raises.
         """
-        # Imported here, because a run without measurements should not import PyTorch.
-        from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
+        from pytest_flopsbudget.results.complexity import Complexity
 
         name = DEFAULT_NAME if name is None else name
+        if isinstance(model, Complexity):
+            self._check_open("flops_budget(...)")
+            _check_name(name, f"flops_budget(..., name={name!r})")
+            if args != () or kwargs is not None or backward or latency:
+                raise UsageError("flops_budget(measurement): a measurement is judged as it is; give it a name at most")
+            self._keep(name, model, 0.0)
+            return model
         inputs = self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        measured = measure_inputs(
-            model,
-            inputs,
-            backward=backward,
-            reuse_answers=self._reuse_answers,
-            shapes=self._shapes,
-            devices=self._devices,
-        )
+        measured = self._measure(model, inputs, args, backward=backward)
         complexity = measured.complexity
         if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
             complexity = self._latency_policy.add_latency(measured)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
+
+    def mean(
+        self,
+        model: Callable[..., Any],
+        inputs: Iterable[Any],
+        *,
+        name: str | None = None,
+        backward: bool = False,
+    ) -> Complexity:
+        """Measure the model with several inputs and judge the mean, for a model whose work depends on its data.
+
+        Args:
+            model: a module, a method of a module, or a function that calls modules.
+            inputs: one value for each run: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+            name: the name of the measurement, as in a call of the fixture.
+            backward: whether the backward pass of the summed outputs is counted too.
+
+        Returns:
+            The mean of the measurements. It is rounded up where it is no whole number.
+
+        Raises:
+            UsageError: there are no inputs, or the model cannot be measured with one of them.
+            Exception: any exception that the model raises.
+        """
+        from pytest_flopsbudget.results.mean import mean
+
+        name = DEFAULT_NAME if name is None else name
+        measurements = []
+        start = time.perf_counter()
+        for given in inputs:
+            args, kwargs = ((), given) if isinstance(given, Mapping) else (given, None)
+            found = self._check(name, model, args, kwargs)
+            self._prepare()
+            measurements.append(self._measure(model, found, given, backward=backward).complexity)
+        if not measurements:
+            raise UsageError("flops_budget.mean(model, inputs): there are no inputs; hand over a list of them")
+        complexity = mean(measurements)
+        self._keep(name, complexity, time.perf_counter() - start)
+        return complexity
+
+    def _measure(self, model: Callable[..., Any], inputs: Inputs, given: object, *, backward: bool) -> MeasuredCall:
+        """Measure the model. ``given`` is the argument ``args`` of the call; an error of the model may hint at it."""
+        # Imported here, because a run without measurements should not import PyTorch.
+        from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
+        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
+
+        try:
+            with keeping_timelines(self._keeps_timeline):
+                return measure_inputs(
+                    model,
+                    inputs,
+                    backward=backward,
+                    reuse_answers=self._reuse_answers,
+                    shapes=self._shapes,
+                    devices=self._devices,
+                )
+        except UsageError:
+            raise
+        except Exception as error:
+            from pytest_flopsbudget.plugin.call_hints import add_hint
+
+            add_hint(error, given)
+            raise
 
     @staticmethod
     def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
@@ -162,11 +231,15 @@ class FlopsBudget:
 
     @contextmanager
     def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
+        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
         from pytest_flopsbudget.counting.watch import Watch
 
         self._prepare()
         start = time.perf_counter()
-        with Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch:
+        with (
+            keeping_timelines(self._keeps_timeline),
+            Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch,
+        ):
             yield watch, lambda: time.perf_counter() - start
 
     def _check_open(self, what: str) -> None:
@@ -186,6 +259,12 @@ class FlopsBudget:
             raise UsageError(
                 f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
                 "called; hand over a torch.nn.Module or a function first, then its input"
+            )
+        if isinstance(model, type) and "torch" in sys.modules and issubclass(model, sys.modules["torch"].nn.Module):
+            name = model.__name__
+            raise UsageError(
+                f"flops_budget(model, args): the model is the class {name}; hand over an instance, as in "
+                f"flops_budget({name}(...), args)"
             )
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise UsageError(

@@ -43,6 +43,7 @@ _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flop
 _REPORTS = {
     "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
     "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
+    "--flops-budget-html": "a page with module trees, operators and rooflines as one HTML file, to look at",
     "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
     "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
 }
@@ -124,6 +125,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         metavar="NODEID",
         help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: which "
         "modules do the work, what bounds the time, and where a change would help most",
+    )
+    group.addoption(
+        "--flops-budget-require",
+        metavar="N",
+        type=int,
+        help="fail the run if it makes fewer than N measurements, for example because all budgets are skipped",
     )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
@@ -259,6 +266,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
         latency_policy=session.latency_policy_for(item),
+        keeps_timeline=bool(item.config.getoption("--flops-budget-html")),
     )
 
 
@@ -325,12 +333,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         with _watching(item):
             result = yield
-    except (Exception, pytest.fail.Exception):
+    except (Exception, pytest.fail.Exception) as error:
         # A test that fails for another reason is judged too, because summary and reports show its numbers. A mistake in
         # its marker or its baseline is reported only if the test does not fail for another reason.
         with suppress(UsageError):
             _judge(item, own_failure=True)
-        raise
+        if _FIXTURE not in item.stash and _WATCHED not in item.stash:
+            raise
+        from pytest_flopsbudget.tracebacks import without_own_frames
+
+        raise error.with_traceback(without_own_frames(error.__traceback__))  # noqa: B904 -- the same error
     text = _judge(item)
     if text:
         raise BudgetExceededError(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.identifiers import matches_pattern, may_match_below
+from pytest_flopsbudget.identifiers import matches_pattern, may_match_below, selects_test
 from pytest_flopsbudget.plugin.items import nodeid_in
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def pattern_notes(
         files = {
             other.file
             for other, held in by_pyproject.values()
-            if any(matches_pattern(nodeid_in(path.parent, item), pattern) for item in held)
+            if any(selects_test(nodeid_in(path.parent, item), pattern) for item in held)
         }
         return f"the tests that it matches have their settings in {', '.join(sorted(files))}" if files else ""
 
@@ -59,7 +59,7 @@ def pattern_notes(
         tests = [nodeid_in(path.parent, item) for item in held]
         scope = _Scope(config, path.parent, skipped_files)
         for source, pattern in _patterns(settings):
-            if not any(matches_pattern(nodeid, pattern) for nodeid in tests) and scope.covers(pattern):
+            if not any(selects_test(nodeid, pattern) for nodeid in tests) and scope.covers(pattern):
                 notes.append(
                     f'{source} "{pattern}" matches no test; {elsewhere(path, pattern) or _near(pattern, tests)}'
                 )

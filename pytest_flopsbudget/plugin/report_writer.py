@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flopsbudget.config.settings import Settings
+    from pytest_flopsbudget.results.limits import Limit
     from pytest_flopsbudget.results.report import Report
     from pytest_flopsbudget.storage.run_record import RunRecord
 
@@ -43,6 +44,8 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
         files[flag] = file
         if typed in {"", "-"}:
             problems.append(f"{flag}={typed}: names no file; write {flag}=PATH")
+        elif path.suffix in {".py", ".toml", ".ini", ".cfg"}:
+            problems.append(f"{flag}={typed}: would overwrite a source file; write {flag}=PATH, then the tests")
         elif sharing_flag:
             problems.append(f"{flag}={typed}: {sharing_flag} writes to the same file; name another one")
         elif why := find_obstacle(path):
@@ -101,6 +104,10 @@ def _render(flag: str, report: Report) -> str:
     match flag.rpartition("-")[2]:
         case "markdown":
             return run.text(report)
+        case "html":
+            from pytest_flopsbudget.reports.html import page
+
+            return page.text(report)
         case "csv":
             return csv.text(report)
         case "gitlab":
@@ -165,8 +172,16 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
         if run_record is not None
         else (),
         errors=tuple(run_record.errors) if run_record is not None else (),
+        total_limits=total_limits_of(settings),
     )
     return Report(run=run, tests=ordered(tests))
+
+
+def total_limits_of(settings: Settings) -> dict[str, Limit]:
+    """Return metric key → limit on the sum over all measurements of a run."""
+    from pytest_flopsbudget.results.total import total_limits
+
+    return total_limits(settings.total, f"{settings.file}, [tool.pytest-flopsbudget.total]")
 
 
 #: The exit codes of runs that stopped before their last test.

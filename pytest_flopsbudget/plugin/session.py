@@ -258,6 +258,7 @@ class BudgetSession:
         except BaselineError as error:
             return None, visible(str(error))
         verdicts: list[Verdict] = []
+        others = {one.name: one.complexity for one in measurements}
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(
@@ -267,6 +268,7 @@ class BudgetSession:
                 accepted,
                 accepts=self.accepts,
                 neighbours=self.baselines.neighbours(item.path, nodeid, measurement.name),
+                others=others,
             )
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             verdicts.append(verdict)

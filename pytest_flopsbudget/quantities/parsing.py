@@ -49,6 +49,43 @@ _LONGEST_TEXT = 100
 #: digits.
 TOO_LARGE = 10**100
 
+#: A word that people write for a key → the keys that they probably mean.
+_MEANINGS: Mapping[str, tuple[str, ...]] = {
+    "parameters": ("params",),
+    "num_parameters": ("params",),
+    "num_params": ("params",),
+    "weights": ("params", "param_bytes"),
+    "size": ("param_bytes",),
+    "bytes": ("param_bytes", "memory_traffic"),
+    "memory": ("peak_memory", "param_bytes"),
+    "memory_usage": ("peak_memory",),
+    "vram": ("peak_memory",),
+    "ram": ("peak_memory",),
+    "bandwidth": ("memory_traffic",),
+    "traffic": ("memory_traffic",),
+    "gflops": ("flops",),
+    "mflops": ("flops",),
+    "gmacs": ("macs",),
+    "multiply_adds": ("macs",),
+    "kernels": ("launches",),
+    "ops": ("launches", "operators"),
+    "runtime": ("latency", "time"),
+    "duration": ("latency", "time"),
+    "speed": ("latency",),
+    "layers": ("modules", "depth"),
+    "threshold": ("limits", "tolerance"),
+    "thresholds": ("limits", "budgets"),
+    "max": ("limits",),
+    "tests": ("match",),
+    "pattern": ("match",),
+    "patterns": ("match",),
+    "metrics": ("hold", "show"),
+    "margin": ("tolerance",),
+    "allowed_growth": ("tolerance",),
+    "device": ("time-on", "devices"),
+    "sum": ("total",),
+}
+
 _EXAMPLES: Mapping[Unit, str] = {
     "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',
     "MACs": '"4.1 GMACs" or "8.2 GFLOPs"',
@@ -82,32 +119,33 @@ def parse_quantity(value: object, metric: Metric) -> int:
     Raises:
         ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
-    return math.floor(_parse(value, metric))
+    return math.floor(parse_exactly(value, metric))
 
 
-def parse_ratio(value: object, metric: Metric) -> Fraction:
-    """Parse a ratio exactly: 10, 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
+def parse_exactly(value: object, metric: Metric) -> Fraction:
+    """Parse an amount without rounding: 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
 
     Args:
         value: a number, or text.
-        metric: a metric whose unit is "FLOPs/byte" or "FLOPs/step".
+        metric: the metric of the amount. The result is in its unit.
 
     Raises:
         ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
-    return _parse(value, metric)
+    number = _parse_any(value, metric)
+    if number >= TOO_LARGE:
+        raise ValueError(f"{quote_value(value)} is too large; the largest amount is just below 10^100")
+    return number
+
+
+def example_of(metric: Metric) -> str:
+    """Return how an amount of ``metric`` may be written: '"96 MiB" or "100 MB"'."""
+    return _EXAMPLES[metric.unit]
 
 
 def is_ratio(metric: Metric) -> bool:
     """Return whether values of ``metric`` are fractions instead of whole numbers."""
     return metric.unit in _OVER
-
-
-def _parse(value: object, metric: Metric) -> Fraction:
-    number = _parse_any(value, metric)
-    if number >= TOO_LARGE:
-        raise ValueError(f"{quote_value(value)} is too large; the largest amount is just below 10^100")
-    return number
 
 
 def _parse_any(value: object, metric: Metric) -> Fraction:
@@ -138,7 +176,7 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
     Args:
         value: a share of the baseline's value ("1%"), an amount as ``parse_quantity`` reads it ("5 MFLOPs"), or both in
-            a table: ``{relative = "1%", absolute = "5 MFLOPs"}``.
+            a table: ``{relative = "1%", absolute = "5 MFLOPs"}``. "inf" allows any growth.
         metric: the metric that may grow.
 
     Raises:
@@ -147,6 +185,8 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
     """
     if isinstance(value, Mapping):
         return _parse_allowances(value, metric)
+    if value == "inf" or value == math.inf:  # noqa: PLR1714 -- the value may not be hashable
+        return Tolerance(absolute=TOO_LARGE)
     if isinstance(value, str) and value.rstrip().endswith("%"):
         return Tolerance(relative=parse_percent(value))
     try:
@@ -157,9 +197,23 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
 def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed word that is most similar to ``word``; None if none is similar. Case does not matter."""
+    return next(iter(near_words(word, allowed)), None)
+
+
+def near_words(word: str, allowed: Iterable[str]) -> list[str]:
+    """Return up to three allowed words that are spelled like ``word`` or mean the same. The best one is first."""
     spellings = list(allowed)
-    alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
-    return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
+    folded = _folded(word)
+    alike = [spelling for spelling in spellings if _folded(spelling) == folded]
+    meant = [spelling for spelling in _MEANINGS.get(folded, ()) if spelling in spellings]
+    return alike[:1] or meant or _alike(word, spellings)
+
+
+def _alike(word: str, spellings: list[str]) -> list[str]:
+    """Return up to three words that are spelled like ``word``, all about as close to it as the closest one."""
+    near = difflib.get_close_matches(word, spellings, n=3, cutoff=0.5)
+    closeness = {spelling: difflib.SequenceMatcher(None, spelling, word).ratio() for spelling in near}
+    return [spelling for spelling in near if closeness[spelling] > closeness[near[0]] - 0.1]
 
 
 def _folded(word: str) -> str:

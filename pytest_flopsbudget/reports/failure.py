@@ -19,7 +19,7 @@ from pytest_flopsbudget.reports.wording import (
 )
 from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
-from pytest_flopsbudget.results.limits import Unmeasured, Violation, to_number
+from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, to_number
 from pytest_flopsbudget.results.module_table import unknown_operator_lines
 
 if TYPE_CHECKING:
@@ -98,9 +98,24 @@ def _limits(verdict: Verdict, label: str) -> Iterator[str]:
         yield label + _broken(item)
         yield f"    limit set by {item.source}"
     for pattern in verdict.unmatched:
-        near = f"; near names: {', '.join(pattern.near)}" if pattern.near else ""
-        yield f"{label}modules: no module of {verdict.complexity.model} matches {pattern.pattern!r}{near}"
+        yield f"{label}{unmatched_pattern(pattern, verdict.complexity)}"
         yield f"    limit set by {pattern.source}"
+
+
+def unmatched_pattern(item: UnmatchedPattern, complexity: Complexity) -> str:
+    """Return a sentence on a pattern in a limit that matches nothing."""
+    near = f"; near names: {', '.join(item.near)}" if item.near else ""
+    match item.kind:
+        case "module":
+            return f"modules: no module of {complexity.model} matches {item.pattern!r}{near}"
+        case "operator":
+            near = near or f"; there are {', '.join(complexity.operators) or 'none'}"
+            return f"operators: no counted operator of {complexity.model} matches {item.pattern!r}{near}"
+        case "measurement":
+            names = f"; the test measured {', '.join(item.near)}" if item.near else ""
+            return f"measurements: no measurement of the test matches {item.pattern!r}{names}"
+        case "share of":
+            return f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}"
 
 
 def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
@@ -134,20 +149,43 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
 
 
 def _broken(item: Violation | Unmeasured) -> str:
-    module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
+    what = f"{item.metric}{_part(item)}"
     if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
         return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
     if isinstance(item, Unmeasured):
-        return f"{item.metric}{module} has a limit, but was not measured"
-    row = metric_of(item.metric)
+        return f"{what} has a limit, but was not measured"
     amounts = to_number(item.measured), to_number(item.limit)
-    measured, limit = format_pair(*amounts, row)
-    if row.better == "more":
-        percent = format_percent(amounts[1], amounts[0])
-        return f"{item.metric}{module} under its limit: {measured} < {limit} ({percent})"
-    percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
-    words = f"{measured} > {limit}, {format_growth(item.excess, item.metric)} ({percent})"
-    return f"{item.metric}{module} over its limit: {mark_estimate(words, item.metric)}"
+    measured, limit = format_pair(*amounts, metric_of(item.metric))
+    share = ""
+    if item.share is not None:
+        share = f", which is {format_share(item.share)} of {item.share_of or 'the whole model'}"
+    match item.bound:
+        case "exact value":
+            return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
+        case "minimum":
+            return f"{what} under its limit: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+        case "maximum":
+            percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
+            words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"
+            return f"{what} over its limit: {mark_estimate(words, item.metric)}"
+
+
+def _part(item: Violation | Unmeasured) -> str:
+    if item.operator:
+        return f" of {item.operator}"
+    return f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
+
+
+def total_lines(items: Iterable[Violation]) -> Iterator[str]:
+    """Yield one line for each limit on the sum over all measurements of a run that is broken, or beyond a warning."""
+    for item in items:
+        yield f"total of the run: {_broken(item)}, set by {item.source}"
+
+
+def format_share(share: Ratio) -> str:
+    """Return a share as a percentage: "50%"."""
+    percent = float(to_number(share) * 100)
+    return f"{percent:.4g}%"
 
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:

@@ -251,6 +251,8 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     phases: dict[PhaseName, Phase] = {}
     #: The bytes alive at the peak of memory; null if memory was not followed.
     memory_at_peak: MemoryAtPeak | None = None
+    #: The maximum of the bytes alive in each of up to 400 equal parts of the run; empty if nobody asked for it.
+    memory_over_time: tuple[Count, ...] = ()
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
     #: Notes on the measurement for the user, one sentence each.

@@ -1,11 +1,10 @@
-"""Limits: which limits apply to a measurement, which are exceeded, and which match no module of the model."""
+"""Limits: which limits apply to a measurement, and which share of them is used. limit_checks.py checks them."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -14,7 +13,6 @@ from pytest_flopsbudget.quantities.metrics import (
     Amount,
     base_of,
     devices_in,
-    is_measured,
     measured_key,
     measured_value,
     metric_of,
@@ -25,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import Budget, Settings
+    from pytest_flopsbudget.quantities.bounds import Bounds
     from pytest_flopsbudget.quantities.tolerance import Tolerance
     from pytest_flopsbudget.results.complexity import Complexity
-
-_NEAR_NAMES = 3
 
 
 class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,26 +48,34 @@ def to_stored(amount: Amount) -> int | Ratio:
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A limit on a metric, in the metric's unit: a maximum, or a minimum if more of the metric is better."""
+    """A limit on a metric, in the metric's unit: a maximum, a minimum, or both."""
 
-    #: The maximum; null if the limit is a minimum.
-    maximum: int | None
+    #: The largest allowed value; null if there is none.
+    maximum: int | Ratio | None
     #: The place where the limit was written.
     source: str
-    #: The minimum; null if the limit is a maximum.
-    minimum: Ratio | None = None
+    #: The smallest allowed value; null if there is none.
+    minimum: int | Ratio | None = None
+    #: A value beyond it passes with a warning; null if there is none.
+    warning: int | Ratio | None = None
+    #: If not null, ``maximum`` and ``minimum`` are shares of the value of this measurement or of this module.
+    share_of: str | None = None
 
-    @property
-    def bound(self) -> Amount:
-        """The extreme value that is still allowed."""
-        return to_number(self.minimum) if self.minimum is not None else self.maximum or 0
+    def bound(self, metric: str) -> Amount | None:
+        """Return the extreme value that is allowed: the maximum, or the minimum if more of ``metric`` is better.
+
+        Return None if the limit has no such value, or if its value depends on another measurement.
+        """
+        bound = self.maximum if metric_of(metric).better == "less" else self.minimum
+        return None if bound is None or self.share_of is not None else to_number(bound)
 
 
-def make_limit(metric: str, bound: Amount, source: str) -> Limit:
-    """Return a limit on ``metric``; the value ``bound`` itself is allowed."""
-    if metric_of(metric).better == "less":
-        return Limit(math.floor(bound), source)
-    return Limit(None, source, Ratio(bound.numerator, bound.denominator))
+def make_limit(bounds: Bounds, source: str) -> Limit:
+    """Return the limit in the form in which files store it."""
+    maximum, minimum, warning = (
+        None if amount is None else to_stored(amount) for amount in (bounds.maximum, bounds.minimum, bounds.warning)
+    )
+    return Limit(maximum, source, minimum, warning, bounds.share_of)
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,10 +87,15 @@ class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modules: dict[str, dict[str, Limit]] = {}
     #: Phase → metric key → limit of the work in this phase.
     phases: dict[str, dict[str, Limit]] = {}
+    #: Pattern of operators → metric key → limit of all calls of every operator that matches.
+    operators: dict[str, dict[str, Limit]] = {}
+
+
+Bound = Literal["maximum", "minimum", "exact value"]
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """A limit that was exceeded."""
+    """A limit that was broken."""
 
     metric: str
     #: Path of the module; None for the whole model.
@@ -96,6 +106,14 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     source: str
     #: "forward", "backward", "optimizer"; None for all phases together.
     phase: str | None = None
+    #: The operator; None for all operators together.
+    operator: str | None = None
+    #: What ``limit`` is: the measured value is above a maximum, below a minimum, or not equal to an exact value.
+    bound: Bound = "maximum"
+    #: If the limit is a share: the measurement or the path of the module whose value is multiplied by ``share``.
+    share_of: str | None = None
+    #: The share; None if the limit is an amount.
+    share: Ratio | None = None
 
     @property
     def excess(self) -> Amount:
@@ -113,15 +131,19 @@ class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     source: str
     #: The phase that did not run; None for all phases together.
     phase: str | None = None
+    #: The pattern of operators, as written; None for all operators together.
+    operator: str | None = None
 
 
 class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pattern of module paths that matches no module of the model."""
+    """A pattern in a limit that matches nothing."""
 
     pattern: str
     source: str
-    #: Similar module paths, the most similar first.
+    #: Similar names, the most similar first.
     near: tuple[str, ...] = ()
+    #: What the pattern should match. "share of": a measurement of the test or a module of the model.
+    kind: Literal["module", "operator", "measurement", "share of"] = "module"
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,8 +164,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
 
 
-def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
-    """Merge budgets. A limit replaces the limits of earlier budgets on the same metric.
+def merge_budgets(budgets: Sequence[Budget], name: str = "") -> EffectiveLimits:
+    """Merge the budgets for the measurement ``name``. A limit replaces limits of earlier budgets on the same metric.
 
     FLOPs and MACs are one quantity: a limit on one of them replaces earlier limits on both. Times on different
     devices are different quantities. Limits of modules are merged per pattern. Limits of different patterns all apply.
@@ -151,13 +173,26 @@ def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}
     phases: dict[str, dict[str, Limit]] = {}
-    for budget in budgets:
+    operators: dict[str, dict[str, Limit]] = {}
+    for budget in _for_measurement(budgets, name):
         limits = _override(limits, budget.limits, budget.source)
-        for pattern, closer in budget.modules.items():
-            modules[pattern] = _override(modules.get(pattern, {}), closer, budget.source)
-        for phase, closer in budget.phases.items():
-            phases[phase] = _override(phases.get(phase, {}), closer, budget.source)
-    return EffectiveLimits(limits, modules, phases)
+        for merged, closer in ((modules, budget.modules), (phases, budget.phases), (operators, budget.operators)):
+            for part, bounds in closer.items():
+                merged[part] = _override(merged.get(part, {}), bounds, budget.source)
+    return EffectiveLimits(limits, modules, phases, operators)
+
+
+def _for_measurement(budgets: Iterable[Budget], name: str) -> Iterator[Budget]:
+    """Yield the budgets for a measurement. Limits for its name come after the other limits of the same budget."""
+    for budget in budgets:
+        yield budget
+        yield from (own for pattern, own in budget.measurements.items() if matches_pattern(name, pattern))
+
+
+def _with_measurements(budgets: Iterable[Budget]) -> Iterator[Budget]:
+    for budget in budgets:
+        yield budget
+        yield from budget.measurements.values()
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
@@ -181,36 +216,15 @@ def held_metrics(budgets: Sequence[Budget], settings: Settings) -> frozenset[str
     return frozenset(held)
 
 
-def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Violation | Unmeasured]:
-    """Return the limits that are exceeded or cannot be checked, for the model, its modules and its phases."""
-    return [
-        *_check_model(complexity, effective.limits),
-        *_check_modules(complexity, effective.modules),
-        *_check_phases(complexity, effective.phases),
-    ]
-
-
-def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[UnmatchedPattern]:
-    """Return the patterns that match no module. A pattern is returned once for each place where it is written."""
-    found = []
-    for pattern, limits in effective.modules.items():
-        if not _matching(complexity, pattern):
-            near = _near_paths(complexity, pattern)
-            sources = dict.fromkeys(limit.source for limit in limits.values())
-            found += [UnmatchedPattern(pattern=pattern, source=source, near=near) for source in sources]
-    return found
-
-
 def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share | None:
     """Return the largest used share of the model's limits; None if no measured metric has a limit."""
     shares = []
-    for metric, limit in _in_order(effective.limits):
-        measured = measured_value(complexity.metrics, metric)
-        if measured is not None:
-            share = Share(
-                metric=metric, measured=to_stored(measured), limit=to_stored(limit.bound), source=limit.source
+    for metric, limit in in_order(effective.limits):
+        measured, bound = measured_value(complexity.metrics, metric), limit.bound(metric)
+        if measured is not None and bound is not None:
+            shares.append(
+                Share(metric=metric, measured=to_stored(measured), limit=to_stored(bound), source=limit.source)
             )
-            shares.append(share)
     return max(shares, key=lambda one: one.used, default=None)
 
 
@@ -228,12 +242,12 @@ def drop_metrics(effective: EffectiveLimits, metrics: Collection[str]) -> Effect
 
 def limited_devices(budgets: Iterable[Budget]) -> tuple[str, ...]:
     """Return the devices whose times have a limit, sorted. A measurement has to estimate these times."""
-    return tuple(devices_in(metric for budget in budgets for metric in _limited(budget)))
+    return tuple(devices_in(metric for budget in _with_measurements(budgets) for metric in _limited(budget)))
 
 
 def limits_latency(budgets: Iterable[Budget]) -> bool:
     """Return whether a budget limits the latency. The latency then has to be measured."""
-    return any(base_of(metric) == "latency" for budget in budgets for metric in budget.limits)
+    return any(base_of(metric) == "latency" for budget in _with_measurements(budgets) for metric in budget.limits)
 
 
 def asks_for_latency(budgets: Collection[Budget]) -> bool:
@@ -246,7 +260,12 @@ def asks_for_latency(budgets: Collection[Budget]) -> bool:
 
 
 def _limited(budget: Budget) -> Iterator[str]:
-    for limits in (budget.limits, *budget.modules.values(), *budget.phases.values()):
+    for limits in (
+        budget.limits,
+        *budget.modules.values(),
+        *budget.phases.values(),
+        *budget.operators.values(),
+    ):
         yield from limits
 
 
@@ -255,79 +274,15 @@ def _quantity(metric: str) -> str:
     return derived[0] if len(derived) == 1 else metric
 
 
-def _override(farther: Mapping[str, Limit], closer: Mapping[str, Amount], source: str) -> dict[str, Limit]:
+def _override(farther: Mapping[str, Limit], closer: Mapping[str, Bounds], source: str) -> dict[str, Limit]:
     quantities = {_quantity(metric) for metric in closer}
     kept = {metric: limit for metric, limit in farther.items() if _quantity(metric) not in quantities}
-    return kept | {metric: make_limit(metric, bound, source) for metric, bound in closer.items()}
+    return kept | {metric: make_limit(bounds, source) for metric, bounds in closer.items()}
 
 
-def _in_order(limits: Mapping[str, Limit]) -> list[tuple[str, Limit]]:
+def in_order(limits: Mapping[str, Limit]) -> list[tuple[str, Limit]]:
+    """Return (metric key, limit), in the order in which reports show metrics."""
     return [(metric, limits[metric]) for metric in sort_metrics(limits)]
-
-
-def _exceeds(metric: str, measured: Amount, limit: Limit) -> bool:
-    return measured > limit.bound if metric_of(metric).better == "less" else measured < limit.bound
-
-
-def _violation(
-    metric: str, measured: Amount, limit: Limit, *, module: str | None = None, phase: str | None = None
-) -> Violation:
-    return Violation(
-        metric=metric,
-        module=module,
-        measured=to_stored(measured),
-        limit=to_stored(limit.bound),
-        source=limit.source,
-        phase=phase,
-    )
-
-
-def _check_model(complexity: Complexity, limits: Mapping[str, Limit]) -> Iterator[Violation | Unmeasured]:
-    for metric, limit in _in_order(limits):
-        measured = measured_value(complexity.metrics, metric)
-        if not is_measured(complexity.metrics, metric):
-            yield Unmeasured(metric=metric, module=None, source=limit.source)
-        elif measured is not None and _exceeds(metric, measured, limit):
-            yield _violation(metric, measured, limit)
-
-
-def _check_modules(
-    complexity: Complexity, patterns: Mapping[str, Mapping[str, Limit]]
-) -> Iterator[Violation | Unmeasured]:
-    for pattern, limits in patterns.items():
-        paths = _matching(complexity, pattern)
-        for metric, limit in _in_order(limits):
-            values = {path: measured_value(complexity.modules[path].metrics, metric) for path in paths}
-            if not all(is_measured(complexity.modules[path].metrics, metric) for path in paths):
-                yield Unmeasured(metric=metric, module=pattern, source=limit.source)
-            for path, value in values.items():
-                if value is not None and _exceeds(metric, value, limit):
-                    yield _violation(metric, value, limit, module=path)
-
-
-def _check_phases(
-    complexity: Complexity, phases: Mapping[str, Mapping[str, Limit]]
-) -> Iterator[Violation | Unmeasured]:
-    for phase, limits in phases.items():
-        metrics = complexity.work_of(phase)
-        for metric, limit in _in_order(limits):
-            measured = None if metrics is None else measured_value(metrics, metric)
-            if metrics is None or not is_measured(metrics, metric):
-                yield Unmeasured(metric=metric, module=None, source=limit.source, phase=phase)
-            elif measured is not None and _exceeds(metric, measured, limit):
-                yield _violation(metric, measured, limit, phase=phase)
-
-
-def _matching(complexity: Complexity, pattern: str) -> list[str]:
-    # "*" matches the modules inside of the model, not the model itself, which has separate limits.
-    return [path for path in complexity.modules if matches_pattern(path, pattern) and (path or not pattern)]
-
-
-def _near_paths(complexity: Complexity, pattern: str) -> tuple[str, ...]:
-    paths = [path for path in complexity.modules if path]
-    # The most likely mistake is to write the last name of a module's path instead of the whole path.
-    ends = [path for path in paths if matches_pattern(path, f"*.{pattern}")]
-    return tuple(ends[:_NEAR_NAMES] or difflib.get_close_matches(pattern, paths, n=_NEAR_NAMES, cutoff=0.5))
 
 
 def _used(part: Amount, whole: Amount) -> Fraction | float:

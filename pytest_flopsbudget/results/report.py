@@ -13,6 +13,8 @@ import msgspec
 from pytest_flopsbudget.config.settings import Reaction
 from pytest_flopsbudget.results.complexity import Count
 from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.limits import Limit
+from pytest_flopsbudget.results.total import CheckedTotal, check_total
 from pytest_flopsbudget.results.verdict import UpdateMode, Verdict, would_pass
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     written: tuple[str, ...] = ()
     #: Errors with baseline files, one sentence each.
     errors: tuple[str, ...] = ()
+    #: Metric key → the limit on the sum over all measurements of the run.
+    total_limits: dict[str, Limit] = {}
 
 
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +99,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     run: Run
     #: The tests, sorted by file, line and node id.
     tests: tuple[ReportedTest, ...] = ()
+
+    @property
+    def total(self) -> CheckedTotal:
+        """The limits on the sum over all measurements that are broken, and the sums beyond a warning."""
+        return check_total(self.run.total_limits, (one.complexity for test in self.tests for one in test.measurements))
 
 
 def ordered(tests: Iterable[ReportedTest]) -> tuple[ReportedTest, ...]:

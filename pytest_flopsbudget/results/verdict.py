@@ -11,15 +11,19 @@ from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
 from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, without_metrics
+from pytest_flopsbudget.results.limit_checks import (
+    check_limits,
+    find_unmatched,
+    find_unmatched_measurements,
+    find_warnings,
+)
 from pytest_flopsbudget.results.limits import (
     Limit,
     Share,
     UnmatchedPattern,
     Unmeasured,
     Violation,
-    check_limits,
     drop_metrics,
-    find_unmatched,
     held_metrics,
     largest_share,
     merge_budgets,
@@ -60,11 +64,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     module_limits: dict[str, dict[str, Limit]] = {}
     #: Phase → metric key → the limit that applies to the work of this phase.
     phase_limits: dict[str, dict[str, Limit]] = {}
+    #: Pattern of operators → metric key → the limit that applies to all calls of every operator that matches.
+    operator_limits: dict[str, dict[str, Limit]] = {}
     #: The limit with the largest used share.
     share: Share | None = None
     #: Limits that were exceeded, and limits on metrics that were not measured.
     broken: tuple[Violation | Unmeasured, ...] = ()
-    #: Module patterns that match no module.
+    #: Values beyond the warning of a limit. They do not fail the test.
+    warned: tuple[Violation, ...] = ()
+    #: Patterns in limits that match nothing.
     unmatched: tuple[UnmatchedPattern, ...] = ()
     #: The comparison of the measurement with its baseline.
     comparison: Comparison
@@ -102,6 +110,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     *,
     accepts: UpdateMode | bool,
     neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
+    others: Mapping[str, Complexity] | None = None,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -114,9 +123,12 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
             Limits apply in any case.
         neighbours: returns id → entry, for other baseline entries that may be of the same model. None if the id of the
             measurement always belongs to the same model.
+        others: name → measurement, for all measurements of the test. A limit may be a share of one of them. If one of
+            their names is missing for a budget, the verdict on the first of them says so.
     """
     complexity = measurement.complexity
-    effective = name_machine(merge_budgets(budgets), complexity)
+    others = others or {measurement.name: complexity}
+    effective = name_machine(merge_budgets(budgets, measurement.name), complexity)
     tolerance = tolerance_for(budgets, settings)
     noisy = find_noisy_latency(complexity, tolerance)
     comparison = compare(
@@ -137,10 +149,13 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     # timed.
     broken = tuple(
         item
-        for item in check_limits(complexity, held)
+        for item in check_limits(complexity, held, others)
         if not (isinstance(item, Unmeasured) and (item.phase or item.metric == "latency") and item.source == everywhere)
     )
-    unmatched = tuple(item for item in find_unmatched(complexity, effective) if item.source != everywhere)
+    unmatched = find_unmatched(complexity, effective, others)
+    if measurement.name == next(iter(others)):
+        unmatched += find_unmatched_measurements(budgets, others)
+    unmatched = [item for item in unmatched if item.source != everywhere]
     return Verdict(
         name=measurement.name,
         outcome="over limit" if broken or unmatched else _outcome(comparison, failing, accepted=accepted),
@@ -151,9 +166,11 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         limits=effective.limits,
         module_limits=effective.modules,
         phase_limits=effective.phases,
+        operator_limits=effective.operators,
         share=largest_share(complexity, held),
         broken=broken,
-        unmatched=unmatched,
+        warned=tuple(find_warnings(complexity, held)),
+        unmatched=tuple(unmatched),
         comparison=comparison,
         unjudged=noisy,
         diffs=_diffs(baseline, complexity, comparison),

@@ -150,7 +150,12 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     either: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
-        measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, timing=None
+        measured,
+        modules=without_peaks(measured.modules),
+        notes=(),
+        memory_at_peak=None,
+        memory_over_time=(),
+        timing=None,
     )
     return keep_latencies(kept, old)
 

@@ -154,6 +154,8 @@ def _read(data: object) -> Report:
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
     """Yield (place, metric key, whether the key must be a stored one) for each metric that the report names."""
     yield ("run", "show"), report.run.show, False
+    for key in report.run.total_limits:
+        yield ("run", "total_limits"), key, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
             place: JsonPath = ("tests", number, "measurements", own_number)
@@ -166,12 +168,17 @@ def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
 def _of_verdict(measurement: Verdict) -> Iterator[tuple[JsonPath, str]]:
     for key in measurement.limits:
         yield ("limits",), key
-    for table, limited in (("module_limits", measurement.module_limits), ("phase_limits", measurement.phase_limits)):
+    for table, limited in (
+        ("module_limits", measurement.module_limits),
+        ("phase_limits", measurement.phase_limits),
+        ("operator_limits", measurement.operator_limits),
+    ):
         for pattern, limits in limited.items():
             for key in limits:
                 yield (table, pattern), key
     for place, items in (
         (("broken",), measurement.broken),
+        (("warned",), measurement.warned),
         (("comparison", "changes"), measurement.comparison.changes),
         (("comparison", "parts"), measurement.comparison.parts),
         (("diffs",), measurement.diffs),

@@ -184,9 +184,9 @@ class TestProfiles:
             ("float32 = '50G'\nbandwidth = 17", ['.bandwidth: 17 is not a speed; write "1555 GB/s" or "1.5 TiB/s"']),
             (
                 "flaot32 = '50G'\nbandwidth = '17 GB/s'",
-                [".flaot32: no such key; did you mean float32? There are based-on, "],
+                [".flaot32: no such key; did you mean float32 or tfloat32?"],
             ),
-            ("float32 = '50G'\nbandwith = '17 GB/s'", [".bandwith: no such key; did you mean bandwidth? There are "]),
+            ("float32 = '50G'\nbandwith = '17 GB/s'", [".bandwith: no such key; did you mean bandwidth?"]),
             (
                 "float32 = '50G'\nbandwidth = '17 GB/s'\nlaunch = 2",
                 ['.launch: 2 has no unit of time; write "3 ms" or "400 us"'],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+from budgets import bounds, bounds_of_parts
 
 from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.errors import UsageError
@@ -28,15 +29,17 @@ class TestTimes:
         """Limits on times are stored in nanoseconds."""
         # "a100" becomes the name of the profile, "A100".
         budget = marked(time={"a100": "3 ms", "our-board": "1.5 s"}, memory_time={"A100": "1 us"})
-        assert budget.limits == {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
+        assert budget.limits == bounds(
+            {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
+        )
 
     def test_of_modules_and_phases(self):
         budget = marked(
             modules={"layer4*": {"time": {"A100": "1 ms"}, "peak_memory": "1 KiB"}},
             phases={"backward": {"time": {"A100": "2 ms"}, "arithmetic_intensity": 3}},
         )
-        assert budget.modules == {"layer4*": {"time[A100]": 1_000_000, "peak_memory": 1024}}
-        assert budget.phases == {"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}}
+        assert budget.modules == bounds_of_parts({"layer4*": {"time[A100]": 1_000_000, "peak_memory": 1024}})
+        assert budget.phases == bounds_of_parts({"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}})
 
     def test_an_unknown_device(self):
         """If a marker names an unknown device, the error lists all devices."""
@@ -71,16 +74,15 @@ class TestTimes:
 
 class TestLatency:
     def test_of_the_machine_at_hand(self):
-        assert marked(latency="12 ms").limits == {"latency": 12_000_000}
+        assert marked(latency="12 ms").limits == bounds({"latency": 12_000_000})
 
 
 class TestRatios:
     def test_least_values(self):
         """A limit on a ratio is stored as an exact fraction."""
-        assert marked(arithmetic_intensity="8.2 FLOPs/byte", average_parallelism="1.2k FLOPs/step").limits == {
-            "arithmetic_intensity": Fraction(41, 5),
-            "average_parallelism": 1200,
-        }
+        assert marked(arithmetic_intensity="8.2 FLOPs/byte", average_parallelism="1.2k FLOPs/step").limits == bounds(
+            {"arithmetic_intensity": Fraction(41, 5), "average_parallelism": 1200}
+        )
 
 
 class TestWhatPartsHave:
@@ -120,8 +122,8 @@ class TestPyproject:
             """
         )
         assert settings.show == "time[our-board]"
-        assert settings.limits.limits == {"time[our-board]": 1_000_000}
-        assert settings.budgets[0].modules == {"a": {"time[our-board]": 2_000_000}}
+        assert settings.limits.limits == bounds({"time[our-board]": 1_000_000})
+        assert settings.budgets[0].modules == bounds_of_parts({"a": {"time[our-board]": 2_000_000}})
 
     @pytest.mark.parametrize("key", ["peak_memory", "arithmetic_intensity", "depth", "latency", "time[A100]", "params"])
     def test_any_metric_may_be_shown(self, load, key):

@@ -6,11 +6,12 @@ import textwrap
 from fractions import Fraction
 
 import pytest
+from budgets import bounds, bounds_of_parts, budget
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopsbudget.config.reading import load_settings, marker_budget
-from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE, Budget, Settings, describe
+from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE, Settings, describe
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import matches_pattern
 from pytest_flopsbudget.quantities.metrics import METRICS
@@ -90,18 +91,18 @@ class TestLoadSettings:
         """)
         assert settings == Settings(
             path=tmp_path / "pyproject.toml",
-            limits=Budget(
+            limits=budget(
                 "pyproject.toml, [tool.pytest-flopsbudget.limits]",
                 limits={"params": 100_000_000},
                 modules={"head*": {"flops": 2_000_000_000}},
             ),
             budgets=(
-                Budget(
+                budget(
                     "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 1",
                     limits={"flops": 8_200_000_000},
                     match=("tests/test_a.py::*",),
                 ),
-                Budget(
+                budget(
                     "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2",
                     modules={"layer4": {"params": 10}},
                     tolerance={"params": Tolerance(absolute=5)},
@@ -148,8 +149,8 @@ class TestLoadSettings:
             {metric} = "1.5 MFLOPs"
             modules = {{head = {{{metric} = 10}}}}
         """)
-        assert settings.limits.limits == {metric: 1_500_000}
-        assert settings.limits.modules == {"head": {metric: 10}}
+        assert settings.limits.limits == bounds({metric: 1_500_000})
+        assert settings.limits.modules == bounds_of_parts({"head": {metric: 10}})
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
         """A tolerance for `total_flops` is refused, because this metric is the sum of two other metrics."""
@@ -191,7 +192,7 @@ class TestLoadSettings:
             ('missing_baseline = "fail"', "] missing_baseline", "did you mean missing-baseline?"),
             ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
             ("limit = 0", "] limit", "did you mean limits?"),
-            ("zzzz = 0", "] zzzz", "There are tolerance, hold, missing-baseline, "),
+            ("zzzz = 0", "] zzzz", "there are tolerance, hold, missing-baseline, "),
             ("flops = 1", "] flops", "write limits for every test in [tool.pytest-flopsbudget.limits]"),
             ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
             ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
@@ -351,10 +352,10 @@ class TestLatency:
 
 
 class TestBudgetsFor:
-    LIMITS = Budget("limits", limits={"params": 1})
-    A = Budget("a", limits={"params": 2}, match=("tests/test_a.py::*",))
-    EVERY = Budget("every", limits={"params": 3}, match=("*",))
-    RESNET = Budget("resnet", limits={"params": 4}, match=("*::test_b[resnet*]",))
+    LIMITS = budget("limits", limits={"params": 1})
+    A = budget("a", limits={"params": 2}, match=("tests/test_a.py::*",))
+    EVERY = budget("every", limits={"params": 3}, match=("*",))
+    RESNET = budget("resnet", limits={"params": 4}, match=("*::test_b[resnet*]",))
 
     def test_is_farthest_first(self):
         """The limits for all tests come before the budgets with patterns."""
@@ -406,7 +407,7 @@ class TestMarkerBudget:
             "modules": {"layer4": {"flops": "1.7G"}},
             "tolerance": {"params": "1%"},
         }
-        assert marker_budget((), kwargs, "marker on test_x") == Budget(
+        assert marker_budget((), kwargs, "marker on test_x") == budget(
             "marker on test_x",
             limits={"flops": 8_200_000_000, "params": 25_600_000},
             modules={"layer4": {"flops": 1_700_000_000}},
@@ -416,7 +417,7 @@ class TestMarkerBudget:
 
     def test_may_be_bare(self):
         """A marker without arguments sets no limit."""
-        assert marker_budget((), {}, "marker on test_x") == Budget("marker on test_x")
+        assert marker_budget((), {}, "marker on test_x") == budget("marker on test_x")
 
     def test_refuses_positions(self):
         """If a limit has no keyword, the error shows how to write it."""
@@ -441,7 +442,7 @@ class TestMarkerBudget:
 
 
 class TestDescribe:
-    ONE = Budget("one", limits={"flops": 1}, match=("*",))
+    ONE = budget("one", limits={"flops": 1}, match=("*",))
 
     @pytest.mark.parametrize(
         ("settings", "expected"),
@@ -449,11 +450,11 @@ class TestDescribe:
             (Settings(), "no budgets in pyproject.toml"),
             (Settings(budgets=(ONE,)), "pyproject.toml: 1 budget"),
             (
-                Settings(budgets=(ONE, ONE, ONE), limits=Budget("all", limits={"params": 1})),
+                Settings(budgets=(ONE, ONE, ONE), limits=budget("all", limits={"params": 1})),
                 "pyproject.toml: 3 budgets, limits on params",
             ),
             (
-                Settings(limits=Budget("all", limits={"params": 1, "flops": 2}, modules={"head*": {"flops": 1}})),
+                Settings(limits=budget("all", limits={"params": 1, "flops": 2}, modules={"head*": {"flops": 1}})),
                 "pyproject.toml: limits on params, flops, modules head*",
             ),
         ],

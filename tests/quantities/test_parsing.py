@@ -21,9 +21,9 @@ from pytest_flopsbudget.quantities.metrics import METRICS, Metric
 from pytest_flopsbudget.quantities.parsing import (
     is_ratio,
     nearest_spelling,
+    parse_exactly,
     parse_percent,
     parse_quantity,
-    parse_ratio,
     parse_tolerance,
     quote_value,
 )
@@ -293,12 +293,12 @@ class TestParseRatio:
     )
     def test_reads_flops_a_byte(self, value, expected):
         """FLOPs per byte are read exactly."""
-        assert parse_ratio(value, INTENSITY) == expected
+        assert parse_exactly(value, INTENSITY) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
     def test_reads_flops_a_step(self, value, expected):
         """FLOPs per step are read like FLOPs per byte."""
-        assert parse_ratio(value, PARALLELISM) == expected
+        assert parse_exactly(value, PARALLELISM) == expected
 
     @pytest.mark.parametrize(
         ("value", "metric"),
@@ -316,7 +316,7 @@ class TestParseRatio:
     def test_refuses_anything_else(self, value, metric):
         """A value that is not a ratio is refused."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
-            parse_ratio(value, metric)
+            parse_exactly(value, metric)
 
     def test_only_ratios_are_ratios(self):
         assert [is_ratio(metric) for metric in (INTENSITY, PARALLELISM, TIME, FLOPS)] == [True, True, False, False]
@@ -324,7 +324,7 @@ class TestParseRatio:
     @given(value=ratios, metric=ratio_metrics)
     def test_reads_back_the_short_form(self, value, metric):
         """If a ratio is formatted and read again, it changes by at most 0.05%."""
-        assert abs(parse_ratio(format_value(value, metric), metric) - value) <= value / 2000
+        assert abs(parse_exactly(format_value(value, metric), metric) - value) <= value / 2000
 
 
 class TestParsePercent:
@@ -582,7 +582,7 @@ class TestLargeNumbers:
         ids=lambda value: "text" if isinstance(value, str) else f"{math.log2(abs(value)):.0f} bits",
     )
     def test_are_refused(self, value, metric):
-        parse = parse_ratio if is_ratio(metric) else parse_quantity
+        parse = parse_exactly if is_ratio(metric) else parse_quantity
         with pytest.raises(ValueError, match=r"too large|negative|no unit of time|unit|powers of 1000") as caught:
             parse(value, metric)
         assert len(str(caught.value)) < 400

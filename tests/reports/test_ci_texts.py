@@ -9,6 +9,7 @@ import shlex
 from fractions import Fraction
 
 import pytest
+from budgets import budget
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -16,7 +17,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, net, timed
 
-from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.reports.ci import csv as csv_report
 from pytest_flopsbudget.reports.ci import gitlab
 from pytest_flopsbudget.reports.ci.github import commands
@@ -30,7 +30,7 @@ class TestCsv:
 
     def test_row(self):
         """A row has the value, the baseline's value and the limit of each metric, as whole numbers."""
-        one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
+        one = measurement(complexity(3001, 20), complexity(2000, 20), budget("here", {"macs": 1000}))
         (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
         expected = {
             "nodeid": 'a.py::t[x, "y"]',
@@ -143,7 +143,7 @@ class TestGitlab:
 
 class TestJunit:
     def test_pairs(self):
-        one = measurement(complexity(3000), complexity(2000), Budget("here", {"macs": 900}))
+        one = measurement(complexity(3000), complexity(2000), budget("here", {"macs": 900}))
         assert list(properties([one])) == [
             ("flops_budget.flops", 3000),
             ("flops_budget.flops.baseline", 2000),
@@ -253,8 +253,8 @@ class TestBeyondWork:
     @property
     def test(self):
         new, old = estimated(memory=500), estimated()
-        budget = Budget("here", {"time[A100]": 1500, "time[T4]": 3, "arithmetic_intensity": Fraction(1, 2)})
-        return a_test(measurement(new, old, budget), measurement(timed(1000, 900), timed(9), name="uneven"))
+        one_budget = budget("here", {"time[A100]": 1500, "time[T4]": 3, "arithmetic_intensity": Fraction(1, 2)})
+        return a_test(measurement(new, old, one_budget), measurement(timed(1000, 900), timed(9), name="uneven"))
 
     def test_csv(self):
         """The CSV has columns for the devices and machines of the run."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from budgets import budget
 from timed import estimated, net, peaking, timed
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
@@ -49,13 +50,13 @@ def growth(*what, metric="flops"):
 
 
 def test_nothing_is_wrong():
-    assert text(case(complexity(), complexity(), Budget("here", {"flops": 2500}))) == []
+    assert text(case(complexity(), complexity(), budget("here", {"flops": 2500}))) == []
 
 
 class TestLimits:
     def test_measured_limit_excess(self):
         """A broken limit is shown with the value, the limit and the excess."""
-        lines = text(case(complexity(), complexity(), Budget("here", {"flops": 2000})))
+        lines = text(case(complexity(), complexity(), budget("here", {"flops": 2000})))
         assert lines == [
             "flops over its limit: 2.5 kFLOPs > 2 kFLOPs, +500 FLOPs (+25.0%)",
             "    limit set by here",
@@ -65,33 +66,33 @@ class TestLimits:
         ]
 
     def test_of_a_module(self):
-        lines = text(case(complexity(), None, Budget("here", modules={"st*": {"params": 4}})))
+        lines = text(case(complexity(), None, budget("here", modules={"st*": {"params": 4}})))
         assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
 
     def test_where_it_is(self):
         """If a metric is over its limit, a list shows the modules with the highest values of the metric."""
-        lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
+        lines = text(case(complexity(), None, budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
         assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
         assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]
 
     def test_a_limit_of_nothing(self):
-        assert text(case(complexity(), None, Budget("here", {"params": 0})))[0] == (
+        assert text(case(complexity(), None, budget("here", {"params": 0})))[0] == (
             "params over its limit: 25 > 0, +25 params (the limit is 0)"
         )
 
     def test_numbers_that_print_alike(self):
         """If the short forms of value and limit are equal, both are shown in full."""
         new = complexity({"": ("Net", "", 1_000_002)})
-        assert text(case(new, None, Budget("here", {"params": 1_000_001})))[0] == (
+        assert text(case(new, None, budget("here", {"params": 1_000_001})))[0] == (
             "params over its limit: 1,000,002 > 1,000,001, +1 params (<0.01%)"
         )
 
     def test_a_metric_that_was_not_measured(self):
-        lines = text(case(complexity(), None, Budget("here", {"buffer_bytes": 1})))
+        lines = text(case(complexity(), None, budget("here", {"buffer_bytes": 1})))
         assert lines == ["buffer_bytes has a limit, but was not measured", "    limit set by here"]
 
     def test_a_pattern_that_matches_nothing(self):
-        lines = text(case(complexity(), None, Budget("here", modules={"heat": {"params": 4}})))
+        lines = text(case(complexity(), None, budget("here", modules={"heat": {"params": 4}})))
         assert lines == ["modules: no module of Net matches 'heat'; near names: head", "    limit set by here"]
 
 
@@ -175,7 +176,7 @@ class TestBaseline:
 
     def test_a_limit_and_growth(self):
         """If a limit is broken and the model grew, the limit is shown first."""
-        lines = text(case(complexity(GROWN), complexity(), Budget("here", {"flops": 3000})))
+        lines = text(case(complexity(GROWN), complexity(), budget("here", {"flops": 3000})))
         assert lines[0].startswith("flops over its limit: 5.5 kFLOPs > 3 kFLOPs")
         assert lines[2].startswith("flops regressed:")
         assert sum("by module" in line for line in lines) == 2
@@ -213,7 +214,7 @@ class TestReactions:
 class TestSeveral:
     def test_each_failing_one_is_told(self):
         """The text names only measurements that fail."""
-        limit = Budget("here", {"params": 24})
+        limit = budget("here", {"params": 24})
         lines = text(
             case(complexity(), complexity(), limit, name="student"),
             case(complexity({"": ("Net", "", 1)}), None, limit, name="fine"),
@@ -226,7 +227,7 @@ class TestSeveral:
         assert not any("fine" in line for line in lines)
 
     def test_the_largest_of_many(self):
-        lines = text(case(complexity(), complexity(), Budget("here", {"params": 24}), times=1200))
+        lines = text(case(complexity(), complexity(), budget("here", {"params": 24}), times=1200))
         assert "the largest of 1,200 measurements" in lines
 
     def test_a_node_id_with_blanks_is_quoted(self):
@@ -239,7 +240,7 @@ class TestBeyondWork:
 
     def test_a_time(self):
         """If an estimated time is over its limit, the text says that the time is a lower bound."""
-        lines = text(case(estimated(), estimated(), Budget("here", {"time[A100]": 1000})))
+        lines = text(case(estimated(), estimated(), budget("here", {"time[A100]": 1000})))
         assert lines == [
             "time[A100] over its limit: at least 1.4 us > 1 us, +400 ns (+40.0%) (estimate)",
             "    limit set by here",
@@ -260,7 +261,7 @@ class TestBeyondWork:
     def test_a_ratio(self):
         """If a ratio is below its minimum, the text shows how many percent are missing."""
         one = net({"flops": 82, "other_flops": 0, "memory_traffic": 10})
-        lines = text(case(one, one, Budget("here", {"arithmetic_intensity": 10})))
+        lines = text(case(one, one, budget("here", {"arithmetic_intensity": 10})))
         assert lines == [
             "arithmetic_intensity under its limit: 8.2 FLOPs/byte < 10 FLOPs/byte (-18.0%)",
             "    limit set by here",
@@ -268,7 +269,7 @@ class TestBeyondWork:
 
     def test_a_peak(self):
         """If the peak is over its limit, the text shows which memory is alive at the peak."""
-        lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21}), hold=COMPARED))
+        lines = text(case(peaking(3 * 2**20), peaking(2**20), budget("here", {"peak_memory": 2**21}), hold=COMPARED))
         assert lines[:4] == [
             "peak_memory over its limit: 3 MiB > 2 MiB, +1 MiB (+50.0%)",
             "    limit set by here",
@@ -277,18 +278,18 @@ class TestBeyondWork:
         ]
 
     def test_depth(self):
-        lines = text(case(net({"flops": 1}, depth=12), None, Budget("here", {"depth": 10})))
+        lines = text(case(net({"flops": 1}, depth=12), None, budget("here", {"depth": 10})))
         assert lines[0] == "depth over its limit: 12 > 10, +2 steps in depth (+20.0%)"
 
     def test_a_latency_that_was_not_measured(self):
         """If a watched test has a limit on latency, the text says how to have the latency measured."""
         assert (
             "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
-            in text(case(complexity(), None, Budget("here", {"latency": 1})))
+            in text(case(complexity(), None, budget("here", {"latency": 1})))
         )
 
     def test_an_uneven_latency_of_a_test_that_fails_otherwise(self):
-        lines = text(case(timed(10, 9), None, Budget("here", {"latency": 1, "flops": 1})))
+        lines = text(case(timed(10, 9), None, budget("here", {"latency": 1, "flops": 1})))
         assert not any("over its limit" in line for line in lines if line.startswith("latency"))
         assert any(line.startswith("latency not judged: its spread, 90.0%") for line in lines)
 
@@ -303,5 +304,5 @@ class TestBeyondWork:
 def test_unusual_names_of_modules(path, written):
     """The failure names the module with the most FLOPs, even if the name of the module is unusual."""
     measured = complexity({"": ("Net", "", 0), path: ("Linear", "4->10", 20)})
-    lines = text(case(measured, None, Budget("here", {"flops": 3})))
+    lines = text(case(measured, None, budget("here", {"flops": 3})))
     assert f"    {written}: Linear 4->10, 2 kFLOPs" in lines

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from budgets import budget
 from explained import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import RUN, a_test, report
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.ci import csv, github, gitlab, junit
 from pytest_flopsbudget.reports.failure import explain
@@ -73,11 +74,11 @@ def runs(draw):
     """Draw a report of a run with one test."""
     old, new = draw(complexities()), draw(complexities())
     limits = {"flops": draw(st.sampled_from([1, 2**80]))}
-    budget = Budget(draw(hostile), limits, {draw(hostile): {"flops": 1}} if draw(st.booleans()) else {})
+    limited = budget(draw(hostile), limits, {draw(hostile): {"flops": 1}} if draw(st.booleans()) else {})
     settings = Settings(unknown_operators=draw(st.sampled_from(["fail", "warn"])))
     name = draw(hostile)
     verdict = judge(
-        Measurement(name=name, complexity=new), [budget], settings, draw(st.none() | st.just(old)), accepts=False
+        Measurement(name=name, complexity=new), [limited], settings, draw(st.none() | st.just(old)), accepts=False
     )
     nodeid = draw(hostile)
     test = a_test(verdict, nodeid=nodeid, file=draw(hostile), vanished=(draw(hostile),))
@@ -216,7 +217,7 @@ def test_large_amounts():
     )
     old = msgspec.structs.replace(new, metrics=metrics | {"params": 10**350})
     limits = {"flops": 10**98, "params": 10**100 - 1, "arithmetic_intensity": Fraction(10**100 - 1)}
-    verdict = judge(Measurement(name="model", complexity=new), [Budget("here", limits)], Settings(), old, accepts=False)
+    verdict = judge(Measurement(name="model", complexity=new), [budget("here", limits)], Settings(), old, accepts=False)
     written = report(a_test(verdict))
     # 10^99 is 10^81 E, and 10^400 is 10^382 E. From 10^350 to 10^400 is a growth by 10^52 percent.
     text = markdown_run.text(written)

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from budgets import budget
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -14,7 +15,6 @@ from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
-from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
@@ -101,7 +101,7 @@ class TestTable:
         found = page(
             a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
             a_test(
-                measurement(complexity(), complexity(), Budget("here", {"flops": 4000})), line=2, nodeid="a.py::half"
+                measurement(complexity(), complexity(), budget("here", {"flops": 4000})), line=2, nodeid="a.py::half"
             ),
             a_test(measurement(complexity(1000), complexity()), line=3, nodeid="a.py::better"),
             a_test(measurement(), line=4, nodeid="a.py::new"),
@@ -218,7 +218,7 @@ class TestSafety:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
         """If the source of a limit contains Markdown, the details show the Markdown as plain text."""
-        broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
+        broken = measurement(complexity(), complexity(1000), budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN
         assert len(found.behind) == 1

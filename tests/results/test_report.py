@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
+from budgets import budget
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from long_runs import examples
@@ -18,7 +19,6 @@ from paths import DOCS
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
-from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.reports.ci import csv, github, gitlab
 from pytest_flopsbudget.reports.markdown import run
@@ -38,7 +38,7 @@ MANY = examples(200, of_many=10_000)
 BEYOND = measurement(
     timed(1000, 900, complexity=replace(estimated(memory=500), memory_at_peak=peaking().memory_at_peak)),
     estimated(),
-    Budget("here", {"time[A100]": 1, "average_parallelism": 5, "latency": 1, "flops": 1}),
+    budget("here", {"time[A100]": 1, "average_parallelism": 5, "latency": 1, "flops": 1}),
     name="beyond",
 )
 #: A report in which each field has a value.
@@ -77,7 +77,7 @@ class TestFile:
         """A ratio is written as two integers, because 1/3 has no exact decimal form."""
         one = complexity()
         one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
-        text = dumps(report(a_test(measurement(one, None, Budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
+        text = dumps(report(a_test(measurement(one, None, budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
         assert '"measured": {"numerator": 1, "denominator": 3}' in text
         assert '"minimum": {"numerator": 2, "denominator": 3}' in text
 

@@ -6,11 +6,12 @@ from fractions import Fraction
 
 import msgspec
 import pytest
+from budgets import budget
 from hypothesis import given
 from hypothesis import strategies as st
 from timed import timed
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.limits import Limit, Unmeasured, Violation
@@ -39,35 +40,35 @@ def judged(new=None, old=None, budgets=(), settings=None, *, accepts=False):
 class TestLimits:
     @pytest.mark.parametrize(("flops", "fails"), [(100, False), (101, True)])
     def test_the_limit_itself_passes(self, flops, fails):
-        verdict = judged(complexity(flops), budgets=[Budget("here", {"flops": 100})])
+        verdict = judged(complexity(flops), budgets=[budget("here", {"flops": 100})])
         assert verdict.fails == fails
 
     def test_what_is_broken(self):
-        verdict = judged(complexity(150), budgets=[Budget("here", {"flops": 100, "params": 10})])
+        verdict = judged(complexity(150), budgets=[budget("here", {"flops": 100, "params": 10})])
         assert verdict.broken == (Violation(metric="flops", module=None, measured=150, limit=100, source="here"),)
         assert verdict.outcome == "over limit"
 
     def test_they_hold_where_a_run_accepts(self):
-        verdict = judged(complexity(150), complexity(), [Budget("here", {"flops": 100})], accepts=True)
+        verdict = judged(complexity(150), complexity(), [budget("here", {"flops": 100})], accepts=True)
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
         """The verdict names the limit of which the largest share is used."""
-        share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
+        share = judged(budgets=[budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 
     def test_a_pattern_that_matches_nothing_fails(self):
-        verdict = judged(budgets=[Budget("here", modules={"sten": {"flops": 1}})])
+        verdict = judged(budgets=[budget("here", modules={"sten": {"flops": 1}})])
         assert verdict.fails
         assert verdict.unmatched[0].near == ("stem",)
 
     def test_a_pattern_for_every_model_may_match_nothing(self):
-        everywhere = Budget("pyproject.toml", modules={"layer4": {"flops": 1}})
+        everywhere = budget("pyproject.toml", modules={"layer4": {"flops": 1}})
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
 
     def test_a_latency_that_was_not_measured(self):
         """If no latency was measured, a test's own limit on latency is broken, but a limit for all tests is not."""
-        limit = Budget("pyproject.toml", {"latency": 1})
+        limit = budget("pyproject.toml", {"latency": 1})
         assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
         assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
 
@@ -87,7 +88,7 @@ class TestBaseline:
 
     def test_tolerance(self):
         """With a tolerance of 1%, 100 FLOPs may grow to 101, but not to 102."""
-        closer = Budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
+        closer = budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
         assert not judged(complexity(101), complexity(100), [closer]).fails
         assert judged(complexity(102), complexity(100), [closer]).fails
         assert judged(complexity(101), complexity(100), [closer]).outcome == "ok"
@@ -157,14 +158,14 @@ def test_travels_between_processes(measured, limit, old, unknown):
     verdict = judged(
         complexity(measured, unknown=UNKNOWN if unknown else None),
         None if old is None else complexity(old),
-        [Budget("here", {"flops": limit}, {"stem": {"params": 3}, "nowhere": {"flops": 1}})],
+        [budget("here", {"flops": limit}, {"stem": {"params": 3}, "nowhere": {"flops": 1}})],
     )
     assert msgspec.convert(msgspec.to_builtins(verdict), Verdict) == verdict
 
 
 class TestUnevenLatency:
     def judged(self, new, old=None, **limits):
-        budgets = [Budget("here", limits)]
+        budgets = [budget("here", limits)]
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):

@@ -226,6 +226,13 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
     return phases
 
 
+def _memory_over_time(memory: Memory, at_peak: MemoryAtPeak) -> tuple[int, ...]:
+    if memory.timeline is None:
+        return ()
+    resident = at_peak.total - memory.peak.size
+    return tuple(resident + alive for alive in memory.timeline.points)
+
+
 def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     kinds, peak = memory.at_peak, memory.peak
     return MemoryAtPeak(total=sum(kinds.values()), operator=peak.operator, module=peak.module, **kinds)
@@ -279,5 +286,6 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         unknown_operators=_unknown_operators(tracer),
         phases=_phases(sums, alone=alone),
         memory_at_peak=at_peak,
+        memory_over_time=_memory_over_time(tracer.memory, at_peak),
         notes=tuple(sorted({*tracer.notes, OPAQUE} if hidden else tracer.notes)),
     )

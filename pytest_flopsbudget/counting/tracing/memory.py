@@ -17,6 +17,7 @@ import torch
 from pytest_flopsbudget.counting.costs.operands import bytes_touched
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.tracing.timeline import new_timeline
 from pytest_flopsbudget.results.complexity import PhaseName
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Memory:
         self.peak = Peak()
         #: The bytes alive at the peak, by kind. They are known after `close`.
         self.at_peak: dict[str, int] = {}
+        #: `current` over the course of the run; None if nobody asked for it.
+        self.timeline = new_timeline()
         self._discovers_inputs = discovers_inputs
         self._clock = 0
         #: All memory that is alive and that an `Allocation` describes.
@@ -182,8 +185,16 @@ class Memory:
         if info.written:
             for tensor in info.writes_to(args, kwargs):
                 self._record_write(tensor, depth, resized=info.behaviour == "alias")
-        if info.behaviour == "inplace":
-            return
+        if info.behaviour != "inplace":
+            self._record_outputs(info, args, output, depth, phase, steps)
+            if self.current > self.max_since_call:
+                self._update_peak(info, node)
+        if self.timeline is not None:
+            self.timeline.add(self.current)
+
+    def _record_outputs(  # noqa: PLR0913, PLR0917 -- as for `record_call`
+        self, info: OperatorInfo, args: Sequence[Any], output: Any, depth: int, phase: PhaseName, steps: int
+    ) -> None:
         if not steps:
             self._share_token(info, args, output)
         if type(output) is _Tensor:
@@ -191,8 +202,6 @@ class Memory:
         else:
             for tensor in tensors_in(output):
                 self._record_output(tensor, depth, phase)
-        if self.current > self.max_since_call:
-            self._update_peak(info, node)
 
     def _update_peak(self, info: OperatorInfo, node: Node) -> None:
         """Record the present memory as the peak of the running module.
@@ -339,6 +348,8 @@ class Memory:
         self.at_peak = self._kinds_at_peak()
         node, self.peak.node = self.peak.node, None
         self.peak.module = "" if node is None else node.path
+        if self.timeline is not None:
+            self.timeline.close()
         self.is_closed = True
         for kept in (
             self._existing_by_storage,

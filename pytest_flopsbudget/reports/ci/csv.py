@@ -99,7 +99,7 @@ def _amounts(measurement: Verdict, keys: Iterable[str]) -> dict[str, str]:
         amounts[f"{key}_baseline"] = _digits(value_of(accepted, key))
         if metric_of(key).per == "machine" and amounts[key]:
             amounts[f"{key}_judged"] = _truth(key not in {one.metric for one in measurement.unjudged})
-        amounts[f"{key}_limit"] = _digits(limit.bound if limit else None)
+        amounts[f"{key}_limit"] = _digits(limit.bound(key) if limit else None)
     return amounts
 
 

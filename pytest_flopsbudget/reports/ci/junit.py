@@ -38,8 +38,9 @@ def _properties(verdict: Verdict) -> Iterator[tuple[str, int | str]]:
             yield f"{prefix}{key}", _number(value)
         if key in before:
             yield f"{prefix}{key}.baseline", before[key]
-        if key in verdict.limits:
-            yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
+        bound = verdict.limits[key].bound(key) if key in verdict.limits else None
+        if bound is not None:
+            yield f"{prefix}{key}.limit", _number(bound)
     for uneven in verdict.unjudged:
         yield f"{prefix}{uneven.metric}.judged", "false"
     yield f"{prefix}verdict", verdict.outcome

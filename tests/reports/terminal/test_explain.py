@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from budgets import budget
 from explained import DEVICE, blocks, complexity, leaf, metrics, single
 from hypothesis import given
 from hypothesis import strategies as st
 from reporting import verdicts
 from rich.cells import cell_len
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.complexity import MemoryAtPeak, Module, Phase, UnknownOperator
@@ -76,7 +77,7 @@ class TestHead:
     )
     def test_verdict(self, flops, limit, words):
         old, new = (complexity({"": leaf("Net", flops=one)}) for one in (flops, 520))
-        budgets = [Budget("here", {"flops": limit})] if limit else []
+        budgets = [budget("here", {"flops": limit})] if limit else []
         assert f"  {words}" in lines(judged(new, old, *budgets))
 
     def test_what_else_changed(self):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from budgets import budget
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.terminal.screen import Screen
@@ -61,9 +62,9 @@ class TestTable:
         """Each measurement has a row with its value, change, share of the limit, parameters and verdict."""
         assert rows(
             entry(complexity(), complexity()),
-            entry(complexity(3000), complexity(), Budget("here", {"flops": 2000}), nodeid="test_net.py::test_b"),
-            entry(complexity(1000), complexity(), Budget("here", {"flops": 2000}), nodeid="test_net.py::test_c"),
-            entry(complexity(), None, Budget("here", {"flops": 2000}), nodeid="test_net.py::test_d"),
+            entry(complexity(3000), complexity(), budget("here", {"flops": 2000}), nodeid="test_net.py::test_b"),
+            entry(complexity(1000), complexity(), budget("here", {"flops": 2000}), nodeid="test_net.py::test_c"),
+            entry(complexity(), None, budget("here", {"flops": 2000}), nodeid="test_net.py::test_d"),
             entry(complexity(params=30), complexity(), nodeid="test_net.py::test_e"),
         ) == [
             ["test_a", "2", "kFLOPs", "=", "20", "ok"],
@@ -85,7 +86,7 @@ class TestTable:
     )
     def test_share(self, flops, limit, share):
         """The summary shows a share of 100% only if the value equals the limit exactly."""
-        (row,) = rows(entry(complexity(flops), complexity(flops), Budget("here", {"flops": limit})))
+        (row,) = rows(entry(complexity(flops), complexity(flops), budget("here", {"flops": limit})))
         # Before the share, a row has the name of the test, the value, its unit and the change.
         assert row[4] == share
 

@@ -1,0 +1,125 @@
+"""Ranges, exact values, shares, warnings, totals and required measurements in whole runs of pytest."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import NET_FLOPS, NET_PARAMS
+
+TWO = """
+def test_two(flops_budget):
+    flops_budget(Net(), IMAGE, name="student")
+    flops_budget(Net(5), IMAGE, name="teacher")
+"""
+
+
+@pytest.mark.parametrize(
+    ("marker", "line"),
+    [
+        (f'params={{"min": {NET_PARAMS}, "max": "1k"}}, flops={{"exactly": {NET_FLOPS}}}', None),
+        (f'params={{"min": {NET_PARAMS + 1}}}', "*params under its limit: 162 < 163*"),
+        (
+            f'flops={{"exactly": {NET_FLOPS + 1}}}',
+            "*flops is not what its limit says: 13,904 FLOPs, exactly 13,905 FLOPs expected",
+        ),
+        ('operators={"aten.convolution": {"flops": "13 kFLOPs"}}', "*flops of aten.convolution over its limit: *"),
+        ('operators={"aten.conv": {"flops": 1}}', "*operators: no counted operator of Net matches 'aten.conv'*"),
+        ('params={"at_most": 0.3, "of": "head"}', "*params over its limit: 162 > 15, which is 30% of head*"),
+        (
+            'params={"at_most": 4, "of": "haed"}',
+            "*of: 'haed' is no measurement of the test and no module of Net; *",
+        ),
+    ],
+)
+def test_of_a_marker(project, marker, line):
+    project.write(f"@pytest.mark.flops_budget({marker})\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
+    result = project.run()
+    result.assert_outcomes(failed=line is not None, passed=line is None)
+    if line:
+        result.stdout.fnmatch_lines([line])
+
+
+@pytest.mark.parametrize(
+    ("marker", "line"),
+    [
+        ('flops={"at_most": 0.5, "of": "teacher"}, measurements={"teacher": {"flops": "1M"}}', None),
+        # 13,904 FLOPs are 36% of the 38,480 of a kernel of 5 x 5: 13,824 * 25 / 9 + 80.
+        ('measurements={"student": {"flops": {"at_most": "36%", "of": "teacher"}}}', "*student: flops over its limit*"),
+        ('measurements={"coach": {"flops": 1}}', "*no measurement of the test matches 'coach'; the test measured*"),
+    ],
+)
+def test_of_two_measurements(project, marker, line):
+    project.write(f"@pytest.mark.flops_budget({marker}){TWO}")
+    result = project.run()
+    result.assert_outcomes(failed=line is not None, passed=line is None)
+    if line:
+        result.stdout.fnmatch_lines([line])
+
+
+@pytest.mark.parametrize(
+    ("total", "line", "code"),
+    [
+        ('flops = "50 kFLOPs"', "FAILED: total of the run: flops over its limit: 52.38 kFLOPs > 50 kFLOPs*", 1),
+        ('flops = "53 kFLOPs"', None, 0),
+        ('flops = {max = "53k", warn = "52k"}', "warning: total of the run: flops over its limit: *", 0),
+        ('peak_memory = "1 GB"', "*total[]] peak_memory: has no sum over measurements", 4),
+        ("flops = {min = 1}", "*total[]] flops: needs a max; *", 4),
+    ],
+)
+def test_of_the_whole_run(project, total, line, code):
+    # The two models have 13,904 and 38,480 FLOPs.
+    project.settings(f"[tool.pytest-flopsbudget.total]\n{total}\n")
+    project.write(TWO)
+    result = project.run()
+    assert result.ret == code
+    if line:
+        (result.stderr if code == 4 else result.stdout).fnmatch_lines([line])
+
+
+@pytest.mark.parametrize(("required", "code"), [(2, 0), (3, 1)])
+def test_required_measurements(project, required, code):
+    project.write(TWO)
+    result = project.run(f"--flops-budget-require={required}")
+    assert result.ret == code
+    if code:
+        result.stdout.fnmatch_lines(["FAILED: 2 of at least 3 measurements were made, *"])
+
+
+def test_nothing_but_skipped_budgets(project):
+    project.write(f"@pytest.mark.skip{TWO}")
+    assert project.run("--flops-budget-require=1").ret == 1
+
+
+def test_a_measurement_of_a_session_fixture(project):
+    project.write(
+        """
+from pytest_flopsbudget import measure
+
+@pytest.fixture(scope="session")
+def measured():
+    return measure(Net(), IMAGE)
+
+@pytest.mark.flops_budget(flops="13 kFLOPs")
+def test_flops(flops_budget, measured):
+    flops_budget(measured)
+
+@pytest.mark.flops_budget(params=162)
+def test_params(flops_budget, measured):
+    assert flops_budget(measured, name="net") is measured
+"""
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*flops over its limit: 13.9*"])
+
+
+def test_mean(project):
+    """The mean of images of 8 x 8 and 4 x 4 pixels: (13,824 + 3,456) / 2 for the convolutions, and 80."""
+    project.write(
+        """
+def test_mean(flops_budget):
+    images = [IMAGE, torch.empty(1, 3, 4, 4)]
+    assert flops_budget.mean(Net(), images).flops == 8_640 + 80
+    assert flops_budget.mean(Net(), ({"image": image} for image in images), name="by name").flops == 8_720
+"""
+    )
+    project.run().assert_outcomes(passed=1)

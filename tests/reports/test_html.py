@@ -1,0 +1,112 @@
+"""The HTML page of a run, without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import pytest
+from budgets import budget
+from hypothesis import given, settings
+from reporting import a_test, complexity, measurement, report, reports
+
+from pytest_flopsbudget.reports.html import page
+from pytest_flopsbudget.reports.html.tree import Tree, value
+from pytest_flopsbudget.results.complexity import Module
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m" + "a" * 4000
+
+
+class Reader(HTMLParser):
+    """Collects the elements, the text and the scripts of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.scripts, self.addresses = [], [], [], []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append(tag)
+        self.inside = tag
+        self.addresses += [value for name, value in attributes if name in {"src", "href", "srcset", "action"}]
+
+    def handle_data(self, data):
+        (self.scripts if self.inside == "script" else self.words).append(data)
+
+    def handle_endtag(self, _):
+        self.inside = ""
+
+
+@given(reports)
+@settings(max_examples=40)
+def test_any_report(one):
+    read = Reader(page.text(one))
+    assert read.elements.count("script") == 2
+    assert all(address.startswith("#") for address in read.addresses)
+    json.loads(read.scripts[0])
+
+
+def test_hostile_names():
+    modules = {"": Module(type=HOSTILE, metrics={"flops": 1}), HOSTILE: Module(type=HOSTILE, metrics={"flops": 1})}
+    one = measurement(complexity(modules=modules, notes=(HOSTILE,), inputs=(HOSTILE,)), name=HOSTILE)
+    text = page.text(report(a_test(one, nodeid=f"a.py::{HOSTILE}")))
+    read = Reader(text)
+    assert read.elements.count("script") == 2
+    assert "img" not in read.elements
+    assert not re.search("[\u202e\x1b]", text)
+
+
+def test_small_and_alone():
+    own = [
+        files(page.__name__.rpartition(".")[0]).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("js", "css")
+    ]
+    assert sum(len(text.encode()) for text in own) < 60_000
+    assert not any("http" in text or "url(" in text or "@import" in text for text in own)
+
+
+def test_what_stands_first():
+    """A failing measurement comes before the others, with the reasons and its row of the changed metric."""
+    broken = measurement(complexity(3000), complexity(2000), budget("here", {"flops": 2500}))
+    tests = [a_test(measurement(complexity(), complexity()), nodeid="a.py::ok"), a_test(broken, nodeid="b.py::broken")]
+    text = page.text(report(*tests))
+    assert text.index("b.py::broken") < text.index("a.py::ok")
+    assert "1 of 2 tests over budget." in text
+    row = next(line for line in text.splitlines() if line.startswith('<tr class="bad"><th scope="row">flops</th>'))
+    assert re.findall(r'<td class="number">(.*?)</td>', row) == ["2 kFLOPs", "3 kFLOPs", "+50.0%", "2.5 kFLOPs"]
+
+
+OLD = {
+    "": Module(type="Net", metrics={"flops": 50}),
+    "a": Module(type="A", metrics={"flops": 30}),
+    "a.0": Module(type="Linear", metrics={"flops": 10}),
+    "a.1": Module(type="Linear", metrics={"flops": 10}),
+    "gone": Module(type="B", metrics={"flops": 20}),
+}
+NEW = {
+    "": Module(type="Net", metrics={"flops": 70}),
+    "a": Module(type="A", metrics={"flops": 70}),
+    "a.0": Module(type="Linear", metrics={"flops": 30}),
+    "a.1": Module(type="Linear", metrics={"flops": 30}),
+}
+
+
+class TestTree:
+    @pytest.fixture
+    def tree(self):
+        one = measurement(complexity(70, modules=NEW), complexity(50, modules=OLD))
+        return Tree(one.complexity, one.diffs)
+
+    def test_values(self, tree):
+        assert {group.path: value(group, "flops") for group in tree.groups} == {"": 70, "a": 70, "a.{0-1}": 60}
+
+    def test_before(self, tree):
+        """What was removed counts in the module that contained it."""
+        assert {group.path: tree.before(group, "flops") for group in tree.groups} == {"": 50, "a": 30, "a.{0-1}": 20}
+
+    def test_plain(self, tree):
+        (below,) = tree.plain()["below"]
+        assert (below["name"], below["now"]["flops"], below["before"]["flops"]) == ("a", 70, 30)
+        assert below["below"][0]["path"] == "a.{0-1}"
