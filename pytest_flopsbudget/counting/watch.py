@@ -35,6 +35,7 @@ from pytest_flopsbudget.counting.tracing.other_threads import other_threads_trac
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors, record_packed_weights
 from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed
+from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
 from pytest_flopsbudget.counting.tracing.undispatched import compiled_kernels_noted, undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
@@ -57,10 +58,19 @@ class Watch:
         reuse_answers: the option of `measure`. It is used for compiled models, which are counted in a separate run on
             shapes.
         devices: devices for which to estimate the time.
+        keeps_timeline: whether the result has the bytes alive over the course of the block: ``memory_over_time``.
     """
 
-    def __init__(self, name: str, *, reuse_answers: bool = True, devices: Sequence[Device] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        reuse_answers: bool = True,
+        devices: Sequence[Device] = (),
+        keeps_timeline: bool = False,
+    ) -> None:
         self._name = name
+        self._keeps_timeline = keeps_timeline
         self._devices = devices
         self._reuse_answers = reuse_answers
         self._stack = ExitStack()
@@ -72,7 +82,8 @@ class Watch:
         if self._tracer is not None or self._complexity is not None:
             raise RuntimeError("a watch can be entered only once")
         canary_notes()  # calls modules once in a process; within the watch, these would count as the test's
-        tracker = WatchedModules(self._name)
+        with keeping_timelines(self._keeps_timeline):
+            tracker = WatchedModules(self._name)
         tracker.base = sys._getframe(1).f_code
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:

@@ -154,18 +154,17 @@ class FlopsBudget:
         """Measure the model. ``given`` is the argument ``args`` of the call; an error of the model may hint at it."""
         # Imported here, because a run without measurements should not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
-        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
 
         try:
-            with keeping_timelines(self._keeps_timeline):
-                return measure_inputs(
-                    model,
-                    inputs,
-                    backward=backward,
-                    reuse_answers=self._reuse_answers,
-                    shapes=self._shapes,
-                    devices=self._devices,
-                )
+            return measure_inputs(
+                model,
+                inputs,
+                backward=backward,
+                reuse_answers=self._reuse_answers,
+                shapes=self._shapes,
+                devices=self._devices,
+                keeps_timeline=self._keeps_timeline,
+            )
         except UsageError:
             raise
         except Exception as error:
@@ -231,15 +230,16 @@ class FlopsBudget:
 
     @contextmanager
     def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
-        from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
         from pytest_flopsbudget.counting.watch import Watch
 
         self._prepare()
         start = time.perf_counter()
-        with (
-            keeping_timelines(self._keeps_timeline),
-            Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch,
-        ):
+        with Watch(
+            name,
+            reuse_answers=self._reuse_answers,
+            devices=self._devices,
+            keeps_timeline=self._keeps_timeline,
+        ) as watch:
             yield watch, lambda: time.perf_counter() - start
 
     def _check_open(self, what: str) -> None:

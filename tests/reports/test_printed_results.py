@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from budgets import budget
 from build import complexity
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -24,7 +25,7 @@ def test_folded_siblings():
     measured = complexity(modules[""].metrics, modules)
     failing = judge(
         Measurement(name="model", complexity=measured),
-        [Budget("marker", {"flops": 1})],
+        [budget("marker", {"flops": 1})],
         Settings(),
         None,
         accepts=False,

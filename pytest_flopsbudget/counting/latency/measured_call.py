@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.measure import trace_inputs
+from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,14 +61,18 @@ def measure_inputs(  # noqa: PLR0913 -- the options of `measure`
     reuse_answers: bool = True,
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
+    keeps_timeline: bool = False,
 ) -> MeasuredCall:
     """Measure a model like `measure`, with the arguments in ``inputs``. The returned call can be timed too.
+
+    With ``keeps_timeline``, the result has the bytes alive over the course of the run: ``memory_over_time``.
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and a tensor has none, or no output can be differentiated.
         Exception: any exception that the model raises.
     """
-    complexity, tracer = trace_inputs(
-        model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=devices
-    )
+    with keeping_timelines(keeps_timeline):
+        complexity, tracer = trace_inputs(
+            model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=devices
+        )
     return MeasuredCall(complexity, model, inputs, backward, tracer.credits)
