@@ -417,6 +417,9 @@ function_from_graph: Callable[[str, Any], Any] = _function(
     "torch._C:_create_function_from_graph", "Measuring frozen TorchScript models"
 )
 _compiled_module = _attribute("ScriptModule", "_c", "Measuring TorchScript models")
+_script_class: Callable[[Any], Any] = _function(
+    "torch._C:ConcreteModuleType.from_jit_type", "Counting packed weights of TorchScript models"
+)
 _method_names = _attribute("ScriptModule._c", "_method_names", "Measuring TorchScript models")
 _get_method = _attribute("ScriptModule._c", "_get_method", "Measuring TorchScript models")
 _tensor_type: Any = _optional(
@@ -430,6 +433,12 @@ def script_methods(module: torch.jit.ScriptModule) -> list[Any]:
     compiled = _compiled_module(module)
     get = _get_method(compiled)
     return [get(name) for name in _method_names(compiled)()]
+
+
+def script_attributes(module: torch.jit.ScriptModule) -> list[Any]:
+    """Return the values of a module's attributes in TorchScript, without parameters and submodules."""
+    compiled = _compiled_module(module)
+    return [compiled.getattr(name) for name in _script_class(script_type(compiled)()).get_attributes()]
 
 
 def is_tensor_type(kind: Any) -> bool:

@@ -201,7 +201,7 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
     record_module_tensors(tracer.memory, modules)
-    packed = {id(weight): weight for module in modules for weight in packed_weights(module.__dict__.values())}
+    packed = {identity: weight for module in modules for identity, weight in packed_weights(module).items()}
     record_packed_weights(tracker, packed.values())
     tracer.memory.close()
     tracker.uncounted_modules = {tracker.settled(path) for path in tracker.uncounted_modules}

@@ -29,7 +29,7 @@ from pytest_flopsbudget.counting.tensors.objects import (
     is_cloneable,
     slots_of,
 )
-from pytest_flopsbudget.counting.tensors.packed import is_packed_weight
+from pytest_flopsbudget.counting.tensors.packed import find_packed_weights, packed_weights
 from pytest_flopsbudget.counting.torch_private import COMPILED_FROM
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class Cloner(TensorCloner, FunctionCloner):
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
-        #: `id` → packed weight. Clones and originals share packed weights, because no run changes them.
+        #: Address → packed weight. Clones and originals share packed weights, because no run changes them. Only the
+        #: clones of scripted modules have copies.
         self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:
@@ -223,6 +224,8 @@ class Cloner(TensorCloner, FunctionCloner):
         self._clones[id(module)] = clone
         parts = dict(clone.named_modules(remove_duplicate=False))
         self.modules += parts.values()
+        for part in parts.values():
+            self.packed_weights.update(packed_weights(part))
         for name, part in module.named_modules(remove_duplicate=False):
             if id(part) not in self._clones:
                 self._register(part, parts[name])
@@ -230,6 +233,7 @@ class Cloner(TensorCloner, FunctionCloner):
     def _clone_script_function(self, function: torch.jit.ScriptFunction[Any, Any]) -> Any:
         if self._clone_plain is clone_to_meta:
             refuse_memory_readers(function)
+        self._record_packed_weights(function)
         return function
 
     # Other objects.
@@ -385,9 +389,11 @@ class Cloner(TensorCloner, FunctionCloner):
         return clone
 
     def _clone_script_object(self, value: torch.ScriptObject) -> torch.ScriptObject:
-        if is_packed_weight(value):
-            self.packed_weights[id(value)] = value
+        self._record_packed_weights(value)
         return value
+
+    def _record_packed_weights(self, value: Any) -> None:
+        self.packed_weights.update((hash(weight), weight) for weight in find_packed_weights([value]))
 
     def _clone_generator(self, value: torch.Generator) -> Any:
         clone = torch.Generator(value.device)

@@ -109,7 +109,7 @@ class ModuleTracker:
         self._parts: list[tuple[tuple[Node, bool], int, torch.nn.Module, int, int]] = []
         #: Scripted modules whose parts have unknown work. They are not listed, so that a limit on one of them fails.
         self.opaque_modules: set[torch.nn.Module] = set()
-        #: `id` of a packed weight → its size.
+        #: Address of a packed weight, which is its hash → its size.
         self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
