@@ -428,6 +428,11 @@ _tensor_type: Any = _optional(
 _TENSOR_TYPE: Any = None if _tensor_type is None else _tensor_type.get()
 
 
+def script_identity(module: torch.jit.ScriptModule) -> int:
+    """Return the hash of the module's object in C++, which the owner of the module's methods has too."""
+    return hash(_compiled_module(module))
+
+
 def script_methods(module: torch.jit.ScriptModule) -> list[Any]:
     """Return the methods that TorchScript runs for a module."""
     compiled = _compiled_module(module)
@@ -488,6 +493,13 @@ def tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
     """Return (owner, name, function) for each function of PyTorch that runs a model and records what it does."""
     return [(owner, name, getattr(owner, name)) for owner, name in _tracing_owners()]
 
+
+#: The module of `torch._dynamo.explain`, and the name of the function with which it compiles what it explains. The
+#: module is loaded with the compiler.
+EXPLAINER, EXPLAINED_BY = "torch._dynamo.eval_frame", "optimize"
+NAMES[f"{EXPLAINER}:{EXPLAINED_BY}"] = PrivateName(
+    "Explaining models while watching", "the model that `torch._dynamo.explain` runs is counted"
+)
 
 # `torch.compile`.
 

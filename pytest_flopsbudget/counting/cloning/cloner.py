@@ -18,7 +18,12 @@ from pytest_flopsbudget.counting.cloning.frozen_torchscript import expose_kernel
 from pytest_flopsbudget.counting.cloning.functions import FunctionCloner
 from pytest_flopsbudget.counting.cloning.hooks import EmptyHooks
 from pytest_flopsbudget.counting.cloning.tensors import TensorCloner, clone_to_meta
-from pytest_flopsbudget.counting.cloning.torchscript import copy_scripted, refuse_memory_readers
+from pytest_flopsbudget.counting.cloning.torchscript import (
+    bind_method,
+    copy_scripted,
+    find_scripted,
+    refuse_memory_readers,
+)
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.objects import (
@@ -235,6 +240,13 @@ class Cloner(TensorCloner, FunctionCloner):
             refuse_memory_readers(function)
         self._record_packed_weights(function)
         return function
+
+    def _clone_script_method(self, method: torch.ScriptMethod) -> Any:
+        """Return the method of the module's clone; if the module is not found, the method itself, which needs data."""
+        module = find_scripted(method)
+        if module is None:
+            return method
+        return bind_method(method.name, self._clone_value(module))
 
     # Other objects.
 
@@ -458,6 +470,7 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
     functools.partial: Cloner._clone_fixed,
     torch.Generator: Cloner._clone_generator,
     torch.jit.ScriptFunction: Cloner._clone_script_function,
+    torch.ScriptMethod: Cloner._clone_script_method,
     torch.ScriptObject: Cloner._clone_script_object,
     weakref.ref: Cloner._clone_reference,
     types.MethodType: Cloner._clone_fixed,

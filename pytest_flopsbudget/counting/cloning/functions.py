@@ -117,7 +117,8 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 def _is_state(value: Any) -> bool:
     """Return whether a value is a model or a tensor, or an object that may hold a model, such as an optimizer."""
     kind = type(value)
-    return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_cloneable(kind)
+    scripted = torch.jit.ScriptFunction, torch.ScriptMethod
+    return issubclass(kind, (torch.nn.Module, torch.Tensor, *scripted)) or is_cloneable(kind)
 
 
 def _reaches_state(function: types.FunctionType) -> bool:

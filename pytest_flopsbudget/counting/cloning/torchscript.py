@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import warnings
+from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -92,3 +94,25 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
         if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
             part.use_nested_tensor = False
     return cast("torch.nn.Module", copy)
+
+
+def find_scripted(method: torch.ScriptMethod) -> torch.jit.ScriptModule | None:
+    """Return the module whose method this is; None if its Python object is not found.
+
+    A module in C++ does not know its Python object, but this object keeps the methods that were read from it.
+    """
+    referrers = gc.get_referrers(method)
+    dicts = [each for each in referrers if type(each) is dict]
+    for owner in (*referrers, *gc.get_referrers(*dicts)):
+        if issubclass(type(owner), torch.jit.ScriptModule) and owner.__dict__.get(method.name) is method:
+            return owner
+    return None
+
+
+def bind_method(name: str, module: torch.nn.Module) -> MethodType:
+    """Return a bound method that looks up the method ``name`` of a scripted module when it is called."""
+
+    def method(owner: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(owner, name)(*args, **kwargs)
+
+    return MethodType(method, module)

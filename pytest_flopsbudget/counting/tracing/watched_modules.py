@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
+from pytest_flopsbudget.counting.cloning.torchscript import find_scripted
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.torch_private import (
     current_autograd_node,
     next_sequence_number,
+    script_identity,
     without_torch_function,
 )
 from pytest_flopsbudget.counting.tracing.forward_frames import (
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     _Direct: TypeAlias = tuple[Mark, tuple[Node, bool], int, int, int]
 
 
+#: The note of a watch that does not find the module of a scripted method.
+_UNKNOWN_OWNER = "forward of a scripted module was called, but the module was not found; its work counts for the caller"
 #: The file and the name of PyTorch's method that calls a module. The method that replaces it has both.
 #: Flags of the code of functions that run after their call has ended.
 _SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -55,7 +59,9 @@ def _caller_of_module() -> FrameType | None:
     frame: FrameType | None = _getframe(3)  # of `enter`, the watch, and then the call
     while frame is not None and frame.f_code.co_name != _CALL_NAME:
         frame = frame.f_back
-    return frame and frame.f_back
+    while frame is not None and frame.f_code.co_name == _CALL_NAME:
+        frame = frame.f_back  # several watches may follow one call of a scripted module's method
+    return frame
 
 
 class WatchedModules(ModuleTracker):
@@ -98,6 +104,8 @@ class WatchedModules(ModuleTracker):
         self._suspending: set[type] = set()
         #: `id` of a module of these classes → the nodes of its calls whose ``forward`` has not begun to run.
         self._not_begun: dict[int, list[Node]] = {}
+        #: The scripted modules, by the hash of their objects in C++.
+        self._scripted: dict[int, torch.jit.ScriptModule] = {}
         #: Whether a trace function of one of the frames that `_frames` found is running now.
         self._in_tracer = False
 
@@ -240,6 +248,28 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = before
         return node, depth, before, highest, outside
 
+    def enter_scripted(
+        self, method: torch.ScriptMethod, args: tuple[Any, ...], kwargs: dict[str, Any], notes: set[str]
+    ) -> _Entered | None:
+        """Note that Python calls a method of a scripted module, which it also does within a call of the module.
+
+        Like `enter`, return the argument for `leave`; return None if there is nothing to leave. If the module is not
+        found, a note is added to ``notes``.
+        """
+        identity = hash(method.owner)
+        module = self._scripted.get(identity)
+        if method.name != "forward":
+            # The work counts for the caller. Which parts of the module the method runs is not known.
+            self.opaque_modules.update(() if module is None else (module,))
+            return None
+        if module is None:
+            module = find_scripted(method)
+            if module is None:
+                notes.add(_UNKNOWN_OWNER)
+                return None
+            self._scripted[identity] = module
+        return None if module is self._stack[-1][0].module else self.enter(module, args, kwargs)
+
     def leave(self, entered: _Entered, output: Any) -> None:
         """Note that a call has ended.
 
@@ -265,7 +295,12 @@ class WatchedModules(ModuleTracker):
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
         super()._register(module, prefix)
-        kinds = set(map(type, module.modules())) - self._kinds
+        parts = list(module.modules())
+        kinds = set(map(type, parts))
+        if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
+            scripted = [part for part in parts if isinstance(part, torch.jit.ScriptModule)]
+            self._scripted.update((script_identity(part), part) for part in scripted)
+        kinds -= self._kinds
         self._kinds |= kinds
         codes = {kind: code for kind in kinds if (code := forward_code(kind)) is not None}
         self._names.update(code.co_name for code in codes.values())
