@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import expose_kernels, hides_kernels
 from pytest_flopsbudget.counting.cloning.functions import FunctionCloner
 from pytest_flopsbudget.counting.cloning.hooks import EmptyHooks
+from pytest_flopsbudget.counting.cloning.iterators import IteratorCloner, is_iterator
 from pytest_flopsbudget.counting.cloning.tensors import TensorCloner, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import (
     bind_method,
@@ -66,7 +67,7 @@ _NON_PERSISTENT_BUFFERS = "_non_persistent_buffers_set"
 _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFFERS, "_compiled_call_impl"))
 
 
-class Cloner(TensorCloner, FunctionCloner):
+class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
     """Clones modules and tensors, and the objects that hold modules or tensors. Each original has one clone."""
 
     def __init__(
@@ -135,7 +136,9 @@ class Cloner(TensorCloner, FunctionCloner):
             return self._clone_fixed(value)
         if f"{kind.__module__}.{kind.__qualname__}" in _DEEP_COPIED:
             return self._register(value, copy.deepcopy(value))
-        return self._clone_object(value) if is_cloneable(kind) else value
+        if is_cloneable(kind):
+            return self._clone_object(value)
+        return self._clone_iterator(value) if is_iterator(kind) else value
 
     # Modules.
 
@@ -254,7 +257,7 @@ class Cloner(TensorCloner, FunctionCloner):
         try:
             clone = create_blank(type(original))
         except TypeError:
-            return original
+            return self._clone_iterator(original) if hasattr(type(original), "__next__") else original
         self._register(original, clone)
         self.objects.append((original, clone))
         return self._fill_later(self._fill, original, clone)
@@ -474,5 +477,6 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
     torch.ScriptObject: Cloner._clone_script_object,
     weakref.ref: Cloner._clone_reference,
     types.MethodType: Cloner._clone_fixed,
+    types.MethodWrapperType: Cloner._clone_method_wrapper,
     types.FunctionType: Cloner._clone_closure,
 }
