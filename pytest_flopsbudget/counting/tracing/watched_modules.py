@@ -96,8 +96,6 @@ class WatchedModules(ModuleTracker):
         self._names = {"forward"}
         #: The classes of the modules whose methods `_names` has.
         self._kinds: set[type] = set()
-        #: Functions with such a name that are no such methods, such as those of `torch.autograd.Function`, by `id`.
-        self._no_methods: dict[int, CodeType] = {}
         #: The code of the function that entered the watch. Frames above it run no module of the test.
         self.base: CodeType | None = None
         #: Classes of modules whose ``forward`` is a generator or a coroutine, and runs after the module's call.
@@ -142,9 +140,8 @@ class WatchedModules(ModuleTracker):
             if code.co_name in names:
                 if before is None or before.f_code.co_filename == _CALL_FILE:
                     break  # the innermost module that was called as usual
-                if id(code) not in self._no_methods:
-                    self._in_tracer |= runs_tracer(frame, inner)
-                    found = [frame] if found is None else [*found, frame]
+                self._in_tracer |= runs_tracer(frame, inner)
+                found = [frame] if found is None else [*found, frame]
             elif code.co_name == _CALL_NAME:
                 break
             inner, frame = frame, before
@@ -181,18 +178,20 @@ class WatchedModules(ModuleTracker):
         """Begin the call of ``forward`` in this frame. If the frame is marked, the call was suspended."""
         stack = self._stack
         if mark is None:
-            module, args = arguments_of(frame, in_tracer=self._in_tracer)
-            if module is None or not is_forward(frame.f_code, module):
-                self._no_methods[id(frame.f_code)] = frame.f_code
-                return
-            known = id(module) in self._first
+            module, args, kwargs = arguments_of(frame, in_tracer=self._in_tracer)
+            # Some functions have such a name and are no methods of modules, such as those of `torch.autograd.Function`.
             # A module of which a method runs already is not called again, and a graph that the compiler made is no
             # module of the test.
-            if module is stack[-1][0].module or (isinstance(module, torch.fx.GraphModule) and not known):
+            if (
+                module is None
+                or not is_forward(frame.f_code, module)
+                or module is stack[-1][0].module
+                or (isinstance(module, torch.fx.GraphModule) and id(module) not in self._first)
+            ):
                 set_mark(frame, self._owner, None)
                 return
             waiting = self._not_begun.get(id(module)) if frame.f_code.co_flags & _SUSPENDS else None
-            mark = set_mark(frame, self._owner, waiting.pop(0) if waiting else self.called(module, args, {}))
+            mark = set_mark(frame, self._owner, waiting.pop(0) if waiting else self.called(module, args, kwargs))
         node = mark.node
         if node is None:
             return
