@@ -29,7 +29,7 @@ from pytest_flopsbudget.counting.tracing.forward_frames import (
 from pytest_flopsbudget.counting.tracing.labels import shapes_in, signature_of
 from pytest_flopsbudget.counting.tracing.module_calls import CALL
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker, scripted_modules
-from pytest_flopsbudget.counting.tracing.nodes import Node
+from pytest_flopsbudget.counting.tracing.nodes import Node, first_paths
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -356,7 +356,7 @@ class WatchedModules(ModuleTracker):
         if model is None:
             self.root.type, self.root.calls = "function", 1
             return self._name
-        known = {id(module): path for path, module in model.named_modules()}
+        known = first_paths(model)
         moved = {path: known[id(module)] for path, module in self._called.items() if id(module) in known}
         nodes, self.nodes = self.nodes, {"": self.root}
         for path, node in nodes.items():
@@ -387,10 +387,11 @@ class WatchedModules(ModuleTracker):
 
     @staticmethod
     def _moved(path: str, moved: dict[str, str]) -> str:
-        top, _, below = path.partition(".")
+        top, dot, below = path.partition(".")
         if top not in moved:
             return path
-        return ".".join(filter(None, (moved[top], below)))
+        above = moved[top]
+        return (f"{above}.{below}" if above else below or ".") if dot else above
 
     def settled(self, path: str) -> str:
         """Return the final path of the module that had the path ``path`` during the run."""
