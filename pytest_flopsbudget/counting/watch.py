@@ -198,7 +198,7 @@ class Watch:
         """Return the method that calls methods of scripted modules from Python while the watch is active."""
         depth = measurement_depth()
 
-        def enter(method: torch.ScriptMethod, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def enter(method: torch.ScriptMethod[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tracer = self._tracer
             if tracer is None or tracer.steps_aside or measurement_depth() != depth:
                 return None

@@ -244,7 +244,7 @@ class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
         self._record_packed_weights(function)
         return function
 
-    def _clone_script_method(self, method: torch.ScriptMethod) -> Any:
+    def _clone_script_method(self, method: torch.ScriptMethod[..., Any]) -> Any:
         """Return the method of the module's clone; if the module is not found, the method itself, which needs data."""
         module = find_scripted(method)
         if module is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Modules that define iterators without attributes. Iterators of other classes are cloned by their attributes.
 _HOMES = frozenset(("builtins", "itertools", "_collections", "collections"))
 _LOADERS = "torch.utils.data."
-_TEE = type(itertools.tee(())[0])
+_TEE: type = type(itertools.tee(())[0])
 
 
 def is_iterator(kind: type) -> bool:

@@ -96,7 +96,7 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
     return cast("torch.nn.Module", copy)
 
 
-def find_scripted(method: torch.ScriptMethod) -> torch.jit.ScriptModule | None:
+def find_scripted(method: torch.ScriptMethod[..., Any]) -> torch.jit.ScriptModule | None:
     """Return the module whose method this is; None if its Python object is not found.
 
     A module in C++ does not know its Python object, but this object keeps the methods that were read from it.
@@ -105,7 +105,7 @@ def find_scripted(method: torch.ScriptMethod) -> torch.jit.ScriptModule | None:
     dicts = [each for each in referrers if type(each) is dict]
     for owner in (*referrers, *gc.get_referrers(*dicts)):
         if issubclass(type(owner), torch.jit.ScriptModule) and owner.__dict__.get(method.name) is method:
-            return owner
+            return cast("torch.jit.ScriptModule", owner)
     return None
 
 

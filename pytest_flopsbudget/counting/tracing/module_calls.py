@@ -130,7 +130,7 @@ def following_call(
 
 def following_script_call(
     before: Callable[..., Any],
-    enter: Callable[[torch.ScriptMethod, tuple[Any, ...], dict[str, Any]], Any],
+    enter: Callable[[torch.ScriptMethod[..., Any], tuple[Any, ...], dict[str, Any]], Any],
     leave: Leave,
 ) -> Callable[..., Any]:
     """Return a method to set as `torch.ScriptMethod.__call__`, which Python calls for a method of a scripted module.

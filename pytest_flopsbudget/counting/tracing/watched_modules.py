@@ -248,7 +248,7 @@ class WatchedModules(ModuleTracker):
         return node, depth, before, highest, outside
 
     def enter_scripted(
-        self, method: torch.ScriptMethod, args: tuple[Any, ...], kwargs: dict[str, Any], notes: set[str]
+        self, method: torch.ScriptMethod[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], notes: set[str]
     ) -> _Entered | None:
         """Note that Python calls a method of a scripted module, which it also does within a call of the module.
 
