@@ -199,6 +199,8 @@ class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
             held = original[name]
             attributes[name] = self._clone_own_container(held) if held else type(held)()
         attributes[_NON_PERSISTENT_BUFFERS] = set(original[_NON_PERSISTENT_BUFFERS])
+        for name, iterator in self._iterators_of_class(type(clone)).items():
+            attributes.setdefault(name, iterator)
 
     def _clone_own_container(self, value: Any) -> Any:
         """Clone a dict or a set that only one module refers to. Clone any other value as `_clone_value` does."""

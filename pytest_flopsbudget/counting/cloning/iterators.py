@@ -33,6 +33,22 @@ def is_iterator(kind: type) -> bool:
 class IteratorCloner(BaseCloner):
     """The part of `Cloner` that clones iterators."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_classes: dict[type, dict[str, Any]] = {}
+
+    def _iterators_of_class(self, kind: type) -> dict[str, Any]:
+        """Return name → clone for the iterators among the attributes of a module's class and its base classes."""
+        found = self._of_classes.get(kind)
+        if found is None:
+            attributes: dict[str, Any] = {}
+            for base in reversed(kind.__mro__):
+                if not base.__module__.startswith("torch.") and base is not object:
+                    attributes.update(vars(base))
+            iterators = {name: value for name, value in attributes.items() if is_iterator(type(value))}
+            found = self._of_classes[kind] = {name: self._clone_value(value) for name, value in iterators.items()}
+        return found
+
     def _clone_iterator(self, iterator: Any) -> Any:
         """Return an iterator over clones of the remaining items; if there is no way to copy it, one that refuses."""
         if getattr(iterator, "gi_frame", iterator) is None:

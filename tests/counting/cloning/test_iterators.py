@@ -148,6 +148,25 @@ def test_shared():
     assert next(model.numbers) == 1
 
 
+class OfTheClass(Takes):
+    numbers = zip([2, 3], strict=True)
+
+    def __init__(self):
+        super().__init__(None)
+        del self.numbers
+
+    def forward(self, x):
+        return self.layer(x) if next(self.numbers) == (2,) else x
+
+
+@pytest.mark.parametrize("kind", [OfTheClass, type("Derived", (OfTheClass,), {})])
+def test_of_a_class(kind):
+    """An iterator that is an attribute of the class is copied like one of the module."""
+    model = nn.Sequential(kind(), nn.Linear(4, 4, bias=False))
+    assert [measure(model, X).flops for _ in range(2)] == [2 * PRODUCT] * 2
+    assert list(vars(model[0])) == list(vars(kind()))
+
+
 def numbers():
     yield from (2, 3)
 
