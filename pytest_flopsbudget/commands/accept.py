@@ -174,6 +174,7 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
+        from pytest_flopsbudget.reports.moved import NOT_JUDGED
         from pytest_flopsbudget.reports.wording import format_amount, format_change
         from pytest_flopsbudget.results.comparison import compare
         from pytest_flopsbudget.results.diff import metrics_to_show
@@ -195,9 +196,11 @@ class _Acceptance:
             shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
             flops = f", {format_amount(new.flops, 'flops')}" if not shown_metrics and "flops" in new.metrics else ""
             yield f"{test.nodeid}{name}: {kind}{flops}"
+            unjudged = {change.metric for change in measurement.comparison.changes if not change.judged}
             for change in comparison.changes:
                 if change.metric in shown_metrics:
-                    yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
+                    mark = NOT_JUDGED if change.metric in unjudged else ""
+                    yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}{mark}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
         """Print the decisions, write the accepted measurements to the baselines, and return the exit code.

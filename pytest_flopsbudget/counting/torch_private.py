@@ -417,6 +417,9 @@ function_from_graph: Callable[[str, Any], Any] = _function(
     "torch._C:_create_function_from_graph", "Measuring frozen TorchScript models"
 )
 _compiled_module = _attribute("ScriptModule", "_c", "Measuring TorchScript models")
+_script_class: Callable[[Any], Any] = _function(
+    "torch._C:ConcreteModuleType.from_jit_type", "Counting packed weights of TorchScript models"
+)
 _method_names = _attribute("ScriptModule._c", "_method_names", "Measuring TorchScript models")
 _get_method = _attribute("ScriptModule._c", "_get_method", "Measuring TorchScript models")
 _tensor_type: Any = _optional(
@@ -425,11 +428,22 @@ _tensor_type: Any = _optional(
 _TENSOR_TYPE: Any = None if _tensor_type is None else _tensor_type.get()
 
 
+def script_identity(module: torch.jit.ScriptModule) -> int:
+    """Return the hash of the module's object in C++, which the owner of the module's methods has too."""
+    return hash(_compiled_module(module))
+
+
 def script_methods(module: torch.jit.ScriptModule) -> list[Any]:
     """Return the methods that TorchScript runs for a module."""
     compiled = _compiled_module(module)
     get = _get_method(compiled)
     return [get(name) for name in _method_names(compiled)()]
+
+
+def script_attributes(module: torch.jit.ScriptModule) -> list[Any]:
+    """Return the values of a module's attributes in TorchScript, without parameters and submodules."""
+    compiled = _compiled_module(module)
+    return [compiled.getattr(name) for name in _script_class(script_type(compiled)()).get_attributes()]
 
 
 def is_tensor_type(kind: Any) -> bool:
@@ -479,6 +493,13 @@ def tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
     """Return (owner, name, function) for each function of PyTorch that runs a model and records what it does."""
     return [(owner, name, getattr(owner, name)) for owner, name in _tracing_owners()]
 
+
+#: The module of `torch._dynamo.explain`, and the name of the function with which it compiles what it explains. The
+#: module is loaded with the compiler.
+EXPLAINER, EXPLAINED_BY = "torch._dynamo.eval_frame", "optimize"
+NAMES[f"{EXPLAINER}:{EXPLAINED_BY}"] = PrivateName(
+    "Explaining models while watching", "the model that `torch._dynamo.explain` runs is counted"
+)
 
 # `torch.compile`.
 

@@ -30,11 +30,16 @@ from pytest_flopsbudget.counting.torch_private import (
     without_torch_function,
 )
 from pytest_flopsbudget.counting.tracing.canary import canary_notes
-from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call, room_for_counting
+from pytest_flopsbudget.counting.tracing.module_calls import (
+    CALL,
+    following_call,
+    following_script_call,
+    room_for_counting,
+)
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors, record_packed_weights
-from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed
+from pytest_flopsbudget.counting.tracing.stepping_aside import explaining_undisturbed, tracers_undisturbed
 from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
 from pytest_flopsbudget.counting.tracing.undispatched import compiled_kernels_noted, undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
@@ -88,7 +93,7 @@ class Watch:
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(room_for_counting())
-            stack.enter_context(compiler_imported_undisturbed())
+            stack.enter_context(compiler_imported_undisturbed(self._leave_explaining_alone))
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
             if not (compiles_under_modes or compiler_is_loaded()):
@@ -99,8 +104,10 @@ class Watch:
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
             stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_following())]))
+            stack.enter_context(patched([(torch.ScriptMethod, "__call__", self._script_call_following())]))
             stack.enter_context(compiled_kernels_noted(tracer))
             stack.enter_context(tracers_undisturbed())
+            stack.enter_context(explaining_undisturbed())
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
         if compiler_is_loaded() and not compiles_under_modes:
@@ -116,6 +123,11 @@ class Watch:
         if not self._out:
             self._out = True
             self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def _leave_explaining_alone(self) -> None:
+        """Follow up an import of PyTorch's compiler in the watched block."""
+        if self._tracer is not None:
+            self._stack.enter_context(explaining_undisturbed())
 
     def _compile_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -193,6 +205,26 @@ class Watch:
         keep_uncompiled(run_compiled)
         return following_call(before, enter, leave, run_compiled)
 
+    def _script_call_following(self) -> Callable[..., Any]:
+        """Return the method that calls methods of scripted modules from Python while the watch is active."""
+        depth = measurement_depth()
+
+        def enter(method: torch.ScriptMethod[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tracer = self._tracer
+            if tracer is None or tracer.steps_aside or measurement_depth() != depth:
+                return None
+            return tracer.tracker.enter_scripted(method, args, kwargs, tracer.notes)
+
+        def leave(entered: Any, output: Any) -> None:
+            if entered is not None and self._tracer is not None:
+                self._tracer.tracker.leave(entered, output)
+
+        keep_uncompiled(enter)
+        keep_uncompiled(leave)
+        method = following_script_call(torch.ScriptMethod.__call__, enter, leave)
+        keep_uncompiled(method)
+        return method
+
 
 def _computes(operator: Operator) -> bool:
     return any(operator.metrics.get(key) for key in ("flops", "other_flops", "communication"))
@@ -212,7 +244,7 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
     record_module_tensors(tracer.memory, modules)
-    packed = {id(weight): weight for module in modules for weight in packed_weights(module.__dict__.values())}
+    packed = {identity: weight for module in modules for identity, weight in packed_weights(module).items()}
     record_packed_weights(tracker, packed.values())
     tracer.memory.close()
     tracker.uncounted_modules = {tracker.settled(path) for path in tracker.uncounted_modules}

@@ -77,8 +77,10 @@ def latency_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def noisy_latency_lines(verdict: Verdict) -> Iterator[str]:
-    """Explain why a latency was not judged."""
+    """Explain why a latency was not judged, if a limit or the baseline would apply to it."""
     for one in verdict.unjudged:
+        if not one.has_budget:
+            continue
         spread, allowed = (
             format_percent(one.median_ns, one.median_ns + part).lstrip("+") for part in (one.spread_ns, one.allowed_ns)
         )

@@ -293,6 +293,8 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     def __getitem__(self, path: str) -> Module:
         """Return the module at ``path``, a key of ``dict(model.named_modules())``.
 
+        A dot in the name of a single module, which PyTorch's constructors refuse, is written as a colon in the path.
+
         Raises:
             KeyError: there is no such module. The message lists similar names.
         """

@@ -28,14 +28,19 @@ class NoisyLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     spread_ns: int
     #: The maximum spread of a latency that is judged, in nanoseconds: the tolerance of the latency.
     allowed_ns: int
+    #: Whether a limit or the baseline would apply if the runs varied less. If not, texts do not mention this latency.
+    has_budget: bool = True
 
 
-def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[NoisyLatency, ...]:
+def find_noisy_latency(
+    complexity: Complexity, tolerance: Mapping[str, Tolerance], *, has_budget: bool = True
+) -> tuple[NoisyLatency, ...]:
     """Return the latency of ``complexity`` if its spread exceeds the tolerance; otherwise an empty tuple.
 
     Args:
         complexity: the measurement.
         tolerance: Metric key → the growth that passes.
+        has_budget: whether a limit or the baseline applies to latencies.
     """
     measured = complexity.timing
     if measured is None:
@@ -44,9 +49,14 @@ def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance
     if measured.spread_ns <= allowed:
         return ()
     metric = key_for("latency", measured.machine)
-    return (
-        NoisyLatency(metric=metric, median_ns=measured.median_ns, spread_ns=measured.spread_ns, allowed_ns=allowed),
+    found = NoisyLatency(
+        metric=metric,
+        median_ns=measured.median_ns,
+        spread_ns=measured.spread_ns,
+        allowed_ns=allowed,
+        has_budget=has_budget,
     )
+    return (found,)
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:

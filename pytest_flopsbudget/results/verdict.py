@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
+from pytest_flopsbudget.quantities.metrics import base_of
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
@@ -130,13 +131,15 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     others = others or {measurement.name: complexity}
     effective = name_machine(merge_budgets(budgets, measurement.name), complexity)
     tolerance = tolerance_for(budgets, settings)
-    noisy = find_noisy_latency(complexity, tolerance)
+    held_by_baseline = held_metrics(budgets, settings)
+    has_budget = "latency" in held_by_baseline or any(base_of(metric) == "latency" for metric in effective.limits)
+    noisy = find_noisy_latency(complexity, tolerance, has_budget=has_budget)
     comparison = compare(
         baseline,
         without_metrics(complexity, _metrics_of(noisy)),
         tolerance,
         neighbours,
-        hold=held_metrics(budgets, settings),
+        hold=held_by_baseline,
     )
     if comparison.status == "improved" and comparison.inputs_changed:
         # A smaller input does not make a model cheaper.

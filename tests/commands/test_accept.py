@@ -296,8 +296,28 @@ class TestLatencies:
     def test_longer(self, command):
         write_baseline(FILE, {"t": timed(1000)})
         write(measured("t", timed(2000), timed(1000)))
-        assert "    latency[box]: 1 us → 2 us, +1 us (+100.0%)" in command("accept", "report.json")
+        assert "    latency[box]: 1 us → 2 us, +1 us (+100.0%) (not judged)" in command("accept", "report.json")
         assert load(PATH).tests["t"]["model"].metrics["latency[box]"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("metric", "hold", "mark"),
+    [
+        ("peak_memory", None, " (not judged)"),
+        ("launches", ("flops",), " (not judged)"),
+        ("params", ("flops",), " (not judged)"),
+        ("params", None, ""),
+        ("peak_memory", ("peak_memory",), ""),
+    ],
+)
+def test_metrics_that_the_run_did_not_judge(command, metric, hold, mark):
+    """`accept` writes every metric, and marks those that the settings of the run do not hold."""
+    old, new = (replace(linear(4), metrics=linear(4).metrics | {metric: value}) for value in (100, 200))
+    write_baseline(FILE, {"t": old})
+    write(measured("t", new, old, settings=None if hold is None else Settings(hold=hold)))
+    (line,) = [line for line in command("accept", "report.json") if line.startswith(f"    {metric}: ")]
+    assert line.endswith(f"(+100.0%){mark}")
+    assert load(PATH).tests["t"]["model"].metrics[metric] == 200
 
 
 def test_a_time_is_told_once(command):
@@ -305,5 +325,5 @@ def test_a_time_is_told_once(command):
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")
-    assert "    time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in lines
+    assert "    time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate) (not judged)" in lines
     assert load(PATH).tests["t"]["model"] == estimated(memory=500)

@@ -13,6 +13,7 @@ from pytest_flopsbudget.counting.watch import watch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no engine"),
 ]
 
@@ -110,6 +111,57 @@ def test_parameters(name, way):
     assert counted.param_bytes == weights * size + biases * 4
     assert counted.memory_at_peak.parameters == counted.param_bytes
     assert counted.peak_memory >= counted.param_bytes + x.nbytes
+
+
+def frozen(model, _):
+    return torch.jit.freeze(torch.jit.script(model))
+
+
+#: Name → a function that makes a TorchScript model from a model and its input.
+FORMS = {
+    "scripted": lambda model, _: torch.jit.script(model),
+    "traced": torch.jit.trace,
+    "frozen": frozen,
+    "trace, frozen": lambda model, x: torch.jit.freeze(torch.jit.trace(model, x)),
+    "inside of a module": lambda model, x: nn.Sequential(frozen(model, x)),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "packed by the model"])
+@pytest.mark.parametrize("form", FORMS)
+def test_torchscript(name, form):
+    """TorchScript holds packed weights as attributes of modules, or as constants of a graph after freezing."""
+    make, make_input, weights, biases, size = CASES[name]
+    x = make_input()
+    model = FORMS[form](make().eval(), x)
+    for counted in (measure(model, x), watched(model, x)):
+        assert (counted.params, counted.param_bytes) == (weights + biases, weights * size + biases * 4)
+        assert counted.memory_at_peak.parameters == counted.param_bytes
+
+
+class Scriptable(Own):
+    """Like `Own`, but TorchScript can compile it: it cannot compile the unpacking of a list."""
+
+    def forward(self, x):
+        x = torch.ops.quantized.linear_dynamic(x, self.first, reduce_range=True)
+        for packed in self.others:
+            x = torch.ops.quantized.linear_dynamic(x, packed, reduce_range=True)
+        return x
+
+
+def test_torchscript_with_a_list():
+    model, x = torch.jit.script(Scriptable()), torch.randn(2, 8)
+    assert [measure(model, x).params, watched(model, x).params] == [3 * 8 * 8] * 2
+
+
+def test_torchscript_shares():
+    """A packed weight that two parts of a scripted model hold counts once."""
+    packed = dynamic(nn.Sequential(nn.Linear(8, 8)))[0]
+    model, x = torch.jit.script(nn.Sequential(packed, nn.Sequential(packed))), torch.randn(1, 8)
+    assert [measure(model, x).params, watched(model, x).params] == [72] * 2
+    assert {path: part.params for path, part in measure(model, x).modules.items()} == {
+        **dict.fromkeys(("", "0", "0._packed_params", "1", "1.0", "1.0._packed_params"), 72)
+    }
 
 
 def test_where_they_are():

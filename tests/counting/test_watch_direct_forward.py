@@ -148,6 +148,90 @@ def test_other_functions_with_the_name():
     assert calls_of(watched.complexity) == {"": 1, "first": 1, "second": 0, "second.0": 0}
 
 
+class Multiplies:
+    """A class that is no module, with a method that modules use too."""
+
+    def __init__(self):
+        self.weight = torch.ones(4, 4)
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+class ModuleThatMultiplies(Multiplies, nn.Module):
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.weight = nn.Parameter(torch.ones(4, 4))
+
+
+def made(base):
+    """Return a class whose method ``forward`` has one code object for each ``base``."""
+
+    class Made(base):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.ones(4, 4)
+
+        def forward(this, x):  # noqa: N805 -- a name that only the class shows to be a method's
+            return x @ this.weight
+
+    return Made
+
+
+def closure(owner):
+    """Return a function whose code is that of a method for one ``owner``, and of no method for another one."""
+
+    def forward(self, x):
+        return x @ owner.weight if self is owner else self @ x
+
+    return forward
+
+
+SAME_CODE = {
+    "method": (Multiplies, ModuleThatMultiplies, lambda owner, x: owner.forward(x)),
+    "factory": (made(object), made(nn.Module), lambda owner, x: owner.forward(x)),
+    "closure": (Multiplies, ModuleThatMultiplies, lambda owner, x: closure(owner)(owner, x)),
+}
+
+
+@pytest.mark.parametrize("name", SAME_CODE)
+def test_functions_with_one_code(name):
+    """Each call is judged by its first argument, although the functions have one code object."""
+    plain, module, call = SAME_CODE[name]
+    model = Calls(lambda self, x: call(self.plain[0], call(self.module, call(self.plain[0], x))))
+    model.plain, model.module = [plain()], module()
+    with watch() as watched:
+        model(X)
+    assert watched.complexity["module"].calls == 1
+    assert watched.complexity["module"].flops == SQUARE
+    assert watched.complexity.flops == 3 * SQUARE
+
+
+class Keywords(nn.Module):
+    def forward(self, x, *more, scale=None, **others):
+        return sum((x, *more, *others.values())) * (1 if scale is None else scale)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda model: model.forward(X), ("float32[3, 4]",)),
+        (lambda model: model.forward(X, scale=X[0]), ("float32[3, 4]", "scale=float32[4]")),
+        (lambda model: model.forward(X, X[1], bias=X[2]), ("float32[3, 4]", "float32[4]", "bias=float32[4]")),
+        (
+            lambda model: model.forward(X, scale=X[0], left=X[1], right=X[2]),
+            ("float32[3, 4]", "scale=float32[4]", "left=float32[4]", "right=float32[4]"),
+        ),
+        (lambda model: model.forward(x=X), ("float32[3, 4]",)),
+    ],
+)
+def test_inputs(call, expected):
+    """The inputs of a direct call include keyword arguments."""
+    with watch() as watched:
+        call(Keywords())
+    assert watched.complexity.inputs == expected
+
+
 def test_exceptions():
     """If ``forward`` raises and the model catches the exception, later work is credited to the right module."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
+import textwrap
 import threading
 import traceback
 import warnings
@@ -127,6 +129,32 @@ def explained_function():
     return found.graph_count, found.graph_break_count, found.op_count
 
 
+class InParts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = mlp()
+
+    def forward(self, x):
+        y = self.mlp(x)
+        torch._dynamo.graph_break()
+        return self.mlp(y.sum() + x)
+
+
+def explained_in_parts():
+    found = torch._dynamo.explain(InParts())(X)
+    return found.graph_count, found.graph_break_count, found.op_count
+
+
+def explained_keywords():
+    found = torch._dynamo.explain(lambda value, scale: mlp()(value) * scale)(value=X, scale=2.0)
+    return found.graph_count, found.op_count
+
+
+def explained_and_run():
+    model = mlp()
+    return torch._dynamo.explain(model)(X).graph_count, model(X)
+
+
 def compiled(model, **options):
     def run():
         graphs = []
@@ -158,9 +186,12 @@ MAKERS = {
     "make_fx": (made_by_make_fx, 3 * MLP_FLOPS),
     "export, strict": (exported(strict=True), 3 * MLP_FLOPS),
     "export": (exported(strict=False), 3 * MLP_FLOPS),
-    # `explain` also runs the compiled model.
-    "explain": (explained, 3 * MLP_FLOPS),
-    "explain, function": (explained_function, 2 * 6 * 2 * 3),
+    # `explain` runs the model too, and makes none.
+    "explain": (explained, 0),
+    "explain, function": (explained_function, 0),
+    "explain, graph break": (explained_in_parts, 0),
+    "explain, keywords": (explained_keywords, 0),
+    "explain, and run": (explained_and_run, 3 * MLP_FLOPS),
     "compile, module": (compiled(mlp), 2 * MLP_FLOPS),
     "compile, whole graph": (compiled(Branching, fullgraph=True), 2 * MLP_FLOPS),
     "compile, function": (compiled(lambda: rows_dependent, fullgraph=True), 2 * 4 * 2 * 3),
@@ -183,6 +214,22 @@ class TestTracers:
         assert all(map(same, plain, watched))
         assert counted.flops == flops
         assert isinstance(counted.flops, int)
+
+    def test_compiler_imported_in_nested_watches(self):
+        """If `explain` imports PyTorch's compiler in two watches, both count the run after it, and nothing else."""
+        code = """
+            import sys, torch
+            from pytest_flopsbudget.counting.watch import watch
+
+            net, x = torch.nn.Linear(2, 3), torch.ones(1, 2)
+            with watch() as outer, watch() as inner:
+                assert "torch._dynamo" not in sys.modules
+                torch._dynamo.explain(net)(x)
+                net(x)
+            print(outer.complexity.flops, inner.complexity.flops)
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+        assert done.stdout == "12 12\n"
 
     def test_traced_sizes_are_recorded(self):
         """A function that was traced in a watched block works for another number of rows."""

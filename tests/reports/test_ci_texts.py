@@ -309,7 +309,8 @@ class TestBeyondWork:
         assert dict(properties([second]))["flops_budget.uneven.latency[box].judged"] == "false"
 
     def test_github(self):
-        found = [unescaped(command) for command in commands(report(a_test(measurement(timed(9, 9), timed(9)))), ".")]
+        uneven = a_test(measurement(timed(9, 9), timed(9), hold={"latency"}))
+        found = [unescaped(command) for command in commands(report(uneven), ".")]
         ((level, place, message),) = found
         assert (level, place["title"]) == ("warning", "flops budget: latency not judged")
         assert "its spread, 100.0%, is wider" in message

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
-from pytest_flopsbudget.config.settings import Settings
+from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS, MemoryAtPeak
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -62,6 +62,11 @@ class TestTimes:
         assert details.bounded_time({"flops": 1}, "A100") == ""
 
 
+def judged(complexity, *budgets, settings=None):
+    measurement = Measurement(name="model", complexity=complexity)
+    return judge(measurement, budgets, settings or Settings(), None, accepts=False)
+
+
 class TestLatency:
     def test_line(self):
         one = timed(3_000_000, 200_000, share_of_roofline=0.41, mfu=0.355)
@@ -76,12 +81,29 @@ class TestLatency:
 
     def test_not_judged(self):
         """If the spread of a latency is wider than the tolerance, a line says that the latency is not judged."""
-        verdict = judge(Measurement(name="model", complexity=timed(1000, 140)), [], Settings(), None, accepts=False)
-        (line,) = details.noisy_latency_lines(verdict)
+        (line,) = details.noisy_latency_lines(judged(timed(1000, 140), Budget("here", {"latency": 10})))
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")
 
+    @pytest.mark.parametrize(
+        ("settings", "budgets", "shown"),
+        [
+            (Settings(), [], False),
+            (Settings(), [Budget("here", {"flops": 1})], False),
+            (Settings(hold=frozenset(("latency",))), [], True),
+            (Settings(hold=frozenset(("latency",))), [Budget("here", {}, hold=frozenset(("flops",)))], False),
+            (Settings(), [Budget("here", {}, hold=frozenset(("latency",)))], True),
+            (Settings(), [Budget("here", {"latency": 10})], True),
+            (Settings(limits=Budget("everywhere", {"latency": 10})), [Budget("everywhere", {"latency": 10})], True),
+        ],
+    )
+    def test_not_judged_without_a_budget(self, settings, budgets, shown):
+        """If neither a limit nor the baseline applies to the latency, no text says that it is not judged."""
+        verdict = judged(timed(1000, 140), *budgets, settings=settings)
+        assert bool(list(details.noisy_latency_lines(verdict))) == shown
+        assert [one.metric for one in verdict.unjudged] == ["latency[box]"]
+
     def test_judged(self):
-        verdict = judge(Measurement(name="model", complexity=timed(1000, 100)), [], Settings(), None, accepts=False)
+        verdict = judged(timed(1000, 100), Budget("here", {"latency": 10}))
         assert list(details.noisy_latency_lines(verdict)) == []
 
 

@@ -107,6 +107,29 @@ class TestInTheTerminal:
         bigger = replace(other, metrics=other.metrics | {"buffer_bytes": 9})
         assert shown(side(t=buffers), side(t=bigger))[2].split()[-3:] == ["(other)", "=", "regressed"]
 
+    @pytest.mark.parametrize(
+        ("metrics", "change"),
+        [
+            ({"peak_memory": (8, 9)}, "(not held)"),
+            ({"launches": (8, 9), "depth": (3, 4)}, "(not held)"),
+            ({"peak_memory": (8, 9), "buffer_bytes": (8, 9)}, "(other)"),
+        ],
+    )
+    def test_metrics_that_are_not_held(self, metrics, change):
+        """Metrics that a baseline does not hold by default are marked, and a line explains the mark."""
+        old, new = (
+            replace(linear(4), metrics=linear(4).metrics | {key: values[index] for key, values in metrics.items()})
+            for index in range(2)
+        )
+        lines = shown(side(t=old), side(t=new))
+        assert f"  {change}  " in lines[2]
+        marked = [line.split(":")[0].strip() for line in lines if line.endswith(" (not held)")]
+        assert set(marked) == metrics.keys() - {"buffer_bytes"}
+        assert sum(line.startswith("(not held): growth of this metric fails no test") for line in lines) == 1
+        assert lines[-1] == "1 measurement: 1 regressed"
+        text = in_markdown.text(changes(side(t=old), side(t=new)), "main", "HEAD")
+        assert "1 measurement: 1 regressed.\n\n(not held): growth of this metric fails no test" in text
+
     def test_of_very_many_the_first_are_shown(self):
         lines = shown({}, side(**{f"t{number}": linear(4) for number in range(1_234)}))
         assert len(lines) == 2 + 50 + 1 + 1 + 1

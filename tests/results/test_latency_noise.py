@@ -35,6 +35,11 @@ class TestUnjudged:
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
+    @pytest.mark.parametrize("has_budget", [True, False])
+    def test_says_whether_it_has_a_budget(self, has_budget):
+        (found,) = find_noisy_latency(timed(1000, 101), {}, has_budget=has_budget)
+        assert found.has_budget is has_budget
+
     def test_where_none_was_measured(self):
         assert find_noisy_latency(net({"flops": 1}), {}) == ()
 

@@ -60,7 +60,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
         node: the node of the module.
         work: the sums over the operators of the module.
         tensors: a list to which the ids of the module's parameters, packed weights and buffers are added.
-        packed: id → size, for the packed weights of the whole model.
+        packed: address → size, for the packed weights of the whole model.
     """
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
@@ -90,9 +90,8 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
 
 
 def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> dict[int, PackedSize]:
-    """Return id → size for the packed weights that the module itself holds and that ``packed`` lists."""
-    held = map(id, packed_weights(module.__dict__.values()))
-    return {identity: packed[identity] for identity in held if identity in packed}
+    """Return address → size for the packed weights that the module itself holds and that ``packed`` lists."""
+    return {identity: packed[identity] for identity in packed_weights(module) if identity in packed}
 
 
 def _total_metrics(

@@ -17,8 +17,14 @@ from torch.utils.hooks import RemovableHandle
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import expose_kernels, hides_kernels
 from pytest_flopsbudget.counting.cloning.functions import FunctionCloner
 from pytest_flopsbudget.counting.cloning.hooks import EmptyHooks
+from pytest_flopsbudget.counting.cloning.iterators import IteratorCloner, is_iterator
 from pytest_flopsbudget.counting.cloning.tensors import TensorCloner, clone_to_meta
-from pytest_flopsbudget.counting.cloning.torchscript import copy_scripted, refuse_memory_readers
+from pytest_flopsbudget.counting.cloning.torchscript import (
+    bind_method,
+    copy_scripted,
+    find_scripted,
+    refuse_memory_readers,
+)
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.objects import (
@@ -29,7 +35,7 @@ from pytest_flopsbudget.counting.tensors.objects import (
     is_cloneable,
     slots_of,
 )
-from pytest_flopsbudget.counting.tensors.packed import is_packed_weight
+from pytest_flopsbudget.counting.tensors.packed import find_packed_weights, packed_weights
 from pytest_flopsbudget.counting.torch_private import COMPILED_FROM
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ _NON_PERSISTENT_BUFFERS = "_non_persistent_buffers_set"
 _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFFERS, "_compiled_call_impl"))
 
 
-class Cloner(TensorCloner, FunctionCloner):
+class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
     """Clones modules and tensors, and the objects that hold modules or tensors. Each original has one clone."""
 
     def __init__(
@@ -86,7 +92,8 @@ class Cloner(TensorCloner, FunctionCloner):
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
-        #: `id` → packed weight. Clones and originals share packed weights, because no run changes them.
+        #: Address → packed weight. Clones and originals share packed weights, because no run changes them. Only the
+        #: clones of scripted modules have copies.
         self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:
@@ -129,7 +136,9 @@ class Cloner(TensorCloner, FunctionCloner):
             return self._clone_fixed(value)
         if f"{kind.__module__}.{kind.__qualname__}" in _DEEP_COPIED:
             return self._register(value, copy.deepcopy(value))
-        return self._clone_object(value) if is_cloneable(kind) else value
+        if is_cloneable(kind):
+            return self._clone_object(value)
+        return self._clone_iterator(value) if is_iterator(kind) else value
 
     # Modules.
 
@@ -190,6 +199,8 @@ class Cloner(TensorCloner, FunctionCloner):
             held = original[name]
             attributes[name] = self._clone_own_container(held) if held else type(held)()
         attributes[_NON_PERSISTENT_BUFFERS] = set(original[_NON_PERSISTENT_BUFFERS])
+        for name, iterator in self._iterators_of_class(type(clone)).items():
+            attributes.setdefault(name, iterator)
 
     def _clone_own_container(self, value: Any) -> Any:
         """Clone a dict or a set that only one module refers to. Clone any other value as `_clone_value` does."""
@@ -223,6 +234,8 @@ class Cloner(TensorCloner, FunctionCloner):
         self._clones[id(module)] = clone
         parts = dict(clone.named_modules(remove_duplicate=False))
         self.modules += parts.values()
+        for part in parts.values():
+            self.packed_weights.update(packed_weights(part))
         for name, part in module.named_modules(remove_duplicate=False):
             if id(part) not in self._clones:
                 self._register(part, parts[name])
@@ -230,7 +243,15 @@ class Cloner(TensorCloner, FunctionCloner):
     def _clone_script_function(self, function: torch.jit.ScriptFunction[Any, Any]) -> Any:
         if self._clone_plain is clone_to_meta:
             refuse_memory_readers(function)
+        self._record_packed_weights(function)
         return function
+
+    def _clone_script_method(self, method: torch.ScriptMethod[..., Any]) -> Any:
+        """Return the method of the module's clone; if the module is not found, the method itself, which needs data."""
+        module = find_scripted(method)
+        if module is None:
+            return method
+        return bind_method(method.name, self._clone_value(module))
 
     # Other objects.
 
@@ -238,7 +259,7 @@ class Cloner(TensorCloner, FunctionCloner):
         try:
             clone = create_blank(type(original))
         except TypeError:
-            return original
+            return self._clone_iterator(original) if hasattr(type(original), "__next__") else original
         self._register(original, clone)
         self.objects.append((original, clone))
         return self._fill_later(self._fill, original, clone)
@@ -385,9 +406,11 @@ class Cloner(TensorCloner, FunctionCloner):
         return clone
 
     def _clone_script_object(self, value: torch.ScriptObject) -> torch.ScriptObject:
-        if is_packed_weight(value):
-            self.packed_weights[id(value)] = value
+        self._record_packed_weights(value)
         return value
+
+    def _record_packed_weights(self, value: Any) -> None:
+        self.packed_weights.update((hash(weight), weight) for weight in find_packed_weights([value]))
 
     def _clone_generator(self, value: torch.Generator) -> Any:
         clone = torch.Generator(value.device)
@@ -452,8 +475,10 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
     functools.partial: Cloner._clone_fixed,
     torch.Generator: Cloner._clone_generator,
     torch.jit.ScriptFunction: Cloner._clone_script_function,
+    torch.ScriptMethod: Cloner._clone_script_method,
     torch.ScriptObject: Cloner._clone_script_object,
     weakref.ref: Cloner._clone_reference,
     types.MethodType: Cloner._clone_fixed,
+    types.MethodWrapperType: Cloner._clone_method_wrapper,
     types.FunctionType: Cloner._clone_closure,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.cloning.base import BaseCloner
+from pytest_flopsbudget.counting.cloning.iterators import is_iterator
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.tensors.objects import is_cloneable
 
@@ -115,9 +116,10 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_state(value: Any) -> bool:
-    """Return whether a value is a model or a tensor, or an object that may hold a model, such as an optimizer."""
+    """Return whether a value is a model, a tensor or an iterator, or an object that may hold a model."""
     kind = type(value)
-    return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_cloneable(kind)
+    scripted = torch.jit.ScriptFunction, torch.ScriptMethod
+    return issubclass(kind, (torch.nn.Module, torch.Tensor, *scripted)) or is_cloneable(kind) or is_iterator(kind)
 
 
 def _reaches_state(function: types.FunctionType) -> bool:

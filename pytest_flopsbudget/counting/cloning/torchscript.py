@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import warnings
+from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -62,25 +64,55 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
         ReadsMemoryError: the model cannot be moved to ``device``.
         UsageError: TorchScript cannot save the model, or cannot load the saved model.
     """
-    file = io.BytesIO()
-    try:
-        # PyTorch 2.14 and newer warn that both functions are deprecated. The user did not call them.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated")
-            torch.jit.save(module, file)
-            file.seek(0)
-            copy: Any = torch.jit.load(file, map_location=device)
-    except NotImplementedError as error:
-        # When TorchScript loads a graph, it compares the constants of the graph, and needs their values.
-        raise ReadsMemoryError("aten::equal") from error
-    except RuntimeError as error:
-        raise UsageError(
+    file, refused = (
+        io.BytesIO(),
+        UsageError(
             "TorchScript cannot copy this scripted model, for example after torch.jit.optimize_for_inference; "
             "measure the model from before that call"
-        ) from error
+        ),
+    )
+    # PyTorch 2.14 and newer warn that both functions are deprecated. The user did not call them.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated")
+        try:
+            torch.jit.save(module, file)
+        except RuntimeError as error:
+            raise refused from error
+        file.seek(0)
+        try:
+            copy: Any = torch.jit.load(file, map_location=device)
+        except NotImplementedError as error:
+            # When TorchScript loads a graph, it compares the constants of the graph, and needs their values.
+            raise ReadsMemoryError("aten::equal") from error
+        except RuntimeError as error:
+            if device == "meta":  # some kernels read the weights that they pack
+                raise ReadsMemoryError("torch.jit.load") from error
+            raise refused from error
     for part in copy.modules():
         # Fused inference paths cannot be switched off in a scripted model. Only the path with nested tensors changes
         # the work.
         if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
             part.use_nested_tensor = False
     return cast("torch.nn.Module", copy)
+
+
+def find_scripted(method: torch.ScriptMethod[..., Any]) -> torch.jit.ScriptModule | None:
+    """Return the module whose method this is; None if its Python object is not found.
+
+    A module in C++ does not know its Python object, but this object keeps the methods that were read from it.
+    """
+    referrers = gc.get_referrers(method)
+    dicts = [each for each in referrers if type(each) is dict]
+    for owner in (*referrers, *gc.get_referrers(*dicts)):
+        if issubclass(type(owner), torch.jit.ScriptModule) and owner.__dict__.get(method.name) is method:
+            return cast("torch.jit.ScriptModule", owner)
+    return None
+
+
+def bind_method(name: str, module: torch.nn.Module) -> MethodType:
+    """Return a bound method that looks up the method ``name`` of a scripted module when it is called."""
+
+    def method(owner: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(owner, name)(*args, **kwargs)
+
+    return MethodType(method, module)

@@ -1,7 +1,9 @@
 """Pooling in one, two or three dimensions, counted from the number of inputs in each window.
 
-The maximum of k values costs k - 1 comparisons. The average of k values costs k - 1 additions and one division. A
-window that overlaps the padding is counted in full, because a convolution also counts the zeros in its padding.
+The maximum of k values costs k - 1 comparisons, and its gradient one sum. The average of k values costs k - 1 additions
+and one division. The gradient of an average costs k operations too, one for each input of the window, like the gradient
+of `mean`. A window that overlaps the padding is counted in full, because a convolution also counts the zeros in its
+padding.
 
 Adaptive windows differ in size: output i of m averages the inputs from floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along
 one dimension, the m windows together hold n + m - gcd(n, m) inputs. Derivation: each input is in one window. If a bound

@@ -239,12 +239,29 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the operations of the bias, of log-softmax, of the sum over rows, and of the gradient of the logits."""
+    """Count the operations of the bias, of log-softmax (5 per logit), and of the loss that selects one class per row.
+
+    Each row has a negation, a sum over rows if the loss is reduced, and with class weights a product and, for a mean, a
+    sum of the weights.
+    """
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
-    bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
-    gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
-    # 5: log-softmax y; 2 above: exp(y) - target
-    return bias + 5 * logits + rows + gradient
+    weighted, reduction = call["weight"] is not None, call["reduction"] if "reduction" in call.names else "none"
+    per_row = 1 + (reduction != "none") + weighted + (weighted and reduction == "mean")
+    return (call["linear_bias"] is not None) * logits + 5 * logits + per_row * rows
+
+
+def _cross_entropy_and_gradients(call: Call) -> int:
+    """Count the operations of the loss and of its gradients, without the products.
+
+    If any gradient is requested, the gradient of the logits is needed: 4 per logit for log-softmax, and a product per
+    row with its class weight. The gradient of the bias is its sum over the rows.
+    """
+    work, rows, logits = _cross_entropy(call), call.tensor("input").shape[0], _logits_elements(call)
+    if call["compute_input_grad"] or call["compute_linear_weight_grad"] or call["compute_linear_bias_grad"]:
+        work += 4 * logits + (call["weight"] is not None) * rows
+    if call["compute_linear_bias_grad"] and rows:
+        work += logits - logits // rows
+    return work
 
 
 def _logits_elements(call: Call) -> int:
@@ -255,7 +272,7 @@ def _logits_elements(call: Call) -> int:
 operator(  # this operator computes the gradients in the forward pass
     "torch_nn._linear_cross_entropy_batch_chunked",
     flops=_linear_cross_entropy,
-    other=_cross_entropy,
+    other=_cross_entropy_and_gradients,
     activations=_logits_elements,
 )
 operator(  # here, products in the backward pass compute the gradients, and are counted there

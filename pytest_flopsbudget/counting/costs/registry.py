@@ -101,7 +101,11 @@ class Call:
 
     @property
     def first_output(self) -> torch.Tensor:
-        """The output of the call, or its first output if it has several."""
+        """The output of the call, or its first output if it has several.
+
+        Raises:
+            TypeError: this output is no tensor.
+        """
         output = self.output[0] if isinstance(self.output, (tuple, list)) else self.output
         if not isinstance(output, torch.Tensor):
             raise TypeError(f"expected a tensor, got {type(output).__name__}")

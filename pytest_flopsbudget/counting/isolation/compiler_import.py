@@ -17,7 +17,7 @@ from pytest_flopsbudget.counting.isolation.patching import unpatched
 from pytest_flopsbudget.counting.torch_private import COMPILER, compiler_is_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class _Finder:
     """An import finder that finds PyTorch's compiler. The import then runs without this package's modes and patches."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_import: Callable[[], None]) -> None:
         self._finds = True
+        self._after_import = after_import
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -39,28 +40,32 @@ class _Finder:
         finally:
             self._finds = True
         if spec is not None and spec.loader is not None:
-            _import_undisturbed(spec.loader)
+            _import_undisturbed(spec.loader, self._after_import)
         return spec
 
 
-def _import_undisturbed(loader: Any) -> None:
+def _import_undisturbed(loader: Any, after_import: Callable[[], None]) -> None:
     run = loader.exec_module
 
     def run_undisturbed(module: ModuleType) -> None:
-        del loader.exec_module
+        vars(loader).pop("exec_module", None)  # of nested measurements, the innermost one removes it
         with our_modes_aside(), unpatched():
             run(module)
+        after_import()
 
     loader.exec_module = run_undisturbed
 
 
 @contextmanager
-def compiler_imported_undisturbed() -> Iterator[None]:
-    """Make an import of PyTorch's compiler run without this package's modes and patches, while the context lasts."""
+def compiler_imported_undisturbed(after_import: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Make an import of PyTorch's compiler run without this package's modes and patches, while the context lasts.
+
+    ``after_import`` is called after such an import.
+    """
     if compiler_is_loaded():
         yield
         return
-    finder: Any = _Finder()
+    finder: Any = _Finder(after_import)
     sys.meta_path.insert(0, finder)
     try:
         yield

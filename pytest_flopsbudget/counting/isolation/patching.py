@@ -105,7 +105,7 @@ def unpatched() -> Iterator[None]:
 
 def _restore(before: list[_Patch]) -> None:
     for owner, name, value in reversed(before):
-        if value is _ABSENT:
-            delattr(owner, name)
-        else:
+        if value is not _ABSENT:
             setattr(owner, name, value)
+        elif name in vars(owner):  # within two calls of `unpatched` it is removed already
+            delattr(owner, name)

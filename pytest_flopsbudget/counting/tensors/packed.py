@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
-from pytest_flopsbudget.counting.torch_private import script_method_exists, script_type
+from pytest_flopsbudget.counting.torch_private import (
+    script_attributes,
+    script_method_exists,
+    script_methods,
+    script_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,8 +31,23 @@ class PackedSize(NamedTuple):
     stored: int
 
 
-def packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
-    """Yield the packed weights among the values, and inside lists, tuples and dicts among the values."""
+def packed_weights(module: torch.nn.Module) -> dict[int, torch.ScriptObject]:
+    """Return the packed weights that the module itself holds, by identity.
+
+    TorchScript makes a new Python object each time that a packed weight is read. The hash of these objects is the
+    address of the C++ object.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        values = script_attributes(module)
+        for method in script_methods(module):
+            values += _constants(method.graph)
+    else:
+        values = list(module.__dict__.values())
+    return {hash(weight): weight for weight in find_packed_weights(values)}
+
+
+def find_packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
+    """Yield the packed weights among the values, inside lists, tuples and dicts, and in graphs of TorchScript."""
     for value in values:
         kind = type(value)
         if kind is torch.ScriptObject:
@@ -37,6 +57,14 @@ def packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
             yield from (item for item in value if type(item) is torch.ScriptObject and is_packed_weight(item))
         elif kind is dict:
             yield from (item for item in value.values() if type(item) is torch.ScriptObject and is_packed_weight(item))
+        elif kind is torch.jit.ScriptFunction:
+            yield from find_packed_weights(_constants(value.graph))
+
+
+def _constants(graph: Any) -> list[Any]:
+    """Return the constants of a graph that may be or contain packed weights. A frozen module holds its weights so."""
+    outputs = [node.output() for node in graph.findAllNodes("prim::Constant")]
+    return [output.toIValue() for output in outputs if "__torch__.torch.classes" in output.type().annotation_str]
 
 
 def is_packed_weight(value: torch.ScriptObject) -> bool:

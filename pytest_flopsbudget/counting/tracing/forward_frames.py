@@ -82,10 +82,13 @@ def is_forward(code: CodeType, module: torch.nn.Module) -> bool:
     return any(forward_code(kind) is code for kind in type(module).__mro__)
 
 
-def arguments_of(frame: FrameType, *, in_tracer: bool = False) -> tuple[torch.nn.Module | None, tuple[Any, ...]]:
-    """Return the module whose method runs in the frame, and the other positional arguments of the call.
+def arguments_of(
+    frame: FrameType, *, in_tracer: bool = False
+) -> tuple[torch.nn.Module | None, tuple[Any, ...], dict[str, Any]]:
+    """Return the module whose method runs in the frame, and the other positional and keyword arguments of the call.
 
-    If the first argument is no module, return None and no arguments.
+    A parameter that takes both is listed as positional, because the frame does not show how it was passed. If the first
+    argument is no module, return None and no arguments.
 
     Args:
         frame: the frame.
@@ -95,15 +98,20 @@ def arguments_of(frame: FrameType, *, in_tracer: bool = False) -> tuple[torch.nn
     code = frame.f_code
     count = code.co_argcount
     if not count or not code.co_flags & inspect.CO_OPTIMIZED:
-        return None, ()
-    values = frame.f_locals
-    module, *others = (values.get(name) for name in code.co_varnames[:count])
+        return None, (), {}
+    values, names = frame.f_locals, code.co_varnames
+    module, *others = (values.get(name) for name in names[:count])
+    last = count + code.co_kwonlyargcount
+    keywords = {name: values.get(name) for name in names[count:last]}
     if code.co_flags & inspect.CO_VARARGS:
-        others += values.get(code.co_varnames[count + code.co_kwonlyargcount], ())
+        others += values.get(names[last], ())
+        last += 1
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        keywords |= values.get(names[last], {})
     if not in_tracer and type(values) is dict and not _reads_variables(code):
         # Before Python 3.13 this dict belongs to the frame, and would keep tensors alive that the function replaces.
         values.clear()
-    return (module, tuple(others)) if isinstance(module, torch.nn.Module) else (None, ())
+    return (module, tuple(others), keywords) if isinstance(module, torch.nn.Module) else (None, (), {})
 
 
 def runs_tracer(frame: FrameType, inner: FrameType | None) -> bool:

@@ -1,6 +1,6 @@
-"""Create the method that replaces `torch.nn.Module.__call__` while a watch lasts.
+"""Create the methods that replace `torch.nn.Module.__call__` and `torch.ScriptMethod.__call__` while a watch lasts.
 
-The method adds no Python frame. Warnings, tracebacks and the compiler treat it as PyTorch's own method.
+Warnings, tracebacks and the compiler treat them as PyTorch's own methods. The first one adds no Python frame.
 """
 
 from __future__ import annotations
@@ -49,6 +49,20 @@ def bind(enter, leave, run_compiled, is_compiling, call):
     return {name}
 """
 
+# TorchScript's methods are called without Python, so this method adds the frame of a call of a module.
+_SCRIPT_SOURCE = """
+def bind(enter, leave, call):
+    def {name}(self, *args, **kwargs):
+        entered = enter(self, args, kwargs)
+        output = None
+        try:
+            output = call(self, *args, **kwargs)
+            return output
+        finally:
+            leave(entered, output)
+    return {name}
+"""
+
 
 #: The maximum number of Python frames that counting one operator or one call of a module takes.
 _ROOM = 100
@@ -70,15 +84,15 @@ def room_for_counting() -> Iterator[None]:
 
 
 @cache
-def _compiled(call: str) -> Callable[..., FunctionType]:
-    """Compile `_SOURCE`, in which the expression ``call`` calls the module. Return the function ``bind``.
+def _compiled(source: str, call: str = "") -> Callable[..., FunctionType]:
+    """Compile a source above, in which the expression ``call`` calls the module. Return the function ``bind``.
 
     Warnings and tracebacks show a method's file, line and globals. So the compiled method has the file and the globals
     of PyTorch's method, and each line has the number of the last line of PyTorch's method.
     """
     original: CodeType = CALL.__code__
     line = max(line for _, _, line in original.co_lines() if line is not None)
-    tree = ast.parse(_SOURCE.format(name=original.co_name, call=call))
+    tree = ast.parse(source.format(name=original.co_name, call=call))
     for node in ast.walk(tree):
         if isinstance(node, (ast.stmt, ast.expr, ast.arg)):
             node.lineno = node.end_lineno = line
@@ -108,10 +122,25 @@ def following_call(
     if outer is not None:
         enter, leave = _both(*outer, enter, leave)
     call = "call(self, *args, **kwargs)" if outer is None and before is not CALL else "self._call_impl(*args, **kwargs)"
-    method = _compiled(call)(enter, leave, run_compiled, torch.compiler.is_compiling, before)
+    method = _compiled(_SOURCE, call)(enter, leave, run_compiled, torch.compiler.is_compiling, before)
     method.__qualname__ = CALL.__qualname__
     _FOLLOWING[method] = enter, leave
     return method
+
+
+def following_script_call(
+    before: Callable[..., Any],
+    enter: Callable[[torch.ScriptMethod[..., Any], tuple[Any, ...], dict[str, Any]], Any],
+    leave: Leave,
+) -> Callable[..., Any]:
+    """Return a method to set as `torch.ScriptMethod.__call__`, which Python calls for a method of a scripted module.
+
+    Args:
+        before: the method that the new method replaces and calls.
+        enter: called before a method of a scripted module is called. Its return value is passed to ``leave``.
+        leave: called after the method returned or raised.
+    """
+    return _compiled(_SCRIPT_SOURCE)(enter, leave, before)
 
 
 def _both(outer_enter: Enter, outer_leave: Leave, inner_enter: Enter, inner_leave: Leave) -> tuple[Enter, Leave]:

@@ -16,7 +16,7 @@ from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import backward_code, current_autograd_node, next_sequence_number
 from pytest_flopsbudget.counting.tracing.labels import shapes_in
 from pytest_flopsbudget.counting.tracing.memory import Memory
-from pytest_flopsbudget.counting.tracing.nodes import Node
+from pytest_flopsbudget.counting.tracing.nodes import Node, path_of_part
 from pytest_flopsbudget.counting.tracing.scripted_modules import follow_calls
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ModuleTracker:
         self._parts: list[tuple[tuple[Node, bool], int, torch.nn.Module, int, int]] = []
         #: Scripted modules whose parts have unknown work. They are not listed, so that a limit on one of them fails.
         self.opaque_modules: set[torch.nn.Module] = set()
-        #: `id` of a packed weight → its size.
+        #: Address of a packed weight, which is its hash → its size.
         self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
@@ -125,6 +125,9 @@ class ModuleTracker:
             node = first.get(identity)
             if node is None:
                 node = nodes.get(path)
+                while node is not None and node.module is not None and node.module is not submodule:
+                    path += ":"  # another module has the name that this path ends with: "a:b" beside "a.b"
+                    node = nodes.get(path)
                 if node is None:
                     node = nodes[path] = Node(path, type(submodule).__name__, submodule, parent)
                 first[identity] = node
@@ -133,10 +136,12 @@ class ModuleTracker:
                 node = None  # the nodes of its submodules under this path are made when the submodules are called
             parts = submodule._modules
             if parts:
-                below = f"{path}." if path else ""
-                # The empty path belongs to the model itself, and not to a part of it that has an empty name.
                 waiting.extend(
-                    [(below + name or ".", part, node) for name, part in reversed(parts.items()) if part is not None]
+                    [
+                        (path_of_part(path, name), part, node)
+                        for name, part in reversed(parts.items())
+                        if part is not None
+                    ]
                 )
 
     def _node(self, module: torch.nn.Module) -> Node:

@@ -10,6 +10,30 @@ if TYPE_CHECKING:
     import torch
 
 
+def path_of_part(path: str, name: str) -> str:
+    """Return the path of the part ``name`` of the module with this path.
+
+    A dot in the name becomes a colon, because dots separate the names in a path. The empty path belongs to the model
+    itself, so the path of a part of the model with an empty name is ".".
+    """
+    if "." in name:
+        name = name.replace(".", ":")
+    return f"{path}.{name}" if path else name or "."
+
+
+def first_paths(model: torch.nn.Module) -> dict[int, str]:
+    """Return the `id` of each module in the model → the module's first path."""
+    found: dict[int, str] = {}
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) not in found:
+            found[id(module)] = path
+            parts = [(name, part) for name, part in module._modules.items() if part is not None]
+            waiting += [(path_of_part(path, name), part) for name, part in reversed(parts)]
+    return found
+
+
 class Node:
     """One path of a module in the traced model, or the measured function."""
 

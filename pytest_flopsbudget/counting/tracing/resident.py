@@ -57,7 +57,7 @@ def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) ->
 
 def record_packed_weights(tracker: ModuleTracker, weights: Iterable[torch.ScriptObject]) -> None:
     """Record the sizes of packed weights. Packed weights count as parameters, but are no `torch.nn.Parameter`."""
-    tracker.packed_weights = {id(weight): packed_size(weight) for weight in weights}
+    tracker.packed_weights = {hash(weight): packed_size(weight) for weight in weights}
     tracker.memory.add_resident("parameters", sum(size.stored for size in tracker.packed_weights.values()))
 
 

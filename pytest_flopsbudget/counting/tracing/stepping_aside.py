@@ -7,12 +7,13 @@ The operators that run during a recording are no work of the test. The recorded 
 from __future__ import annotations
 
 import functools
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.isolation.modes import observers_aside
 from pytest_flopsbudget.counting.isolation.patching import patched
-from pytest_flopsbudget.counting.torch_private import tracing_functions
+from pytest_flopsbudget.counting.torch_private import EXPLAINED_BY, EXPLAINER, tracing_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +26,32 @@ def tracers_undisturbed() -> Iterator[None]:
         yield
 
 
-def _undisturbed(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
+@contextmanager
+def explaining_undisturbed() -> Iterator[None]:
+    """While the context lasts, take the watch off PyTorch's stack where `torch._dynamo.explain` runs a model.
+
+    If PyTorch's compiler is not loaded, do nothing.
+    """
+    module = sys.modules.get(EXPLAINER)
+    compile_ = getattr(module, EXPLAINED_BY, None)
+    with patched([] if compile_ is None else [(module, EXPLAINED_BY, _explaining(compile_))]):
+        yield
+
+
+def _explaining(compile_: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(compile_)
+    def explaining(*args: Any, **kwargs: Any) -> Any:
+        decorate = compile_(*args, **kwargs)
+        if kwargs.get("guard_export_fn") is None:  # only `explain` passes it
+            return decorate
+        return lambda function: _undisturbed(decorate(function), named=False)
+
+    return explaining
+
+
+def _undisturbed(function: Callable[..., Any], *, named: bool = True) -> Callable[..., Any]:
     def undisturbed(*args: Any, **kwargs: Any) -> Any:
         with observers_aside():
             return function(*args, **kwargs)
 
-    return undisturbed
+    return functools.wraps(function)(undisturbed) if named else undisturbed

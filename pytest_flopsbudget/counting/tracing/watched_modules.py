@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
+from pytest_flopsbudget.counting.cloning.torchscript import find_scripted
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.torch_private import (
     current_autograd_node,
     next_sequence_number,
+    script_identity,
     without_torch_function,
 )
 from pytest_flopsbudget.counting.tracing.forward_frames import (
@@ -27,7 +29,7 @@ from pytest_flopsbudget.counting.tracing.forward_frames import (
 from pytest_flopsbudget.counting.tracing.labels import shapes_in, signature_of
 from pytest_flopsbudget.counting.tracing.module_calls import CALL
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker, scripted_modules
-from pytest_flopsbudget.counting.tracing.nodes import Node
+from pytest_flopsbudget.counting.tracing.nodes import Node, first_paths
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     _Direct: TypeAlias = tuple[Mark, tuple[Node, bool], int, int, int]
 
 
+#: The note of a watch that does not find the module of a scripted method.
+_UNKNOWN_OWNER = "forward of a scripted module was called, but the module was not found; its work counts for the caller"
 #: The file and the name of PyTorch's method that calls a module. The method that replaces it has both.
 #: Flags of the code of functions that run after their call has ended.
 _SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -55,7 +59,9 @@ def _caller_of_module() -> FrameType | None:
     frame: FrameType | None = _getframe(3)  # of `enter`, the watch, and then the call
     while frame is not None and frame.f_code.co_name != _CALL_NAME:
         frame = frame.f_back
-    return frame and frame.f_back
+    while frame is not None and frame.f_code.co_name == _CALL_NAME:
+        frame = frame.f_back  # several watches may follow one call of a scripted module's method
+    return frame
 
 
 class WatchedModules(ModuleTracker):
@@ -90,14 +96,14 @@ class WatchedModules(ModuleTracker):
         self._names = {"forward"}
         #: The classes of the modules whose methods `_names` has.
         self._kinds: set[type] = set()
-        #: Functions with such a name that are no such methods, such as those of `torch.autograd.Function`, by `id`.
-        self._no_methods: dict[int, CodeType] = {}
         #: The code of the function that entered the watch. Frames above it run no module of the test.
         self.base: CodeType | None = None
         #: Classes of modules whose ``forward`` is a generator or a coroutine, and runs after the module's call.
         self._suspending: set[type] = set()
         #: `id` of a module of these classes → the nodes of its calls whose ``forward`` has not begun to run.
         self._not_begun: dict[int, list[Node]] = {}
+        #: The scripted modules, by the hash of their objects in C++.
+        self._scripted: dict[int, torch.jit.ScriptModule] = {}
         #: Whether a trace function of one of the frames that `_frames` found is running now.
         self._in_tracer = False
 
@@ -134,9 +140,8 @@ class WatchedModules(ModuleTracker):
             if code.co_name in names:
                 if before is None or before.f_code.co_filename == _CALL_FILE:
                     break  # the innermost module that was called as usual
-                if id(code) not in self._no_methods:
-                    self._in_tracer |= runs_tracer(frame, inner)
-                    found = [frame] if found is None else [*found, frame]
+                self._in_tracer |= runs_tracer(frame, inner)
+                found = [frame] if found is None else [*found, frame]
             elif code.co_name == _CALL_NAME:
                 break
             inner, frame = frame, before
@@ -173,18 +178,20 @@ class WatchedModules(ModuleTracker):
         """Begin the call of ``forward`` in this frame. If the frame is marked, the call was suspended."""
         stack = self._stack
         if mark is None:
-            module, args = arguments_of(frame, in_tracer=self._in_tracer)
-            if module is None or not is_forward(frame.f_code, module):
-                self._no_methods[id(frame.f_code)] = frame.f_code
-                return
-            known = id(module) in self._first
+            module, args, kwargs = arguments_of(frame, in_tracer=self._in_tracer)
+            # Some functions have such a name and are no methods of modules, such as those of `torch.autograd.Function`.
             # A module of which a method runs already is not called again, and a graph that the compiler made is no
             # module of the test.
-            if module is stack[-1][0].module or (isinstance(module, torch.fx.GraphModule) and not known):
+            if (
+                module is None
+                or not is_forward(frame.f_code, module)
+                or module is stack[-1][0].module
+                or (isinstance(module, torch.fx.GraphModule) and id(module) not in self._first)
+            ):
                 set_mark(frame, self._owner, None)
                 return
             waiting = self._not_begun.get(id(module)) if frame.f_code.co_flags & _SUSPENDS else None
-            mark = set_mark(frame, self._owner, waiting.pop(0) if waiting else self.called(module, args, {}))
+            mark = set_mark(frame, self._owner, waiting.pop(0) if waiting else self.called(module, args, kwargs))
         node = mark.node
         if node is None:
             return
@@ -240,6 +247,28 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = before
         return node, depth, before, highest, outside
 
+    def enter_scripted(
+        self, method: torch.ScriptMethod[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], notes: set[str]
+    ) -> _Entered | None:
+        """Note that Python calls a method of a scripted module, which it also does within a call of the module.
+
+        Like `enter`, return the argument for `leave`; return None if there is nothing to leave. If the module is not
+        found, a note is added to ``notes``.
+        """
+        identity = hash(method.owner)
+        module = self._scripted.get(identity)
+        if method.name != "forward":
+            # The work counts for the caller. Which parts of the module the method runs is not known.
+            self.opaque_modules.update(() if module is None else (module,))
+            return None
+        if module is None:
+            module = find_scripted(method)
+            if module is None:
+                notes.add(_UNKNOWN_OWNER)
+                return None
+            self._scripted[identity] = module
+        return None if module is self._stack[-1][0].module else self.enter(module, args, kwargs)
+
     def leave(self, entered: _Entered, output: Any) -> None:
         """Note that a call has ended.
 
@@ -265,7 +294,12 @@ class WatchedModules(ModuleTracker):
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
         super()._register(module, prefix)
-        kinds = set(map(type, module.modules())) - self._kinds
+        parts = list(module.modules())
+        kinds = set(map(type, parts))
+        if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
+            scripted = [part for part in parts if isinstance(part, torch.jit.ScriptModule)]
+            self._scripted.update((script_identity(part), part) for part in scripted)
+        kinds -= self._kinds
         self._kinds |= kinds
         codes = {kind: code for kind in kinds if (code := forward_code(kind)) is not None}
         self._names.update(code.co_name for code in codes.values())
@@ -322,7 +356,7 @@ class WatchedModules(ModuleTracker):
         if model is None:
             self.root.type, self.root.calls = "function", 1
             return self._name
-        known = {id(module): path for path, module in model.named_modules()}
+        known = first_paths(model)
         moved = {path: known[id(module)] for path, module in self._called.items() if id(module) in known}
         nodes, self.nodes = self.nodes, {"": self.root}
         for path, node in nodes.items():
@@ -353,10 +387,11 @@ class WatchedModules(ModuleTracker):
 
     @staticmethod
     def _moved(path: str, moved: dict[str, str]) -> str:
-        top, _, below = path.partition(".")
+        top, dot, below = path.partition(".")
         if top not in moved:
             return path
-        return ".".join(filter(None, (moved[top], below)))
+        above = moved[top]
+        return (f"{above}.{below}" if above else below or ".") if dot else above
 
     def settled(self, path: str) -> str:
         """Return the final path of the module that had the path ``path`` during the run."""

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, code, folded, size
-from pytest_flopsbudget.reports.terminal.changes import HEADS, detail_lines, label, row, summarize
+from pytest_flopsbudget.reports.terminal.changes import HEADS, detail_lines, label, not_held_note, row, summarize
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def text(found: Sequence[Change], old: str, new: str, maximum: int = COMMENT) ->
     """
     differences = differing(found)
     head = f"### Complexity: {code(old)} → {code(new)}\n\n{summarize(found)}.\n\n"
+    note = not_held_note(found)
+    if note:
+        head += f"{note}.\n\n"
     if not differences:
         return head
     room = maximum - size(head) - _RESERVE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
-from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.quantities.metrics import METRICS, metric_of
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import signature_changes, what_grew
 from pytest_flopsbudget.reports.terminal.screen import end_of
@@ -29,6 +29,9 @@ _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "chan
 #: The maximum number of rows for each kind of change. Further changes are counted.
 _MAX_ROWS = 50
 
+#: Marks a metric that a baseline does not hold by default. The compared files do not say what the tests chose.
+NOT_HELD = "(not held)"
+
 HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
 
 
@@ -44,6 +47,9 @@ def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
             yield from screen.lines(Text(f"{label(change.key)}: {change.kind}", style="bold"))
             yield from (screen.text(f"    {visible(line)}") for line in details)
             yield ""
+    note = not_held_note(found)
+    if note:
+        yield from (note, "")
     yield summarize(found)
 
 
@@ -52,6 +58,13 @@ def summarize(found: Sequence[Change]) -> str:
     kinds = Counter(change.kind for change in found)
     words = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
     return f"{pluralize(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
+
+
+def not_held_note(found: Sequence[Change]) -> str:
+    """Explain the mark `NOT_HELD`; return "" if no change has it."""
+    if not any(NOT_HELD in line for change in differing(found) for line in (*row(change), *detail_lines(change))):
+        return ""
+    return f"{NOT_HELD}: growth of this metric fails no test, unless hold in the pyproject.toml or in a marker names it"
 
 
 def label(key: Key) -> str:
@@ -88,7 +101,8 @@ def detail_lines(change: Change) -> Iterator[str]:
     told = {difference.metric for difference in change.diffs}
     for item in comparison.changes:
         if item.metric in told:
-            yield f"{item.metric}: {format_change(item.old, item.new, item.metric)}"
+            mark = "" if _is_held(item.metric) else f" {NOT_HELD}"
+            yield f"{item.metric}: {format_change(item.old, item.new, item.metric)}{mark}"
     yield from what_grew(change.diffs)
 
 
@@ -115,8 +129,14 @@ def _flops_change(change: Change) -> str:
         return ""
     percent = _percent(change, "flops")
     others = {item.metric for item in change.comparison.changes} - {"flops", "params"}
+    if not others or not percent == _percent(change, "params") == "=":
+        return percent
     # The verdict of this row does not follow from the two shown columns.
-    return "(other)" if percent == _percent(change, "params") == "=" and others else percent
+    return "(other)" if any(map(_is_held, others)) else NOT_HELD
+
+
+def _is_held(metric: str) -> bool:
+    return not metric_of(metric).of_kernels
 
 
 def _percent(change: Change, metric: str) -> str:

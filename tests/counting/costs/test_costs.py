@@ -426,6 +426,36 @@ class TestLinearCrossEntropyInChunks:
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        ("reduction", "requested"),
+        [
+            *itertools.product(["mean", "sum"], [(), (0,), (1,), (2,), (0, 1, 2)]),
+            ("none", ()),  # its backward pass runs other operators, and computes the logits again
+        ],
+        ids=str,
+    )
+    def test_as_unfused(self, reduction, requested, weighted):
+        """The fused operator costs what a linear layer and cross entropy cost, whichever gradients are requested."""
+        target, classes = torch.zeros(8, dtype=torch.int64), torch.ones(4) if weighted else None
+        operands = [torch.ones(size) for size in ((8, 3), (4, 3), (4,))]
+        for index in requested:
+            operands[index].requires_grad_()
+
+        def loss(x, weight, bias):
+            options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)
+            return F.linear_cross_entropy(
+                x, weight, target, linear_bias=bias, weight=classes, reduction=reduction, options=options
+            )
+
+        def unfused(*operands):
+            return F.cross_entropy(F.linear(*operands), target, weight=classes, reduction=reduction)
+
+        fused, plain = (both(function, tuple(operands), backward=bool(requested)) for function in (loss, unfused))
+        assert fused.flops == plain.flops
+        # The fused operator computes the gradients early, and multiplies them with the gradient of the loss later.
+        assert fused.other_flops == plain.other_flops + sum(operands[index].numel() for index in requested)
+
     def test_gradients_of_one_loss_a_row(self):
         """If linear cross entropy returns one loss for each row, its backward pass computes the logits again."""
         # the logits twice, two gradients, and two dot products for the loss

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from zoo import both, for_real
 
 from pytest_flopsbudget.counting.costs import REGISTRY, Call
+from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
@@ -99,8 +102,9 @@ class TestConvolution:
         image, weight, bias = self.operands()
         pack = torch.ops.mkldnn_prepacked.conv2d_prepack
         packed = pack(weight, bias, *self.settings, list(image.shape), "none")
-        measured = known(lambda x: torch.ops.mkldnn_prepacked.conv2d_run(x, packed), image)
-        assert measured == (self.flops, self.outputs)
+        run = torch.ops.mkldnn_prepacked.conv2d_run
+        assert known(lambda x: run(x, packed), image) == (self.flops, self.outputs)
+        assert measure(lambda x: run(x, packed), image).activations == self.outputs
 
     def integers(self):
         weight = torch.randint(-5, 5, (8, 2, 3, 3), dtype=torch.int8)
@@ -232,6 +236,20 @@ class TestPackedForMobile:
         call.output = output
         facets = REGISTRY.facets(call.name)
         return facets.flops(call), facets.other(call)
+
+    @pytest.mark.parametrize(
+        ("name", "output"),
+        [
+            ("linear_clamp_run", (5, 3)),
+            ("conv2d_clamp_run", (2, 8, 6, 6)),
+            ("conv2d_transpose_clamp_run", (2, 3, 11, 11)),
+        ],
+    )
+    def test_activations(self, name, output):
+        """Each output element of a packed layer is one activation."""
+        call = Call.by_names(f"prepacked.{name}", {"X": torch.ones(1), "W_prepack": self.Context()})
+        call.output = torch.ones(output)
+        assert products_outputs(call) == math.prod(output)
 
     def test_linear(self):
         """A packed linear layer costs its products, the bias, and a comparison with each of two bounds."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from zoo import both, for_real
 
 from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.counting.watch import watch
 
 
 class TestShared:
@@ -456,30 +457,48 @@ class TestHooksFromWithin:
         assert both(Hooking(), X.clone().requires_grad_(), backward=True).flops == 4 * SQUARE
 
 
+class Named(nn.Module):
+    """A module whose parts have these names and run in this order. A pair of names stands for a part within a part."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.order = []
+        for name in names:
+            outer, *inner = name if isinstance(name, tuple) else (name,)
+            part = self._modules.setdefault(outer, Named(inner[0]) if inner else square())
+            self.order.append(part)
+
+    def forward(self, x):
+        for part in self.order:
+            x = part(x)
+        return x
+
+
+@pytest.mark.parametrize("watches", [False, True])
 @pytest.mark.parametrize(
     ("names", "paths"),
     [
         (("",), (".",)),
-        (("x", "x."), ("x", "x.")),
-        ((".", "x"), (".", "x")),
+        (("", "."), (".", ":")),
+        (("x", "x."), ("x", "x:")),
+        ((".", "x"), (":", "x")),
+        (("a.b",), ("a:b",)),
+        (("a.b", ("a", "b")), ("a:b", "a.b")),
+        ((("a", "b"), "a.b", "a.b.c"), ("a.b", "a:b", "a:b:c")),
+        ((("a", "b"), ("a.b", "c")), ("a.b", "a:b.c")),
+        ((("a", ""), "a."), ("a.", "a:")),
+        (("a.b", "a:b"), ("a:b", "a:b:")),
         (("two words", "é"), ("two words", "é")),
     ],
 )
-def test_unusual_names(names, paths):
-    """If the name of a module is empty or has a dot, the module is still listed."""
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            for name in names:
-                self._modules[name] = square()
-
-        def forward(self, x):
-            for name in names:
-                x = self._modules[name](x)
-            return x
-
-    result = measure(Model(), X)
-    assert result.flops == len(names) * SQUARE
-    assert sum(result.modules[path].flops for path in set(paths)) == len(names) * SQUARE
-    assert result.params == sum(parameter.numel() for parameter in Model().parameters())
+def test_unusual_names(names, paths, watches):
+    """If the name of a module is empty or has a dot, the module is listed apart from all others."""
+    model = Named(*names)
+    with watch() as watched:
+        model(X)
+    result = watched.complexity if watches else measure(model, X)
+    assert [result.modules[path].flops for path in paths] == [SQUARE] * len(names)
+    assert [result.modules[path].params for path in paths] == [16] * len(names)
+    assert [result.modules[path].calls for path in paths] == [1] * len(names)
+    assert (result.flops, result.params) == (len(names) * SQUARE, len(names) * 16)
+    assert len(result.modules) == sum(1 for _ in model.modules())
