@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import flop_counter
 
 from pytest_flopsbudget import measure, shape_only
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget import Complexity
 
 EQUAL = "equal"
+SEED = 0
+#: The fused attention of a CPU.
+FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 
 def check(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def check(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild:
     """
     found: dict[str, Any] = {}
     begin = time.perf_counter()
+    torch.manual_seed(SEED)  # before each run: how much some models compute depends on random numbers
     try:
         counted = measure(model, args, kwargs)
     except Exception as error:  # noqa: BLE001 -- it is the finding
@@ -47,7 +53,8 @@ def check(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild:
 
 
 def in_words(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
+    """Return the type and the first line of an error, without addresses, which differ from run to run."""
+    lines = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
@@ -63,7 +70,7 @@ def _on_meta(
         prefix = f"not built on shapes: {in_words(error)}; moved to meta: "
         other = copy.deepcopy(model).to("meta")
     try:
-        meta = measure(other, moved(args), moved(kwargs))
+        meta = measure(other, *moved((args, dict(kwargs))))
     except UsageError as error:
         return f"{prefix}needs data: {in_words(error)}"
     except Exception as error:  # noqa: BLE001 -- it is the finding
@@ -104,14 +111,20 @@ def _difference(counted: Complexity, meta: Complexity) -> str:
     return f"differs: {', '.join(texts)}" if texts else ""
 
 
-def moved(value: Any) -> Any:
-    """Return ``value`` with all its tensors on the meta device."""
+def moved(value: Any, made: dict[int, torch.Tensor] | None = None) -> Any:
+    """Return ``value`` with all its tensors on the meta device.
+
+    Args:
+        value: tensors in dictionaries, lists and tuples, of any depth.
+        made: the meta tensors by the ``id`` of their originals: a tensor that occurs twice is one tensor on meta too.
+    """
+    made = {} if made is None else made
     if isinstance(value, torch.Tensor):
-        return value.to("meta")
+        return made.setdefault(id(value), value.to("meta"))
     if isinstance(value, dict):
-        return {key: moved(item) for key, item in value.items()}
+        return {key: moved(item, made) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(moved(item) for item in value)
+        return type(value)(moved(item, made) for item in value)
     return value
 
 
@@ -128,13 +141,31 @@ class _NoModules:
 
 
 def _beside_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Return how ``counted`` differs from the count of PyTorch's own counter, as text."""
+    """Return how ``counted`` differs from the count of PyTorch's own counter, as text.
+
+    Where that counter has no formula for fused attention, both count once more with eager attention.
+    """
+    text = _difference_to_pytorch(counted, model, args, kwargs)
+    if FUSED not in text:
+        return text
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.manual_seed(SEED)
+        eager = measure(model, args, kwargs)
+        if eager.flops != counted.flops:
+            return f"differs: {counted.flops} with fused attention, {eager.flops} with eager attention"
+        return _difference_to_pytorch(eager, model, args, kwargs)
+
+
+def _difference_to_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     try:
         counter = flop_counter.FlopCounterMode(display=False)
         vars(counter)["mod_tracker"] = _NoModules()
+        torch.manual_seed(SEED)
         with torch.no_grad(), counter:
             model(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 -- it is the finding
+        if "flex_attention" in str(error):
+            torch._dynamo.reset()  # noqa: SLF001 -- the counter leaves the compiler unable to run flex_attention again
         return f"raises {in_words(error)}"
     theirs = counter.get_total_flops()
     if theirs == counted.flops:

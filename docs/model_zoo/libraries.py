@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model_zoo import diffusers_models, image_models, transformers_models, vision_and_text
+from model_zoo import diffusers_models, image_models, transformers_models, vision_and_text, vit_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str], Row]]] = {
     "timm": (image_models.timm_names, image_models.check_timm),
     "segmentation-models-pytorch": (image_models.segmentation_names, image_models.check_segmentation),
     "open_clip": (vision_and_text.open_clip_names, vision_and_text.check_open_clip),
-    "vit-pytorch": (image_models.vit_names, image_models.check_vit),
+    "vit-pytorch": (vit_models.names, vit_models.check_model),
     "x-transformers": (vision_and_text.x_transformers_names, vision_and_text.check_x_transformers),
     "diffusers": (diffusers_models.names, diffusers_models.check_class),
 }

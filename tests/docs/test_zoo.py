@@ -6,11 +6,13 @@ import json
 import sys
 
 import pytest
+import torch
 from paths import DOCS
+from torch.nn import functional
 
 sys.path.append(str(DOCS))
 
-from model_zoo import page, results
+from model_zoo import check, page, results
 from peers.table import between_markers
 
 COUNTED = {"library": "timm", "name": "a", "flops": 2, "execution": "shapes", "meta": "equal", "counter": "equal"}
@@ -75,3 +77,35 @@ def test_forgetting(tmp_path, monkeypatch):
     assert results.done() == {("timm", "a"), ("timm", "b")}
     results.forget(lambda row: not results.is_counted(row))
     assert [json.loads(line)["name"] for line in results.FILE.read_text().splitlines()] == ["a"]
+
+
+def test_a_tensor_that_occurs_twice_is_one_tensor_on_meta():
+    shared, other = torch.ones(2), torch.ones(2)
+    first, (second, third), fourth = check.moved([shared, (shared, other), {"a": [other]}])
+    assert first.is_meta
+    assert second is first
+    assert third is not first
+    assert fourth["a"][0] is third
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no rule for <object at 0x7f0e29a6d350>\nmore", "ValueError: no rule for <object>"),
+        ("a at 0x1 and b at 0xff", "ValueError: a and b"),
+        ("", "ValueError: "),
+    ],
+)
+def test_an_error_is_shown_by_its_first_line_without_addresses(message, shown):
+    assert check.in_words(ValueError(message)) == shown
+
+
+class Attention(torch.nn.Module):
+    def forward(self, x):
+        return functional.scaled_dot_product_attention(x, x, x)
+
+
+def test_fused_attention_is_compared_with_eager_attention():
+    found = check.check(Attention().eval(), (torch.rand(1, 2, 8, 4),), {}, Attention)
+    assert found["flops"] == 2 * (2 * 2 * 8 * 8 * 4)
+    assert (found["meta"], found["counter"]) == ("equal", "equal")
