@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
     here = Path.cwd()
     repository = git.Repository(here)
-    series = trace(_steps(repository, here, output))
+    series = trace(read_steps(repository, here, output))
     chosen = _chosen(series, arguments.pattern)
     if repository.shallow:
         output.error(f"the history is incomplete: {git.HOW_TO_DEEPEN}")
@@ -102,8 +102,14 @@ def _limit(text: str) -> int:
     return int(text[:9])
 
 
-def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator[Step]:
-    """Yield the commits that changed baselines, then the uncommitted changes. The oldest commit is first."""
+def read_steps(repository: git.Repository, folder: Path, output: Output) -> Iterator[Step]:
+    """Yield the commits that changed baselines, then the uncommitted changes. The oldest commit is first.
+
+    Args:
+        repository: the repository.
+        folder: the folder whose baselines are read, and those below it.
+        output: receives a note for each baseline that cannot be read.
+    """
     commits = list(repository.log())
     pending: dict[str, str] = {}
     with repository.objects() as objects:

@@ -9,8 +9,10 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from pytest_flopsbudget.commands.console import Output
+    from pytest_flopsbudget.storage.history import Series
 
 SUMMARY = "make the HTML page of a run from its report"
 DESCRIPTION = """\
@@ -20,12 +22,16 @@ measurement its metrics, module tree, operators and roofline. The page is one fi
 EXAMPLES = """\
 examples:
   python -m pytest_flopsbudget page report.json -o page.html
+  python -m pytest_flopsbudget page report.json --history -o page.html     in the folder where pytest ran
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command ``page`` to ``parser``."""
     parser.add_argument("report", metavar="REPORT", help="a report that --flops-budget-json wrote")
+    parser.add_argument(
+        "--history", action="store_true", help="show how the baselines changed in the commits of this repository"
+    )
     parser.add_argument("-o", "--output", metavar="PAGE", required=True, help="the file for the page")
 
 
@@ -33,7 +39,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Make the page.
 
     Raises:
-        UsageError: the report cannot be read, or the page cannot be written.
+        UsageError: the report cannot be read, the page cannot be written, or there is no repository for --history.
     """
     from pytest_flopsbudget.reports.html import page
     from pytest_flopsbudget.storage import report_file
@@ -42,6 +48,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.output in {"", "-"}:
         raise UsageError(f"-o {arguments.output or repr('')}: names no file; write -o PAGE")
     report = report_file.load(Path(arguments.report))
-    write_report(Path(arguments.output), page.text(report).encode("utf-8", "backslashreplace"))
+    history = _history(output) if arguments.history else ()
+    write_report(Path(arguments.output), page.text(report, history).encode("utf-8", "backslashreplace"))
     output.line(f"page written: {arguments.output}")
     return 0
+
+
+def _history(output: Output) -> Sequence[Series]:
+    from pytest_flopsbudget.commands import git
+    from pytest_flopsbudget.commands.history import read_steps
+    from pytest_flopsbudget.storage.history import trace
+
+    folder = Path.cwd()
+    return trace(read_steps(git.Repository(folder), folder, output))

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.module_tree import ModuleGroup
     from pytest_flopsbudget.results.report import Report, ReportedTest
     from pytest_flopsbudget.results.verdict import Outcome, Verdict
+    from pytest_flopsbudget.storage.history import Series
 
 #: The maximum number of measurements that have a section. The others have a row in the overview.
 _MAX_SECTIONS = 200
 #: The maximum number of rows in a table of modules or operators.
 _MAX_ROWS = 400
+#: The maximum number of commits in the history of a measurement.
+_MAX_COMMITS = 50
 #: The device of the roofline if the run estimated no times.
 _EXAMPLE_DEVICE = "A100"
 
@@ -58,11 +61,20 @@ _MODULE_METRICS = ("flops", "params", "activations", "memory_traffic")
 _OPERATOR_METRICS = ("flops", "other_flops", "memory_traffic", "arithmetic_intensity")
 
 
-def text(report: Report) -> str:
-    """Return the run as an HTML page. The page loads nothing from outside, and its tables need no script."""
+def text(report: Report, history: Sequence[Series] = ()) -> str:
+    """Return the run as an HTML page. The page loads nothing from outside, and its tables need no script.
+
+    Args:
+        report: the run.
+        history: the history of measurements. A measurement without a history shows none.
+    """
+    series = {(one.address.nodeid, one.address.name): one for one in history if one.lives}
     rows = [(test, one) for test in report.tests for one in test.measurements]
     rows.sort(key=lambda row: (not row[1].fails, row[1].outcome == "ok"))
-    measurements = [_measurement(report, test, one, number) for number, (test, one) in enumerate(rows)]
+    measurements = [
+        _measurement(report, test, one, number, series.get((test.nodeid, one.name)))
+        for number, (test, one) in enumerate(rows)
+    ]
     left_out = len(rows) - _MAX_SECTIONS
     data = {
         "metrics": {},
@@ -123,7 +135,9 @@ def _headline(report: Report) -> str:
     return f"{pluralize(measured, 'test')} within budget."
 
 
-def _measurement(report: Report, test: ReportedTest, one: Verdict, number: int) -> dict[str, Any]:
+def _measurement(
+    report: Report, test: ReportedTest, one: Verdict, number: int, series: Series | None
+) -> dict[str, Any]:
     complexity = one.complexity
     detailed = number < _MAX_SECTIONS
     label = visible(cells.label(test.nodeid, one.name, alone=len(test.measurements) == 1))
@@ -165,6 +179,8 @@ def _measurement(report: Report, test: ReportedTest, one: Verdict, number: int) 
             }
             for name, operator in operators
         ],
+        "history_heads": [metric_of(report.run.show).title, "params"],
+        "history": [] if series is None else [*_history_rows(series, report.run.show)],
         "figures": [*_figures(one, device)],
         "data": {"keys": tree.keys, "tree": tree.plain(), "changed": bool(one.diffs)},
     }
@@ -227,6 +243,18 @@ def _module_cell(tree: Tree, group: ModuleGroup, key: str) -> str:
     text = format_value(now, METRICS[key])
     was = tree.before(group, key)
     return text if was is None or was == now else f"{text} ({format_percent(was, now)})"
+
+
+def _history_rows(series: Series, show: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each commit that changed the shown metric or the parameters. The newest commit is first."""
+    for point in series.changes({show, "params"})[: -_MAX_COMMITS - 1 : -1]:
+        totals = point.totals
+        yield {
+            "date": point.revision.date,
+            "commit": point.revision.commit,
+            "subject": visible(point.revision.subject),
+            "cells": ["", ""] if totals is None else [cells.amount(totals.metrics, key) for key in (show, "params")],
+        }
 
 
 def _figures(one: Verdict, device: Device) -> Iterator[dict[str, object]]:
