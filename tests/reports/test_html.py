@@ -15,6 +15,8 @@ from reporting import a_test, complexity, measurement, report, reports
 from pytest_flopsbudget.reports.html import page
 from pytest_flopsbudget.reports.html.tree import Tree, value
 from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.storage.baseline_totals import Totals
+from pytest_flopsbudget.storage.history import Address, Point, Revision, Series
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m" + "a" * 4000
 
@@ -91,6 +93,18 @@ NEW = {
     "a.0": Module(type="Linear", metrics={"flops": 30}),
     "a.1": Module(type="Linear", metrics={"flops": 30}),
 }
+
+
+def test_history():
+    revisions = [Revision("a1", "2026-01-02", "first"), Revision("b2", "2026-02-03", "wider <b>")]
+    address = Address("tests/test_net.py", "test_a", "model")
+    points = [
+        Point(revision, address, Totals("Net", (), {"flops": flops, "params": 20}))
+        for revision, flops in zip(revisions, (1000, 2000), strict=True)
+    ]
+    text = page.text(report(a_test(measurement())), [Series(points)])
+    assert text.index("2026-02-03") < text.index("2026-01-02")
+    assert "wider &lt;b&gt;" in text
 
 
 class TestTree:

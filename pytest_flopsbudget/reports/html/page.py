@@ -30,7 +30,7 @@ from pytest_flopsbudget.reports.wording import pluralize, visible
 from pytest_flopsbudget.results.comparison import before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.module_tree import ModuleGroup
