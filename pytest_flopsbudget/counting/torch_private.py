@@ -231,6 +231,14 @@ without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
     nullcontext,
 )
 
+#: The number of active `TorchFunctionMode`. Such a mode sees when the attributes of any tensor are read.
+count_function_modes: Callable[[], int] = _optional(
+    "torch._C:_len_torch_function_stack",
+    "Looking at tensors while watching",
+    "such a mode is taken to be active always, which is slower",
+    lambda: 1,
+)
+
 
 class _Names(TorchDispatchMode):
     """Records the names of the operators that run."""

@@ -89,7 +89,7 @@ class Watch:
         canary_notes()  # calls modules once in a process; within the watch, these would count as the test's
         with keeping_timelines(self._keeps_timeline):
             tracker = WatchedModules(self._name)
-        tracker.base = sys._getframe(1).f_code
+        tracker.begin_below(sys._getframe(1))
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(room_for_counting())

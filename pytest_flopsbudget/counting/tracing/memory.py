@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
 _Tensor = torch.Tensor
 _SEQUENCES = (list, tuple)
+#: The classes of nearly all arguments that are neither tensors nor sequences.
+_NO_TENSORS = frozenset((int, float, bool, type(None), torch.dtype, torch.device, torch.layout))
+#: The positions of the arguments that an operator writes to, if it writes to the first one only.
+_FIRST = (0,)
 #: An operator that wraps the output of a collective in a tensor that waits for the collective. The wrapper has the same
 #: memory as the output, but another storage.
 _WRAPS = "_c10d_functional._wrap_tensor_autograd"
@@ -129,7 +133,7 @@ class Memory:
         known, size = self._resident_storages, 0
         for tensor in tensors:
             holder = _holder(tensor)
-            allocation = self._find_allocation(holder)
+            allocation = self._find_allocation(holder, getattr(holder, _TOKEN, None))
             if allocation is not None:
                 allocation.kind = allocation.kind or kind
             elif (identity := holder._cdata) not in known:
@@ -151,7 +155,7 @@ class Memory:
         """
         for gradient in gradients:
             holder = _holder(gradient)
-            allocation = self._find_allocation(holder)
+            allocation = self._find_allocation(holder, getattr(holder, _TOKEN, None))
             if allocation is None:
                 allocation = self._record_existing(holder, gradient, freed_with=gradient if share_memory else holder)
             allocation.kind = allocation.kind or "gradients"
@@ -178,14 +182,19 @@ class Memory:
             steps: the number of operators that the call adds to a chain; 0 if it neither computes nor moves data.
         """
         self._clock += 1
-        depth = steps + self._max_depth(args, 0)
+        depth = self._max_depth(args, 0)
         if kwargs:
-            depth = max(depth, steps + self._max_depth(kwargs.values(), 0))
+            depth = self._max_depth(kwargs.values(), depth)
+        depth += steps
         self.depth = max(self.depth, depth)
+        behaviour = info.behaviour
         if info.written:
-            for tensor in info.writes_to(args, kwargs):
-                self._record_write(tensor, depth, resized=info.behaviour == "alias")
-        if info.behaviour != "inplace":
+            if info.written == _FIRST and isinstance(args[0], _Tensor):  # nearly all operators that write
+                self._record_write(args[0], depth, resized=behaviour == "alias")
+            else:
+                for tensor in info.writes_to(args, kwargs):
+                    self._record_write(tensor, depth, resized=behaviour == "alias")
+        if behaviour != "inplace":
             self._record_outputs(info, args, output, depth, phase, steps)
             if self.current > self.max_since_call:
                 self._update_peak(info, node)
@@ -216,24 +225,30 @@ class Memory:
 
     def _max_depth(self, values: Iterable[Any], depth: int) -> int:
         """Return the length of the longest chain of operators that led to ``values``, but at least ``depth``."""
+        existing = self._existing_by_storage
         for value in values:
-            if isinstance(value, _Tensor):
+            kind = type(value)
+            if kind in _NO_TENSORS:  # `isinstance` is slow for objects that are no tensors
+                continue
+            if kind is _Tensor or isinstance(value, _Tensor):
                 try:
                     holder: Any = value.untyped_storage()
                 except _WITHOUT_STORAGE:
                     holder = value
                 token = getattr(holder, _TOKEN, None)
                 if token is not None and token.memory is self:
-                    reached = token.allocation.depth
-                elif self._discovers_inputs:
-                    reached = (self._find_allocation(holder) or self._record_existing(holder, value)).depth
-                elif self._existing_by_storage:
-                    known = self._find_allocation(holder)
-                    reached = 0 if known is None else known.depth
+                    known = token.allocation
+                elif self._discovers_inputs or existing:
+                    entry = existing.get(holder._cdata) if token is None else None
+                    known = self._find_allocation(holder, token) if entry is None else entry[0]
+                    if known is None:
+                        if self._discovers_inputs:
+                            self._record_existing(holder, value)
+                        continue
                 else:
                     continue
-                depth = max(depth, reached)
-            elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # sizes and strides hold no tensors
+                depth = max(depth, known.depth)
+            elif kind in _SEQUENCES and value and type(value[0]) is not int:  # sizes and strides hold no tensors
                 depth = self._max_depth(value, depth)
         return depth
 
@@ -246,10 +261,13 @@ class Memory:
                 setattr(_holder(output), _TOKEN, token)
 
     def _record_output(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
-        holder = _holder(tensor)
+        try:
+            holder: Any = tensor.untyped_storage()
+        except _WITHOUT_STORAGE:
+            holder = tensor
         token: _Token | None = getattr(holder, _TOKEN, None)
         if token is not None or self._existing_by_storage:
-            known = self._find_allocation(holder)
+            known = self._find_allocation(holder, token)
             if known is not None:
                 known.depth = max(known.depth, depth)
                 return
@@ -263,7 +281,8 @@ class Memory:
 
     def _record_write(self, tensor: torch.Tensor, depth: int, *, resized: bool) -> None:
         holder = _holder(tensor)
-        allocation = self._find_allocation(holder) or self._record_existing(holder, tensor)
+        token = getattr(holder, _TOKEN, None)
+        allocation = self._find_allocation(holder, token) or self._record_existing(holder, tensor)
         allocation.depth = max(allocation.depth, depth)
         if resized and holder is not tensor:
             self._record_resize(holder)
@@ -294,9 +313,8 @@ class Memory:
         with patched([(torch.UntypedStorage, "resize_", resized)]):
             yield
 
-    def _find_allocation(self, holder: Any) -> Allocation | None:
-        """Return the allocation of a storage; None if the storage has no allocation yet."""
-        token: _Token | None = getattr(holder, _TOKEN, None)
+    def _find_allocation(self, holder: Any, token: _Token | None) -> Allocation | None:
+        """Return the allocation of a storage with this token; None if the storage has no allocation yet."""
         while token is not None:
             if token.memory is self:
                 return token.allocation

@@ -369,8 +369,14 @@ class ModuleTracker:
 
     def current(self) -> Node:
         """Return the node of the module that the current operator belongs to."""
+        return self.node_at(current_autograd_node())
+
+    def node_at(self, autograd_node: Any) -> Node:
+        """Return the node of the module that an operator belongs to.
+
+        ``autograd_node`` is autograd's node that runs the operator in a backward pass; None if there is none.
+        """
         node, within_backward = self._stack[-1]
-        autograd_node = current_autograd_node()
         if autograd_node is None or within_backward:
             return node
         number = autograd_node._sequence_nr()

@@ -15,8 +15,9 @@ from torch.optim.optimizer import (
 
 from pytest_flopsbudget.counting.isolation.forks import process_changes
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import current_autograd_node, keep_uncompiled, without_torch_function
+from pytest_flopsbudget.counting.torch_private import keep_uncompiled, without_torch_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.tracing.memory import Memory
     from pytest_flopsbudget.results.complexity import PhaseName
+
+
+_NUMBERS = (int, float, bool)
 
 
 def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
@@ -37,7 +41,11 @@ def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
     """Yield the tensors that the optimizer keeps between its steps."""
     for state in optimizer.state.values():
-        yield from iterate_tensors(state)
+        for value in state.values() if type(state) is dict else (state,):
+            if type(value) in PLAIN_TYPES:
+                yield value
+            elif type(value) not in _NUMBERS:
+                yield from iterate_tensors(value)
 
 
 class OptimizerSteps:
@@ -62,30 +70,24 @@ class OptimizerSteps:
             pass
         self._memory.assign_kind("optimizer_state", states_of(optimizer))
 
-    def is_running(self) -> bool:
-        """Return whether the current operator is the work of the optimizer, and not of a closure passed to its step.
+    def phase(self) -> PhaseName:
+        """Return "optimizer" if the current operator is the work of an optimizer, else "forward".
 
-        A step runs without gradients, unless the optimizer is differentiable. A closure enables gradients.
+        A closure that was passed to the step is no work of the optimizer. A step runs without gradients, unless the
+        optimizer is differentiable. A closure enables gradients.
         """
-        if not self._running:
-            return False
-        step, differentiable = self._running[-1]
-        if torch.is_grad_enabled() and not differentiable:
-            return False
-        frame: FrameType | None = sys._getframe()
-        while frame is not None:
-            if frame is step:
-                return True
-            frame = frame.f_back
-        self._running.pop()
-        return self.is_running()
-
-
-def phase_of(steps: OptimizerSteps) -> PhaseName:
-    """Return the phase that the current operator belongs to."""
-    if current_autograd_node() is not None:
-        return "backward"
-    return "optimizer" if steps.is_running() else "forward"
+        running = self._running
+        while running:
+            step, differentiable = running[-1]
+            if torch.is_grad_enabled() and not differentiable:
+                return "forward"
+            frame: FrameType | None = sys._getframe()
+            while frame is not None:
+                if frame is step:
+                    return "optimizer"
+                frame = frame.f_back
+            running.pop()
+        return "forward"
 
 
 @contextmanager

@@ -14,9 +14,15 @@ from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, w
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
-from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
+from pytest_flopsbudget.counting.torch_private import (
+    DispatchMode,
+    FakeTensor,
+    HigherOrderOperator,
+    OpOverload,
+    current_autograd_node,
+)
 from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
-from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps, phase_of
+from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -225,8 +231,9 @@ class Tracer(DispatchMode):
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
         """Credit a call to the current module and phase, and return this module and phase."""
-        node = self.tracker.current()
-        phase = self.phase or phase_of(self.steps)
+        autograd_node = current_autograd_node()
+        node = self.tracker.node_at(autograd_node)
+        phase = self.phase or ("backward" if autograd_node is not None else self.steps.phase())
         if work is not NOTHING:
             when: WorkPhase = phase
             if work.flops and phase == "backward" and self.tracker.is_recomputing():
@@ -234,8 +241,10 @@ class Tracer(DispatchMode):
             if self._share is not _ALL:
                 work = work.part(self._share)
             key = (node, work, when)
-            counts = self.credits
-            counts[key] = counts.get(key, 0) + self._times
+            try:
+                self.credits[key] += self._times
+            except KeyError:
+                self.credits[key] = self._times
         return node, phase
 
     def release(self) -> None:

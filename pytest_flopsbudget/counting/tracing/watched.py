@@ -14,11 +14,12 @@ from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
 from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
-from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.numbers import with_tensors
 from pytest_flopsbudget.counting.torch_private import (
     TRACED_TENSORS,
     HigherOrderOperator,
+    count_function_modes,
     has_kernel,
     keep_uncompiled,
     run_parts,
@@ -29,17 +30,30 @@ from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED, Tracer, Un
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 
+    #: (info, whether the `_key` of a call decides its work, whether the key has the values of all numbers).
+    _Known: TypeAlias = tuple[OperatorInfo, bool, bool]
+
 
 #: Call → its work. The work depends only on the call and on PyTorch, so an entry never becomes wrong.
 _WORK: dict[tuple[Any, ...], Work] = {}
-#: The number of entries at which the cache is emptied. A call with a new Python number (a learning rate, the bias
-#: correction of a training step) is a new entry of 1 to 2 kB, so a suite of training tests adds entries without end.
-_MAX_WORK = 4_096
+#: The number of entries at which the cache is emptied. An entry takes 1 to 2 kB, and a suite of tests with many
+#: different shapes adds entries without end.
+_MAX_WORK = 2_048
 _INTEGERS = frozenset((int,))
+_PLAIN = frozenset(PLAIN_TYPES)
+_STRIDED = torch.strided
+_FACTOR_NAMES = ["add", "sub", "mul", "div", "addcmul", "addcdiv", "lerp", "pow", "clamp", "clamp_min", "clamp_max"]
+#: Operators whose cost depends on a number among the arguments only if the number is whole: a factor of 1 costs
+#: nothing, and a complex square costs less than another power. Optimizers pass other numbers on each step, such as bias
+#: corrections. All such calls are one entry of the cache.
+_FACTORS = frozenset(
+    f"aten.{prefix}{name}{suffix}" for name in _FACTOR_NAMES for prefix in ("", "_foreach_") for suffix in ("", "_")
+)
 
 
 class WatchTracer(Tracer):
@@ -56,8 +70,9 @@ class WatchTracer(Tracer):
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
-        #: Operator → its info. The function `operator_info` is slower, because it looks for a new formula on each call.
-        self._infos: dict[Any, OperatorInfo] = {}
+        #: `id` of an operator → facts that keep the operator alive. The function `operator_info` is slower: it looks
+        #: for a new formula on each call, and the hash of an operator is computed in Python.
+        self._known: dict[int, _Known] = {}
         #: Composite operator → whether PyTorch runs its parts, because the operator has no kernel for a device.
         self._runs_parts: dict[OperatorInfo, bool] = {}
 
@@ -75,9 +90,10 @@ class WatchTracer(Tracer):
             return func(*args, **kwargs)  # the parameter of a lazy module has no shape and no storage
         self.operators_seen += 1
         self.tracker.look(_getframe(1))
-        info = self._infos.get(func) or self._info(func)
-        if info is None:
+        known = self._known.get(id(func)) or self._learn(func)
+        if known is None:
             return self._run_higher_order(func, args, kwargs)
+        info = known[0]
         if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
             with tracking_views(), self:
                 return run_parts(func, *args, **kwargs)  # PyTorch runs the same C++ code without a tracer
@@ -89,20 +105,56 @@ class WatchTracer(Tracer):
                 raise
             output = func(*tensors, **kwargs)
         if not info.is_view:
-            with without_torch_function():
-                self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
+            self._count(known, args, kwargs, output)
         return output
 
     keep_uncompiled(__torch_dispatch__)
 
-    def _info(self, func: Any) -> OperatorInfo | None:
-        """Return the info of an operator that is seen for the first time; None for an operator that takes functions."""
+    def _count(self, known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Count a call."""
+        key = None if count_function_modes() else _key(known, args, kwargs, plain=True)
+        if key is not None:
+            self.follow(known[0], args, kwargs, output, self._known_work(known, key, args, kwargs, output))
+            return
+        with without_torch_function():
+            key = _key(known, args, kwargs, plain=False)
+            self.follow(known[0], args, kwargs, output, self._known_work(known, key, args, kwargs, output))
+
+    def _known_work(
+        self,
+        known: _Known,
+        key: tuple[Any, ...] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+    ) -> Work:
+        """Return the work of a call. If an earlier call had the same ``key``, do not compute the work again."""
+        info, by_key, _ = known
+        if key is None or not by_key:
+            return self._work(info, args, kwargs, output)
+        try:
+            work = _WORK.get(key)
+        except (TypeError, NotImplementedError):  # an argument cannot be hashed or compared
+            return self._work(info, args, kwargs, output)
+        if work is None:
+            work = self._work(info, args, kwargs, output)
+            if len(_WORK) >= _MAX_WORK:
+                _WORK.clear()
+            _WORK[key] = work
+        return work
+
+    def _learn(self, func: Any) -> _Known | None:
+        """Return the facts about an operator at its first call; None for an operator that takes functions."""
         if isinstance(func, HigherOrderOperator):
             return None
         info = operator_info(func)
+        facets = info.facets
+        varies = info.needs_data or info.is_collective or facets.values or facets.by_gradients or not info.known
+        by_whole_numbers = info.name in _FACTORS and info.registered is None and info.formula is None
+        known = info, not (varies or info.moves_nothing), not by_whole_numbers
         if info.known:
-            self._infos[func] = info
-        return info
+            self._known[id(func)] = known
+        return known
 
     def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         body = EAGER_BODIES.get(operator.name())
@@ -132,26 +184,7 @@ class WatchTracer(Tracer):
             return NOTHING
         if info.facets.values:
             return self.work_by_values(info, args, kwargs, output)
-        if info.needs_data or info.is_collective or info.facets.by_gradients or not info.known:
-            return work_of(info, args, kwargs, output)
-        parts: list[Any] = [info]
-        if not _append_sizes(parts, args):
-            return work_of(info, args, kwargs, output)
-        if kwargs:
-            parts.extend(kwargs)
-            if not _append_sizes(parts, kwargs.values()):
-                return work_of(info, args, kwargs, output)
-        key = tuple(parts)
-        try:
-            work = _WORK.get(key)
-        except (TypeError, NotImplementedError):  # an argument cannot be hashed or compared
-            return work_of(info, args, kwargs, output)
-        if work is None:
-            work = work_of(info, args, kwargs, output)
-            if len(_WORK) >= _MAX_WORK:
-                _WORK.clear()
-            _WORK[key] = work
-        return work
+        return work_of(info, args, kwargs, output)
 
     def take_over(
         self, module: torch.nn.Module, counted: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -182,22 +215,47 @@ class WatchTracer(Tracer):
         return tensor if has_data(tensor) else None
 
 
-def _append_sizes(parts: list[Any], values: Any) -> bool:
-    """Append to ``parts`` everything that decides the cost of a call. Return false if a tensor is sparse or nested."""
+def _key(known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: bool) -> tuple[Any, ...] | None:
+    """Return everything that decides the cost of a call; None if a tensor is sparse or nested.
+
+    If ``plain`` is true, return None for tensors of subclasses too: reading their attributes may run code of the
+    subclass.
+    """
+    info, _, exact = known
+    parts: list[Any] = [info]
+    try:
+        if not _append_sizes(parts, args, exact=exact, plain=plain):
+            return None
+        if kwargs:
+            parts.extend(kwargs)
+            if not _append_sizes(parts, kwargs.values(), exact=exact, plain=plain):
+                return None
+    except RuntimeError:  # a nested tensor has no shape
+        return None
+    return tuple(parts)
+
+
+def _append_sizes(parts: list[Any], values: Any, *, exact: bool, plain: bool) -> bool:
+    """Append the part of a `_key` that describes these arguments. Return false if there is no key.
+
+    If ``exact`` is false, all numbers that are not whole are alike: only their type is appended.
+    """
     for value in values:
         kind = type(value)
-        if isinstance(value, torch.Tensor):
-            if value.layout is not torch.strided or value.is_nested:
+        if kind is int or value is None:
+            parts.append(value)
+        elif kind is float:
+            parts += (kind, value if exact or value.is_integer() else None)
+        elif kind in _PLAIN or isinstance(value, torch.Tensor):
+            if (plain and kind not in _PLAIN) or value.layout is not _STRIDED:
                 return False
             parts += (value.shape, value.stride(), value.dtype)
-        elif kind is int or value is None:
-            parts.append(value)
         elif kind is list or kind is tuple:
             if _INTEGERS.issuperset(map(type, value)):
                 parts.append(tuple(value))
             else:
                 parts.append(len(value))
-                if not _append_sizes(parts, value):
+                if not _append_sizes(parts, value, exact=exact, plain=plain):
                     return False
         else:
             parts += (kind, value)

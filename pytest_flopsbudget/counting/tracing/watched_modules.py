@@ -64,6 +64,15 @@ def _caller_of_module() -> FrameType | None:
     return frame
 
 
+def _frames_above(frame: FrameType | None) -> list[tuple[int, CodeType]]:
+    """Return (`id` of the frame, its code) for ``frame`` and all frames that called it, the outermost first."""
+    above = []
+    while frame is not None:
+        above.append((id(frame), frame.f_code))
+        frame = frame.f_back
+    return above[::-1]
+
+
 class WatchedModules(ModuleTracker):
     """Follows the calls of modules that were not known before the run.
 
@@ -92,12 +101,15 @@ class WatchedModules(ModuleTracker):
         self._owner = object()
         #: The next sequence number of autograd when the last operator ran.
         self._last_number = 0
-        #: The names of the functions that may be methods ``forward`` of modules.
-        self._names = {"forward"}
+        #: The names of the functions that may be methods ``forward`` of modules, and of the method that calls a module.
+        self._names = {"forward", _CALL_NAME}
         #: The classes of the modules whose methods `_names` has.
         self._kinds: set[type] = set()
-        #: The code of the function that entered the watch. Frames above it run no module of the test.
-        self.base: CodeType | None = None
+        #: The frame that was running when the watch began and that still runs: the search for modules ends there. The
+        #: pair of `id` and code stands for the frame, because a reference would keep the frame's variables alive.
+        self._base: tuple[int, CodeType | None] = 0, None
+        #: The frames that were running when the watch began, the outermost first.
+        self._outer: list[tuple[int, CodeType]] = []
         #: Classes of modules whose ``forward`` is a generator or a coroutine, and runs after the module's call.
         self._suspending: set[type] = set()
         #: `id` of a module of these classes → the nodes of its calls whose ``forward`` has not begun to run.
@@ -106,6 +118,22 @@ class WatchedModules(ModuleTracker):
         self._scripted: dict[int, torch.jit.ScriptModule] = {}
         #: Whether a trace function of one of the frames that `_frames` found is running now.
         self._in_tracer = False
+
+    def begin_below(self, frame: FrameType) -> None:
+        """Note that the watch begins in ``frame``. This frame and the frames above it run no module of the test."""
+        self._outer = _frames_above(frame)
+        self._base = self._outer[-1]
+
+    def _find_base(self, frame: FrameType) -> None:
+        """Find the innermost frame that was running when the watch began and that still runs.
+
+        A context manager, such as the one that watches a test, enters the watch in frames that end before the test
+        begins.
+        """
+        for known, running in zip(self._outer, _frames_above(frame)):  # noqa: B905 -- the shorter one ends the search
+            if known != running:
+                break
+            self._base = known
 
     def look(self, frame: FrameType | None) -> None:
         """Find direct calls of ``forward`` that began or ended since the last operator.
@@ -125,26 +153,27 @@ class WatchedModules(ModuleTracker):
     def _frames(self, frame: FrameType | None) -> list[FrameType] | None:
         """Return the frames that may be direct calls of ``forward``, the innermost first; None if there are none.
 
-        The search goes outward from ``frame``. It ends at the code `base`, or at the innermost call that went through
+        The search goes outward from ``frame``. It ends at the frame `_base`, or at the innermost call that went through
         `torch.nn.Module.__call__`.
         """
         found: list[FrameType] | None = None
-        base, names = self.base, self._names
-        inner = None
+        (base, base_code), names = self._base, self._names
+        innermost, inner = frame, None
         self._in_tracer = False
         while frame is not None:
             code = frame.f_code
-            before = frame.f_back
-            if code is base:
+            if code is base_code and id(frame) == base:
                 break
+            before = frame.f_back
             if code.co_name in names:
-                if before is None or before.f_code.co_filename == _CALL_FILE:
+                if code.co_name == _CALL_NAME or before is None or before.f_code.co_filename == _CALL_FILE:
                     break  # the innermost module that was called as usual
                 self._in_tracer |= runs_tracer(frame, inner)
                 found = [frame] if found is None else [*found, frame]
-            elif code.co_name == _CALL_NAME:
-                break
             inner, frame = frame, before
+        else:
+            if innermost is not None:
+                self._find_base(innermost)
         return found
 
     def _follow(self, frame: FrameType | None, found: list[FrameType] | None) -> None:
