@@ -18,7 +18,7 @@ import filelock
 from pytest_flopsbudget.errors import ReportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 _POLL_SECONDS = 0.01
@@ -28,8 +28,8 @@ class BusyError(Exception):
     """Another process holds the lock and does not release it."""
 
 
-def replace_file(target: Path, data: bytes) -> None:
-    """Replace the content of ``target`` by ``data``. If the process is stopped, the file has all old or all new bytes.
+def replace_file(target: Path, pieces: Iterable[bytes]) -> None:
+    """Replace the content of ``target`` by ``pieces``. If the process is stopped, the file has all old or all new data.
 
     The caller must hold the lock of the folder.
 
@@ -43,7 +43,7 @@ def replace_file(target: Path, data: bytes) -> None:
     temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as stream:
-            stream.write(data)
+            stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())
         if mode is not None:
@@ -184,7 +184,7 @@ def write_report(path: Path, data: bytes) -> None:
             elif target.exists() and not os.access(target, os.W_OK):
                 raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
             else:
-                replace_file(target, data)
+                replace_file(target, [data])
     except (OSError, RuntimeError, ValueError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.folding import without_peaks
 from pytest_flopsbudget.results.latency_noise import keep_latencies
 from pytest_flopsbudget.storage import atomic_file, baseline_document
+from pytest_flopsbudget.storage.packed_text import FileState, PackedText, StateOfLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,8 +41,9 @@ class BaselineFile:
     path: Path
     #: Test id (the node id without its file) → name of the measurement → cost when it was accepted.
     tests: Tests
-    #: (test id, name) → (entry, text) for entries that were read from a file. An unchanged entry keeps its text.
-    texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
+    #: (test id, name) → (entry, compressed text) for entries that were read from a file. An unchanged entry keeps its
+    #: text.
+    texts: Mapping[Key, tuple[Complexity, bytes]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def load(path: Path, *, torn: bool = False) -> BaselineFile:
@@ -55,12 +58,10 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
         BaselineError: the file cannot be read, is no JSON, has conflict markers, was written by a newer version, or has
             content that is not allowed in a baseline. The message names the line.
     """
-    content = _read(_bytes(path), path)
+    content, _ = _load(path, keep_texts=False)
     if content.torn and not torn:
         raise BaselineError(next(iter(content.torn.values())))
-    return BaselineFile(
-        path, content.tests
-    )  # the texts take more memory than the entries, and only `change` needs them
+    return BaselineFile(path, content.tests)
 
 
 def loads(text: str, path: Path) -> BaselineFile:
@@ -69,7 +70,7 @@ def loads(text: str, path: Path) -> BaselineFile:
     Raises:
         BaselineError: see :func:`load`.
     """
-    content = _read(text.encode(errors="surrogatepass"), path)
+    content = _read_text(text.encode(errors="surrogatepass"), path)
     if content.torn:
         raise BaselineError(next(iter(content.torn.values())))
     return BaselineFile(path, content.tests, content.texts)
@@ -77,11 +78,11 @@ def loads(text: str, path: Path) -> BaselineFile:
 
 def dumps(file: BaselineFile) -> str:
     """Return the text of a baseline file."""
-    return _encode(file).decode()
+    return b"".join(baseline_document.write(file.tests, file.texts)).decode()
 
 
-def _encode(file: BaselineFile) -> bytes:
-    return baseline_document.write(file.tests, file.texts)
+def _packed(file: BaselineFile) -> PackedText:
+    return PackedText(baseline_document.write(file.tests, file.texts))
 
 
 def refuse_outside(path: Path, root: Path) -> None:
@@ -119,12 +120,12 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
     Raises:
         BaselineError: the file cannot be read or written; its old content is unchanged.
     """
-    return _exchange(path, lambda before: _changed(before, path, function))
+    return _exchange(path, lambda: _changed(path, function))
 
 
 def save(file: BaselineFile) -> bool:
     """Write a baseline file without reading its old content. Unlike `change`, this writes files without entries."""
-    return _exchange(file.path, lambda before: _keep_line_ends(before, _encode(file)))
+    return _exchange(file.path, lambda: (_state(file.path), _packed(file)))
 
 
 def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
@@ -160,21 +161,23 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     return keep_latencies(kept, old)
 
 
-def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
-    before = _bytes(path)
-    after = make(before)
+def _exchange(path: Path, make: Callable[[], tuple[FileState, PackedText | None]]) -> bool:
+    """Write the text that ``make`` returns. It also returns the state of the file before; it may be called twice.
+
+    A file that differs only by CRLF line ends is kept. If the text is None, the file is removed.
+    """
+    before, after = make()
     # A symbolic link is kept. The file that it points to is replaced.
     target = Path(os.path.realpath(path))
-    if after == before and not atomic_file.leftovers(target):
+    if before.holds(after) and not atomic_file.leftovers(target):
         return False
     try:
         _make_folder(path.parent)
         with atomic_file.locked(target.parent, LOCK_SECONDS):
             atomic_file.remove_leftovers(target)
-            now = _bytes(path)
-            if now != before:
-                after = make(now)
-            if after == now:
+            if not _is_as_before(path, before):
+                before, after = make()
+            if before.holds(after):
                 return False
             _write(target, after, path)
     except atomic_file.BusyError as error:
@@ -198,9 +201,33 @@ def _bytes(path: Path) -> bytes | None:
         raise BaselineError(f"{path}: cannot be read: {reason}. Make it a readable file.") from error
 
 
-def _read(data: bytes | None, path: Path) -> Content:
+def _state(path: Path) -> FileState:
+    data = _bytes(path)
+    return FileState() if data is None else FileState.of(data)
+
+
+def _is_as_before(path: Path, before: FileState) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return FileState.digest_of(stream) == before.digest
+    except FileNotFoundError:
+        return before.digest is None
+
+
+def _load(path: Path, *, keep_texts: bool) -> tuple[Content, FileState]:
+    """Return the content of the file, and the state in which the file was read."""
+    with suppress(OSError, ValueError), path.open("rb") as stream:
+        lines = StateOfLines(stream)
+        content = baseline_document.read_pieces(lines, keep_texts=keep_texts)
+        if content is not None:
+            return content, lines.state
+    data = _bytes(path)
     if data is None:
-        return baseline_document.Content({})
+        return baseline_document.Content({}), FileState()
+    return _read_text(data, path), FileState.of(data)
+
+
+def _read_text(data: bytes, path: Path) -> Content:
     try:
         # An editor may have added a byte order mark, and git may have changed the line ends.
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -210,20 +237,13 @@ def _read(data: bytes | None, path: Path) -> Content:
     return baseline_document.read(text, path)
 
 
-def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bytes | None:
-    content = _read(before, path)
+def _changed(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> tuple[FileState, PackedText | None]:
+    content, before = _load(path, keep_texts=True)
     file = function(BaselineFile(path, content.tests, content.texts))
     for test_id, reason in content.torn.items():
         if test_id not in file.tests:
             raise BaselineError(reason)
-    if not file.tests:
-        return None
-    return _keep_line_ends(before, _encode(file))
-
-
-def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
-    """Return ``before`` if it equals ``after`` except for CRLF line ends; otherwise return ``after``."""
-    return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
+    return before, _packed(file) if file.tests else None
 
 
 def _make_folder(folder: Path) -> None:
@@ -236,16 +256,16 @@ def _make_folder(folder: Path) -> None:
         raise OSError(error.errno, f"{folder.name} beside the tests {what}") from error
 
 
-def _write(target: Path, data: bytes | None, path: Path) -> None:
+def _write(target: Path, text: PackedText | None, path: Path) -> None:
     # Replacing a file needs permission for the folder only. A user may have made the file read-only on purpose, so
     # check it.
     if target.exists() and not os.access(target, os.W_OK):
         raise BaselineError(f"{path}: cannot be written: it is read-only. The file is as it was.")
-    if data is None:
+    if text is None:
         target.unlink()
         atomic_file.sync_folder(target.parent)
         return
     attributes = target.parent / ".gitattributes"
     if not attributes.exists() and any((folder / ".git").exists() for folder in target.parents):
-        atomic_file.replace_file(attributes, _ATTRIBUTES)
-    atomic_file.replace_file(target, data)
+        atomic_file.replace_file(attributes, [_ATTRIBUTES])
+    atomic_file.replace_file(target, text.pieces())

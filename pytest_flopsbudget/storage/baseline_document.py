@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
+from io import StringIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import decompress
 
 import msgspec
 
@@ -14,7 +16,7 @@ from pytest_flopsbudget.storage import baseline_lines
 from pytest_flopsbudget.storage.strict_json import LONG_INTEGER, FaultError, convert, line_at, lines_of, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_flopsbudget.storage.baseline_lines import Key
@@ -42,47 +44,51 @@ class Content(msgspec.Struct, frozen=True):
     tests: Tests
     #: Test id → reason, for the tests whose entries were torn by a merge. These tests are not in `tests`.
     torn: dict[str, str] = {}
-    #: The entries whose text can be kept unchanged, with their text.
-    texts: dict[baseline_lines.Key, tuple[Complexity, str]] = {}
+    #: The entries whose text can be kept unchanged, with their compressed text.
+    texts: dict[baseline_lines.Key, tuple[Complexity, bytes]] = {}
 
 
-def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> bytes:
-    """Return the text of a file with ``tests``, sorted, as UTF-8.
-
-    The text of a thousand tests takes many megabytes, so it is encoded entry by entry and never held as a `str`.
+def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, bytes]]) -> Iterator[bytes]:
+    """Yield the text of a file with ``tests``, sorted, as UTF-8, in pieces. The whole text may have many megabytes.
 
     Args:
         tests: The entries.
-        texts: The entries that were read, with their text. An unchanged entry keeps its text.
+        texts: The entries that were read, with their compressed text. An unchanged entry keeps its text.
     """
-    written = BytesIO()
-    written.write(_HEAD.encode())
+    yield _HEAD.encode()
     for test_id, entries in sorted(tests.items()):
         for name, entry in sorted(entries.items()):
             known = texts.get((test_id, name))
             if known is not None and (known[0] is entry or known[0] == entry):
-                block = f"{known[1]}\n\n"
+                yield decompress(known[1]) + b"\n\n"
             else:
-                block = "".join(f"{line},\n" for line in baseline_lines.write_entry((test_id, name), entry)) + "\n"
-            written.write(block.encode())
-    written.write(_FOOT.encode())
-    return written.getvalue()
+                lines = baseline_lines.write_entry((test_id, name), entry)
+                yield ("".join(f"{line},\n" for line in lines) + "\n").encode()
+    yield _FOOT.encode()
 
 
-def read(text: str, path: Path) -> Content:
+def read_pieces(lines: Iterable[bytes], *, keep_texts: bool) -> Content | None:
+    """Read a correct file from its lines, so that its whole text is never in memory.
+
+    Return None if there is any fault, or if the file is written in another way. `read` then reads it.
+    """
+    try:
+        found = baseline_lines.read_blocks(_blocks(lines), keep_texts=keep_texts)
+    except ValueError:
+        return None
+    return None if found is None else _content(found)
+
+
+def read(text: str, path: Path, *, keep_texts: bool = True) -> Content:
     """Parse ``text``, the content of the file ``path``. Messages name this file.
 
     Raises:
         BaselineError: the text is no JSON, has conflict markers, was written by a newer version, or has content that is
             not allowed in a baseline. The message names the line.
     """
-    if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}") and not LONG_INTEGER.search(text):
-        found = baseline_lines.read_blocks(_blocks(text))
-        if found is not None:
-            tests: Tests = {}
-            for (test_id, name), (entry, _) in found.items():
-                tests.setdefault(test_id, {})[name] = entry
-            return Content(tests, texts=found)
+    content = read_pieces((line.encode() for line in StringIO(text)), keep_texts=keep_texts)
+    if content is not None:
+        return content
     data: object = None
     try:
         data = parse(text)
@@ -96,13 +102,34 @@ def read(text: str, path: Path) -> Content:
         raise BaselineError(_describe_faults([fault], data, text, path)[0]) from fault
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """Yield the blocks between head and foot. Each block has the lines of one entry."""
-    start, end = len(_HEAD), len(text) - len(_FOOT) - 2
-    while (stop := text.find("\n\n", start, end)) >= 0:
-        yield text[start:stop]
-        start = stop + 2
-    yield text[start:end]
+def _content(found: Mapping[Key, tuple[Complexity, bytes]]) -> Content:
+    tests: Tests = {}
+    for (test_id, name), (entry, _) in found.items():
+        tests.setdefault(test_id, {})[name] = entry
+    return Content(tests, texts={key: known for key, known in found.items() if known[1]})
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the blocks between head and foot. Each block has the lines of one entry.
+
+    Raises:
+        ValueError: head or foot differ, a line is not UTF-8, or a number has very many digits.
+    """
+    pieces = iter(lines)
+    if b"".join(islice(pieces, _HEAD.count("\n"))) != _HEAD.encode():
+        raise ValueError("another head")
+    block: list[bytes] = []
+    for line in pieces:
+        if line != b"\n":
+            block.append(line)
+            continue
+        text = b"".join(block).decode().removesuffix("\n")
+        if LONG_INTEGER.search(text):
+            raise ValueError("a long integer")
+        yield text
+        block.clear()
+    if b"".join(block) != _FOOT.encode():
+        raise ValueError("another foot")
 
 
 class _FileTable(msgspec.Struct, forbid_unknown_fields=True):

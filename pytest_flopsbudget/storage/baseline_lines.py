@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from zlib import compress
 
 import msgspec
 
@@ -297,18 +299,20 @@ def subject(line: object) -> str:
     return f"{kind.replace('_', ' ')}{path} of {as_json(line['test'])}{name}: "
 
 
-def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
+def read_blocks(blocks: Iterable[str], *, keep_texts: bool) -> dict[Key, tuple[Complexity, bytes]] | None:
     """Read entries from blocks of text. Each block has the lines of one entry, in the order of `write_entry`.
 
     Many tests of a file have equal measurements, so equal lines are read only once, and equal parts are one object.
     This is a fast way to read correct files. `read` defines which lines are allowed.
 
     Returns:
-        (entry, text) of each block; None if there is any fault. :func:`read` then reports the fault.
+        (entry, compressed text) of each block; None if there is any fault. :func:`read` then reports the fault. Without
+        ``keep_texts``, the texts are empty.
     """
-    known: dict[str, Complexity] = {}
+    # Digest of the lines without the title → the entry. The lines would take as much memory as the file.
+    known: dict[bytes, Complexity] = {}
     parts = SharedParts()
-    found: dict[Key, tuple[Complexity, str]] = {}
+    found: dict[Key, tuple[Complexity, bytes]] = {}
     for block in blocks:
         title, _, rest = block.partition("\n")
         tail = f", {title[1:]}\n"
@@ -319,13 +323,14 @@ def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | No
         key = _read_title(title)
         if key is None or key in found:
             return None
-        entry = known.get(body)
+        digest = blake2b(body.encode(errors="surrogatepass"), digest_size=32).digest()
+        entry = known.get(digest)
         if entry is None:
             entry = _read_block(block, key)
             if entry is None:
                 return None
-            entry = known[body] = parts.share(entry)
-        found[key] = entry, block
+            entry = known[digest] = parts.share(entry)
+        found[key] = entry, compress(block.encode(errors="surrogatepass"), 1) if keep_texts else b""
     return found
 
 

@@ -108,7 +108,7 @@ def told(function, error):
 
 TESTS = {f"test_{name}": {"model": net(width)} for width, name in enumerate("abc", start=1)}
 TESTS["test_b"]["other"] = net(7)
-BASELINE = baseline_document.write(TESTS, {})
+BASELINE = b"".join(baseline_document.write(TESTS, {}))
 
 
 @pytest.fixture(scope="module")
