@@ -133,9 +133,14 @@ class Memory:
         known, size = self._resident_storages, 0
         for tensor in tensors:
             holder = _holder(tensor)
-            allocation = self._find_allocation(holder, getattr(holder, _TOKEN, None))
+            token = getattr(holder, _TOKEN, None)
+            if token is not None and token.memory is self:
+                allocation = token.allocation
+            else:
+                allocation = self._find_allocation(holder, token)
             if allocation is not None:
-                allocation.kind = allocation.kind or kind
+                if not allocation.kind:
+                    allocation.kind = kind
             elif (identity := holder._cdata) not in known:
                 known.add(identity)
                 size += _size_of(tensor, holder)

@@ -112,12 +112,12 @@ class WatchTracer(Tracer):
 
     def _count(self, known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count a call."""
-        key = None if count_function_modes() else _key(known, args, kwargs, plain=True)
+        key = None if count_function_modes() else _key(known, args, kwargs, output, plain=True)
         if key is not None:
             self.follow(known[0], args, kwargs, output, self._known_work(known, key, args, kwargs, output))
             return
         with without_torch_function():
-            key = _key(known, args, kwargs, plain=False)
+            key = _key(known, args, kwargs, output, plain=False)
             self.follow(known[0], args, kwargs, output, self._known_work(known, key, args, kwargs, output))
 
     def _known_work(
@@ -149,7 +149,7 @@ class WatchTracer(Tracer):
             return None
         info = operator_info(func)
         facets = info.facets
-        varies = info.needs_data or info.is_collective or facets.values or facets.by_gradients or not info.known
+        varies = info.is_collective or facets.values or facets.by_gradients or not info.known
         by_whole_numbers = info.name in _FACTORS and info.registered is None and info.formula is None
         known = info, not (varies or info.moves_nothing), not by_whole_numbers
         if info.known:
@@ -215,8 +215,12 @@ class WatchTracer(Tracer):
         return tensor if has_data(tensor) else None
 
 
-def _key(known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: bool) -> tuple[Any, ...] | None:
+def _key(
+    known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, *, plain: bool
+) -> tuple[Any, ...] | None:
     """Return everything that decides the cost of a call; None if a tensor is sparse or nested.
+
+    The output is a part of the key if its sizes depend on data. If it is a number, only the type of the number is.
 
     If ``plain`` is true, return None for tensors of subclasses too: reading their attributes may run code of the
     subclass.
@@ -229,6 +233,10 @@ def _key(known: _Known, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain:
         if kwargs:
             parts.extend(kwargs)
             if not _append_sizes(parts, kwargs.values(), exact=exact, plain=plain):
+                return None
+        if info.needs_data:
+            results = (output,) if isinstance(output, (torch.Tensor, list, tuple)) else (type(output),)
+            if not _append_sizes(parts, results, exact=exact, plain=plain):
                 return None
     except RuntimeError:  # a nested tensor has no shape
         return None
