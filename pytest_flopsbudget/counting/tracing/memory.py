@@ -194,7 +194,7 @@ class Memory:
         self.depth = max(self.depth, depth)
         behaviour = info.behaviour
         if info.written:
-            if info.written == _FIRST and isinstance(args[0], _Tensor):  # nearly all operators that write
+            if info.written == _FIRST and args and isinstance(args[0], _Tensor):  # nearly all operators that write
                 self._record_write(args[0], depth, resized=behaviour == "alias")
             else:
                 for tensor in info.writes_to(args, kwargs):
