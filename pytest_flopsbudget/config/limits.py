@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.config.problems import Problems
 
 
-_PHASES = ("forward", "backward", "optimizer")
+_PHASES = ("setup", "forward", "backward", "optimizer")
 
 
 def read_quantities(

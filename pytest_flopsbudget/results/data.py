@@ -11,7 +11,8 @@ import msgspec
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount, is_measured, key_for, measured_value
 
 Execution = Literal["shapes", "real", "watched"]
-PhaseName = Literal["forward", "backward", "optimizer"]
+#: "setup" is the work of a watched block before its first module runs, such as the initialization of weights.
+PhaseName = Literal["setup", "forward", "backward", "optimizer"]
 PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
 #: An integer that is not negative, like every measured value.

@@ -218,6 +218,8 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
         return {}
     phases = {}
     for name in PHASES:
+        if name == "setup" and name not in sums.by_phase:
+            continue
         metrics = dict(zip(sums.keys, sums.by_phase.get(name, sums.nothing), strict=True))
         if alone:
             del metrics[_COMMUNICATION]

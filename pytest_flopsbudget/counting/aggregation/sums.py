@@ -65,6 +65,9 @@ class Sums:
             _add(self.by_phase, "backward" if when == "recomputed" else when, values)
 
 
+_FORWARD = ("forward", "setup")
+
+
 def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
     flops = work.flops * count
     return [
@@ -73,7 +76,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
         flops if when == "recomputed" else 0,
         work.communication * count,
         # Gradients are no activations, and recomputed activations were counted in the forward pass.
-        work.activations * count if when == "forward" else 0,
+        work.activations * count if when in _FORWARD else 0,
         work.memory_traffic * count,
         work.launches * count,
     ]

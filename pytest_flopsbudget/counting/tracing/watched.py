@@ -75,6 +75,21 @@ class WatchTracer(Tracer):
         self._known: dict[int, _Known] = {}
         #: Composite operator → whether PyTorch runs its parts, because the operator has no kernel for a device.
         self._runs_parts: dict[OperatorInfo, bool] = {}
+        tracker.before_first_module = self._end_setup
+
+    def _end_setup(self) -> None:
+        """Credit the forward work so far to the phase "setup", if there is arithmetic in it."""
+        if not any(work.flops or work.other_flops for _, work, when in self.credits if when == "forward"):
+            return
+        forward = {key: count for key, count in self.credits.items() if key[2] == "forward"}
+        for (node, work, when), count in forward.items():
+            del self.credits[node, work, when]
+            self.credits[node, work, "setup"] = count
+
+    def release(self) -> None:
+        """Drop all references to modules and tensors."""
+        self.tracker.before_first_module = None
+        super().release()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -32,6 +32,7 @@ from pytest_flopsbudget.counting.tracing.modules import ModuleTracker, scripted_
 from pytest_flopsbudget.counting.tracing.nodes import Node, first_paths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, FrameType
     from typing import TypeAlias
 
@@ -114,6 +115,8 @@ class WatchedModules(ModuleTracker):
         self._suspending: set[type] = set()
         #: `id` of a module of these classes → the nodes of its calls whose ``forward`` has not begun to run.
         self._not_begun: dict[int, list[Node]] = {}
+        #: This function is called once, before the first module is called.
+        self.before_first_module: Callable[[], None] | None = None
         #: The scripted modules, by the hash of their objects in C++.
         self._scripted: dict[int, torch.jit.ScriptModule] = {}
         #: Whether a trace function of one of the frames that `_frames` found is running now.
@@ -322,6 +325,9 @@ class WatchedModules(ModuleTracker):
         memory.max_since_call = max(memory.max_since_call, highest)
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
+        begin, self.before_first_module = self.before_first_module, None
+        if begin is not None:
+            begin()
         super()._register(module, prefix)
         parts = list(module.modules())
         kinds = set(map(type, parts))
