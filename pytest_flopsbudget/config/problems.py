@@ -18,7 +18,7 @@ _FEW = 5
 
 
 class Problems:
-    """The place of one table, and the list of messages on mistakes. All tables of a file or marker share one list."""
+    """Collects messages on the mistakes in one table. All tables of a file or a marker share one list of messages."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Problems:
         return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:
-        """Add a message about the value of ``key``."""
+        """Add the message ``why`` about the value of ``key``."""
         keys = (*self.parents, str(key))
         path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
         self.messages.append(f"{self.head} {path}: {why}")

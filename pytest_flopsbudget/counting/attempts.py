@@ -93,7 +93,7 @@ def choose_next(
         attempt: the attempt that failed.
         failure: why the attempt failed.
         ways: the ways that are allowed.
-        needs_gradients: whether gradients are enabled in every attempt.
+        needs_gradients: whether every attempt has to enable gradients.
         may_enable_gradients: whether the caller has enabled gradients. The model may then compute gradients.
     """
     if attempt.way != "data" and failure.lacks_device and not attempt.any_device:
@@ -138,10 +138,7 @@ def needs_data(asked: tuple[str, str]) -> str:
 
 
 def unexpected_failure(failure: Failure) -> str:
-    """Return a note for the user: the run on shapes failed although no operator needed data.
-
-    A later run on data succeeded.
-    """
+    """Return a note for the user: a run on shapes failed for another reason than missing data."""
     return (
         f"could not be counted on shapes ({failure.text}), please report it; ran on real data instead, "
         "and the count may depend on that data"

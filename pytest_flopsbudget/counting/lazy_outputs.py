@@ -70,7 +70,6 @@ def _parts_of(value: Any) -> list[Any] | None:
 
 
 def _holds_lazy(value: Any, depth: int = 0) -> bool:
-    """Return whether the value is lazy, or holds a lazy value."""
     if isinstance(value, Iterator) or inspect.iscoroutine(value) or inspect.isasyncgen(value):
         return True
     parts = _parts_of(value) if depth < _MAX_DEPTH else None

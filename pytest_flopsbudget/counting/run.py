@@ -250,7 +250,7 @@ class Run:
 
     @staticmethod
     def _steps_optimizer(cloner: Cloner) -> bool:
-        """Return whether an optimizer may make a step during the run. Steps without gradients change nothing."""
+        """Return whether an optimizer may make a step during the run. The run then enables gradients."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
     def _run_on_meta(self, trial: Trial, ways: Sequence[Way]) -> Complexity:

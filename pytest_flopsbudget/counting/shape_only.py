@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Builder(ShapesTracer):
-    """Returns the output of operators like `ShapesTracer`, but counts no operator."""
+    """Returns the outputs of operators, as `ShapesTracer` does, but counts no operator."""
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))

@@ -256,8 +256,8 @@ class _Names(TorchDispatchMode):
 def assigns_numbers_as_tensors() -> bool:
     """Return whether ``tensor[0] = 1.0`` makes a tensor of the number on the CPU.
 
-    PyTorch 2.14 and older do, newer versions pass the number on. The answer comes from one assignment, which this
-    function makes when it is called first.
+    PyTorch 2.14 and older make a tensor. Newer versions pass the number on. The first call of this function tests one
+    assignment.
     """
     with disable_current_modes():
         place = torch.empty(1, device="cpu")
@@ -437,7 +437,7 @@ _TENSOR_TYPE: Any = None if _tensor_type is None else _tensor_type.get()
 
 
 def script_identity(module: torch.jit.ScriptModule) -> int:
-    """Return the hash of the module's object in C++, which the owner of the module's methods has too."""
+    """Return the hash of the module's C++ object. The owner of each method of the module has the same hash."""
     return hash(_compiled_module(module))
 
 

@@ -125,7 +125,7 @@ class Watch:
             self._stack.enter_context(torch.compiler.set_stance("force_eager"))
 
     def _leave_explaining_alone(self) -> None:
-        """Follow up an import of PyTorch's compiler in the watched block."""
+        """Keep the watch out of `torch._dynamo.explain`, after the watched block imported PyTorch's compiler."""
         if self._tracer is not None:
             self._stack.enter_context(explaining_undisturbed())
 

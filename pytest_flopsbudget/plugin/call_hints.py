@@ -8,9 +8,9 @@ from typing import Any
 
 
 def add_hint(error: Exception, args: Any) -> None:
-    """Add a note to the model's error if the arguments of ``flops_budget(model, args)`` were probably meant otherwise.
+    """Add a hint to the model's error if ``args`` in ``flops_budget(model, args)`` are probably in a wrong form.
 
-    Python and pytest show the notes of an error below its message.
+    Python and pytest show the hint below the message of the error.
     """
     hint = _hint(error, args)
     if hint:

@@ -102,7 +102,7 @@ class ExplainPlugin:
             self._last = report
 
     def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
-        """Return (entry, name of the measurement to show) for each entry to explain. None stands for all."""
+        """Return (entry, name of the measurement to show) for each entry to explain. None shows all measurements."""
         entries = list(entries)
         nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]

@@ -151,7 +151,7 @@ class FlopsBudget:
         return complexity
 
     def _measure(self, model: Callable[..., Any], inputs: Inputs, given: object, *, backward: bool) -> MeasuredCall:
-        """Measure the model. ``given`` is the argument ``args`` of the call; an error of the model may hint at it."""
+        """Measure the model. An error of the model may get a hint on ``given``, the argument ``args`` of the call."""
         # Imported here, because a run without measurements should not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 

@@ -28,7 +28,7 @@ _KEYS = ("min", "max", "warn", "exactly", "at_most", "at_least", "of")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The values of a metric that a limit allows. Both ends are allowed themselves; None stands for no end.
+    """The smallest and the largest value of a metric that a limit allows. None means that there is no such bound.
 
     If ``share_of`` is set, ``minimum`` and ``maximum`` are shares: 1/2 is half of the value of ``share_of``.
     """
@@ -42,7 +42,7 @@ class Bounds:
 
 
 def bounds_of(amount: Amount, metric: Metric) -> Bounds:
-    """Return the bounds that a limit without further words sets: a minimum if more of ``metric`` is better."""
+    """Return the bounds of a limit that is one amount: a minimum if more of ``metric`` is better, else a maximum."""
     return Bounds(maximum=amount) if metric.better == "less" else Bounds(minimum=amount)
 
 
@@ -50,9 +50,9 @@ def parse_bounds(value: object, metric: Metric) -> Bounds:
     """Parse a limit of ``metric``.
 
     Args:
-        value: an amount, which is the largest allowed value, or the smallest one if more of the metric is better. Or a
-            table with ``min``, ``max`` and ``warn``; with ``exactly``; or with ``at_most`` or ``at_least``, which are
-            shares such as 0.5 or "50%", and ``of``, which names what they are shares of.
+        value: an amount: the largest allowed value, or the smallest one if more of the metric is better. Or a table
+            with the keys ``min``, ``max`` and ``warn``; with the key ``exactly``; or with ``at_most`` or ``at_least``
+            (a share such as 0.5 or "50%") and ``of`` (the measurement or module of whose value this is a share).
         metric: the metric that is limited. Its unit is that of the amounts.
 
     Raises:

@@ -212,8 +212,7 @@ def _writes_scores(target: AdviceTarget, products: int) -> bool:
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
     """Return whether each call of the module seems to run one ``softmax`` and ``products`` batched products.
 
-    The measurement does not store which operators ran in which module, so FLOPs decide. Let F be the model's FLOPs in
-    batched products, divided by its number of softmaxes. A call of the module must have at least F / 2.
+    The measurement does not store which operators ran in which module, so numbers of calls and FLOPs decide.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
     is_fused = any("scaled_dot_product" in name for name in target.complexity.operators)
@@ -221,6 +220,7 @@ def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
         return False
     found = (target.complexity.operators.get(f"aten.{name}") for name in _BATCHED)
     in_all = sum(operator.metrics.get("flops", 0) for operator in found if operator is not None)
+    # One call must have at least half of the FLOPs that the batched products have for each softmax of the model.
     return 2 * target.self_value("flops") * softmaxes >= in_all * calls
 
 

@@ -137,7 +137,8 @@ def compare(
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
     """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    A metric that the baseline lacks is left out. A latency that is within its tolerance has the new value.
+    ``metrics`` are the new values. A metric that the baseline lacks is left out. A latency that is within its tolerance
+    has the new value.
     """
     if comparison.status == "new":
         return {}

@@ -55,7 +55,7 @@ class _Pair:
         return " -> ".join(dict.fromkeys(one.type for one in (self.old, self.new) if one is not None))
 
     def what(self) -> str:
-        """Return what changed besides class and metrics: "3x3 -> 5x5", "2 -> 3 calls", "added"."""
+        """Return what changed, other than the class and the metrics: "3x3 -> 5x5", "2 -> 3 calls", "added"."""
         old, new = self.old, self.new
         if old is None:
             return "added"
@@ -270,10 +270,7 @@ def _title(old: Complexity, new: Complexity) -> str:
 
 
 def _totals(old: Complexity, new: Complexity) -> Iterator[tuple[str, str]]:
-    """Yield (title, text) for each stored metric of the whole model that differs, but not for those that follow others.
-
-    Params bring their bytes, for example.
-    """
+    """Yield (title, text) for each stored metric of the whole model that differs, as `metrics_to_show` selects them."""
     both = old.metrics.keys() & new.metrics.keys()
     for key in metrics_to_show({key for key in both if old.metrics[key] != new.metrics[key]}):
         before, now = old.metrics[key], new.metrics[key]

@@ -44,7 +44,7 @@ class _Group(NamedTuple):
     parts: Mapping[str, Mapping[str, int] | None]
 
     def place(self, name: str) -> dict[str, str]:
-        """Return the fields of `Violation` and `Unmeasured` that name a part or the pattern."""
+        """Return the field of `Violation` or `Unmeasured` that names the part ``name``; no field for the model."""
         return {} if self.kind == "model" else {self.kind: name}
 
 
@@ -81,7 +81,7 @@ def find_warnings(complexity: Complexity, effective: EffectiveLimits) -> list[Vi
 def find_unmatched(
     complexity: Complexity, effective: EffectiveLimits, others: Mapping[str, Complexity] | None = None
 ) -> list[UnmatchedPattern]:
-    """Return the patterns that match no module and no operator, and the shares of something that does not exist.
+    """Return the patterns that match no module and no operator, and the names in ``share_of`` that do not exist.
 
     A pattern is returned once for each place where it is written.
     """
@@ -198,7 +198,6 @@ def _default_bound(metric: str) -> Bound:
 
 
 def _violation(metric: str, measured: Amount, limit: Limit, broken: tuple[Bound, Amount]) -> Violation:
-    """Return a violation of the whole model's limit."""
     bound, amount = broken
     violation = Violation(
         metric=metric,

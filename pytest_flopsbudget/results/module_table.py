@@ -219,7 +219,7 @@ def _is_empty(module: Module) -> bool:
 
 
 def _name_some(folded: Mapping[str, Module]) -> str:
-    """Return the first paths with their classes, and the number of modules at the others."""
+    """Return the first paths with their classes, and the number of modules at all other paths."""
     named = list(folded.items())
     words = [f"{path} ({module.type})" for path, module in named[:_MAX_NAMES]]
     left = sum(len(unfold({path: module})) for path, module in named[_MAX_NAMES:])
@@ -250,7 +250,7 @@ def tree_rows(root: ModuleGroup, places: Mapping[str, int]) -> list[tuple[Branch
 
     Args:
         root: the group of the model.
-        places: path → the place of the module in the order of the model's modules.
+        places: path → the position of the module in the order of the model's modules.
     """
     rows = [(Branch("(model)"), root)]
     waiting = _below(Node(root, "", places), (), places)
@@ -262,7 +262,7 @@ def tree_rows(root: ModuleGroup, places: Mapping[str, int]) -> list[tuple[Branch
 
 
 def _below(node: Node, lasts: tuple[bool, ...], places: Mapping[str, int]) -> list[tuple[Node, tuple[bool, ...]]]:
-    """Return the rows directly below a row, the last row first."""
+    """Return the rows directly below ``node``, the last one first, each with the ``lasts`` of its `Branch`."""
     children = [Node(child, node.group.path, places) for child in node.children]
     return [(child, (*lasts, child is children[-1])) for child in reversed(children)]
 
@@ -330,7 +330,7 @@ def _outputs(group: ModuleGroup, complexity: ComplexityData) -> str:
 
 
 def shape_text(outputs: Iterable[str]) -> str:
-    """Return the first shape of a signature, and the number of the others: "1x64x56x56 +2"."""
+    """Return the first shape in ``outputs``, and the number of the other shapes: "1x64x56x56 +2"."""
     texts = list(outputs)
     if not texts:
         return ""

@@ -124,8 +124,8 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
             Limits apply in any case.
         neighbours: returns id → entry, for other baseline entries that may be of the same model. None if the id of the
             measurement always belongs to the same model.
-        others: name → measurement, for all measurements of the test. A limit may be a share of one of them. If one of
-            their names is missing for a budget, the verdict on the first of them says so.
+        others: name → measurement, for all measurements of the test. A limit may be a share of one of them.
+            The verdict on the first one also reports the names in budgets that match no measurement.
     """
     complexity = measurement.complexity
     others = others or {measurement.name: complexity}

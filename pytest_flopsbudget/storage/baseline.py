@@ -162,9 +162,10 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
 
 
 def _exchange(path: Path, make: Callable[[], tuple[FileState, PackedText | None]]) -> bool:
-    """Write the text that ``make`` returns. It also returns the state of the file before; it may be called twice.
+    """Write a file, or remove it if the text is None. Return whether the file was written or removed.
 
-    A file that differs only by CRLF line ends is kept. If the text is None, the file is removed.
+    ``make`` returns the present state of the file, and the text to write. It is called again if another process changed
+    the file. A file that differs only by CRLF line ends is kept.
     """
     before, after = make()
     # A symbolic link is kept. The file that it points to is replaced.

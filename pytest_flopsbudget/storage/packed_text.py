@@ -1,4 +1,4 @@
-"""Large texts in little memory: a baseline file of a thousand tests takes many megabytes, packed a tenth of them."""
+"""Keep large texts compressed in memory. The text of a baseline file of a thousand tests has many megabytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FileState(NamedTuple):
 
     @staticmethod
     def digest_of(stream: BinaryIO) -> bytes:
-        """Return the digest of a file, which is never completely in memory."""
+        """Return the digest of a file. Only a piece of the file is in memory at a time."""
         digest = blake2b()
         while piece := stream.read(_PIECE):
             digest.update(piece)
@@ -57,7 +57,7 @@ class FileState(NamedTuple):
         return cls(blake2b(data).digest(), blake2b(data.replace(b"\r\n", b"\n")).digest())
 
     def holds(self, text: PackedText | None) -> bool:
-        """Return whether the file has this text, if line ends are ignored; for None, whether the file is missing."""
+        """Return whether the file has this text, with any line ends. For None, return whether the file is missing."""
         return (None if text is None else text.digest) in (self.digest, self.with_unix_line_ends)
 
 
@@ -69,7 +69,7 @@ class StateOfLines:
         self._digest = blake2b()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the lines."""
+        """Yield the lines, and add each line to the digest."""
         for line in self._lines:
             self._digest.update(line)
             yield line

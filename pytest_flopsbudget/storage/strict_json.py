@@ -118,7 +118,7 @@ def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
 
 
 def _inside(kind: object, step: str | int) -> Any:
-    """Return the type of what a value of type ``kind`` holds under the key or index ``step``; Any if it is unknown."""
+    """Return the type of the item at the key or index ``step`` in a value of type ``kind``; Any if it is unknown."""
     for one in _options(kind):
         if _is_struct(one) and isinstance(step, str):
             hints = get_type_hints(one, include_extras=True)

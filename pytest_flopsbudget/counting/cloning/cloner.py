@@ -181,7 +181,7 @@ class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do the same as `_fill`, but faster. The class of ``clone`` must have no ``__slots__`` and be no container.
+        """Fill a clone like `_fill`, but faster. The class of ``clone`` must have no ``__slots__`` and be no container.
 
         ``original`` is the ``__dict__`` of the original module.
         """
@@ -247,7 +247,7 @@ class Cloner(TensorCloner, FunctionCloner, IteratorCloner):
         return function
 
     def _clone_script_method(self, method: torch.ScriptMethod[..., Any]) -> Any:
-        """Return the method of the module's clone; if the module is not found, the method itself, which needs data."""
+        """Return this method of the module's clone. If the module is not found, return ``method`` itself."""
         module = find_scripted(method)
         if module is None:
             return method

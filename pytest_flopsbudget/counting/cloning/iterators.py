@@ -50,7 +50,7 @@ class IteratorCloner(BaseCloner):
         return found
 
     def _clone_iterator(self, iterator: Any) -> Any:
-        """Return an iterator over clones of the remaining items; if there is no way to copy it, one that refuses."""
+        """Return an iterator over clones of the remaining items. If that is not possible, return a `_Refusing`."""
         if getattr(iterator, "gi_frame", iterator) is None:
             return iterator  # a generator that has ended
         if type(iterator) is _TEE:

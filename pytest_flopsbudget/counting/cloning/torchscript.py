@@ -97,10 +97,7 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
 
 
 def find_scripted(method: torch.ScriptMethod[..., Any]) -> torch.jit.ScriptModule | None:
-    """Return the module whose method this is; None if its Python object is not found.
-
-    A module in C++ does not know its Python object, but this object keeps the methods that were read from it.
-    """
+    """Return the module that ``method`` belongs to; None if the Python object of the module is not found."""
     referrers = gc.get_referrers(method)
     dicts = [each for each in referrers if type(each) is dict]
     for owner in (*referrers, *gc.get_referrers(*dicts)):
@@ -110,7 +107,7 @@ def find_scripted(method: torch.ScriptMethod[..., Any]) -> torch.jit.ScriptModul
 
 
 def bind_method(name: str, module: torch.nn.Module) -> MethodType:
-    """Return a bound method that looks up the method ``name`` of a scripted module when it is called."""
+    """Return a method of the scripted module ``module``. It looks up the method ``name`` when it is called."""
 
     def method(owner: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         return getattr(owner, name)(*args, **kwargs)

@@ -32,7 +32,7 @@ _FORWARD_NAMES = [f"aten.{name}" for name in _FORWARD.split()]
 
 
 def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
-    """Return the FLOPs of multiplying each element of ``positions`` with each element of ``weight[0]``, and adding up.
+    """Return the FLOPs of multiplying each element of ``positions`` with ``weight[0]``, and of adding up the products.
 
     The weight is (out, in/groups, *kernel), or (in, out/groups, *kernel) for a transposed convolution.
     """

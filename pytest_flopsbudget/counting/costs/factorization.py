@@ -205,10 +205,7 @@ def _pseudoinverse(call: Call) -> int:
 
 @other_formula("aten.linalg_polar")
 def _polar(call: Call) -> int:
-    """Count the thin SVD U·diag(s)·Vᵀ of (…, m, n), and the products U·Vᵀ and V·diag(s)·Vᵀ.
-
-    The library for CUDA may compute the factors by another algorithm. The count does not depend on the device.
-    """
+    """Count the operations of the thin SVD U·diag(s)·Vᵀ, and of the products U·Vᵀ and V·diag(s)·Vᵀ."""
     matrix = call.tensor("A")
     m, n = _tall(matrix)
     return _matrices(matrix) * (_svd(m, n, vectors=True, square=False) + 2 * m * n**2 + 2 * n**3)

@@ -68,10 +68,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count the bytes of all arguments and the output.
-
-    Of the weight, one row counts for each index.
-    """
+    """Count the bytes of all arguments and the output. One row of the weight counts for each index."""
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))

@@ -227,7 +227,7 @@ def _weight_norm_backward(call: Call) -> int:
 
 
 def _renormalized(norm_type: float) -> int:
-    """Return the operations per element of a row: those of its term in the norm, 1 for the sum, 1 for the scaling.
+    """Return the operations per element of a row, for the norm of the row and for its scaling.
 
     Only rows with a large norm are scaled. Which rows these are depends on data, so every row counts as scaled.
     """

@@ -101,7 +101,7 @@ def _trilinear(call: Call) -> int:
 
 @formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _linear(call: Call) -> int:
-    """Count the FLOPs of input (…, in) times weight (out, in). Of a 2:4-sparse weight, the stored half counts."""
+    """Count the FLOPs of input (…, in) times weight (out, in). Half of a 2:4-sparse weight counts."""
     inputs, weight = call.tensor("input", "self"), call.tensor("weight")
     return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
 
@@ -239,27 +239,22 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the operations of the bias, of log-softmax (5 per logit), and of the loss that selects one class per row.
-
-    Each row has a negation, a sum over rows if the loss is reduced, and with class weights a product and, for a mean, a
-    sum of the weights.
-    """
+    """Count the operations of the bias, of log-softmax (5 per logit), and of the loss of one class per row."""
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     weighted, reduction = call["weight"] is not None, call["reduction"] if "reduction" in call.names else "none"
+    # A negation, the sum over the rows, the product with the class weight, and the sum of the class weights.
     per_row = 1 + (reduction != "none") + weighted + (weighted and reduction == "mean")
     return (call["linear_bias"] is not None) * logits + 5 * logits + per_row * rows
 
 
 def _cross_entropy_and_gradients(call: Call) -> int:
-    """Count the operations of the loss and of its gradients, without the products.
-
-    If any gradient is requested, the gradient of the logits is needed: 4 per logit for log-softmax, and a product per
-    row with its class weight. The gradient of the bias is its sum over the rows.
-    """
+    """Count the operations of the loss and of its requested gradients, except for the matrix products."""
     work, rows, logits = _cross_entropy(call), call.tensor("input").shape[0], _logits_elements(call)
     if call["compute_input_grad"] or call["compute_linear_weight_grad"] or call["compute_linear_bias_grad"]:
+        # The gradient of the logits: the backward pass of log-softmax, and the product with the class weight.
         work += 4 * logits + (call["weight"] is not None) * rows
     if call["compute_linear_bias_grad"] and rows:
+        # The gradient of the bias is the sum of the gradients of the logits over the rows.
         work += logits - logits // rows
     return work
 

@@ -96,7 +96,6 @@ def _transposed_convolution(call: Call) -> int:
 
 
 def _has_bias(call: Call) -> bool:
-    """Return whether the packed weight contains a bias."""
     packed = _packed(call)
     unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
     return unpacked[1] is not None

@@ -311,7 +311,7 @@ def _on_meta(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _mkldnn_output(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the output (steps, batch, hidden), the last states, and a workspace. Without gradients, it is None."""
+    """Return the output (steps, batch, hidden), the last states, and the workspace, which is None without gradients."""
     inputs, hidden, cell = args[0], args[5], args[6]
     workspace = _on_meta((_workspace_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
     shape = (*inputs.shape[:-1], hidden.shape[-1])

@@ -235,7 +235,7 @@ def _topk(call: Call) -> int:
 
 @other_formula("aten.searchsorted", "aten.bucketize")
 def _search(call: Call) -> int:
-    """Count a binary search for each value: log2 n comparisons among n boundaries."""
+    """Count the comparisons of a binary search among the boundaries, for each value."""
     boundaries = call.tensor("sorted_sequence", "boundaries")
     values = call["self"]
     count = values.numel() if hasattr(values, "numel") else 1
@@ -244,7 +244,7 @@ def _search(call: Call) -> int:
 
 @other_formula("aten.isin")
 def _is_in(call: Call) -> int:
-    """Count the comparisons of a sort of the n test values, and log2 n comparisons for each looked-up value."""
+    """Count the comparisons of a sort of the test values, and of a binary search for each looked-up value."""
     values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1

@@ -40,7 +40,7 @@ def _deformable(call: Call) -> int:
 
 
 def _samples(call: Call, positions: torch.Tensor) -> int:
-    """Return the number of inputs that a deformable convolution interpolates."""
+    """Return the number of inputs that a deformable convolution interpolates for the output positions ``positions``."""
     images, weight = call.tensor("input"), call.tensor("weight")
     return images.shape[0] * images.shape[1] * math.prod(weight.shape[2:]) * math.prod(positions.shape[2:])
 

@@ -84,10 +84,8 @@ def _scan(
     """Run ``combine`` on each slice of ``xs``, one after another.
 
     Return the carried values after the last slice, and the stacked outputs of all slices.
-
-    The options are ``additional_inputs``, or in PyTorch 2.6 the dimension of the steps, whether they run in reverse,
-    and perhaps ``additional_inputs``.
     """
+    # PyTorch 2.6 passes the dimension of the slices, whether they run in reverse, and perhaps ``additional_inputs``.
     dim, reverse, *rest = options if len(options) > 1 else (0, False, *options)
     additional_inputs = rest[0] if rest else additional_inputs
     carried: Sequence[Any] = init

@@ -253,14 +253,13 @@ class OutsideCaches:
 
 
 def _depth_of(module: types.ModuleType | None, *, is_own: bool) -> int:
-    """Return the depth at which the search of a module starts. A search that starts at 0 is the longest.
+    """Return the depth at which the search of a module starts. The search ends at `_MAX_DEPTH`.
 
-    A module of the tested project is searched from 0 to `_MAX_DEPTH`. A library's module that defines a part of the
-    model (``is_own``) is searched for three levels. In any other module, the values that its names refer to are noted,
-    but not searched further.
+    ``is_own`` is true for a library's module that defines a part of the model.
     """
     if _is_of_project(module):
         return 0
+    # The values in a module that has nothing to do with the model are noted, but not searched further.
     return _MAX_DEPTH - 3 if is_own else _MAX_DEPTH
 
 

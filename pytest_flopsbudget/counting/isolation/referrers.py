@@ -69,7 +69,7 @@ class NewObjects:
             gc.unfreeze()
 
     def _note_collection(self, phase: str, _info: Mapping[str, int]) -> None:
-        """Note the objects of the run in the youngest generation, which a collection is about to leave empty."""
+        """Note the objects of the run in the youngest generation, before a collection moves them to an older one."""
         if phase == "start":
             self._older |= self._young()
             self._before = set()

@@ -158,7 +158,7 @@ def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def _is_overridden(values: Sequence[Any]) -> bool:
-    """Return whether a value's class overrides PyTorch's functions. Return False for plain tensors, even in a mode."""
+    """Return whether a value's class overrides PyTorch's functions. Return False for plain tensors."""
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 
 

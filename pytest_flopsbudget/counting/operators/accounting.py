@@ -49,7 +49,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
 def deciding_tensors(
     info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterable[torch.Tensor]:
-    """Return the arguments whose values decide the cost of one call. Return none of them for a user's formula."""
+    """Return the arguments whose values decide the cost of one call; none for a user's formula."""
     if info.facets.values is None or info.registered is not None:
         return ()
     return info.facets.values(Call(info.operator, args, kwargs, output))

@@ -32,7 +32,7 @@ class PackedSize(NamedTuple):
 
 
 def packed_weights(module: torch.nn.Module) -> dict[int, torch.ScriptObject]:
-    """Return the packed weights that the module itself holds, by identity.
+    """Return address of the C++ object → packed weight, for the packed weights that the module itself holds.
 
     TorchScript makes a new Python object each time that a packed weight is read. The hash of these objects is the
     address of the C++ object.
@@ -62,7 +62,7 @@ def find_packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
 
 
 def _constants(graph: Any) -> list[Any]:
-    """Return the constants of a graph that may be or contain packed weights. A frozen module holds its weights so."""
+    """Return the constants of a graph that may be or contain packed weights, such as the weights of a frozen module."""
     outputs = [node.output() for node in graph.findAllNodes("prim::Constant")]
     return [output.toIValue() for output in outputs if "__torch__.torch.classes" in output.type().annotation_str]
 

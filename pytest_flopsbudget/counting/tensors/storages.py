@@ -15,8 +15,8 @@ class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]
     """A dict: `_cdata` of a storage → (value, reference to the storage). It keeps no storage alive.
 
     An entry is removed when its storage ends, so another storage with the same `_cdata` finds no entry. The references
-    are Python's weak references. PyTorch's `StorageWeakRef` would also do, but in PyTorch 2.6 to 2.9 the Python object
-    of a storage lives as long as such a reference, and with it the token that follows the memory of the storage.
+    are Python's weak references. In PyTorch 2.6 to 2.9, PyTorch's `StorageWeakRef` would keep the Python object of a
+    storage alive.
     """
 
     def __init__(self) -> None:

@@ -87,8 +87,9 @@ def arguments_of(
 ) -> tuple[torch.nn.Module | None, tuple[Any, ...], dict[str, Any]]:
     """Return the module whose method runs in the frame, and the other positional and keyword arguments of the call.
 
-    A parameter that takes both is listed as positional, because the frame does not show how it was passed. If the first
-    argument is no module, return None and no arguments.
+    An argument that may be passed in both ways is listed as positional, because the frame does not show the way.
+
+    If the first argument is no module, return None and no arguments.
 
     Args:
         frame: the frame.
@@ -115,7 +116,7 @@ def arguments_of(
 
 
 def runs_tracer(frame: FrameType, inner: FrameType | None) -> bool:
-    """Return whether ``inner``, which is called within ``frame``, is the call of a trace function that traces it."""
+    """Return whether ``inner``, which ``frame`` calls, is the frame of a trace function that traces ``frame``."""
     if inner is None or sys.gettrace() is None:
         return False
     tracer = frame.f_trace

@@ -88,7 +88,7 @@ def shapes_in(output: Any) -> Sequence[tuple[torch.dtype, torch.Size]]:
     """Return (dtype, shape) for the first plain tensors in a module's output: in tuples, lists and dicts.
 
     Other objects are not searched, because that could run code of the model. Nothing is read while PyTorch traces,
-    because it would record that a shape was read.
+    because the trace would record that a shape was read.
     """
     if _jit.is_tracing():
         return ()

@@ -84,8 +84,8 @@ def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> 
 
     Args:
         tracker: records the modules that start threads.
-        measuring: whether the threads serve a measurement on this thread. This thread may wait for such a thread. So a
-            measurement on such a thread must not wait for the measurement on this thread.
+        measuring: whether the threads serve a measurement on this thread. A measurement on such a thread then does not
+            wait for the end of the measurement on this thread.
     """
     here, current = threading.get_ident(), _TrackedThread()
 

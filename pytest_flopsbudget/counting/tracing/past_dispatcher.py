@@ -28,9 +28,6 @@ _PATCHES = SharedPatches(_patches)
 
 @contextmanager
 def answered_past_dispatcher(tracer: ShapesTracer) -> Iterator[None]:
-    """Let ``tracer`` say which device and values the model's code on this thread reads from a tensor.
-
-    Such reads do not reach the dispatcher.
-    """
+    """While the context lasts, ``tracer`` returns the devices and values that the model's code reads from tensors."""
     with _PATCHES.applied(), asking(tracer):
         yield

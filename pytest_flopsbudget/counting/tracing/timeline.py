@@ -49,12 +49,12 @@ class Timeline:
             self._stride *= 2
 
     def close(self) -> None:
-        """Add the last point if it is not full."""
+        """Add a last point for the operators after the last full point."""
         if self._filled:
             self.points.append(self._maximum)
             self._filled = 0
 
 
 def new_timeline() -> Timeline | None:
-    """Return a new timeline if measurements keep one; else None."""
+    """Return a new timeline inside of ``keeping_timelines(True)``; else None."""
     return Timeline() if _KEPT.get() else None

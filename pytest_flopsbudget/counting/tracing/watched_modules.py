@@ -186,7 +186,7 @@ class WatchedModules(ModuleTracker):
     def _update(self, found: list[FrameType]) -> bool:
         """Begin and end direct calls, until the running direct calls are those in ``found`` (innermost first).
 
-        Return false if a frame may be missing, because a call has a module whose ``forward`` has another name.
+        Return false if frames may be missing in ``found``: a new module has a ``forward`` of another name.
         """
         marks = [(frame, find_mark(frame, self._owner)) for frame in reversed(found)]
         kept, new = min(self._direct_outside, len(self._direct)), 0
@@ -207,7 +207,7 @@ class WatchedModules(ModuleTracker):
         return True
 
     def _begin_direct(self, frame: FrameType, mark: Mark | None) -> None:
-        """Begin the call of ``forward`` in this frame. If the frame is marked, the call was suspended."""
+        """Begin the call of ``forward`` in this frame. If the frame is marked, its call goes on after a suspension."""
         stack = self._stack
         if mark is None:
             module, args, kwargs = arguments_of(frame, in_tracer=self._in_tracer)
@@ -282,7 +282,7 @@ class WatchedModules(ModuleTracker):
     def enter_scripted(
         self, method: torch.ScriptMethod[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], notes: set[str]
     ) -> _Entered | None:
-        """Note that Python calls a method of a scripted module, which it also does within a call of the module.
+        """Note that Python calls a method of a scripted module, alone or within a call of the module.
 
         Like `enter`, return the argument for `leave`; return None if there is nothing to leave. If the module is not
         found, a note is added to ``notes``.

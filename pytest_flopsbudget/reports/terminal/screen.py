@@ -60,10 +60,7 @@ class Screen:
 
 
 def _marked(found: re.Match[str]) -> str:
-    """Return the beginning of a line, blanks and "::", with a backslash before the "::".
-
-    The first blank, if there is one, is dropped, so that the line does not become longer.
-    """
+    """Put a backslash before the "::" at the beginning of a line. One blank is dropped to keep the line's width."""
     return f"{found[1][1:]}\\::"
 
 
