@@ -16,7 +16,6 @@ class Tally:
     count: int = 0
 
     def numbers(self, values):
-        """Return the values as a `Counted` of this tally."""
         return Counted(values, self)
 
     def leaves_out(self, factor):

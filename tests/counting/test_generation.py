@@ -92,7 +92,6 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """Return the counted MACs without the MACs of the rotary embedding."""
     # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
@@ -136,7 +135,6 @@ def test_static_cache(decoder, attention):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_real_sizes(decoder):
-    """Models of real size are counted on the meta device."""
     count = 2048 if decoder.kind == "llama" else 512
     model = decoder.build("meta")
     empty = transformers.DynamicCache(config=model.config)
@@ -181,7 +179,6 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """`generate` is counted on data, with and without an end token."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)

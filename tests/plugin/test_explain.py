@@ -174,7 +174,6 @@ class TestPage:
 class TestWhere:
     @pytest.fixture
     def below(self, tests):
-        """Move the tests into a folder below the project."""
         folder = tests.path / "tests"
         folder.mkdir()
         for file in ("test_net.py", "test_broken.py", "models.py"):

@@ -88,7 +88,6 @@ class TestDefault:
         result.stdout.no_fnmatch_line("launches regressed: *")
 
     def test_a_limit(self, with_baseline):
-        """A limit applies even to a metric that is not compared with the baseline."""
         write(with_baseline, copies=True, marker="@pytest.mark.flops_budget(launches=1)")
         with_baseline.run().assert_outcomes(failed=1)
 

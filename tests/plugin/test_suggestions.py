@@ -149,7 +149,6 @@ class TestCommands:
         ],
     )
     def test_paths_that_pytest_finds(self, project, arguments, repeated):
-        """A command repeats only those paths that pytest does not collect by default."""
         project.pytester.syspathinsert()
         body = f"{NEW}\n{NEW.replace('new', 'old')}"
         for name in ("test_net", "check_net"):

@@ -165,7 +165,6 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["the input changed: float32[[]1, 3, 8, 8] ? float32[[]2, 3, 8, 8]"])
 
     def test_tolerance(self, project):
-        """A tolerance in a marker replaces the tolerance in the pyproject."""
         project.write(measuring())
         project.run("--flops-budget-update")
         project.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
@@ -181,7 +180,6 @@ class TestBaseline:
         project.run().assert_outcomes(failed=1)
 
     def test_improvement(self, project):
-        """If a test improved, it passes, and the summary shows a command that updates its baseline."""
         project.write(measuring(model="Net(kernel=5)"))
         project.run("--flops-budget-update")
         project.write(measuring())

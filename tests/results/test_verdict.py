@@ -112,7 +112,6 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """With unknown-operators = "fail", a test with an unknown operator fails even in an update."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
@@ -154,7 +153,6 @@ class TestAccepts:
     unknown=st.booleans(),
 )
 def test_travels_between_processes(measured, limit, old, unknown):
-    """A verdict can be converted to plain data and back."""
     verdict = judged(
         complexity(measured, unknown=UNKNOWN if unknown else None),
         None if old is None else complexity(old),

@@ -94,7 +94,6 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """If a complex tensor is multiplied by a real number, two products are counted for each element."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
@@ -229,7 +228,6 @@ class TestOptimizers:
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """The second step of an optimizer costs the operations of its update for each element."""
         # Each tensor has a step counter, except with SGD.
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)

@@ -40,7 +40,6 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """Combine the slices with ``function``, one after the other."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -221,12 +220,10 @@ class TestDtypes:
         ("operator", "count"), [(torch.sum, 5), (torch.prod, 5), (torch.mean, 6), (torch.nansum, 11)]
     )
     def test_integers_cast_first(self, operator, count):
-        """If ``dtype`` converts integers to floating-point numbers, their sum is counted."""
         assert both(lambda x: operator(x, dtype=torch.float32), torch.arange(6)).other_flops == count
         assert both(lambda x: torch.cumsum(x, 0, dtype=torch.float32), torch.arange(6)).other_flops == 5
 
     def test_integers_become_floating_point_numbers(self):
-        """`logsumexp` of integers is counted, because it computes in floating-point numbers."""
         assert both(lambda x: torch.logsumexp(x, 0), torch.arange(6)).other_flops == 4 * 6
 
     def test_complex_numbers(self):

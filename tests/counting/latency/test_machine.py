@@ -57,7 +57,6 @@ class TestProcessor:
         assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
-        """The name of the machine contains the number of threads."""
         system(SERVER)
         assert machine_name(CPU, 4) == "AMD EPYC 7763 64-Core Processor x 4"
 

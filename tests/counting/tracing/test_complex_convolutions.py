@@ -155,7 +155,6 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_other_products(name):
-    """A product of complex numbers costs four times as much as a product of real numbers."""
     function, left, right, macs = PRODUCTS[name]
     found = both(function, (numbers(*left), numbers(*right)))
     real = both(function, (torch.randn(left), torch.randn(right)))
@@ -184,7 +183,6 @@ def test_sparse_products():
 
 
 def test_memory_layout_of_onednn():
-    """A real convolution in oneDNN's memory layout counts as usual."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("PyTorch was built without oneDNN")
     images, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)
