@@ -85,9 +85,9 @@ def interpreter(version: str) -> str | None:
 
 @contextmanager
 def built(environment: Environment, python: str) -> Iterator[Path]:
-    """Build the environment in a temporary folder. Give its interpreter, and remove the folder afterwards.
+    """Build the environment in a temporary folder, yield its interpreter, and remove the folder afterwards.
 
-    PyTorch is the wheel that the package index gives, which holds gigabytes for CUDA; so pip keeps no copy.
+    pip keeps no copy of its downloads, because a wheel of PyTorch has gigabytes.
 
     Raises:
         subprocess.CalledProcessError: pip found no such combination.

@@ -33,7 +33,6 @@ def load() -> list[Row]:
 
 
 def append(row: Row) -> None:
-    """Add the result of one model to the file."""
     with FILE.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 

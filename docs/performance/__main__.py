@@ -98,7 +98,6 @@ def _chosen(table: Mapping[str, T], texts: Sequence[str] | None) -> list[T]:
 
 
 def write(results: Results) -> None:
-    """Write the page and the chart."""
     PAGE.write_text(between_markers(PAGE.read_text(), page.measured(results)))
     CHART.write_text(chart.svg(results))
 
