@@ -11,7 +11,7 @@ import torch
 
 @dataclass
 class Tally:
-    """Counts the elementary operations on its numbers."""
+    """Counts the operations on its numbers."""
 
     count: int = 0
 

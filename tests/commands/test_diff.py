@@ -108,7 +108,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """If a test is only in the revision, and not in the report, `diff` does not show the test as removed."""
+        """If the report lacks a test of the revision, `diff` does not show the test as removed."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}

@@ -119,7 +119,7 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """With a static cache, a new token attends to all 16 places of the cache, including empty places."""
+    """With a static cache, a new token attends to all places of the cache, including empty places."""
     # In prefill, eager attention computes all 16 places too, but `sdpa` only the six filled ones.
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
@@ -164,7 +164,6 @@ def test_both_in_one(decoder):
 
 
 def generation(model, count, **options):
-    """Return the arguments with which `generate` adds ``count`` tokens."""
     inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
     return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 

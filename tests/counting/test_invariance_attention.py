@@ -97,7 +97,6 @@ class TestFrozen:
 
     @pytest.mark.parametrize("traced", [False, True])
     def test_frozen(self, traced):
-        """A frozen network costs as much as its original."""
         network = self.network()
         made = torch.jit.trace(network, self.image) if traced else torch.jit.script(network)
         for model in (network, made, torch.jit.freeze(made)):

@@ -209,8 +209,6 @@ class Waiting:
 
 
 class Custom:
-    """An iterator whose class is no built-in class."""
-
     def __iter__(self):
         return self
 
@@ -255,8 +253,6 @@ COUNTED = []
 
 @dataclasses.dataclass
 class Output:
-    """A dataclass that a model returns."""
-
     items: object
 
 

@@ -139,8 +139,6 @@ def test_torchscript(name, form):
 
 
 class Scriptable(Own):
-    """A module like `Own` that TorchScript can compile."""
-
     def forward(self, x):
         x = torch.ops.quantized.linear_dynamic(x, self.first, reduce_range=True)
         for packed in self.others:

@@ -115,7 +115,6 @@ def test_both_ways(make, update):
 
 @each_optimizer
 def test_update_alone(make, update):
-    """If gradients exist, `optimizer.step` can be counted alone."""
     model = layers()
     optimizer = make(model.parameters())
     model(X).sum().backward()

@@ -603,8 +603,6 @@ class TestCompiled:
 
 
 def resnet_18():
-    """Return ResNet-18 (He et al., 2015, table 1)."""
-
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):
             super().__init__()

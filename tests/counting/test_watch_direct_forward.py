@@ -486,8 +486,6 @@ def test_trace_functions(kind):
 
 
 class InSteps(nn.Module):
-    """A module whose ``forward`` is a generator."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()
@@ -499,8 +497,6 @@ class InSteps(nn.Module):
 
 
 class Waits(nn.Module):
-    """A module whose ``forward`` is a coroutine."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()

@@ -158,7 +158,7 @@ def test_measured(made):
 
 
 def test_measured_in_training():
-    """If a method of a scripted module trains, it runs on shapes, and the model's statistics do not change."""
+    """In training too, a method of a scripted module runs on shapes, and the model's statistics do not change."""
     model = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     counted = measure(model.forward, X)
     assert (counted.execution, counted.params) == ("shapes", 20 + 8)

@@ -51,8 +51,6 @@ class TestModels:
         assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
 
     def test_a_unet_of_two_levels(self):
-        """The cost of a small U-Net equals the sum of its layers, which are computed by hand."""
-
         def conv(side, inputs, outputs, kernel=9):
             return 2 * side**2 * inputs * outputs * kernel
 
@@ -239,7 +237,6 @@ class TestPage:
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """If bars begin at 10 ms, the bar of 100 ms is half as long as the bar of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]

@@ -121,7 +121,6 @@ class TestPage:
         assert pages(explain(tests, "test_net.py::test_run")) == ["test_net.py::test_run"]
 
     def test_quiet(self, tests):
-        """With -q, a run with `--flops-budget-explain` still prints the page."""
         assert pages(explain(tests, "test_net.py::test_two:student", "-q")) == ["test_net.py::test_two:student"]
 
     def test_workers(self, tests):

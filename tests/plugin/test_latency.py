@@ -43,7 +43,6 @@ def clock(monkeypatch):
 
 
 def measured(project):
-    """Return the first measurement of the JSON report."""
     report = json.loads((project.path / "report.json").read_text(encoding="utf-8"))
     return report["tests"][0]["measurements"][0]
 

@@ -278,7 +278,6 @@ class TestJunit:
         assert found["test_nothing"] == {}
 
     def test_off(self, project):
-        """With junit-properties = "off", a JUnit report has no properties."""
         project.settings('[tool.pytest-flopsbudget]\njunit-properties = "off"\n')
         project.write(TESTS)
         project.run("--junitxml=junit.xml")

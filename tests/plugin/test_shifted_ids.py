@@ -60,7 +60,7 @@ def test_cheaper_neighbours(write, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_more_expensive_neighbours(write, way):
-    """If a test id now names a more expensive model or input, the failure says that the id named another one before."""
+    """If a test id now names a more expensive model, the failure says that the id named another one before."""
     body, configs = WAYS[way]
     configs = configs[::-1]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)

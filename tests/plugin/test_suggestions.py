@@ -111,7 +111,6 @@ class TestCommands:
         ]
 
     def test_other_measurement_over_its_limit(self, project):
-        """If one measurement of a test is over its limit, each command for the test says "once the limits allow it"."""
         project.settings(
             '[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n[tool.pytest-flopsbudget.limits]\nparams = 1\n'
         )

@@ -33,7 +33,6 @@ class TestLimits:
         )
 
     def test_all_of_them(self, project):
-        """The failure lists all broken limits of all measurements."""
         project.write(
             """
             @pytest.mark.flops_budget(flops="1 kFLOPs", params=100, modules={"stem": {"flops": "2k"}})

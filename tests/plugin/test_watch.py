@@ -175,7 +175,6 @@ class TestMarker:
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
 
     def test_hypothesis(self, measured):
-        """If Hypothesis runs several examples, the most expensive one counts."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "@given(rows=strategies.sampled_from([1, 2, 3]))\n"

@@ -216,7 +216,6 @@ class TestAPart:
 
 
 def test_twice(run, reference):
-    """A second update has nothing to write."""
     run(NEW)
     outcome = run(NEW)
     assert "nothing to write" in outcome.summary

@@ -637,7 +637,6 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """If an amount of bytes has a comma and only a prefix, the suggested amounts have no comma."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'

@@ -277,7 +277,6 @@ class TestBeyondWork:
         assert (first["latency[box]"], first["latency[box]_judged"]) == ("", "")
 
     def test_csv_of_a_ratio(self):
-        """If a model has 7 FLOPs and moves 2 bytes, the intensity in the CSV is 3.5."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1})
         (row,) = csv.DictReader(io.StringIO(csv_report.text(report(a_test(measurement(one))))))
         assert row["arithmetic_intensity"] == "3.5"

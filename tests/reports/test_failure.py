@@ -144,7 +144,6 @@ class TestBaseline:
         assert lines[-1] == "    and 3 more, +6 params"
 
     def test_operators(self):
-        """Operators are sorted by growth."""
         old = complexity(operators={"aten.mm": Operator(calls=1, metrics={"flops": 500})})
         new = complexity(
             GROWN,

@@ -76,7 +76,6 @@ class TestRows:
         assert found["layers.{4-5}"] == ["Layer x2", "added", "0", "18", "new"]
 
     def test_renamed(self):
-        """If a subtree moved, it has one row."""
         old = net({"body": module("Body", 6), "body.x": module("X", 6), "body.x.z": module("Z", 6)})
         new = net({"trunk": module("Body", 6), "trunk.x": module("X", 6), "trunk.x.z": module("Z", 6)})
         found = rows(compare(old, new).table())

@@ -103,7 +103,6 @@ class TestShares:
 class TestWarnings:
     @pytest.mark.parametrize(("flops", "warns"), [(80, False), (81, True), (120, True), (121, False)])
     def test_below_the_limit(self, flops, warns):
-        """A value that breaks the limit is no warning."""
         effective = merge_budgets([budget("here", limits={"flops": Bounds(maximum=120, warning=80)})])
         assert find_warnings(model(flops), effective) == ([violation(flops, 80)] if warns else [])
 

@@ -74,7 +74,6 @@ class TestMerge:
         )
 
     def test_both_units_of_one_budget_hold(self):
-        """If one budget limits FLOPs and MACs, both limits apply."""
         budgets = [budget("far", limits={"flops": 9}), budget("near", limits={"flops": 1, "macs": 2})]
         assert merge_budgets(budgets) == EffectiveLimits({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
 
@@ -108,7 +107,6 @@ class TestCheck:
         assert check_limits(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
 
     def test_one_more_is_a_violation(self):
-        """Values and limits are compared as exact integers."""
         (violation,) = check_limits(complexity(flops=10**20 + 1), limited(flops=10**20))
         assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
         assert violation.excess == 1

@@ -57,7 +57,6 @@ def rows(table):
 
 class TestRows:
     def test_siblings_are_summed(self):
-        """Equal siblings share one row with their sums."""
         found = rows(transformer().table())
         assert found["layers.{0-2}"] == ["Layer x3", "1\u00d74\u00d78 +2", "3", "90", "12", "0 B"]
         assert found["up"] == ["Linear x3", "3", "30", "12", "0 B"]
@@ -109,7 +108,6 @@ class TestRows:
 
     @given(complexities(), st.sampled_from([None, 1, 20, 40, 80, 120]), st.sampled_from([None, 0, 1, 3]))
     def test_of_anything(self, measured, width, depth):
-        """Each group of the tree has a row, unless it shares the row of its only child."""
         table = measured.table(width=width, depth=depth)
         assert table
         if width is None and depth is None:

@@ -95,7 +95,6 @@ class TestWeight:
 
 class TestRanked:
     def test_order(self):
-        """Groups are sorted by their times."""
         found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
         # ns: 1100, 2 * (120 + 100) and 2 * (20 + 100).
         assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]

@@ -167,7 +167,6 @@ class TestUnevenLatency:
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):
-        """A noisy latency breaks no limit and is no regression."""
         found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
         assert [item.metric for item in found.broken] == ["flops"]
         assert found.comparison.changes == ()

@@ -170,7 +170,6 @@ class TestLoad:
 
 class TestRefusals:
     def test_is_a_usage_error(self, path):
-        """If a file is damaged, a UsageError names the file."""
         assert issubclass(BaselineError, UsageError)
         assert str(path) in refusal(path, "")
 

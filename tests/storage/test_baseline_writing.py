@@ -111,8 +111,6 @@ class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_fails(self, path, monkeypatch, number, step):
-        """If any step of writing fails, the update changes nothing."""
-
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
 

@@ -267,7 +267,7 @@ def test_report(path, data):
 
 
 def test_what_is_damaged_is_whole(path):
-    """The files are valid before they are damaged."""
+    """Before the files are damaged, they are valid."""
     path.write_bytes(BASELINE)
     assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)

@@ -110,7 +110,6 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """Each test is paired with at most one other test."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}

@@ -123,7 +123,6 @@ class TestRecord:
         assert len(run_record) == 0
 
     def test_order(self, record):
-        """Tests are sorted by file and line."""
         run_record = RunRecord()
         for nodeid, line in [("b.py::z", 1), ("a.py::test_10", 9), ("a.py::test_2", 5), ("a.py::test_2[b]", 5)]:
             record(run_record, nodeid, line=line)

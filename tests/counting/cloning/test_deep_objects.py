@@ -63,8 +63,6 @@ class Pair(NamedTuple):
 
 
 class Named:
-    """An object whose hash depends on an attribute."""
-
     def __init__(self, before, name):
         self.before, self.name = before, name
 

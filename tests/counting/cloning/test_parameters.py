@@ -64,8 +64,6 @@ class Slotted(nn.Parameter):
 
 
 class Weighted(nn.Module):
-    """A module that multiplies its input by a given weight."""
-
     def __init__(self, weight):
         super().__init__()
         self.weight = weight

@@ -343,7 +343,6 @@ class TestGradientsThatOverlap:
     @few
     @given(kernel=st.integers(1, 3), stride=st.integers(1, 2), padding=st.integers(0, 1))
     def test_fold(self, kernel, stride, padding):
-        """`fold` costs one addition for each value of its input."""
         # `unfold` is free. Its backward pass is a `fold`.
         padding = min(padding, kernel // 2)
         inputs = torch.ones(2, 3, 5, 5, requires_grad=True)
@@ -367,7 +366,7 @@ class TestGradientsThatOverlap:
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing a sparse tensor costs at most one addition for each stored value, and this maximum is counted."""
+        """Coalescing a sparse tensor is counted as one addition for each stored value."""
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)
         assert for_real(lambda x: x.coalesce(), (sparse,)).other_flops == 3

@@ -63,7 +63,6 @@ class TestLinear:
         assert cost(operator.default, (inputs, gradient, weight, [True, True, False]), output).other_flops == 0
 
     def test_complex_numbers(self):
-        """Adding a complex bias costs two FLOPs for each element."""
         assert both(nn.Linear(4, 5, dtype=torch.complex64), torch.ones(3, 4, dtype=torch.complex64)).other_flops == 30
 
 

@@ -276,7 +276,6 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """A mask does not change the `flops` of attention."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -346,7 +345,6 @@ class TestRecurrent:
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """Only the real steps of a packed sequence are counted."""
         # 5 + 3 + 2 steps
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)

@@ -432,7 +432,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """An operator that runs whole costs as much as the operators into which PyTorch can decompose it."""
+    """An operator costs as much as the operators into which PyTorch can decompose it."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default

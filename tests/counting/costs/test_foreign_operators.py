@@ -186,8 +186,6 @@ def test_check_for_nan():
 
 
 class TestCompiled:
-    """Operators that PyTorch's compiler inserts in place of other operators."""
-
     def test_sum_of_products(self):
         """An operator that adds two matrix products costs both products and the addition."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)

@@ -135,7 +135,6 @@ class TestDropout:
         assert both(lambda x: aten.native_dropout(x, 0.3, False), X, without=BYTES).other_flops == 0
 
     def test_rrelu_in_training(self):
-        """RReLU in training costs a comparison and a product."""
         assert both(nn.RReLU(), X).other_flops == 2 * 15
 
 

@@ -180,7 +180,6 @@ def test_antialiased_by_a_factor(factor):
 
 
 def test_what_an_antialiased_output_is_made_of():
-    """`taps` yields as many input pixels as PyTorch uses."""
     assert [len(reached) for reached in taps(8, 4, 1, align_corners=False)] == [3, 4, 4, 3]
     weights = functional.interpolate(torch.eye(8)[:, None, None], (1, 4), mode="bilinear", antialias=True)[:, 0, 0]
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]

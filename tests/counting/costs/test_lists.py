@@ -115,7 +115,6 @@ class TestForeach:
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """If a tensor holds the factors of `addcmul`, the product with a factor is counted even if the factor is 1."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -138,8 +137,6 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """Clipping gradients costs the same with and without list operators."""
-
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
             for parameter in parameters:

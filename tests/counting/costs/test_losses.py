@@ -16,7 +16,6 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Return ``one`` if ``condition`` is true, else ``other``."""
     return one if condition else other
 
 

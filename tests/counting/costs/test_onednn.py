@@ -66,7 +66,6 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """A convolution without a bias costs only its products, also if its weight is in oneDNN's memory layout."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise

@@ -87,7 +87,6 @@ class TestKnown:
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
     def test_other_work(self):
-        """A causal mask costs 1 FLOP for each score."""
         # Each element of queries and keys is scaled once. Softmax costs 5 FLOPs for each score.
         plain = counted(attend, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert plain.other_flops == 2 * 8 * HEADS * WIDTH + 5 * HEADS * 34

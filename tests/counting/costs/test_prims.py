@@ -146,7 +146,7 @@ class TestForwardMode:
         assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
 
     def test_products(self):
-        """In forward mode, the derivative of x · W costs two products: dx · W and x · dW, although W is constant."""
+        """In forward mode, the derivative of a product costs two products, even if the weight is constant."""
         # dx · W and x · dW
         weight = torch.ones(5, 3)
 

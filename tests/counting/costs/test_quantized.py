@@ -68,7 +68,6 @@ class TestDynamic:
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates."""
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
         with mode():
@@ -88,7 +87,6 @@ class TestDynamic:
 
     @pytest.mark.parametrize("batch_first", [True, False])
     def test_as_the_twin(self, batch_first):
-        """A quantized LSTM costs as much as a floating-point LSTM."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
         with torch.no_grad():
             twin = both(model, torch.randn(5, 2, 3))
@@ -363,21 +361,19 @@ class TestLinear:
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """If a packed weight hides its shape, the cost follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
         assert measured == (self.flops, 15)
 
     def test_sparse(self, engine):
-        """A sparse weight costs as much as a dense weight."""
         engine("qnnpack")
         packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
         measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """A product with an 8-bit integer weight costs 2 FLOPs for each pair of an input row and a weight element."""
+        """A product with an 8-bit integer weight costs as much as any other product."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)

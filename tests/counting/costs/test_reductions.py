@@ -122,7 +122,6 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """`var_mean` and `std_mean` cost as much as a loop for the variance, which computes the mean anyway."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -387,7 +386,6 @@ class TestOrder:
         assert for_real(torch.unique_consecutive, (values,)).other_flops == size - 1
 
     def test_different_rows(self):
-        """Comparing two rows of three numbers costs three comparisons."""
         rows_of_three = torch.arange(15.0).reshape(5, 3)
         expected = 3 * comparisons_of_merges(5) + 3 * 4
         assert for_real(lambda x: torch.unique(x, dim=0), (rows_of_three,)).other_flops == expected

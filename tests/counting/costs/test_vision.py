@@ -100,7 +100,6 @@ def dense(args, output):
 
 
 def samples(args, output):
-    """Return the number of values that a deformable convolution interpolates."""
     images, weight = args[0], args[1]
     return images.shape[0] * images.shape[1] * weight[0, 0].numel() * output[0, 0].numel()
 

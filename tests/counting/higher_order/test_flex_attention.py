@@ -139,7 +139,6 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """If query heads share key and value heads, the additions of gradients for the shared heads are counted."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

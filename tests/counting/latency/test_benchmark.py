@@ -54,7 +54,6 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """If five timed blocks take 1, 2, 3, 4 and 9 ms, the quartiles are 2 and 4 ms."""
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
         assert (timed.q1_ns, timed.median_ns, timed.q3_ns) == (2_000_000, 3_000_000, 4_000_000)

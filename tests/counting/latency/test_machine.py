@@ -51,7 +51,6 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The machine has the first known name of its processor, its board and Python's `platform`, or else "cpu"."""
         # Repeated blanks become one.
         system(**said)
         assert expected == describe_hardware(CPU)

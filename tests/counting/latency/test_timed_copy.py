@@ -151,7 +151,6 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """If a function calls a compiled global function, the clone of the function runs on a clone of the model."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):

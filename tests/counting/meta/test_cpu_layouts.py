@@ -268,7 +268,6 @@ class TestRoomInStorages:
         [torch.unique_consecutive, lambda x: torch.unique(x, dim=0), lambda x: torch.unique(x, sorted=False)],
     )
     def test_distinct_values(self, function):
-        """The peak memory is the same in a run with known integers and in a run on data."""
         values = torch.tensor([3, 3, 3, 1, 1, 2])
         run = Run(function, (values,), {}, False)
         peaks = {run.complexity((way,)).peak_memory for way in ("integers", "data")}

@@ -116,7 +116,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """If only a few steps run and their cost is used for all steps, the metrics equal those of a full run."""
+    """If the cost of one step is used for all steps, the metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -151,7 +151,6 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """The directions of an LSTM run in parallel, so the longest chain of operators counts each step once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():

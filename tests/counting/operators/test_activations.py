@@ -72,7 +72,6 @@ class TestPlainOperators:
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_linear_layers(self, bias):
-        """Each output element of a linear layer is one activation."""
         said = outputs(nn.Linear(3, 7, bias=bias), torch.randn(2, 5, 3)).said
         assert said == 2 * 5 * 7
 
@@ -98,7 +97,6 @@ class TestAttention:
     )
     @pytest.mark.parametrize("heads", [4, 2])
     def test_fused_as_plain(self, options, heads):
-        """Fused attention has as many activations as unfused attention."""
         for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
             with sdpa_kernel(backend):
                 found = outputs(
@@ -247,7 +245,6 @@ class TestSeveralProducts:
         assert said_of(torch.ops.aten._foreach_mm, (left, right), products) == expected
 
     def test_sum_of_two(self):
-        """If an operator returns only the sum of two products, the outputs of both products are activations."""
         left, right, output = torch.randn(2, 3), torch.randn(3, 5), torch.empty(2, 5)
         assert said_of(torch.ops.inductor._mm_plus_mm, (left, right, left, right, output), output) == 2 * 2 * 5
 

@@ -119,8 +119,6 @@ class TestRealNumbers:
         self.count(product, 4)
 
     def test_another_convolution_afterwards(self):
-        """If a third convolution has other shapes than the first two, all three count as real convolutions."""
-
         def function(z, w):
             total = F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag)
             return F.conv1d(total, total.new_ones(1, 4, 7))

@@ -358,8 +358,6 @@ class TestDepth:
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """In the longest chain, an operator that reads a storage follows the last write to this storage."""
-
         def through(x):
             y = torch.zeros(8, 16)
             row = y[0]

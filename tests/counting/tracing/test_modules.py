@@ -224,7 +224,6 @@ class TestExceptions:
 
 @st.composite
 def trees(draw, depth=3):
-    """Draw a random model of nested sequences of square layers."""
     shared = square()
 
     def node(depth):

@@ -117,7 +117,6 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """If all work is on another thread, the watch still reports the work as an unknown operator."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)

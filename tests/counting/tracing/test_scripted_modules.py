@@ -48,8 +48,6 @@ class Model(nn.Module):
 
 
 class Shared(nn.Module):
-    """A model whose two parts share a layer."""
-
     def __init__(self):
         super().__init__()
         self.first, self.second = Block(), Block()
@@ -109,7 +107,6 @@ KINDS_AND_WAYS = [
 @pytest.mark.parametrize(("kind", "way"), KINDS_AND_WAYS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_as_before(kind, backward, way):
-    """Each module of a scripted or traced model has the calls and metrics that it has in the original model."""
     model = kind()
     counted, before = both(made(model, way), X, backward=backward), both(model, X, backward=backward)
     assert compared(counted) == compared(before)
@@ -196,8 +193,6 @@ with warnings.catch_warnings():
 
 
 class Chooses(nn.Module):
-    """A model whose graph chooses a layer at run time."""
-
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([square(), square()])
@@ -208,8 +203,6 @@ class Chooses(nn.Module):
 
 
 class Exports(nn.Module):
-    """A model with an exported method in addition to ``forward``."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()
