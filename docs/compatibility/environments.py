@@ -39,7 +39,7 @@ PLUGINS = (
 
 @dataclass(frozen=True)
 class Environment:
-    """A combination of versions."""
+    """A combination of versions of PyTorch, Python and pytest."""
 
     kind: Literal["torch", "pytest"]
     #: Minor version of PyTorch, such as "2.6".

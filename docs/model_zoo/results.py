@@ -38,12 +38,10 @@ def append(row: Row) -> None:
 
 
 def done() -> set[tuple[str, str]]:
-    """Return the (library, name) of each model that was checked."""
     return {(row["library"], row["name"]) for row in load()}
 
 
 def size() -> int:
-    """Return the size of the file of results in bytes."""
     return FILE.stat().st_size if FILE.exists() else 0
 
 
@@ -54,5 +52,4 @@ def forget(which: Callable[[Row], bool]) -> None:
 
 
 def is_counted(row: Row) -> bool:
-    """Return whether the model was counted without an error."""
     return "flops" in row

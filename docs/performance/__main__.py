@@ -84,7 +84,6 @@ def _measure(arguments: argparse.Namespace) -> list[str]:
 
 
 def _done(part: Callable[[], None]) -> bool:
-    """Run one part of the benchmark. Return whether it succeeded."""
     try:
         part()
     except Exception:  # noqa: BLE001 -- any failure is printed
