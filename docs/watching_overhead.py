@@ -27,7 +27,7 @@ def _seconds(run: Callable[[], object], times: int) -> float:
 def compared(run: Callable[[], object], times: int, rounds: int = 15) -> tuple[float, float]:
     """Return (seconds of an unwatched run, seconds of a watched run).
 
-    Each is a mean of ``times`` runs. It is the shortest of ``rounds`` such means.
+    Each number is the mean of ``times`` runs, and the shortest of ``rounds`` such means.
     """
     run()
     plain, watched = [], []

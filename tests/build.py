@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 
 def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement whose totals are ``metrics``.
-
-    By default, it has only the root module. ``fields`` sets other fields of the measurement.
-    """
+    """Build a measurement whose totals are ``metrics``. By default, it has only the root module."""
     root = Module(type="Net", calls=1, metrics=metrics)
     simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
     return Complexity(**(simplest | {"metrics": metrics, "modules": {"": root} | dict(modules or {})} | fields))

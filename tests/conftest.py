@@ -89,11 +89,9 @@ class Project:
         self.pytester.makepyfile(**{name: f"import pytest\nfrom models import *\n\n{body}"})
 
     def settings(self, text: str) -> None:
-        """Write ``text`` to the pyproject.toml."""
         self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        """Run pytest in this process."""
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:

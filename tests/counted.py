@@ -62,7 +62,6 @@ def tensor_of(numbers):
 
 
 def random(*shape, seed=0, grad=False):
-    """Return normally distributed numbers that are equal in every run."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 

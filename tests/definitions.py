@@ -11,12 +11,11 @@ import torch
 
 @dataclass
 class Tally:
-    """Counts the elementary operations on its numbers."""
+    """Counts the operations on its numbers."""
 
     count: int = 0
 
     def numbers(self, values):
-        """Return the values as a `Counted` of this tally."""
         return Counted(values, self)
 
     def leaves_out(self, factor):

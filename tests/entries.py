@@ -22,5 +22,4 @@ def net(width=1):
 
 
 def width_of(entries):
-    """Return the width of a test's only net."""
     return entries["model"].metrics["params"]

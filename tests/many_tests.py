@@ -115,8 +115,6 @@ INI = "[pytest]\nmarkers = slow: takes long\n"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of a run of pytest."""
-
     status: int
     text: str
     errors: str

@@ -76,7 +76,6 @@ def samples_of(op, dtype, *, backward):
 
 
 def runs(op, sample, *, backward):
-    """Return whether PyTorch can run the sample on this machine."""
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:

@@ -43,7 +43,6 @@ def report(*tests, run=RUN):
 
 
 def over(limit=1000, **fields):
-    """Build a measurement that is over its limit."""
     return measurement(complexity(3000), complexity(), budget("here", {"flops": limit}), **fields)
 
 

@@ -74,7 +74,6 @@ def reported_test(
 
 
 def report(*tests: ReportedTest, exit_status: int | None = None, **run: object) -> Report:
-    """Build the report of a run of these tests."""
     status = int(any(test.outcome == "failed" for test in tests)) if exit_status is None else exit_status
     versions = {"plugin": "0.1.0", "pytest": "9.0.0", "torch": "2.6.0", "python": "3.11.0"}
     return Report(run=Run(exit_status=status, **(versions | run)), tests=ordered(tests))

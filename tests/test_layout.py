@@ -74,7 +74,6 @@ def test_the_graph_is_seen():
 
 
 def test_no_circles():
-    """No file imports itself through other files."""
     try:
         tuple(graphlib.TopologicalSorter(GRAPH).static_order())
     except graphlib.CycleError as error:
@@ -82,7 +81,6 @@ def test_no_circles():
 
 
 def test_every_room_has_its_floor():
-    """The table in docs/architecture.md has each folder on exactly one floor."""
     assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
     assert len(FLOOR_OF) == sum(map(len, FLOORS))
 

@@ -14,7 +14,6 @@ from pytest_flopsbudget.quantities.metrics import METRICS, STORED
 
 
 def test_names():
-    """The package has exactly these public names."""
     assert pytest_flopsbudget.__all__ == [
         "BaselineError",
         "BudgetExceededError",
@@ -44,7 +43,6 @@ def test_names():
 
 @pytest.mark.parametrize("name", pytest_flopsbudget.__all__)
 def test_each_can_be_had(name):
-    """Each public name can be imported and has a docstring."""
     value = getattr(pytest_flopsbudget, name)
     assert value.__name__ == name
     assert value.__module__.startswith("pytest_flopsbudget.")
@@ -63,14 +61,12 @@ def test_an_unknown_name():
 
 
 def test_the_package_brings_nothing_heavy(pytester):
-    """If a program imports the package, no large library is loaded."""
     code = "import sys, pytest_flopsbudget; print({'torch', 'msgspec', 'rich', 'pytest'} & sys.modules.keys())"
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["set()"]
 
 
 def test_the_docs_import_from_nowhere_else():
-    """README and docs import nothing from the modules inside of the package."""
     root = ROOT
     pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
     assert len(pages) > 15

@@ -56,7 +56,6 @@ either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "trai
 
 
 def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
-    """Return {path of a module: (FLOPs, activations)}."""
     return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
 
 
@@ -66,7 +65,6 @@ def totals(counted: Any) -> tuple[int, int]:
 
 
 def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """Return a copy of the model on fake tensors."""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -131,7 +129,6 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 
 
 def check_exported(case: Case) -> None:
-    """Check the totals of the exported program."""
     model = case.build().eval()
     expected = totals(measure(model, case.args, case.kwargs))
     exported = torch.export.export(model, case.args, case.kwargs)
@@ -150,7 +147,6 @@ def check_exported(case: Case) -> None:
 
 
 def check_scripted(case: Case) -> None:
-    """Check the totals of a scripted model."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args, case.kwargs))
     model = torch.jit.script(plain)
@@ -161,7 +157,6 @@ def check_scripted(case: Case) -> None:
 
 
 def check_traced(case: Case) -> None:
-    """Check the totals of a traced model."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args))
     model = torch.jit.trace(plain, case.args, check_trace=False, strict=False)

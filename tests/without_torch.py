@@ -21,8 +21,6 @@ RECORDED = "FLOPSBUDGET_TESTS_RECORDED"
 
 
 class _Refuse(MetaPathFinder):
-    """An import hook that refuses to import PyTorch."""
-
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "torch":
             raise AssertionError("a run that is not about counting imports PyTorch")

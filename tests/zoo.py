@@ -26,7 +26,6 @@ def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True
 
 
 def for_real(model, args=(), kwargs=None, *, backward=False):
-    """Measure for real, on data."""
     return _run(model, args, kwargs, backward).complexity(ways=("data",))
 
 

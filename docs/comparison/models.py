@@ -26,8 +26,6 @@ class Calls(nn.Module):
 
 
 class Product(nn.Module):
-    """A module that calls ``getattr(torch, name)``."""
-
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name

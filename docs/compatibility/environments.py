@@ -39,7 +39,7 @@ PLUGINS = (
 
 @dataclass(frozen=True)
 class Environment:
-    """A combination of versions."""
+    """A combination of versions of PyTorch, Python and pytest."""
 
     kind: Literal["torch", "pytest"]
     #: Minor version of PyTorch, such as "2.6".
@@ -85,9 +85,9 @@ def interpreter(version: str) -> str | None:
 
 @contextmanager
 def built(environment: Environment, python: str) -> Iterator[Path]:
-    """Build the environment in a temporary folder. Give its interpreter, and remove the folder afterwards.
+    """Build the environment in a temporary folder, yield its interpreter, and remove the folder afterwards.
 
-    PyTorch is the wheel that the package index gives, which holds gigabytes for CUDA; so pip keeps no copy.
+    pip keeps no copy of its downloads, because a wheel of PyTorch has gigabytes.
 
     Raises:
         subprocess.CalledProcessError: pip found no such combination.

@@ -19,13 +19,12 @@ _NAMED = 6
 
 
 def write() -> None:
-    """Write the results to the page."""
     before = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(between_markers(before, text(results.load())), encoding="utf-8")
 
 
 def text(rows: dict[str, results.Row]) -> str:
-    """Return the tables, and what differs by name, with its reason."""
+    """Return the tables of results, and then a section for each environment with differences."""
     listed = [rows[each.name] for each in ENVIRONMENTS if each.name in rows]
     torch = [row for row in listed if row["kind"] == "torch"]
     pytest = [row for row in listed if row["kind"] == "pytest"]
@@ -70,7 +69,7 @@ def _equal(compared: dict[str, Any]) -> str:
 
 
 def _differences(row: results.Row) -> str:
-    """Return what differs in one environment, as a section; empty if nothing differs."""
+    """Return a section on the differences in one environment, or "" if there are none."""
     lines = []
     for name in ("examples", "sweep"):
         compared = row.get(name, {})

@@ -28,12 +28,11 @@ def store(row: Row) -> None:
 
 
 def reference() -> dict[str, Any]:
-    """Return the sweep of the reference; empty if it was not run."""
+    """Return the sweep of the reference, or an empty dict if it was not run."""
     found: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8")) if REFERENCE.exists() else {}
     return found
 
 
 def store_reference(sweep: dict[str, Any]) -> None:
-    """Keep a sweep as that of the reference."""
     text = ",\n".join(f"{json.dumps(name)}: {json.dumps(found)}" for name, found in sweep.items())
     REFERENCE.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")

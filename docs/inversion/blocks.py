@@ -77,7 +77,6 @@ class _Residual(nn.Module):
 
 
 def fused_mbconv(place: Place) -> nn.Module:
-    """Build Fused-MBConv without squeeze-and-excitation (EfficientNetV2, figure 2)."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(
@@ -90,7 +89,6 @@ def fused_mbconv(place: Place) -> nn.Module:
 
 
 def mbconv(place: Place) -> nn.Module:
-    """Build MBConv without squeeze-and-excitation (EfficientNetV2, figure 2)."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(

@@ -22,7 +22,6 @@ MEMORY = 10 * 2**30
 
 
 def main() -> None:
-    """Count the models, and write the page."""
     arguments = _arguments()
     if arguments.worker:
         _work(arguments.worker, json.loads(sys.stdin.read()))

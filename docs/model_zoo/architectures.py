@@ -40,11 +40,9 @@ class Run(torch.nn.Module):
 
     @property
     def config(self) -> Any:
-        """The configuration of the model."""
         return self.model.config
 
     def forward(self, **inputs: Any) -> Any:
-        """Run the model."""
         return self._run(self.model, **inputs)
 
 

@@ -57,7 +57,6 @@ def candidates(model: Any) -> Iterator[dict[str, Any]]:
 
 
 def missing(model: Any) -> list[str]:
-    """Return the required arguments for which no inputs are known."""
     forms = _forms(model.config)
     return [name for name in required(model) if name not in forms]
 

@@ -19,7 +19,6 @@ Row = dict[str, Any]
 
 
 def names() -> list[str]:
-    """Return the names of the model classes."""
     import diffusers
     from diffusers import ModelMixin
 

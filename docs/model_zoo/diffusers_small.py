@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Small:
-    """A small model, and its inputs where the names of the arguments do not decide."""
+    """A small model, and its inputs if they do not follow from the names of the arguments."""
 
     #: The settings of the constructor that differ from its defaults.
     settings: Mapping[str, Any] = field(default_factory=dict)

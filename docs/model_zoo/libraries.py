@@ -23,5 +23,4 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str], Row]]] = {
 
 
 def check_model(library: str, name: str) -> Row:
-    """Check one model of a library."""
     return LIBRARIES[library][1](name)

@@ -20,7 +20,6 @@ EQUAL, NO_FORMULA, NEEDS_DATA, NOT_BUILT = "equal", "no formula for ", "needs da
 
 
 def write() -> None:
-    """Write docs/zoo.md."""
     PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), text(results.load())), encoding="utf-8")
 
 

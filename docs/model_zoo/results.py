@@ -33,18 +33,15 @@ def load() -> list[Row]:
 
 
 def append(row: Row) -> None:
-    """Add the result of one model to the file."""
     with FILE.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def done() -> set[tuple[str, str]]:
-    """Return the (library, name) of each model that was checked."""
     return {(row["library"], row["name"]) for row in load()}
 
 
 def size() -> int:
-    """Return the size of the file of results in bytes."""
     return FILE.stat().st_size if FILE.exists() else 0
 
 
@@ -55,5 +52,4 @@ def forget(which: Callable[[Row], bool]) -> None:
 
 
 def is_counted(row: Row) -> bool:
-    """Return whether the model was counted without an error."""
     return "flops" in row

@@ -34,7 +34,6 @@ def names() -> list[str]:
 
 
 def check_architecture(name: str) -> Row:
-    """Check a small model of the architecture with this name."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     classes = MODEL_MAPPING_NAMES[name]

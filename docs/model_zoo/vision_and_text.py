@@ -12,7 +12,6 @@ Row = dict[str, Any]
 
 
 def open_clip_names() -> list[str]:
-    """Return the names of open_clip's configurations."""
     import open_clip
 
     return sorted(open_clip.list_models())
@@ -92,5 +91,4 @@ def x_transformers_names() -> list[str]:
 
 
 def check_x_transformers(name: str) -> Row:
-    """Check one model of x-transformers."""
     return check_built(*_x_transformers()[name])

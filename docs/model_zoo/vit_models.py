@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Exceptional:
-    """What a class needs that the names of its arguments do not tell."""
+    """The settings and inputs of a class, if they do not follow from the names of its arguments."""
 
     #: Settings that replace those of `SETTINGS`. None removes a setting.
     settings: Mapping[str, Any] = field(default_factory=dict)

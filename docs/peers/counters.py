@@ -41,7 +41,6 @@ class Counter:
     moves: bool = False
 
     def answers(self, case: Case) -> bool:
-        """Return whether the counter can count the case."""
         return (self.backward or not case.backward) and (self.modules or not case.module)
 
     def asked(self, model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:

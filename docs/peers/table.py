@@ -11,7 +11,6 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

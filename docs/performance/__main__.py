@@ -84,7 +84,6 @@ def _measure(arguments: argparse.Namespace) -> list[str]:
 
 
 def _done(part: Callable[[], None]) -> bool:
-    """Run one part of the benchmark. Return whether it succeeded."""
     try:
         part()
     except Exception:  # noqa: BLE001 -- any failure is printed
@@ -98,7 +97,6 @@ def _chosen(table: Mapping[str, T], texts: Sequence[str] | None) -> list[T]:
 
 
 def write(results: Results) -> None:
-    """Write the page and the chart."""
     PAGE.write_text(between_markers(PAGE.read_text(), page.measured(results)))
     CHART.write_text(chart.svg(results))
 

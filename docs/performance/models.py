@@ -38,8 +38,6 @@ THIN = 0.2
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the benchmark."""
-
     case: Case
     #: Whether it is built without weights, because it is too large for memory.
     without_weights: bool = False

@@ -53,9 +53,9 @@ def begin() -> None:
 
 
 def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
-    """Return the sample of a new process, or None if the process failed, and the verdict on its FLOPs.
+    """Measure in a new process. Return the sample, which is None if the process failed, and the verdict on its FLOPs.
 
-    The verdict is empty if the runner reports no FLOPs.
+    The verdict is "" if the runner reports no FLOPs.
     """
     ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)
     if ended.value is not None and ended.value.number is None:

@@ -65,7 +65,6 @@ def _run(directory: Path, *options: str) -> float:
 
 
 def _processor_time() -> float:
-    """Return the processor seconds of all child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -94,7 +94,6 @@ def test_accessible(opened, width, scheme):
 
 
 def test_icicle(opened):
-    """The bars of the present run have the widths of 30 and 10 of 40 MFLOPs; the baseline's of 10 and 10 of 20."""
     shown = opened()
     baseline, now = shown.locator(".icicle").first.locator(".bars").all()
     for bars, share in ((baseline, 0.5), (now, 0.75)):

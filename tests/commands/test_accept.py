@@ -176,7 +176,6 @@ class TestWhatIsNot:
 
 
 def test_a_node_id_cannot_steer_the_terminal(command):
-    """If a node id has control characters, `accept` escapes them."""
     write(measured("t[\x1b[2J\n]", linear(5)))
     assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
 
@@ -244,7 +243,6 @@ def test_a_damaged_baseline_is_told_and_kept(command):
 
 
 def test_a_baseline_in_place_of_a_report(command):
-    """If the file is a baseline and not a report, the error says so."""
     write_baseline(FILE, {"t": linear(4)})
     assert command("accept", PATH) == []
     assert command.code == 2
@@ -311,7 +309,6 @@ class TestLatencies:
     ],
 )
 def test_metrics_that_the_run_did_not_judge(command, metric, hold, mark):
-    """`accept` writes every metric, and marks those that the settings of the run do not hold."""
     old, new = (replace(linear(4), metrics=linear(4).metrics | {metric: value}) for value in (100, 200))
     write_baseline(FILE, {"t": old})
     write(measured("t", new, old, settings=None if hold is None else Settings(hold=hold)))
@@ -321,7 +318,6 @@ def test_metrics_that_the_run_did_not_judge(command, metric, hold, mark):
 
 
 def test_a_time_is_told_once(command):
-    """If only one part of an estimated time grew, `accept` prints one line for the whole time."""
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")

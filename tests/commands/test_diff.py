@@ -96,7 +96,6 @@ class TestFiles:
 
     @pytest.mark.parametrize("argv", [["main", "tests/__flops__/test_a.json"], ["tests/__flops__/test_a.json"]])
     def test_one_file_is_compared_with_itself(self, project, command, argv):
-        """If the command line names one file, `diff` compares only this file with its older version."""
         lines = command("diff", *argv)
         assert "test_b.py" not in "".join(lines)
         assert verdicts(lines) == (BRANCH if len(argv) == 2 else {})
@@ -109,7 +108,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """If a test is only in the revision, and not in the report, `diff` does not show the test as removed."""
+        """If the report lacks a test of the revision, `diff` does not show the test as removed."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
@@ -244,7 +243,6 @@ class TestShallowClone:
 
 
 def test_a_repository_without_commits(command):
-    """If a repository has no commits, the error says so."""
     subprocess.run(["git", "init", "-q"], check=True)
     assert command("diff") == []
     assert command.errors == "error: there is no commit in this repository yet\n"

@@ -22,7 +22,6 @@ def history(project, *widths, file="tests/test_a.py", test="test_x"):
 
 
 def rows(lines):
-    """Return the rows of the table in the output."""
     start = next(number for number, line in enumerate(lines) if line.startswith("commit"))
     cells = (line.split() for line in lines[start + 2 :] if line)
     return [tuple(row) for row in cells if len(row) > 3]

@@ -48,7 +48,6 @@ def project(command):
     ],
 )
 def test_a_name_that_no_file_can_have(command, argv, name):
-    """If no file can have the path, the command ends with code 2 and one short line of error."""
     before = [path for path in sorted(Path().rglob("*")) if path.is_file()]
     command(*(word.replace("NAME", name) for word in argv))
     assert command.code == 2
@@ -128,7 +127,6 @@ class TestLinks:
         assert not Path("__flops__").exists()
 
     def test_rename_follows_the_users_own_path_out(self, command, outside):
-        """If the user gives a path with "..", `rename` may write outside of the current folder."""
         (outside / "test_b.py").touch()
         command("rename", f"{FILE}::t", "../outside/test_b.py::t")
         assert command.code == 0
@@ -144,7 +142,6 @@ class TestLinks:
         assert Path("tests/__flops__").is_symlink()
 
     def test_a_root_that_is_a_link(self, command, outside):
-        """If the root folder itself is a link, `accept` works as usual."""
         Path("tests").rename(outside / "tests")
         Path("project").symlink_to(outside)
         command("accept", "report.json", "--root", "project")
@@ -152,7 +149,6 @@ class TestLinks:
 
     @pytest.mark.parametrize("root", ["../outside", "../here/../outside", "/", "\0", LONG])
     def test_a_report_names_no_root_outside_of_the_repository(self, command, outside, root):
-        """If a report names a root outside of the repository, `accept` writes nothing there."""
         Path(".git").mkdir()
         Path("tests").rename(outside / "tests")
         before = self.content(outside)

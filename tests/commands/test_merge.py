@@ -88,7 +88,6 @@ def test_mistakes_are_one_line(command, argv, told):
     [f"x/{'n' * 300}", f"x/y/{'n' * 300}.json", f"x/{'n' * 300}/all.json", f"there/new/{'n' * 300}", "there/a/\0"],
 )
 def test_a_failing_write_leaves_nothing(command, output):
-    """If a report cannot be written, `merge` removes the folders that it made, and no other folder."""
     write(one=report(FINE))
     Path("there").mkdir()
     command("merge", "one.json", "-o", output)

@@ -103,7 +103,6 @@ def test_a_path_with_dots(command):
 
 @pytest.mark.parametrize("name", ["tests/../tests/test_a.py", "link/test_a.py"])
 def test_a_file_that_goes_by_two_names(command, name):
-    """If two paths name the same file, a rename from one path to the other loses no entry."""
     Path("link").symlink_to("tests")
     write_baseline(FILE, {"test_a": linear(1), "test_x": linear(2)})
     command("rename", f"{FILE}::test_a", f"{name}::test_b")

@@ -78,7 +78,6 @@ class TestTimeOn:
         ],
     )
     def test_refuses_anything_else(self, problems, value, message):
-        """If `time-on` has a wrong value, the error says what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
@@ -128,7 +127,6 @@ class TestProfiles:
         }
 
     def test_needs_little(self, load):
-        """A profile with only one rate and a bandwidth is valid."""
         device = load(CAMERA).devices["camera"]
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
@@ -148,7 +146,6 @@ class TestProfiles:
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
     def test_is_based_on_a_known_one(self, load):
-        """If a profile is based on another profile, its missing figures are those of the other profile."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[
             "half"
         ]
@@ -160,13 +157,11 @@ class TestProfiles:
         assert (device.names, device.sources) == ((), ())
 
     def test_is_based_on_one_above(self, load):
-        """A profile may be based on a profile above it in the file."""
         devices = load(textwrap.dedent(CAMERA) + profile('based-on = "camera"\nlaunch = "1 us"', "camera-2")).devices
         assert devices["camera-2"].rates == devices["camera"].rates
         assert (devices["camera"].launch, devices["camera-2"].launch) == (0, 1_000)
 
     def test_takes_the_place_of_a_known_one(self, load):
-        """A profile named "A100" replaces the profile "A100" in the catalog."""
         settings = load(
             "[tool.pytest-flopsbudget]\ntime-on = 'A100'\n" + profile("based-on = 'A100'\nlaunch = '0 us'", "A100")
         )
@@ -209,7 +204,6 @@ class TestProfiles:
         ],
     )
     def test_tells_every_mistake(self, problems, text, lines):
-        """Every mistake in a profile has a message with the file and the key."""
         found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
@@ -230,7 +224,6 @@ class TestProfiles:
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """If two profiles have names that differ only in case, the second profile is refused."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 
@@ -248,6 +241,5 @@ class TestDeviceNamed:
 
 
 def test_the_head_of_a_run_names_them(load):
-    """The header of a run names the devices of `time-on`."""
     settings = load("[tool.pytest-flopsbudget]\ntime-on = ['a100', 'T4']")
     assert describe(settings) == "pyproject.toml: estimates time on A100, T4"

@@ -42,7 +42,6 @@ class TestTimes:
         assert budget.phases == bounds_of_parts({"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}})
 
     def test_an_unknown_device(self):
-        """If a marker names an unknown device, the error lists all devices."""
         (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told
@@ -110,7 +109,6 @@ class TestPyproject:
         return write_and_load
 
     def test_own_devices_may_be_named_anywhere(self, load):
-        """A limit may name a device whose profile comes later in the file."""
         settings = load(
             """
             show = "time[Our-Board]"

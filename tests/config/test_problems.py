@@ -9,14 +9,12 @@ from pytest_flopsbudget.quantities.metrics import METRICS
 
 
 def test_a_mistake_names_its_path():
-    """A message shows the path of the mistake, with quotes where TOML requires them."""
     messages = []
     Problems("file: [table]", messages).inside("modules").inside("layer4.0").add("flops", "is too much")
     assert messages == ['file: [table] modules."layer4.0".flops: is too much']
 
 
 def test_an_unknown_key_has_a_suggestion():
-    """If a key is unknown, the message suggests a similar key."""
     messages = []
     problems = Problems("file:", messages)
     problems.add_unknown_key("Tolerence", ["tolerance", "show"])

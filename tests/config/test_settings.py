@@ -60,7 +60,6 @@ class TestLoadSettings:
         "text", ["", "[project]\nname = 'x'", "tool = 'flops'", "[tool.other]\nflopsbudget = 1", "not TOML at all"]
     )
     def test_has_defaults_without_a_table(self, load, text):
-        """If the pyproject does not contain the table of this plugin, the settings are the defaults."""
         assert load(text) == Settings()
 
     def test_an_empty_table_has_defaults(self, load, tmp_path):
@@ -120,11 +119,9 @@ class TestLoadSettings:
 
     @pytest.mark.parametrize("value", ["0", '"0%"', "{}"])
     def test_no_tolerance_is_exact(self, load, value):
-        """A tolerance of zero allows no growth."""
         assert load(f"[tool.pytest-flopsbudget]\ntolerance = {value}").tolerance == Settings().tolerance
 
     def test_tolerance_by_metric_leaves_the_others_exact(self, load):
-        """A tolerance of 6 MACs is also a tolerance of 12 FLOPs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {macs = 6, params = "1%"}').tolerance
         assert tolerance["macs"] == Tolerance(absolute=6)
         assert tolerance["flops"] == Tolerance(absolute=12)
@@ -132,12 +129,10 @@ class TestLoadSettings:
         assert tolerance["param_bytes"] == Tolerance()
 
     def test_tolerance_of_flops_holds_for_macs(self, load):
-        """A tolerance for FLOPs is also a tolerance for half as many MACs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
         assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
 
     def test_tolerance_of_other_flops_is_its_own(self, load):
-        """A tolerance for `other_flops` changes no other tolerance."""
         tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
         assert tolerance["other_flops"] == Tolerance(absolute=5)
         assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops", "latency"}
@@ -153,7 +148,6 @@ class TestLoadSettings:
         assert settings.limits.modules == bounds_of_parts({"head": {metric: 10}})
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
-        """A tolerance for `total_flops` is refused, because this metric is the sum of two other metrics."""
         (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -162,7 +156,6 @@ class TestLoadSettings:
         assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give these a tolerance")
 
     def test_tells_every_mistake_at_once(self, problems):
-        """One error reports all mistakes in a pyproject."""
         lines = problems("""
             [tool.pytest-flopsbudget]
             tolerance = 0.01
@@ -221,7 +214,6 @@ class TestLoadSettings:
         ],
     )
     def test_says_what_is_wrong_and_what_to_write(self, problems, text, where, hint):
-        """Every message says where the mistake is and what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\n{text}")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget{where}: ")
         assert hint in line
@@ -237,13 +229,11 @@ class TestLoadSettings:
         ],
     )
     def test_a_budget_says_what_it_is_for(self, problems, text, expected):
-        """If a budget has no valid pattern, the error says how to write a pattern."""
         (line,) = problems(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
         assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
         assert expected in line
 
     def test_a_budget_limits_something(self, problems):
-        """A budget with neither a limit nor a tolerance is refused."""
         lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -264,7 +254,6 @@ class TestLoadSettings:
         ],
     )
     def test_finds_a_misspelled_table(self, problems, name):
-        """If the name of the table is misspelled, the error shows the right name."""
         assert problems(f"[tool.{name}]\nshow = 'macs'") == [
             f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
@@ -285,7 +274,6 @@ class TestLoadSettings:
         )
 
     def test_says_where_the_file_is_no_toml(self, problems):
-        """If the file is not valid TOML, the error names the line and the column."""
         (line,) = problems("""
             [tool.pytest-flopsbudget]
             show = macs
@@ -300,13 +288,11 @@ class TestLoadSettings:
 
     @pytest.mark.parametrize("text", ["\ufeff[tool.pytest-flopsbudget]", "tool.pytest-flopsbudget]"])
     def test_refuses_a_broken_head_of_the_table(self, tmp_path, text):
-        """If the header of the table is not valid TOML, the error says so."""
         (tmp_path / "pyproject.toml").write_text(f"{text}\ntolerance = 0\n", encoding="utf-8")
         with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: "):
             load_settings(tmp_path)
 
     def test_tells_a_file_that_cannot_be_read(self, tmp_path):
-        """If the file cannot be read, the error says so."""
         (tmp_path / "pyproject.toml").mkdir()
         with pytest.raises(UsageError, match=r"pyproject\.toml: cannot be read"):
             load_settings(tmp_path)
@@ -314,7 +300,6 @@ class TestLoadSettings:
 
 class TestLatency:
     def test_the_machine_and_how_long_to_run(self, load):
-        """The settings contain the name of the machine and the time for which a latency is measured."""
         settings = load('[tool.pytest-flopsbudget]\nmachine = "CI runner 2"\nlatency-run-time = "250 ms"')
         assert (settings.machine, settings.latency_run_time) == ("CI runner 2", 250_000_000)
         assert (Settings().machine, Settings().latency_run_time) == (None, 10**9)
@@ -346,7 +331,6 @@ class TestLatency:
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
     def test_a_tolerance_for_all_says_nothing_about_it(self):
-        """In a marker, a tolerance for all metrics does not apply to the latency."""
         assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
         assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
 
@@ -363,7 +347,6 @@ class TestBudgetsFor:
         assert settings.budgets_for("tests/test_a.py::test_x") == (self.LIMITS, self.EVERY, self.A)
 
     def test_brackets_are_themselves(self):
-        """Brackets in a pattern match brackets in the text."""
         settings = Settings(budgets=(self.RESNET,))
         assert settings.budgets_for("tests/test_a.py::test_b[resnet50]") == (self.RESNET,)
         assert settings.budgets_for("tests/test_a.py::test_br") == ()
@@ -390,7 +373,6 @@ class TestMatchesPattern:
         ],
     )
     def test_knows_two_wildcards(self, text, pattern, expected):
-        """Only * and ? are wildcards."""
         assert matches_pattern(text, pattern) is expected
 
     @given(text=st.text(st.characters(exclude_characters="*?")))
@@ -400,7 +382,6 @@ class TestMatchesPattern:
 
 class TestMarkerBudget:
     def test_reads_keywords(self):
-        """A marker may contain limits, limits of modules, and tolerances."""
         kwargs = {
             "flops": "8.2 GFLOPs",
             "params": 25_600_000,
@@ -416,18 +397,15 @@ class TestMarkerBudget:
         )
 
     def test_may_be_bare(self):
-        """A marker without arguments sets no limit."""
         assert marker_budget((), {}, "marker on test_x") == budget("marker on test_x")
 
     def test_refuses_positions(self):
-        """If a limit has no keyword, the error shows how to write it."""
         with pytest.raises(
             UsageError, match=r"marker on test_x: limits are keywords, not '8 G', 5; .*\(flops=\"8\.2 GFLOPs\"\)"
         ):
             marker_budget(("8 G", 5), {}, "marker on test_x")
 
     def test_tells_every_mistake_at_once(self):
-        """One error reports all mistakes in a marker."""
         kwargs = {"flop": 1, "match": "*", "modules": {1: {}, "a": 2}, "tolerance": None}
         with pytest.raises(UsageError) as caught:
             marker_budget((1,), kwargs, "marker on test_x")
@@ -465,7 +443,6 @@ class TestDescribe:
 
 
 def test_needs_neither_torch_nor_msgspec():
-    """Importing the reader of settings does not import torch or msgspec."""
     import subprocess
     import sys
 

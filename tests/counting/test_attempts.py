@@ -61,8 +61,6 @@ def test_values_of_integers():
 
 @pytest.mark.fails_on_shapes
 def test_an_error_in_a_shape_rule(monkeypatch):
-    """If a shape rule raises an unexpected error, the model is counted on data, and a note describes the error."""
-
     def divide(*_args):
         return 1 / 0
 
@@ -86,8 +84,6 @@ def test_no_note_on_shapes():
 
 
 def test_gradients_in_the_forward_pass_are_no_failure():
-    """A forward pass that computes gradients is counted on shapes, without a note."""
-
     def forward(x):
         x = x.detach().requires_grad_()
         return torch.autograd.grad((x @ x.mT).sum(), x)[0]
@@ -149,6 +145,5 @@ def test_a_mask_that_is_too_large():
 
 
 def test_a_large_mask_of_data():
-    """If a mask is computed from the image, the model runs on data."""
     model = ReadsMask(lambda image: (image > 0).all())
     assert measure(model, torch.ones(1, 3, 100, 100)).execution == "real"

@@ -92,7 +92,6 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """Return the counted MACs without the MACs of the rotary embedding."""
     # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
@@ -120,7 +119,7 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """With a static cache, a new token attends to all 16 places of the cache, including empty places."""
+    """With a static cache, a new token attends to all places of the cache, including empty places."""
     # In prefill, eager attention computes all 16 places too, but `sdpa` only the six filled ones.
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
@@ -136,7 +135,6 @@ def test_static_cache(decoder, attention):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_real_sizes(decoder):
-    """Models of real size are counted on the meta device."""
     count = 2048 if decoder.kind == "llama" else 512
     model = decoder.build("meta")
     empty = transformers.DynamicCache(config=model.config)
@@ -166,7 +164,6 @@ def test_both_in_one(decoder):
 
 
 def generation(model, count, **options):
-    """Return the arguments with which `generate` adds ``count`` tokens."""
     inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
     return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 
@@ -181,7 +178,6 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """`generate` is counted on data, with and without an end token."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)

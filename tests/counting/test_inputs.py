@@ -72,7 +72,6 @@ KINDS = {
 
 @pytest.mark.parametrize(("args", "kwargs", "read"), KINDS.values(), ids=KINDS)
 def test_kinds(args, kwargs, read):
-    """Tensors are found in any kind of argument."""
     model = Reads(read)
     assert both(model, args, dict(kwargs)).flops == LINEAR
     assert both(model, args, dict(kwargs), backward=True).flops == 2 * LINEAR
@@ -80,7 +79,6 @@ def test_kinds(args, kwargs, read):
 
 
 def test_a_list_in_a_tuple_is_one_argument():
-    """If the only argument of a model is a list, the test passes it inside of a tuple."""
     assert measure(lambda items: items[0] @ items[1].T, ([X, X],)).flops == 2 * 3 * 3 * 4
     assert measure(lambda first, second: first @ second.T, [X, X]).flops == 2 * 3 * 3 * 4
 
@@ -113,7 +111,6 @@ class TestOwnExample:
         assert {entry.partition("=")[0] for entry in counted.inputs} >= {"input_ids", "decoder_input_ids"}
 
     def test_of_an_exported_program(self):
-        """If a test passes no inputs, an exported program runs on the inputs that it was exported with."""
         exported = torch.export.export(nn.Linear(4, 5), (X,))
         counted = measure(exported)
         assert (counted.flops, counted.params) == (LINEAR, 25)
@@ -152,8 +149,6 @@ class TestOwnExample:
 
 class TestNoInputs:
     def test_none_are_needed(self):
-        """A model that requires no inputs can be measured without inputs."""
-
         class Model(nn.Module):
             def __init__(self):
                 super().__init__()

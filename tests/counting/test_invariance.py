@@ -249,7 +249,6 @@ def test_backward(case):
 @either_mode
 @cases(PACKED_INPUTS)
 def test_packed_inputs(case, train):
-    """A packed input is counted, with and without data in the weights."""
     # The packed input itself needs data.
     check_modes(case, train)
     check_weights_without_data(case, train, inputs_without_data=False)

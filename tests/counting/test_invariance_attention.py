@@ -73,7 +73,6 @@ def test_wider_values():
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )
 def test_kernels_of_other_devices(kernel, more):
-    """On shapes, the attention kernels of all devices have the same FLOPs."""
     operands = tuple(item.bfloat16() for item in (QUERY, KEY, VALUE))
     for mode in MODES:
         with mode():
@@ -98,7 +97,6 @@ class TestFrozen:
 
     @pytest.mark.parametrize("traced", [False, True])
     def test_frozen(self, traced):
-        """A frozen network costs as much as its original."""
         network = self.network()
         made = torch.jit.trace(network, self.image) if traced else torch.jit.script(network)
         for model in (network, made, torch.jit.freeze(made)):
@@ -106,7 +104,6 @@ class TestFrozen:
                 assert counted.flops == self.flops
 
     def test_optimized_for_inference(self):
-        """A network that is optimized for inference costs as much as its original."""
         model = torch.jit.optimize_for_inference(torch.jit.script(self.network()))
         assert measure(model, self.image).flops == self.flops
 
@@ -126,7 +123,6 @@ def plus_its_first(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_function_stays_usable():
-    """After a measurement, a scripted function still computes the right values."""
     # TorchScript keeps the graph that it optimized, which must not contain anything of the measurement.
     function, square = torch.jit.script(plus_ones), torch.eye(2)
     assert measure(function, square).flops == 2 * 2 * 2 * 2
@@ -138,7 +134,6 @@ def test_a_scripted_function_stays_usable():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("source", [scaled_by_its_size, plus_its_first])
 def test_scripted_code_that_reaches_memory(source):
-    """If scripted code reads the memory of a tensor, the code runs on data."""
     function = torch.jit.script(source)
     for model in (function, lambda x: function(x)):  # noqa: PLW0108
         counted = measure(model, torch.eye(2))

@@ -157,7 +157,6 @@ def test_backward(case):
 
 
 def test_experts_in_a_loop():
-    """Experts that run in a loop cost as much as experts in grouped products."""
     model = mixtral("eager")
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode():

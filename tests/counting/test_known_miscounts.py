@@ -135,7 +135,6 @@ def test_less_common_products(product, args, flops):
 
 
 def test_grouped_query_attention():
-    """The FLOPs of attention depend on the number of query heads, not on the smaller number of key heads."""
     query, key = torch.randn(2, 8, 10, 4), torch.randn(2, 2, 10, 4)
     flops = measure(F.scaled_dot_product_attention, (query, key, key), {"enable_gqa": True}).flops
     assert flops == attention_flops(2, 10, 10, 8 * 4)
@@ -148,7 +147,7 @@ def test_attention_by_keywords():
 
 
 def test_broadcast_product():
-    """The product of a (3, 4) tensor and an (8, 4, 5) tensor costs as much as eight products of matrices."""
+    """The product of one matrix and a batch of matrices costs a product for each matrix of the batch."""
     assert measure(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
 
@@ -209,7 +208,6 @@ def test_scripted_modules():
 
 
 def test_complex_products():
-    """A complex multiply-accumulate takes four multiplications and four additions."""
     left, right = torch.ones(3, 4, dtype=torch.complex64), torch.ones(4, 5, dtype=torch.complex64)
     assert measure(torch.mm, (left, right)).flops == 8 * 3 * 4 * 5
 

@@ -87,7 +87,6 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 def test_counted(name):
-    """If a generator or iterator that a model returns calls a layer three times, three calls are counted."""
     counted = both(Runs(LAZY[name]), X)
     assert counted.flops == 3 * SQUARE
     assert (counted["layer"].flops, counted["layer"].calls) == (3 * SQUARE, 3)
@@ -174,8 +173,6 @@ def test_exceptions_in_a_part():
 
 
 def test_items_end():
-    """A generator with 30 items has the same peak memory as a generator with 3 items."""
-
     def steps(count):
         def forward(layer, x):
             for _ in range(count):
@@ -212,8 +209,6 @@ class Waiting:
 
 
 class Custom:
-    """An iterator whose class is no built-in class."""
-
     def __iter__(self):
         return self
 
@@ -237,14 +232,11 @@ def test_named():
 
 
 def test_ordinary_outputs_have_no_note():
-    """If a model returns lists, tuples or dicts of tensors, there is no note."""
     for output in (lambda layer, x: [layer(x)], lambda layer, x: {"y": layer(x)}, lambda layer, x: (layer(x), None)):
         assert measure(Runs(output), X).notes == ()
 
 
 def test_timed():
-    """If a model returns a generator, the latency includes the work of the generator."""
-
     class Slow(nn.Module):
         def forward(self, x):
             COUNTED.append(1)
@@ -261,8 +253,6 @@ COUNTED = []
 
 @dataclasses.dataclass
 class Output:
-    """A dataclass that a model returns."""
-
     items: object
 
 
@@ -277,7 +267,6 @@ class Output:
     ],
 )
 def test_iterators_within_containers(wrap):
-    """Iterators inside of nested containers and dataclasses are used too."""
     layer = torch.nn.Linear(8, 8, bias=False)
 
     def forward(x):

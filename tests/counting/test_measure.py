@@ -43,7 +43,6 @@ class Calls(nn.Module):
 
 class TestByHand:
     def test_convolution(self):
-        """A 3x3 convolution from 3 to 64 channels on 224 by 224 positions has 173,408,256 FLOPs."""
         counted = measure(nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.empty(1, 3, 224, 224))
         assert counted.flops == 173_408_256
         assert counted.macs == 86_704_128
@@ -52,31 +51,26 @@ class TestByHand:
         assert counted.operators["aten.convolution"].calls == 1
 
     def test_linear(self):
-        """A linear layer from 4096 to 1000 has 2·4096·1000 FLOPs, and 4096·1000 + 1000 parameters."""
         counted = measure(nn.Linear(4096, 1000), torch.empty(1, 4096))
         assert counted.flops == 8_192_000
         assert counted.params == 4096 * 1000 + 1000
 
     def test_buffers(self):
-        """A batch norm of 8 channels has buffers of 72 bytes."""
         # 4 bytes for each mean and each variance, 8 bytes for the number of batches
         counted = measure(nn.BatchNorm2d(8), torch.empty(1, 8, 2, 2))
         assert counted.buffer_bytes == 4 * 8 + 4 * 8 + 8
         assert (counted.params, counted.flops) == (16, 0)
 
     def test_frozen_parameters(self):
-        """Parameters that require no gradient are not trainable."""
         model = nn.Linear(4, 5)
         model.weight.requires_grad_(requires_grad=False)
         counted = measure(model, X)
         assert (counted.params, counted.trainable_params) == (25, 5)
 
     def test_half_precision(self):
-        """A parameter in bfloat16 has two bytes."""
         assert measure(nn.Linear(4, 5, dtype=torch.bfloat16), X.bfloat16()).param_bytes == 2 * 25
 
     def test_the_result_says_what_was_measured(self):
-        """The result names the model and its inputs."""
         counted = measure(Calls(lambda layer, x, mask: layer(x) * mask), X, {"mask": torch.ones(3, 1)})
         assert counted.model == "Calls"
         assert counted.inputs == ("float32[3, 4]", "mask=float32[3, 1]")
@@ -105,7 +99,6 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """If a model reads values of its input, it runs on data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5
@@ -156,7 +149,6 @@ class TestData:
         assert (counted.flops, counted.execution) == (2 * 2 * 4 * 5, "real")
 
     def test_indexing_by_integers_needs_none(self):
-        """Indexing by integers needs no data."""
         table = torch.randn(9, 4)
         index = torch.randint(9, (3, 2))
         assert both(lambda x, i: x[i] @ x.T, (table, index)).flops == 2 * 3 * 2 * 4 * 9
@@ -165,14 +157,12 @@ class TestData:
         assert repeated.flops == 2 * 18 * 4 * 9
 
     def test_known_masks(self):
-        """If the values of a mask are known, selecting elements by the mask needs no data."""
         mask = [False, True, True]
         assert both(lambda x: x[torch.tensor(mask)] @ x.T, X).flops == 2 * 2 * 4 * 3
         assert both(lambda x: x[torch.tensor(mask), :2] @ x[:2, 2:], X).flops == 2 * 2 * 2 * 2
         assert both(lambda x: x[:, torch.tensor([*mask, True])] @ torch.ones(3, 5), X).flops == 2 * 3 * 3 * 5
 
     def test_no_data_in_a_closure(self):
-        """If a model in a closure needs data and has none, the error names the operator and the model."""
         model = Calls(READS["item"]).to("meta")
         with pytest.raises(UsageError, match=r"aten\._local_scalar_dense in 'Calls' returns"):
             measure(lambda x: model(x), X)  # noqa: PLW0108 -- this tests a function
@@ -219,7 +209,6 @@ def writes_list(_):
 class TestConstants:
     @pytest.mark.parametrize("constant", CONSTANTS)
     def test_constants_are_known(self, constant):
-        """Tensors that are made from Python numbers can be read without data."""
         counted = measure(Calls(lambda layer, x: layer(x) if CONSTANTS[constant](x) else x), X)
         assert (counted.flops, counted.execution) == (LINEAR, "shapes")
 
@@ -243,8 +232,6 @@ class TestConstants:
         ],
     )
     def test_a_constant_that_data_is_written_to_is_none(self, spoil):
-        """If data is written to a constant tensor, reading the tensor needs data."""
-
         def forward(layer, x):
             values = torch.zeros(4)
             spoil(values, x)
@@ -281,8 +268,6 @@ class TestErrors:
             measure(3, X)
 
     def test_the_models_own_error(self):
-        """If the model raises an exception, the caller gets this exception."""
-
         def fails(layer, x):
             raise OwnError("mine")
 
@@ -292,17 +277,14 @@ class TestErrors:
         assert "During handling" not in "".join(traceback.format_exception(error.value))
 
     def test_wrong_shapes(self):
-        """If shapes do not match, PyTorch's error names the shapes of the real operands."""
         with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(3x4 and 7x5\)"):
             measure(nn.Linear(7, 5), X)
 
     def test_wrong_shapes_on_meta(self):
-        """If shapes do not match on the meta device, the caller gets PyTorch's error."""
         with pytest.raises(RuntimeError, match=r"3x4|\[3, 4\]"):
             measure(nn.Linear(7, 5, device="meta"), X)
 
     def test_wrong_shapes_in_place(self):
-        """If shapes do not match in an in-place operator, the caller gets PyTorch's error."""
         measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 4)))
         with pytest.raises(RuntimeError, match="size of tensor"):
             measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 5)))
@@ -313,7 +295,6 @@ class TestErrors:
             measure(nn.ReLU(), X, backward=True)
 
     def test_a_missing_argument(self):
-        """If a required argument is missing, the caller gets Python's error."""
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             measure(nn.Linear(4, 5))
 
@@ -367,8 +348,6 @@ class TestCallables:
         assert GLOBAL.weight.grad is None
 
     def test_objects(self):
-        """A callable object or a method of an object can be measured."""
-
         class Trainer:
             def __init__(self):
                 self.model = nn.Linear(4, 5)
@@ -396,7 +375,6 @@ class TestCallables:
         assert counted.inputs == ("float32[3, 4]", "more=float32[3, 4]", "more=float32[3, 4]")
 
     def test_a_list_is_the_arguments(self):
-        """A list of arguments works like a tuple of arguments."""
         assert measure(nn.Linear(4, 5), [X]).flops == measure(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_packed_sequences(self):
@@ -428,7 +406,6 @@ class TestKinds:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_traced(self):
-        """A traced model costs as much as its source."""
         model = torch.jit.trace(nn.Linear(4, 5), X)
         assert both(model, X).flops == LINEAR
 
@@ -459,7 +436,6 @@ class TestKinds:
         assert list(counted.modules) == ["", "layer"]
 
     def test_lazy(self):
-        """After a measurement, a lazy module is still lazy."""
         model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(5))
         counted = both(model, X)
         assert counted.flops == self.two
@@ -475,7 +451,6 @@ class TestKinds:
         ],
     )
     def test_parametrized(self, wrap):
-        """A model that computes its weight from other parameters can be measured."""
         model = wrap(nn.Linear(4, 5))
         assert measure(model, X).flops >= LINEAR
         assert measure(model, X)[""].type == type(model).__name__
@@ -498,7 +473,6 @@ class TestKinds:
         assert counted.flops == 2 * 2 * 3 * 4 * 4
 
     def test_fake_weights(self):
-        """Fake weights and inputs cost as much as real ones."""
         with FakeTensorMode():
             model, inputs = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5)), torch.empty(3, 4)
             assert measure(model, inputs).flops == self.two
@@ -507,12 +481,9 @@ class TestKinds:
         assert measure(lambda x: model(x), inputs).flops == self.two  # noqa: PLW0108
 
     def test_meta_weights(self):
-        """A model with weights on the meta device costs as much as a real model."""
         assert measure(nn.Linear(4, 5, device="meta"), X).flops == LINEAR
 
     def test_tensor_subclasses(self):
-        """In a measurement, an input of a tensor subclass keeps its class."""
-
         class Image(torch.Tensor):
             def halved(self):
                 return self / 2
@@ -522,8 +493,6 @@ class TestKinds:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast(self, dtype):
-        """Autocast does not change the FLOPs."""
-
         def forward(layer, x):
             with torch.autocast("cpu", dtype=dtype):
                 return layer(x)
@@ -533,7 +502,6 @@ class TestKinds:
             assert both(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_model_made_in_inference_mode(self):
-        """A model that was built in inference mode can be measured, also with a backward pass."""
         with torch.inference_mode():
             model = nn.Linear(4, 5)
             assert both(model, X.clone()).flops == LINEAR
@@ -541,8 +509,6 @@ class TestKinds:
 
     @pytest.mark.parametrize("method", ["__getattr__", "__setattr__"])
     def test_attribute_access_of_its_own(self, method):
-        """A model that defines `__getattr__` or `__setattr__` can be measured."""
-
         class Model(Encoder):
             if method == "__getattr__":
 
@@ -631,8 +597,6 @@ class TestKinds:
         assert both(torch.export.export(model, (X,)).module(), X).flops == self.two
 
     def test_shared_state(self):
-        """If two modules share a dict, their clones share the clone of the dict."""
-
         class Writes(nn.Module):
             def __init__(self, state):
                 super().__init__()
@@ -765,7 +729,6 @@ class TestUnknown:
             assert counted.unknown_operators["flopsbudget_tests.twice"].calls == 1
 
     def test_a_registered_formula_counts_it(self):
-        """A formula that is registered with PyTorch's `FlopCounterMode` is used."""
         from torch.utils import flop_counter
 
         measure(twice, X)
@@ -795,7 +758,6 @@ class TestModes:
     @pytest.mark.parametrize("weights", ["real", "meta", "fake"])
     @pytest.mark.parametrize("name", ["encoder", "attention", "lstm", "convolution"])
     def test_a_count_depends_on_none(self, name, weights, compiled, mode, train):
-        """A count on shapes does not depend on gradient mode, training mode, the weights' device or compilation."""
         build, inputs, flops = MODELS[name]
         if weights == "fake":
             with FakeTensorMode():
@@ -834,7 +796,6 @@ MODELS = {
 
 class TestInParts:
     def test_padded_attention(self):
-        """An encoder with a padding mask is counted in evaluation mode."""
         model = encoder().eval()
         mask = torch.zeros(2, 5, dtype=torch.bool)
         mask[1, 3:] = True
@@ -842,7 +803,6 @@ class TestInParts:
             assert measure(model, TOKENS, {"src_key_padding_mask": mask}).flops == MODELS["encoder"][2]
 
     def test_nested_tensors(self):
-        """A linear layer costs as much on a nested tensor as on one tensor with the rows of all components."""
         nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
         assert measure(nn.Linear(4, 5), nested).flops == 2 * 5 * 4 * 5
 

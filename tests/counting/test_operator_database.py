@@ -68,7 +68,6 @@ CASES = [pytest.param(op, dtype, backward, id=name) for op, dtype, backward, nam
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns about arguments of its own samples
 @pytest.mark.parametrize(("op", "dtype", "backward"), CASES)
 def test_shapes_count_as_real_execution_does(op, dtype, backward):
-    """For each sample of the operator, the count on shapes equals the count on data."""
     name = database.name_of(op)
     tally = database.Tally()
     for sample in database.samples_of(op, dtype, backward=backward):

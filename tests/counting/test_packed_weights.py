@@ -102,7 +102,6 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("way", [measure, watched])
 def test_parameters(name, way):
-    """Packed weights count as parameters, with the bytes of their storage."""
     make, make_input, weights, biases, size = CASES[name]
     model, x = make(), make_input()
     counted = way(model, x)
@@ -140,8 +139,6 @@ def test_torchscript(name, form):
 
 
 class Scriptable(Own):
-    """Like `Own`, but TorchScript can compile it: it cannot compile the unpacking of a list."""
-
     def forward(self, x):
         x = torch.ops.quantized.linear_dynamic(x, self.first, reduce_range=True)
         for packed in self.others:
@@ -155,7 +152,7 @@ def test_torchscript_with_a_list():
 
 
 def test_torchscript_shares():
-    """A packed weight that two parts of a scripted model hold counts once."""
+    """If two parts of a scripted model hold the same packed weight, it counts once."""
     packed = dynamic(nn.Sequential(nn.Linear(8, 8)))[0]
     model, x = torch.jit.script(nn.Sequential(packed, nn.Sequential(packed))), torch.randn(1, 8)
     assert [measure(model, x).params, watched(model, x).params] == [72] * 2
@@ -181,7 +178,6 @@ def test_where_they_are():
 
 
 def test_unchanged():
-    """A measurement does not change packed weights."""
     model, x = dynamic(nn.Sequential(nn.Linear(8, 8))), torch.randn(2, 8)
     before, held = model(x), model[0]._packed_params._packed_params
     measure(model, x)

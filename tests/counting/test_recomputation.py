@@ -49,7 +49,6 @@ class TestCheckpoint:
         assert counted.flops == 3 * (4 * LINEAR + own) + counted.recomputed_flops
 
     def test_forward_alone(self, reentrant):
-        """Without a backward pass, nothing is recomputed."""
         assert both(Checkpointed(reentrant=reentrant), X).recomputed_flops == 0
 
     def test_regions_within_regions(self, reentrant):

@@ -58,7 +58,6 @@ class ReadsBack(nn.Module):
 
 
 def test_constants_are_read_back():
-    """Within `shape_only`, code can read values from tensors that it computes from numbers."""
     with shape_only():
         assert regnet_stages() == ([32, 64, 160, 400], [1, 2, 7, 12])
     with pytest.raises(RuntimeError), torch.device("meta"):  # in `torch.device("meta")`, PyTorch cannot read them
@@ -86,7 +85,6 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_architectures(name):
-    """A model that is built within `shape_only` has the shapes, dtypes, names and counts of the real model."""
     build, config = MODELS[name]
     real = build(config).eval()
     with shape_only():
@@ -121,7 +119,6 @@ def test_devices_that_are_asked_for():
 
 
 def test_random_state():
-    """Random numbers that are drawn within `shape_only` do not change the random state of the process."""
     state = torch.random.get_rng_state()
     with shape_only():
         nn.Linear(30, 40)
@@ -149,7 +146,6 @@ INITIALIZERS = {
 @pytest.mark.filterwarnings("ignore:mean is more than 2 std:UserWarning")
 @pytest.mark.parametrize("initialize", INITIALIZERS.values(), ids=INITIALIZERS)
 def test_an_initializer_does_nothing(initialize):
-    """Within `shape_only`, PyTorch's initializers do nothing."""
     # For a tensor with data, some initializers draw numbers until all are in a range.
     with shape_only():
         model = nn.Linear(4, 6)

@@ -44,7 +44,6 @@ def is_private(name):
 
 
 def private_module(name):
-    """Return whether ``name`` is the dotted name of a private module or attribute of PyTorch."""
     parts = name.split(".")
     return parts[0] == "torch" and any(map(is_private, parts))
 
@@ -83,7 +82,6 @@ def test_no_private_module_in_a_string(path):
 
 
 def test_every_name_exists_in_this_version():
-    """Each private name that `torch_private` lists exists in this version of PyTorch."""
     assert [name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT] == []
     torch_private.require_attributes()
 
@@ -163,12 +161,10 @@ def test_without_a_name_of_the_core(answers, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", [*WITH_DEFAULT, "all others"])
 def test_without_a_name_of_a_feature(answers, name):
-    """If a private name that only one feature needs is missing, a model without this feature has its usual count."""
     assert answers[name] == FLOPS
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """If a private part of PyTorch is missing, code that uses it raises an error."""
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -188,7 +184,6 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """If a private attribute of PyTorch is missing, a measurement fails at its start."""
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

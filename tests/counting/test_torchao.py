@@ -60,7 +60,6 @@ def test_activations_too(mode):
 
 @each_way
 def test_stored(config):
-    """A quantized model has as many parameters as the original model."""
     # One byte for each quantized weight; scales and zero points add bytes.
     model = quantized(config)
     counted = measure(model, X)

@@ -115,7 +115,6 @@ def test_both_ways(make, update):
 
 @each_optimizer
 def test_update_alone(make, update):
-    """If gradients exist, `optimizer.step` can be counted alone."""
     model = layers()
     optimizer = make(model.parameters())
     model(X).sum().backward()
@@ -164,7 +163,6 @@ def test_a_step_that_asks_whether_it_trains():
 
 
 def test_by_global_names():
-    """A measured function may use models and optimizers by their global names."""
     for function in (step_of_globals, lambda: step_of_globals(), lambda: TRAINER.step()):  # noqa: PLW0108
         counted = measure(function)
         assert (counted.flops, counted.other_flops) == (STEP, LOSS + 2 * PARAMETERS)
@@ -197,7 +195,6 @@ def test_schedules_clipping_and_scaling():
 
 
 def test_scaled_gradients():
-    """A training step with a gradient scaler can be counted."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu")

@@ -25,7 +25,6 @@ def ids(batch, length):
 
 
 def without_rotary(counted):
-    """Return the counted MACs without the MACs of the rotary embedding."""
     # The rotary embedding is a matrix product in some versions of transformers only.
     return counted.macs - counted["model.rotary_emb"].macs
 
@@ -59,7 +58,6 @@ class TestImages:
 class TestText:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
-        """Llama 3.1 8B costs what a formula says."""
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048
         config = transformers.LlamaConfig(
             vocab_size=vocabulary,
@@ -84,7 +82,6 @@ class TestText:
 
     @pytest.mark.parametrize("weights", ["real", "meta"])
     def test_bert(self, weights):
-        """BERT costs what a formula says, with and without a padding mask."""
         config = transformers.BertConfig(
             vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
@@ -115,7 +112,6 @@ class TestText:
         assert measure(model, (), training, backward=True).macs == 3 * forward
 
     def test_a_cache_is_not_filled(self):
-        """A measured decoding step does not make the cache longer."""
         config = transformers.LlamaConfig(
             vocab_size=50,
             hidden_size=32,
@@ -157,7 +153,6 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_mamba(self):
-        """Mamba costs what a formula says."""
         config = transformers.MambaConfig(
             vocab_size=50, hidden_size=32, state_size=8, num_hidden_layers=2, expand=2, conv_kernel=4, time_step_rank=3
         )

@@ -63,7 +63,6 @@ _8B = {
 @pytest.mark.parametrize(("size", "rank"), [(2, 0), (4, 3)])
 class TestTiny:
     def test_forward(self, size: int, rank: int) -> None:
-        """In a forward pass, the FLOPs, parameters and messages of a rank equal formulas."""
         # Ranks sum the embedding and each layer's attention and MLP outputs, and gather the logits.
         config = LlamaConfig(**_TINY)
         with world(size, rank):
@@ -77,7 +76,6 @@ class TestTiny:
         assert part["model.layers.0"].communication == 2 * activation
 
     def test_training_step(self, size: int, rank: int) -> None:
-        """In a training step, the FLOPs and messages of a rank equal formulas."""
         # In backward, ranks also sum the input gradients of column-wise layers: five per layer, one in the head.
         config = LlamaConfig(**_TINY)
         with world(size, rank):

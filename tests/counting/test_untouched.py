@@ -116,7 +116,6 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("train", [False, True])
     def test_model_and_process(self, way, backward, train):
-        """A measurement changes neither the state of the model nor the random states of the process."""
         model = Busy().train(train)
         model.register_forward_hook(lambda *_: None)
         inputs = torch.randn(3, 4)
@@ -128,7 +127,6 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_model_that_raises(self, way):
-        """If the model raises an exception, the state of the model does not change."""
         model, inputs = Busy(), torch.randn(3, 4)
         model.fails = True
         before, process = state_of(model), process_state()
@@ -144,7 +142,6 @@ class TestModel:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("where", ["closure", "global", "object", "partial"])
     def test_models_in_functions(self, way, where):
-        """If a measured function uses a model, this model does not change."""
         import functools
 
         model = Busy()
@@ -172,7 +169,6 @@ class TestModel:
         assert holder.count == 0
 
     def test_gradients_that_were_there(self):
-        """A gradient that existed before the measurement keeps its values."""
         model = nn.Linear(4, 4)
         model(torch.randn(3, 4)).sum().backward()
         grad = model.weight.grad.clone()
@@ -181,7 +177,6 @@ class TestModel:
         assert torch.equal(model.weight.grad, grad)
 
     def test_hooks_with_memory(self):
-        """If a hook collects outputs in a list, a measurement adds nothing to the list."""
         model, outputs = nn.Linear(4, 4), []
         model.register_forward_hook(lambda _module, _args, output: outputs.append(output))
         for way in WAYS:
@@ -189,7 +184,6 @@ class TestModel:
         assert outputs == []
 
     def test_lazy_modules_stay_lazy(self):
-        """After a measurement, a lazy module is still lazy."""
         model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
         before = state_of_lazy(model)
         for way in WAYS:
@@ -199,8 +193,6 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_generators_and_arrays(self, way):
-        """A measurement changes neither random generators nor arrays that the model holds."""
-
         class Draws(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -223,7 +215,6 @@ class TestModel:
         assert state() == before
 
     def test_power_iteration(self):
-        """A measurement does not change the vectors of spectral norm."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         for way in WAYS:
@@ -301,7 +292,6 @@ class TestInputs:
         assert torch.equal(whole, torch.arange(6.0))
 
     def test_memory_shared_with_numpy(self):
-        """If an input shares memory with a NumPy array, the array keeps its values."""
         array = np.arange(4.0)
         for_real(lambda x: x.mul_(2), torch.from_numpy(array))
         assert array.tolist() == [0, 1, 2, 3]
@@ -311,7 +301,6 @@ class TestModes:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_the_mode_around(self, way, mode):
-        """A measurement does not change the caller's gradient mode."""
         with mode():
             process = process_state()
             way(Busy(), torch.randn(3, 4))

@@ -157,7 +157,6 @@ class TestNothingChanges:
     @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_bit_for_bit(self, name, way):
-        """A watch does not change any bit of results, gradients, weights and random states."""
         make, shape = MODELS[name]
         seen = []
         for watched in (False, True):
@@ -175,7 +174,6 @@ class TestNothingChanges:
         assert plain_facts == beside_facts
 
     def test_exception(self):
-        """If a model raises an exception, the caller gets this exception, and the watch ends."""
         error = RuntimeError("its own")
 
         class Failing(nn.Module):
@@ -234,7 +232,6 @@ class TestCount:
         assert differences(seen.complexity, counted, without=without) == {}
 
     def test_backward(self):
-        """For each module, a watch of forward and backward counts what a measurement with ``backward=True`` counts."""
         model, inputs = mlp(), torch.randn(3, 8)
         with watch() as seen:
             model(inputs).backward(torch.ones(()).expand(3, 4))  # the gradient of a sum is expanded in the same way
@@ -245,7 +242,6 @@ class TestCount:
         assert seen.complexity.operators == counted.operators
 
     def test_resnet_18(self):
-        """ResNet-18's forward and backward have the FLOPs that PyTorch's tests of `FlopCounterMode` expect."""
         image = torch.randn(1, 3, 224, 224, requires_grad=True)
         model = resnet_18()
         with watch() as seen:
@@ -268,8 +264,6 @@ class TestCount:
         assert not seen.has_run
 
     def test_custom_operator(self):
-        """If an operator has no formula, the result lists it as an unknown operator, with its module."""
-
         @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
         def twice(value: torch.Tensor) -> torch.Tensor:
             return 2 * value
@@ -284,7 +278,6 @@ class TestCount:
         assert (unknown.calls, unknown.modules) == (1, ("1",))
 
     def test_other_thread(self):
-        """If a model runs on another thread, the result lists an unknown operator `threading.Thread`."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             thread = threading.Thread(target=model, args=(inputs,))
@@ -295,7 +288,6 @@ class TestCount:
 
     @pytest.mark.parametrize("work", ["thread", "pool", "older pool"])
     def test_functions_on_other_threads(self, work):
-        """Work on another thread is listed as an unknown operator even if no module runs it."""
         value = torch.randn(8, 8)
 
         def run(pool):
@@ -332,7 +324,6 @@ class TestCount:
         assert seen.complexity.flops == 3 * 2 * MLP_FLOPS
 
     def test_recomputed(self):
-        """Work that a checkpoint recomputes is counted as recomputed."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             checkpoint(model, inputs, use_reentrant=False).sum().backward()
@@ -406,7 +397,6 @@ class TestModules:
 
 class TestPhases:
     def test_training_step(self):
-        """In a training step of linear regression, each phase costs what a formula says."""
         rows, inputs, outputs = 5, 8, 3
         model = nn.Linear(inputs, outputs)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -473,7 +463,6 @@ class TestPhases:
         assert seen.complexity.flops == 2 * MLP_FLOPS
 
     def test_measured_training_step(self):
-        """A watched training step has the forward and backward FLOPs of a measurement with ``backward=True``."""
         model = mlp()
 
         def step(inputs):
@@ -503,7 +492,6 @@ class TestNested:
         assert outer.complexity["0"].calls == 3
 
     def test_measurement_inside(self):
-        """A measurement inside of a watched block adds nothing to the watch."""
         model, inputs = mlp(), torch.randn(2, 8)
 
         def selecting(value):
@@ -520,7 +508,6 @@ class TestNested:
 class TestCompiled:
     @requires("functions compiled under a watch")
     def test_model(self):
-        """A watch counts the FLOPs of a compiled model."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -539,8 +526,6 @@ class TestCompiled:
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
     def test_model_that_cannot_be_counted(self, monkeypatch):
-        """If a compiled model cannot be counted on shapes, a note of the watch says why."""
-
         def fails(*_args, **_kwargs):
             raise ArithmeticError("no count")
 
@@ -618,8 +603,6 @@ class TestCompiled:
 
 
 def resnet_18():
-    """Return ResNet-18 (He et al., 2015, table 1)."""
-
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):
             super().__init__()

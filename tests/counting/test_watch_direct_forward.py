@@ -89,7 +89,6 @@ DIRECT = {
 @pytest.mark.parametrize("top", [lambda model: model(X), lambda model: model.forward(X)], ids=["called", "forward"])
 @pytest.mark.parametrize("name", DIRECT)
 def test_credited(name, top):
-    """If ``forward`` of a module is called, the call and the work are credited to the module."""
     function, expected = DIRECT[name]
     with watch() as watched:
         top(Calls(function))
@@ -127,8 +126,6 @@ def test_kinds(kind):
 
 
 def test_without_a_call():
-    """If ``__call__`` of a class only calls ``forward``, the call and the work are credited to the module."""
-
     class Again(nn.Linear):
         def __call__(self, x):
             return self.forward(x)
@@ -165,7 +162,7 @@ class ModuleThatMultiplies(Multiplies, nn.Module):
 
 
 def made(base):
-    """Return a class whose method ``forward`` has one code object for each ``base``."""
+    """Return a subclass of ``base``. All these subclasses share one code object for ``forward``."""
 
     class Made(base):
         def __init__(self):
@@ -179,7 +176,7 @@ def made(base):
 
 
 def closure(owner):
-    """Return a function whose code is that of a method for one ``owner``, and of no method for another one."""
+    """Return a function that is used as a method if its first argument is ``owner``, and as a function otherwise."""
 
     def forward(self, x):
         return x @ owner.weight if self is owner else self @ x
@@ -196,7 +193,7 @@ SAME_CODE = {
 
 @pytest.mark.parametrize("name", SAME_CODE)
 def test_functions_with_one_code(name):
-    """Each call is judged by its first argument, although the functions have one code object."""
+    """If a method of a module and another function share their code, only calls with the module are credited to it."""
     plain, module, call = SAME_CODE[name]
     model = Calls(lambda self, x: call(self.plain[0], call(self.module, call(self.plain[0], x))))
     model.plain, model.module = [plain()], module()
@@ -233,8 +230,6 @@ def test_inputs(call, expected):
 
 
 def test_exceptions():
-    """If ``forward`` raises and the model catches the exception, later work is credited to the right module."""
-
     class Fails(nn.Linear):
         def forward(self, x):
             super().forward(x)
@@ -254,7 +249,6 @@ def test_exceptions():
 
 
 def test_recomputed():
-    """Work that a checkpoint repeats is credited to the module whose ``forward`` the checkpoint calls."""
     model = Calls(lambda self, x: self.second(checkpoint(self.first.forward, x, use_reentrant=True)))
     with watch() as watched:
         model(X.clone().requires_grad_()).sum().backward()
@@ -268,7 +262,6 @@ def test_recomputed():
 
 
 def test_nested_watches():
-    """If two watches are nested, both count the direct calls of ``forward``."""
     model = Calls(lambda self, x: self.second.forward(self.first.forward(x)))
     with watch() as outer, watch() as inner:
         model.forward(X)
@@ -277,7 +270,6 @@ def test_nested_watches():
 
 
 def test_several_models():
-    """If a test calls ``forward`` of two models, the result lists both models."""
     first, second = nn.Sequential(square()), nn.Sequential(square(), square())
     with watch() as watched:
         second.forward(first.forward(X))
@@ -342,7 +334,6 @@ class Variables(nn.Linear):
 
 
 def test_variables():
-    """If ``forward`` reads the names of its variables, they are the same with and without a watch."""
     model = Variables(4, 4, bias=False)
     with watch():
         watched = model.forward(X)[1]
@@ -403,8 +394,6 @@ def test_nothing_is_left():
 
 
 def test_compiled_graphs():
-    """Graphs that a compiler made are not listed as modules."""
-
     def backend(graph, _inputs):
         return graph.forward
 
@@ -460,7 +449,7 @@ def test_tracers(way):
 
 
 def evaluates_tensors(frame, event, argument):
-    """A trace function that runs an operator on each tensor in a frame, as a debugger does that shows tensors."""
+    """A trace function that computes with each tensor in a frame, like a debugger that shows tensors."""
     for value in list(frame.f_locals.values()):
         if isinstance(value, torch.Tensor):
             value.detach().sum()
@@ -468,7 +457,7 @@ def evaluates_tensors(frame, event, argument):
 
 
 class Looks(nn.Module):
-    """A module whose variables a trace function, or the module itself, reads while it runs."""
+    """A module that reads its own variables from its frame while it runs."""
 
     def __init__(self):
         super().__init__()
@@ -483,7 +472,7 @@ class Looks(nn.Module):
 
 @pytest.mark.parametrize("kind", [Looks, Extended])
 def test_trace_functions(kind):
-    """A trace function that computes with the variables of a direct call leaves the variables as they are."""
+    """If a trace function reads the variables of a direct call, they keep their values."""
     part = kind() if kind is Looks else kind(4, 4)
     before = sys.gettrace()
     with watch() as watched:
@@ -497,8 +486,6 @@ def test_trace_functions(kind):
 
 
 class InSteps(nn.Module):
-    """A module whose ``forward`` is a generator."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()
@@ -510,8 +497,6 @@ class InSteps(nn.Module):
 
 
 class Waits(nn.Module):
-    """A module whose ``forward`` is a coroutine."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()
@@ -524,7 +509,7 @@ class Waits(nn.Module):
 
 @pytest.mark.parametrize("direct", [False, True])
 def test_generators(direct):
-    """If ``forward`` is a generator, each call of the module counts once, however often the generator goes on."""
+    """If ``forward`` is a generator, each call of the module counts once."""
     model = InSteps()
     with watch() as watched:
         for _ in range(2):

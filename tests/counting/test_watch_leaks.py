@@ -112,8 +112,6 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_nothing_is_kept(way):
-    """After a watch, the model, its gradients and its inputs can be freed."""
-
     def run(*, watched):
         model, inputs = mlp(), torch.ones(4, 8)
         with watch() if watched else nullcontext():
@@ -130,7 +128,6 @@ def test_nothing_is_kept(way):
 
 @pytest.mark.parametrize("way", [forward, backward, training, nested], ids=lambda way: way.__name__)
 def test_nothing_of_ours_is_kept(way):
-    """After a watch, no object of the watch is alive."""
     model, inputs = mlp(), torch.ones(4, 8)
 
     def ours():

@@ -71,7 +71,7 @@ def test_forward_of_a_part(made, call):
 
 @pytest.mark.parametrize("made", MADE)
 def test_forward_of_the_model(made):
-    """The metrics are those of a watch that calls the module as usual."""
+    """If ``forward`` of a scripted model is called directly, the metrics equal those of a usual call."""
     model = MADE[made](Twice())
     with watch() as called:
         model(X)
@@ -92,7 +92,7 @@ def test_called_both_ways():
 
 
 def test_another_method():
-    """The work counts for the caller. As the parts of the module are not followed, they are not listed."""
+    """The work of another method of a scripted module is credited to the module that calls the method."""
     model = Calls(torch.jit.script(Twice()), lambda scripted, x: scripted.once(x))
     with watch() as watched:
         model(X)
@@ -123,7 +123,7 @@ def test_on_another_thread():
 
 
 def test_tracing():
-    """A model that calls a scripted module directly can be traced within a watch, and nothing of it is counted."""
+    """If a watched block only traces a model, no work is counted."""
     model = Calls(torch.jit.script(Twice()), CALLS["forward"])
     with watch() as watched:
         traced = torch.jit.trace(model, X)
@@ -150,7 +150,6 @@ def test_errors():
 
 @pytest.mark.parametrize("made", MADE)
 def test_measured(made):
-    """A method of a scripted module is measured like the module."""
     model = MADE[made](Twice())
     counted, method = measure(model, X), measure(model.forward, X)
     assert method.metrics == counted.metrics
@@ -159,7 +158,7 @@ def test_measured(made):
 
 
 def test_measured_in_training():
-    """The statistics of a batch norm are those of the clone, so the method runs on shapes."""
+    """In training too, a method of a scripted module runs on shapes, and the model's statistics do not change."""
     model = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     counted = measure(model.forward, X)
     assert (counted.execution, counted.params) == ("shapes", 20 + 8)

@@ -20,7 +20,6 @@ def _pair() -> nn.Sequential:
 
 
 def test_tensor_parallel() -> None:
-    """With tensor parallelism, a watch counts what a measurement counts."""
     # DTensor runs operators to find global shapes, and remembers the results. These operators never count.
     for _ in range(2):
         with world(SIZE, 2):

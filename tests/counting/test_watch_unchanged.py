@@ -216,7 +216,6 @@ class TestTracers:
         assert isinstance(counted.flops, int)
 
     def test_compiler_imported_in_nested_watches(self):
-        """If `explain` imports PyTorch's compiler in two watches, both count the run after it, and nothing else."""
         code = """
             import sys, torch
             from pytest_flopsbudget.counting.watch import watch
@@ -265,7 +264,6 @@ class TestTracers:
         assert seen.complexity.flops == 3 * MLP_FLOPS
 
     def test_on_another_thread(self):
-        """A tracer on another thread makes the right model."""
         made = []
         with watch() as seen:
             thread = threading.Thread(target=lambda: made.append(torch.jit.trace(rows_dependent, X)(Y)))
@@ -285,7 +283,6 @@ class TestTracers:
 
 class TestCompiledFunctions:
     def test_compiled_once(self):
-        """A function that was compiled before the watch is not compiled again."""
         graphs = []
 
         def backend(graph, _inputs):
@@ -303,7 +300,6 @@ class TestCompiledFunctions:
         assert len(graphs) == 1
 
     def test_graph_break(self):
-        """If a compiled function is split into two graphs, the work in both is counted."""
         layer = nn.Linear(4, 4).requires_grad_(False)
 
         def broken(value):
@@ -317,7 +313,6 @@ class TestCompiledFunctions:
 
     @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
     def test_training(self, backend):
-        """Forward and backward of a compiled function are counted."""
         layer = nn.Linear(4, 2)
         function = torch.compile(lambda value: layer(value).sum(), backend=backend)
         with watch() as seen:
@@ -329,8 +324,6 @@ class TestCompiledFunctions:
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
     def test_optimizer(self):
-        """A compiled step of an optimizer gives the same weights with and without a watch."""
-
         def step():
             torch.manual_seed(0)
             layer = nn.Linear(4, 2)
@@ -575,7 +568,6 @@ class TestOperators:
         ids=["eye", "eye, wide", "zeros", "arange", "linspace", "full"],
     )
     def test_created_in_a_given_tensor(self, create):
-        """An operator that fills a given tensor with numbers costs 0 FLOPs."""
         plain, watched, counted = both(lambda: create(torch.empty(0)).clone())
         assert torch.equal(plain, watched)
         assert (counted.total_flops, counted.unknown_operators) == (0, {})

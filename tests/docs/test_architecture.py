@@ -42,7 +42,6 @@ def named():
 
 @pytest.mark.parametrize("folder", sorted(folders()))
 def test_every_file_is_named(folder):
-    """docs/architecture.md lists each file under its folder, and no file that does not exist."""
     files = folders()[folder]
     page = named()[folder] - {"conftest.py"}  # the page also shows a user's project, which has a conftest.py
     assert page - files == set()

@@ -26,7 +26,6 @@ EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by TorchScript's compiler
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_closed_form_is_what_is_counted_here(case):
-    """The formula of each case gives exactly our count."""
     with torch.device("meta") if case in WHOLE_MODELS else nullcontext():
         model, args = case.build()
     with case.surroundings():

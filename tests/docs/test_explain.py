@@ -24,7 +24,6 @@ def test_the_page_is_what_a_run_shows():
 
 
 def test_by_hand():
-    """The FLOPs of GPT-2 equal those that are computed by hand."""
     # Weights: 12 * (4 + 8) * 768**2 in the layers, 50,257 * 768 in the head. The last term is attention.
     flops = 2 * 128 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 2 * 2 * 128**2 * 768
     assert f"{flops / 10**9:.2f} GFLOPs" == "32.23 GFLOPs"
@@ -32,7 +31,6 @@ def test_by_hand():
 
 
 def test_every_rule_has_a_row():
-    """docs/explain.md has a row for each rule of advice."""
     rows = re.findall(r"^\| (?!advice|---).* \| .* \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(advice._RULES) + 1
 

@@ -45,7 +45,6 @@ def test_a_page_without_its_markers():
 
 
 def test_its_examples_are_read(tmp_path):
-    """The examples of settings in docs/hardware.md are valid."""
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -57,7 +56,6 @@ def test_its_examples_are_read(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_what_it_says_of_optimizers():
-    """The numbers on AdamW in docs/hardware.md are right."""
     with torch.device("meta"):
         model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
         images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}

@@ -123,7 +123,6 @@ CASES = [
     ("build", "place"), CASES, ids=[f"{build.__name__}-{place.channels}" for build, place in CASES]
 )
 def test_by_hand(build, place, dtype):
-    """Bytes, FLOPs and launches of each block equal those that are computed by hand."""
     block, parts = counted(build, place, dtype), by_hand(build, place)
     assert block.memory_traffic == sum(elements for elements, _, _ in parts) * DTYPES[dtype]
     assert block.flops == sum(flops for _, flops, _ in parts)
@@ -142,7 +141,6 @@ def test_by_hand(build, place, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("big", "small"), [(dense, separable), (dense_alone, separable_alone)])
 def test_fewer_flops_take_longer(big, small, dtype):
-    """The separable block has fewer FLOPs than the dense block, but takes longer on an A100."""
     many, few = counted(big, EARLY, dtype), counted(small, EARLY, dtype)
     assert 7.5 < many.flops / few.flops < 8
     assert few.memory_traffic / many.memory_traffic == pytest.approx(2, rel=0.01)
@@ -151,7 +149,6 @@ def test_fewer_flops_take_longer(big, small, dtype):
 
 
 def test_as_the_text_says():
-    """The numbers in the text of docs/beyond-flops.md are right."""
     many, few = counted(dense, EARLY, torch.float32), counted(separable, EARLY, torch.float32)
     assert few.time(A100) / many.time(A100) == pytest.approx(1.75, abs=0.01)
     assert few.value("memory_time[A100]") > 0.99 * (few.time(A100) - few.value("launch_time[A100]"))
@@ -179,7 +176,6 @@ def test_the_stages_of_efficientnet():
 
 
 def test_no_text_lies_over_another():
-    """The texts of the chart do not overlap, even in a wide font."""
     texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- we made this file
     boxes = [box(text) for text in texts if "transform" not in text.attrib]
     assert len(boxes) > 30
@@ -204,7 +200,6 @@ def test_a_page_without_its_markers():
 
 
 def test_its_pyproject_is_read(tmp_path):
-    """The settings in docs/beyond-flops.md are valid."""
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(example, encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -213,7 +208,6 @@ def test_its_pyproject_is_read(tmp_path):
 
 
 def test_its_marker_holds(pytester):
-    """The example marker in docs/beyond-flops.md passes."""
     (example,) = re.findall(r"```python\n(import pytest\n.*?)```", PAGE, re.DOTALL)
     pytester.makepyfile(example)
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
@@ -239,7 +233,6 @@ def test_its_marker_holds(pytester):
 
 
 def test_the_readme_says_the_same(pytester):
-    """The number of devices in the README is right, and the example marker there passes."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
     (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)
@@ -249,7 +242,6 @@ def test_the_readme_says_the_same(pytester):
 
 
 def test_its_first_example_runs(capsys):
-    """The first example in docs/beyond-flops.md prints the numbers of the table on this page."""
     (example,) = re.findall(r"```python\n(import torch\n.*?)```", PAGE, re.DOTALL)
     exec(example, {})  # noqa: S102 -- from our documentation
     flops, traffic, intensity, time = capsys.readouterr().out.split()

@@ -33,14 +33,12 @@ UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
 class TestModels:
     @pytest.mark.parametrize("name", [name for name in MODELS if name != UNET_NAME])
     def test_the_closed_form_is_what_is_counted_here(self, name):
-        """The formula of each model equals our count exactly."""
         case = MODELS[name].case
         with torch.device("meta"):
             model, args = case.build()
         assert measure(model.eval(), args, backward=case.backward).flops == case.flops
 
     def test_published_numbers(self):
-        """The formulas give the published GMACs."""
         # Sources: torchvision; Sandler et al., 2018, table 4; Liu et al., 2021, table 1; Liu et al., 2022, table 1.
         macs = {name: model.case.flops / 2e9 for name, model in MODELS.items()}
         assert macs["ResNet-18"] == pytest.approx(1.814, abs=0.0005)
@@ -53,8 +51,6 @@ class TestModels:
         assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
 
     def test_a_unet_of_two_levels(self):
-        """The cost of a small U-Net equals the sum of its layers, which are computed by hand."""
-
         def conv(side, inputs, outputs, kernel=9):
             return 2 * side**2 * inputs * outputs * kernel
 
@@ -90,7 +86,6 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """`fastest_right` returns the fastest of the other counters whose result is right."""
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -117,7 +112,6 @@ class TestTargets:
         assert [target.holds for target in targets(results)] == [True, False]
 
     def test_a_straight_line(self):
-        """`line` fits a straight line by least squares."""
         exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
         assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
         bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
@@ -149,7 +143,6 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """Each function that a benchmark replaces by its name exists."""
     assert callable(pkgutil.resolve_name(name))
 
 
@@ -170,7 +163,6 @@ class TestSample:
 
     @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
     def test_of_a_counter(self, runner):
-        """A sample has the right number of FLOPs and a time."""
         sample = process._sample(runner, "ResNet-18")
         assert sample.number == MODELS["ResNet-18"].case.flops
         assert sample.first > 0
@@ -183,7 +175,6 @@ class TestSample:
         assert sample.again > 0
 
     def test_memory_grows_by_what_is_held(self):
-        """The memory of a sample does not include memory that was used before."""
         with mmap.mmap(-1, 96 << 20) as before:
             before.write(b"x" * len(before))
         growth = Growth()
@@ -207,7 +198,6 @@ class TestSchedule:
         assert schedule.enough(pair) == enough
 
     def test_a_run_that_was_cut_off_goes_on(self, monkeypatch):
-        """If the benchmark was interrupted, it takes only the missing samples."""
         asked = []
 
         def measured(runner, model):
@@ -247,7 +237,6 @@ class TestPage:
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """If bars begin at 10 ms, the bar of 100 ms is half as long as the bar of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]

@@ -32,7 +32,7 @@ def test_the_page_shows_what_is_printed(monkeypatch):
 
 
 def test_by_hand():
-    """The FLOPs on the page: 2 per multiply-accumulate at each of 8 * 8 positions."""
+    # A convolution costs 2 FLOPs for each multiply-accumulate at each of 8 * 8 positions.
     stem, block, head = 2 * 64 * 16 * 3 * 4 * 4, 2 * 64 * 16 * 16 * 3 * 3, 2 * 16 * 10
     page = PAGE.read_text(encoding="utf-8")
     assert f"{(stem + 3 * block + head) / 10**6:.3f} MFLOPs" == "0.983 MFLOPs"

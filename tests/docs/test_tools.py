@@ -30,7 +30,6 @@ def test_names_tests_that_exist(row):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("(")[0].removeprefix("def "))
 def test_examples(example):
-    """Each example in docs/tools.md passes as a test."""
     names = {"torch": torch, "transformers": transformers}
     exec(example, names)  # noqa: S102 -- from our documentation
     (test,) = (value for name, value in names.items() if name.startswith("test_"))

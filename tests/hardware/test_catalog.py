@@ -56,7 +56,6 @@ def test_figures_are_those_published(name):
 
 
 def test_vector_rates_are_those_published():
-    """The vector rates are those of NVIDIA's white papers, without tensor cores."""
     published = {
         "V100": {"float64": 7.8, "float32": 15.7, "float16": 31.4},
         "A100": {"float64": 9.7, "float32": 19.5, "bfloat16": 39, "float16": 78},
@@ -75,18 +74,15 @@ class TestProfile:
         assert all(any(word in figure for figure in figures) for word in ("bandwidth", "memory", "launch"))
 
     def test_fp32_is_not_computed_faster_than_halves(self, device):
-        """A dtype with fewer bits is at least as fast as a dtype with more bits."""
         # Products in float32 do not use TF32, so they have the vector rate.
         rates = [device.rate(dtype) for dtype in ("float64", "float32", "tfloat32", "float16", "int8")]
         assert sorted(rates) == rates
         assert device.rate("float32") == device.vector_rate("float32")
 
     def test_matrix_units_are_the_fastest(self, device):
-        """The rate of matrix products is at least the vector rate."""
         assert all(device.vector_rate(dtype) <= device.rate(dtype) for dtype in DTYPES)
 
     def test_dtypes_are_known(self, device):
-        """Every rate belongs to a dtype in `DTYPES`."""
         assert set(device.rates) | set(device.vector_rates) <= set(DTYPES)
 
 
@@ -97,19 +93,16 @@ class TestDeviceNamed:
 
     @pytest.mark.parametrize(("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h10O", "H100")])
     def test_an_unknown_one_is_told_with_what_is_near(self, name, near):
-        """If a device is unknown, the error suggests a similar name and lists all names."""
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
             find_device(name)
 
     def test_nothing_near(self):
-        """If no name is similar, the error only lists all names."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
             find_device("qqqqqq")
 
     def test_own_ones_come_first(self):
-        """If a project's own profile has the name of a device in the catalog, the project's profile is found."""
         own = {name: Device(name, {"float32": 1}, {}, bandwidth=1, memory=1, launch=1) for name in ("camera", "a100")}
         assert find_device("Camera", own) is own["camera"]
         assert find_device("A100", own) is own["a100"]

@@ -51,17 +51,14 @@ class TestRate:
         ],
     )
     def test_of_few_rates(self, rates, dtype, expected):
-        """If a profile has few rates, it still has a rate for every dtype."""
         assert device(rates).rate(dtype) == expected
 
     def test_of_vectors_has_rates_of_its_own(self):
-        """The vector rate of a dtype may differ from its rate of products."""
         found = device({"float32": 10, "float16": 400}, {"float32": 10, "float16": 20})
         assert found.vector_rate("float16") == 20
         assert found.vector_rate("bfloat16") == 20
 
     def test_of_vectors_is_that_of_products_where_there_is_no_other(self):
-        """If a profile has no vector rates, the vector rate is the rate of products."""
         assert device({"float32": 10}).vector_rate("float32") == 10
 
 

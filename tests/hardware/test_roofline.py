@@ -35,12 +35,10 @@ class TestTimes:
         ],
     )
     def test_is_the_larger_of_work_and_traffic(self, flops, other_flops, bytes_moved, expected):
-        """Of the compute time and the memory time, only the larger one counts."""
         assert expected == times(SMALL, flops, other_flops, bytes_moved, "float32")
 
     @pytest.mark.parametrize(("launches", "expected"), [(0, 0), (1, 5), (3, 15)])
     def test_launches_add_up(self, launches, expected):
-        """Each launch adds its time."""
         assert expected == times(SMALL, 1_000, 0, 0, "float32", launches=launches).launch
 
     def test_of_a_convolution_on_an_a100(self):
@@ -67,13 +65,11 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_more_work_takes_no_less(self, device, work, more):
-        """More FLOPs or bytes never make an operator faster."""
         larger = (a + b for a, b in zip(work, more, strict=True))
         assert sum(times(device, *work, "float32")) <= sum(times(device, *larger, "float32"))
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """An operator is not slower than two operators that do the same work together, except for rounding."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
@@ -98,5 +94,4 @@ class TestBoundOf:
         ],
     )
     def test_is_the_largest(self, parts, expected):
-        """The bound of a time is the largest part of the time."""
         assert bound_of(*parts) == expected

@@ -85,7 +85,6 @@ class TestSettings:
         refuse(project, f"ERROR: pyproject.toml: {message}")
 
     def test_no_toml(self, project):
-        """If the pyproject is not valid TOML, a usage error names the line."""
         project.settings("[tool.pytest-flopsbudget]\ntolerance = \n")
         project.write(MEASURING)
         result = project.run()
@@ -143,7 +142,6 @@ class TestCalls:
         )
 
     def test_the_models_own_error(self, project):
-        """If the model raises an exception, the test fails with this exception."""
         project.write("def test_net(flops_budget):\n    flops_budget(Net(), torch.empty(1, 5, 8, 8))\n")
         result = project.run()
         result.assert_outcomes(failed=1)

@@ -103,7 +103,6 @@ def test_exitfirst(written):
 
 
 def test_hard_limits_still_hold(written):
-    """If a limit is broken, the test fails in an update too."""
     limited = TWO_TESTS.replace("def test_a", "@pytest.mark.flops_budget(flops=9)\ndef test_a")
     written.write(limited.replace("Net()", "Net(kernel=5)"))
     written.run("--flops-budget-update").assert_outcomes(passed=1, failed=1)
@@ -111,7 +110,6 @@ def test_hard_limits_still_hold(written):
 
 
 def test_names(project):
-    """The baseline has one entry for each name of a measurement."""
     project.write("def test_a(flops_budget):\n    for name in 'xy':\n        flops_budget(Net(), IMAGE, name=name)\n")
     project.run("--flops-budget-update")
     assert flops_of(project, "test_a", "x") == flops_of(project, "test_a", "y")
@@ -132,7 +130,6 @@ def test_same_bytes_in_any_order(project):
 
 
 def test_ids_that_look_alike(project):
-    """Each test id has its own entry, even if two ids look alike."""
     widths = {
         "a/b": 1,
         "a_b": 2,
@@ -179,7 +176,6 @@ def test_torn_by_a_merge(written):
 
 
 def test_not_writable(written):
-    """If the baseline cannot be written, the run fails with a message of one line."""
     before = written.baseline.read_bytes()
     written.pytester.makeconftest(
         "import os\n"

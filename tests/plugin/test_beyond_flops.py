@@ -22,7 +22,6 @@ def measuring(marker=""):
 
 class TestTime:
     def test_over_by_a_nanosecond(self, project):
-        """If the estimated time is one nanosecond over its limit, the test fails."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"board": "{NET_FLOPS - 1} ns"}})'))
         result = project.run()

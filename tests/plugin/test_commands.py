@@ -79,7 +79,6 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
 
 
 def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
-    """If a test was renamed, the command in the summary moves its entry to the new name."""
     monkeypatch.setenv("WIDTH", "4")
     grown.write(TESTS.replace("test_grows", "test_renamed"))
     shown = grown.run().stdout

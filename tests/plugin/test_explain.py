@@ -121,7 +121,6 @@ class TestPage:
         assert pages(explain(tests, "test_net.py::test_run")) == ["test_net.py::test_run"]
 
     def test_quiet(self, tests):
-        """With -q, a run with `--flops-budget-explain` still prints the page."""
         assert pages(explain(tests, "test_net.py::test_two:student", "-q")) == ["test_net.py::test_two:student"]
 
     def test_workers(self, tests):
@@ -174,7 +173,6 @@ class TestPage:
 class TestWhere:
     @pytest.fixture
     def below(self, tests):
-        """Move the tests into a folder below the project."""
         folder = tests.path / "tests"
         folder.mkdir()
         for file in ("test_net.py", "test_broken.py", "models.py"):

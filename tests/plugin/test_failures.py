@@ -39,7 +39,6 @@ def test_unittest(project):
 
 
 def test_nothing_was_measured_yet(project):
-    """If a marked test fails before it measures, no message says that it measured nothing."""
     project.write(BROKEN + "def test_net(flops_budget):\n    assert 1 == 2\n")
     text = project.run().stdout.str()
     assert "assert 1 == 2" in text
@@ -47,7 +46,6 @@ def test_nothing_was_measured_yet(project):
 
 
 def test_a_wrong_marker_added_while_it_runs(project):
-    """If a test adds a wrong marker while it runs, it fails with the usual message about the marker."""
     marked = MEASURING.replace("(flops_budget)", "(flops_budget, request)")
     marked += "    request.node.add_marker(pytest.mark.flops_budget(flop=1))\n"
     project.write(marked)
@@ -68,7 +66,6 @@ def test_pytest_fail(project):
 
 
 def test_a_wrong_call_in_unittest(project):
-    """If a unittest method calls the fixture wrongly, the message names the line of the call."""
     project.write(UNITTEST + "    def test_net(self):\n        self.flops_budget(Net())\n")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -84,7 +81,6 @@ def test_a_wrong_call_that_is_expected(project):
 
 
 def test_a_fixture_that_measures(project):
-    """Measurements in a fixture belong to the test that uses the fixture."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    flops_budget(Net(), IMAGE)\n\n"
         f"{BROKEN}def test_net(net):\n    pass\n"
@@ -117,7 +113,6 @@ def test_a_fixture_that_measures_wrongly(project):
 
 
 def test_an_update_does_not_accept_what_it_does_not_write(project):
-    """If a test regressed and also failed for another reason, an update does not accept the regression."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     project.write(MEASURING.replace("Net()", "Net(kernel=5)") + "    assert 0\n")
@@ -126,7 +121,6 @@ def test_an_update_does_not_accept_what_it_does_not_write(project):
 
 
 def test_a_test_that_no_longer_measures(project):
-    """If a test no longer measures, an update keeps its entry."""
     project.write(MEASURING)
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -187,7 +181,6 @@ class TestDisabled:
         assert project.baseline.read_text() == "{"
 
     def test_damaged_pyproject(self, project):
-        """With --flops-budget-disable, a run passes despite a wrong pyproject."""
         project.settings("[tool.pytest-flopsbudget]\nshortcut = 1\n")
         project.write(MEASURING)
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
@@ -201,7 +194,6 @@ class TestDisabled:
 
 class TestPlaces:
     def test_a_parameter_set(self, project):
-        """If a wrong marker belongs to one parameter set, the message names the test with its parameters."""
         project.write(
             "@pytest.mark.parametrize('x', [1, pytest.param(2, marks=pytest.mark.flops_budget(flop=1))])\n"
             "def test_net(flops_budget, x): pass\n"

@@ -92,7 +92,6 @@ class TestSameNameAgain:
         ids=["size", "class"],
     )
     def test_another_model_is_refused(self, other, told):
-        """If a second model is measured under the same name, the fixture raises an error."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE)
         with pytest.raises(UsageError) as caught:

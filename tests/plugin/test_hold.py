@@ -88,7 +88,6 @@ class TestDefault:
         result.stdout.no_fnmatch_line("launches regressed: *")
 
     def test_a_limit(self, with_baseline):
-        """A limit applies even to a metric that is not compared with the baseline."""
         write(with_baseline, copies=True, marker="@pytest.mark.flops_budget(launches=1)")
         with_baseline.run().assert_outcomes(failed=1)
 
@@ -194,7 +193,7 @@ class TestAnotherPyTorch:
         result.stdout.fnmatch_lines(["flops regressed: *", "the baseline was measured with PyTorch 1.*, this with 2.*"])
 
     def test_equal_values(self, upgraded):
-        """If only the version of PyTorch changed, the summary does not mention the version, and an update writes it."""
+        """If only the version of PyTorch changed, the summary does not mention it."""
         write(upgraded, copies=False)
         upgraded.run().stdout.no_fnmatch_line("*PyTorch 1.*")
         upgraded.run("--flops-budget-update")

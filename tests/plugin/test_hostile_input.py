@@ -39,7 +39,6 @@ def check(text):
     [[], ["-v"], ["-q"], ["-rA"], ["--flops-budget-update"], ["--flops-budget-explain=test_net.py::test_over"]],
 )
 def test_names(project, options):
-    """Hostile names are escaped in each line that a run writes."""
     project.write(NAMES)
     result = project.run("--color=no", *options)
     check(result.stdout.str())

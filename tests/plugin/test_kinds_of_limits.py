@@ -113,7 +113,7 @@ def test_params(flops_budget, measured):
 
 
 def test_mean(project):
-    """The mean of images of 8 x 8 and 4 x 4 pixels: (13,824 + 3,456) / 2 for the convolutions, and 80."""
+    # For images of 8 x 8 and 4 x 4 pixels, the mean is (13,824 + 3,456) / 2 for the convolutions, and 80.
     project.write(
         """
 def test_mean(flops_budget):

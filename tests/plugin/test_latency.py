@@ -43,7 +43,6 @@ def clock(monkeypatch):
 
 
 def measured(project):
-    """Return the first measurement of the JSON report."""
     report = json.loads((project.path / "report.json").read_text(encoding="utf-8"))
     return report["tests"][0]["measurements"][0]
 
@@ -100,7 +99,6 @@ class TestOptIn:
         assert clock.asked == 1
 
     def test_disabled(self, project, clock):
-        """With --flops-budget-disable, a limit on latency causes no timing."""
         project.write(marked(latency="1 ms"))
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
         assert clock.asked == 0
@@ -147,7 +145,6 @@ class TestLimit:
         )
 
     def test_even_enough(self, project, clock):
-        """If the tolerance is as wide as the spread of the times, the limit on latency is checked."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", tolerance={"latency": "40%"}))
         result = project.run()
@@ -168,7 +165,6 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
 
     def test_another_machine(self, project, clock):
-        """A latency is not compared with the latency of another machine in the baseline."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.settings(MACHINE.replace("box", "bigger box"))
@@ -226,7 +222,6 @@ class TestWatched:
         )
 
     def test_a_limit_for_all(self, project, clock):
-        """A limit on latency for all tests does not apply to watched tests."""
         project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')
         project.write(self.WATCHED)
         result = project.run()

@@ -47,7 +47,6 @@ def share(device):
 
 
 def test_adds_the_latency(asked):
-    """Timing adds the latency and its quartiles to the measurement."""
     complexity, found = timed(LatencyPolicy(run_time=0.5))
     assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
     assert (found.timing.q1_ns, found.timing.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)

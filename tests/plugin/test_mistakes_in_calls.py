@@ -41,8 +41,6 @@ def test_the_models_own_error(project, call, lines):
 
 
 def test_of_measure():
-    """An error of the model has its own frames below the frame of `measure`."""
-
     def model(_):
         raise LookupError
 

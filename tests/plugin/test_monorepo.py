@@ -55,7 +55,6 @@ class TestNearest:
         result.assert_outcomes(failed=2)
 
     def test_pyproject_without_a_table(self, repository):
-        """If the nearest pyproject has no table for the plugin, the next pyproject above applies."""
         result = repository(
             a__pyproject_toml=limit("flops", 1),
             a__b__pyproject_toml="[tool.flopper]\nname = 'flops'\n",
@@ -116,7 +115,6 @@ class TestPatterns:
             result.stdout.fnmatch_lines(["*limit set by *pyproject.toml, [[][[]tool.pytest-flopsbudget.budgets]] 1"])
 
     def test_watch(self, repository):
-        """The setting `watch` of a package watches only tests of this package."""
         plain = "import torch\n\ndef test_plain():\n    torch.nn.Linear(8, 4)(torch.ones(1, 8))\n"
         result = repository(a__pyproject_toml=f'{TABLE}watch = "*"\n', a__test_a_py=plain, b__test_b_py=plain).run("-v")
         result.stdout.fnmatch_lines(["1 measurement: 1 new; *"])
@@ -124,13 +122,11 @@ class TestPatterns:
 
 class TestMistakes:
     def test_mistake(self, repository):
-        """If the table of a package has a mistake, pytest ends with a usage error."""
         result = repository(a__pyproject_toml=f"{TABLE}tolerence = 1\n", a__test_a_py="def test_a(): pass\n").run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: a/pyproject.toml: [[]tool.pytest-flopsbudget] tolerence: no such key*"])
 
     def test_all_mistakes(self, repository):
-        """One run reports the mistakes in all pyprojects."""
         result = repository(
             pyproject_toml=f"{TABLE}shw = 1\n",
             a__pyproject_toml="[tool.flopsbudget]\nlimits = {}\n",
@@ -157,6 +153,5 @@ class TestMistakes:
         )
 
     def test_root_keys(self, repository):
-        """Keys for the whole run are allowed in the root's table."""
         result = repository(pyproject_toml=f'{TABLE}show = "params"\n', a__test_a_py=TEST).run()
         result.stdout.no_fnmatch_line("*not used*")

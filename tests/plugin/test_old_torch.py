@@ -25,7 +25,6 @@ SENTENCE = (
     ids=["measured", "watched block", "watched test"],
 )
 def test_each_test_that_measures_fails_with_one_sentence(project, body):
-    """The failure is one sentence without a traceback; a test that measures nothing passes."""
     project.write(f"{body}\n\ndef test_other():\n    pass")
     project.path.joinpath("conftest.py").write_text(OLD, encoding="utf-8")
     run = project.run_apart_with_torch("-p", "no:asyncio")

@@ -140,7 +140,6 @@ def test_a_refusal_without_a_terminal(orphaned):
 
 
 def test_items_that_a_plugin_takes_away(orphaned):
-    """If another plugin removes items, pruning is refused."""
     orphaned.pytester.makeconftest("def pytest_collection_modifyitems(items):\n    items[:] = items[:1]\n")
     result = orphaned.run("--flops-budget-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -162,7 +161,6 @@ def test_items_that_a_plugin_takes_away(orphaned):
     ids=["skip", "skipif", "module", "importorskip", "in a class", "fails", "xfails", "measures nothing"],
 )
 def test_tests_that_are_there_keep_their_entries(orphaned, body):
-    """A test that is skipped, fails or measures nothing is not an orphan."""
     orphaned.write(body)
     result = orphaned.run("--flops-budget-prune")
     assert PRUNE not in result.stdout.str()
@@ -196,7 +194,6 @@ class TestOneFile:
 
     @pytest.mark.parametrize("way", ["--ignore=test_other.py", "--ignore-glob=*other*", "conftest"])
     def test_that_is_ignored(self, orphaned, way):
-        """If pytest ignores an existing test file, its entries are not orphans."""
         orphaned.write(measuring("other"), name="test_other")
         if way == "conftest":
             orphaned.pytester.makeconftest("collect_ignore = ['test_other.py']\n")
@@ -233,7 +230,6 @@ class TestRenames:
         )
 
     def test_the_command_moves_the_baseline(self, orphaned):
-        """The command that the summary suggests moves the entry to the new name of the test."""
         orphaned.write(measuring("a", new=5))
         shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
         moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
@@ -248,7 +244,6 @@ class TestRenames:
         result.stdout.fnmatch_lines(["    test_net.py::test_gone"])
 
     def test_pruning_leaves_them(self, orphaned):
-        """Pruning keeps the entry of a test that was probably renamed."""
         orphaned.write(measuring("a", new=5))
         orphaned.run("--flops-budget-prune").stdout.fnmatch_lines(["1 test likely renamed*"])
         assert kept(orphaned) == ["test_a", "test_gone"]
@@ -294,7 +289,6 @@ def test_settings_that_leave_tests_out(orphaned):
 
 
 def test_a_damaged_baseline_without_a_test_file(orphaned):
-    """If a baseline without a test file is damaged, pruning keeps it, and the run fails."""
     path = orphaned.path / "__flops__" / "test_damaged.json"
     path.write_text("{", encoding="utf-8")
     result = orphaned.run("--flops-budget-prune")

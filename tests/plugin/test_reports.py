@@ -87,7 +87,6 @@ class TestRun:
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
-        """Each report has the same bytes with workers as without workers."""
         project.write(TESTS)
         project.run(*ALL)
         alone = written(project)
@@ -96,7 +95,6 @@ class TestRun:
         assert set(alone) == set(FLAGS)
 
     def test_what_changed(self, project):
-        """The report names the module that grew."""
         measuring = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
         project.write(measuring)
         project.run("--flops-budget-update", *ALL)
@@ -113,7 +111,6 @@ class TestRun:
         assert "stem: Conv2d 3\u00d73 \u2192 5\u00d75" in written(project)["md"].decode()
 
     def test_nothing_measured(self, project):
-        """If nothing was measured, the reports are still written."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run(*ALL).ret == pytest.ExitCode.OK
         found = written(project)
@@ -146,7 +143,6 @@ class TestRun:
         assert outcomes(report) == {("test_net", "model"): ("failed", True, "new")}
 
     def test_reruns(self, project):
-        """If a test is repeated, the report has its last attempt."""
         project.write(
             "attempts = []\n\n@pytest.mark.flaky(reruns=1)\ndef test_net(flops_budget):\n    attempts.append(1)\n"
             "    if len(attempts) == 1:\n        flops_budget(Net(), IMAGE, name='first')\n        assert False\n"
@@ -181,7 +177,6 @@ class TestRun:
 
 class TestPaths:
     def test_of_the_folder_where_pytest_was_started(self, project, monkeypatch):
-        """A report's path is relative to the folder where pytest was started."""
         project.write("def test_nothing():\n    pass\n")
         folder = project.path / "elsewhere"
         folder.mkdir()
@@ -229,7 +224,6 @@ class TestPaths:
         assert load(project.path / "reports" / "run.json").tests
 
     def test_a_device(self, project):
-        """If the path is a device, the report is written to the device."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run("--flops-budget-csv=/dev/null").ret == pytest.ExitCode.OK
         assert Path("/dev/null").is_char_device()
@@ -255,7 +249,6 @@ class TestPaths:
         result.stderr.fnmatch_lines(["ERROR: *csv=*: --flops-budget-json writes to the same file; name another one"])
 
     def test_a_symbolic_link(self, project):
-        """If the path is a symbolic link, the report is written to the target of the link."""
         project.write("def test_nothing():\n    pass\n")
         link = project.path / "run.csv"
         link.symlink_to("real.csv")
@@ -285,7 +278,6 @@ class TestJunit:
         assert found["test_nothing"] == {}
 
     def test_off(self, project):
-        """With junit-properties = "off", a JUnit report has no properties."""
         project.settings('[tool.pytest-flopsbudget]\njunit-properties = "off"\n')
         project.write(TESTS)
         project.run("--junitxml=junit.xml")
@@ -332,7 +324,6 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_nothing_measured(self, project, actions):
-        """If nothing was measured, no job summary is written."""
         project.write("def test_nothing():\n    pass\n")
         project.run()
         assert not actions.exists()

@@ -97,7 +97,6 @@ def test_pytest_ini_outranks_the_pyproject(grown):
 
 
 def test_a_worker_that_dies(project):
-    """If a worker dies, only the test that was running loses its measurements."""
     project.write(
         GROWN.replace("kernel=5", "")
         + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"

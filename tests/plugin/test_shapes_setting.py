@@ -28,7 +28,7 @@ def test_net(flops_budget):
     ("setting", "passes"), [("", True), ('shapes = "preferred"', True), ('shapes = "only"', False)], ids=repr
 )
 def test_a_model_that_needs_data(pytester: pytest.Pytester, setting: str, passes: bool) -> None:
-    """With shapes = "only", a test fails if its model needs data. By default, such a model runs on data."""
+    """With shapes = "only", a test fails if its model needs data."""
     pytester.makepyprojecttoml(f"[tool.pytest-flopsbudget]\n{setting}\n")
     pytester.makepyfile(TEST)
     done = pytester.runpytest("-q", "-p", "no:asyncio")

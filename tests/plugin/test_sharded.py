@@ -55,7 +55,6 @@ def test_a_limit_on_models_that_pass_nothing(project):
 
 
 def test_in_the_baseline(project):
-    """If a model communicates more bytes than in its baseline, the test fails."""
     project.settings('[tool.pytest-flopsbudget]\nhold = ["communication"]\n')
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -86,7 +85,6 @@ def test_a_baseline_of_before_it_was_measured(project):
 
 
 def test_not_in_the_baseline_of_other_models(project):
-    """If a model has no ranks, its baseline does not contain communication."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     assert "communication" not in project.baseline.read_text()
@@ -113,7 +111,6 @@ def test_verbose_tells_the_kinds(project):
 
 
 def test_in_every_report(project):
-    """Each kind of report contains the communication."""
     project.write(_test())
     reports = ("--flops-budget-json=report.json", "--flops-budget-csv=report.csv", "--flops-budget-gitlab=metrics.txt")
     project.run(*reports, "--junitxml=junit.xml").assert_outcomes(passed=1)
@@ -127,7 +124,6 @@ def test_in_every_report(project):
 
 
 def test_no_such_rank(project):
-    """If the rank does not exist, the error says which ranks exist."""
     project.write(_test().replace("rank=1", "rank=4"))
     result = project.run()
     result.assert_outcomes(failed=1)

@@ -60,7 +60,7 @@ def test_cheaper_neighbours(write, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_more_expensive_neighbours(write, way):
-    """If a test id now names a more expensive model or input, the failure says that the id named another one before."""
+    """If a test id now names a more expensive model, the failure says that the id named another one before."""
     body, configs = WAYS[way]
     configs = configs[::-1]
     write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
@@ -123,7 +123,6 @@ def test_new_neighbour(write):
 
 
 def test_less_work_in_the_same_modules(write):
-    """If the same modules have fewer FLOPs, the test is improved."""
     body = "model = nn.Linear(8, 8); x = torch.ones(1, 8)"
     write(body, [{"a": 0}]).run("--flops-budget-update")
     baseline = write(body, [{"a": 0}]).baseline
@@ -134,7 +133,6 @@ def test_less_work_in_the_same_modules(write):
 
 
 def test_without_parameters(project):
-    """If a test without parameters has a smaller model, the test is improved."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
     project.run("--flops-budget-update")
     project.write("def test_net(flops_budget):\n    flops_budget(Net(3), IMAGE)\n")

@@ -111,7 +111,6 @@ class TestCommands:
         ]
 
     def test_other_measurement_over_its_limit(self, project):
-        """If one measurement of a test is over its limit, each command for the test says "once the limits allow it"."""
         project.settings(
             '[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n[tool.pytest-flopsbudget.limits]\nparams = 1\n'
         )
@@ -149,7 +148,6 @@ class TestCommands:
         ],
     )
     def test_paths_that_pytest_finds(self, project, arguments, repeated):
-        """A command repeats only those paths that pytest does not collect by default."""
         project.pytester.syspathinsert()
         body = f"{NEW}\n{NEW.replace('new', 'old')}"
         for name in ("test_net", "check_net"):

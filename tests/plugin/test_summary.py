@@ -26,7 +26,7 @@ def body(result):
 
 
 def test_table(narrow):
-    """Each measurement has a row. A line with totals follows."""
+    """Each measurement has a row, and a line with totals follows."""
     lines = body(narrow.run())
     assert lines[0].split() == ["measurement", "FLOPs", "change", "budget", "params", "verdict"]
     assert lines[2] == "test_net.py"
@@ -71,7 +71,6 @@ def test_quiet(narrow):
 
 
 def test_ascii_without_colour(narrow, monkeypatch):
-    """If the terminal's encoding is ASCII, so is the output."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("PYTHONUTF8", "0")
     narrow.write(TEST.replace("torch.empty(1, 3, size, size)", "IMAGE"))

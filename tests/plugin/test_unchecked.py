@@ -35,7 +35,6 @@ class TestPatterns:
         ],
     )
     def test_near_names(self, two, pattern, near):
-        """If a pattern matches no test, the message has the pattern, its place in the pyproject, and similar names."""
         two.settings(BUDGET.format(pattern))
         result = two.run()
         (line,) = [line for line in result.outlines if "matches no test" in line]
@@ -45,7 +44,6 @@ class TestPatterns:
         result.assert_outcomes(passed=2)
 
     def test_workers(self, project):
-        """With workers, the message on a pattern that matches no test appears once."""
         project.write("NET = Net()\n" + TWO)
         project.settings(BUDGET.format("test_ent.py::*"))
         lines = [line for line in project.run_apart("-n2").outlines if "matches no test" in line]
@@ -58,13 +56,11 @@ class TestPatterns:
         assert lines == ['pyproject.toml: watch "test_else.py::*" matches no test; near names: test_net.py']
 
     def test_no_tests(self, project):
-        """If a run has no tests, the message on a pattern suggests no names."""
         project.settings(BUDGET.format("test_ent.py::*"))
         project.run().stdout.fnmatch_lines(["*matches no test; this pyproject applies to no test of the run"])
 
     @pytest.mark.parametrize("pattern", ["*", "test_net.py::*", "test_*", "*::test_wide"])
     def test_matching(self, two, pattern):
-        """A pattern that matches a test is not reported as matching none, even if the test is deselected."""
         two.settings(BUDGET.format(pattern))
         two.run("-k", "narrow").stdout.no_fnmatch_line(NOT_MEASURED)
 

@@ -45,7 +45,6 @@ def test_all(changed):
 
 
 def test_new(changed):
-    """`--flops-budget-update=new` writes only new tests."""
     result = changed.run("--flops-budget-update=new")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -60,7 +59,6 @@ def test_new(changed):
 
 
 def test_improved(changed):
-    """`--flops-budget-update=improved` writes only improved tests."""
     result = changed.run("--flops-budget-update=improved")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(

@@ -33,7 +33,6 @@ class TestLimits:
         )
 
     def test_all_of_them(self, project):
-        """The failure lists all broken limits of all measurements."""
         project.write(
             """
             @pytest.mark.flops_budget(flops="1 kFLOPs", params=100, modules={"stem": {"flops": "2k"}})
@@ -165,7 +164,6 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["the input changed: float32[[]1, 3, 8, 8] ? float32[[]2, 3, 8, 8]"])
 
     def test_tolerance(self, project):
-        """A tolerance in a marker replaces the tolerance in the pyproject."""
         project.write(measuring())
         project.run("--flops-budget-update")
         project.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
@@ -181,7 +179,6 @@ class TestBaseline:
         project.run().assert_outcomes(failed=1)
 
     def test_improvement(self, project):
-        """If a test improved, it passes, and the summary shows a command that updates its baseline."""
         project.write(measuring(model="Net(kernel=5)"))
         project.run("--flops-budget-update")
         project.write(measuring())

@@ -67,7 +67,6 @@ class TestMarker:
         assert "real data" not in measured.result.stdout.str()
 
     def test_over_limit(self, measured):
-        """If a watched test is over its limit, it fails after its body."""
         measured(
             "@pytest.mark.flops_budget(flops='191 FLOPs')\ndef test_net():\n    net()(torch.randn(2, 4))\n",
             failed=1,
@@ -176,7 +175,6 @@ class TestMarker:
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
 
     def test_hypothesis(self, measured):
-        """If Hypothesis runs several examples, the most expensive one counts."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "@given(rows=strategies.sampled_from([1, 2, 3]))\n"
@@ -216,7 +214,6 @@ class TestMarker:
         assert found == {"test_net": {"model": 2 * ROW}}
 
     def test_own_ways_to_end(self, measured):
-        """If a watched test fails or skips, its outcome is the same as without the watch."""
         found = measured(
             "pytestmark = pytest.mark.flops_budget(flops=1)\n\n"
             "def test_fails():\n"
@@ -241,7 +238,6 @@ class TestMarker:
         measured.result.stdout.fnmatch_lines(["marked with flops_budget, but computed nothing *"])
 
     def test_fixture_goes_before(self, measured):
-        """If a watched test uses the fixture, only the measurements of the fixture count."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "def test_net(flops_budget):\n"
@@ -256,7 +252,6 @@ class TestMarker:
         assert found == {"test_net": {"model": ROW}, "test_late": {"model": ROW}}
 
     def test_disabled(self, project):
-        """With --flops-budget-disable, no test is watched."""
         project.write("@pytest.mark.flops_budget\ndef test_net(): assert torch._C._len_torch_dispatch_stack() == 0\n")
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
 
@@ -269,7 +264,6 @@ class TestPyproject:
     )
 
     def test_pattern(self, measured):
-        """Tests that match a pattern in the pyproject are watched."""
         assert measured(self.BODY, pyproject='watch = ["*::test_net", "*without*"]', passed=3) == {
             "test_net": {"model": ROW}
         }
@@ -279,7 +273,6 @@ class TestPyproject:
         assert found == {"test_net": {"model": ROW}, "test_other": {"model": 2 * ROW}}
 
     def test_first_baseline(self, project, measured):
-        """An update writes the first baseline for all watched tests."""
         watching = 'watch = ["*"]\nmissing-baseline = "fail"'
         measured(self.BODY, "--flops-budget-update", pyproject=watching, passed=3)
         assert '"test_other"' in project.baseline.read_text(encoding="utf-8")
@@ -321,7 +314,6 @@ class TestPyproject:
         result.stderr.fnmatch_lines([f"*{message}"])
 
     def test_plain_tests_import_nothing(self, project):
-        """If a test is not watched, the plugin does not import torch."""
         project.settings('[tool.pytest-flopsbudget]\nwatch = ["test_else.py::*"]\n')
         project.pytester.makepyfile(test_net="import sys\n\ndef test_net(): assert 'torch' not in sys.modules\n")
         project.run_apart().assert_outcomes(passed=1)

@@ -61,7 +61,6 @@ def run(many):
 
 
 def test_the_reference(reference):
-    """The reference run has the expected failures, rows, totals and baselines."""
     assert reference.status == pytest.ExitCode.TESTS_FAILED
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
@@ -107,7 +106,6 @@ WAYS = [
 
 @pytest.mark.parametrize("arguments", WAYS, ids=" ".join)
 def test_ways(run, reference, arguments):
-    """A run with workers, random order, repetitions or another import mode has the same result as a plain run."""
     outcome = run(NEW, *arguments)
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
@@ -130,7 +128,6 @@ def test_without_a_terminal(run, reference):
 
 
 def test_without_autoload(run, reference):
-    """If this plugin is loaded with ``-p``, a run has the same result as a plain run."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
@@ -210,7 +207,6 @@ class TestAPart:
         assert "4 measurements: 1 over limit, 1 regressed, 2 accepted; " in outcome.text
 
     def test_rows_are_those_of_the_whole_run(self, run, reference):
-        """A test's row in the summary does not depend on which other tests run."""
         rows = [line.split() for line in run(NEW, "-k", "names or over or y", "-n2").summary]
         whole = [line.split() for line in reference.summary]
         names = ["test_letters[y]", "TestClass::test_names", "TestClass::test_names", "TestClass::test_over"]
@@ -220,7 +216,6 @@ class TestAPart:
 
 
 def test_twice(run, reference):
-    """A second update has nothing to write."""
     run(NEW)
     outcome = run(NEW)
     assert "nothing to write" in outcome.summary

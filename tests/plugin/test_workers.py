@@ -25,7 +25,6 @@ def test_groups(project):
 
 
 def test_mistakes_of_all_kinds(project):
-    """With several workers, each mistake is reported once."""
     project.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
     project.baseline.parent.mkdir()
     project.baseline.write_text("{")

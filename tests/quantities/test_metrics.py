@@ -34,7 +34,6 @@ TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 1
 
 class TestTable:
     def test_what_derives_derives_from_what_is_stored(self):
-        """A derived metric is computed only from stored metrics."""
         for metric in METRICS.values():
             for part in (*metric.derived, *metric.over):
                 assert not METRICS[part].derived
@@ -131,7 +130,6 @@ class TestValues:
         assert value_of({"flops": 10, "other_flops": 4, "depth": 4}, "average_parallelism") == Fraction(7, 2)
 
     def test_a_ratio_beyond_floats(self):
-        """A ratio is exact even if no float can hold it."""
         metrics = {"flops": 2**80 + 1, "other_flops": 0, "memory_traffic": 2**80}
         assert value_of(metrics, "arithmetic_intensity") - 1 == Fraction(1, 2**80)
 
@@ -144,12 +142,10 @@ class TestValues:
         assert not is_measured({"flops": 10, "memory_traffic": 1}, "arithmetic_intensity")
 
     def test_the_whole_part_of_a_ratio_is_no_value_of_it(self):
-        """If the divisor of a ratio was not measured, the value of the ratio is None."""
         assert count_of({"flops": 10, "other_flops": 4}, "total_flops") == 14
         assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
 
     def test_latency_is_that_of_the_machine_which_measured(self):
-        """The key "latency" finds the latency of the machine that measured."""
         assert measured_key({"flops": 1, "latency[box]": 9}, "latency") == "latency[box]"
         assert measured_value({"latency[box]": 9}, "latency") == 9
         assert measured_value({"latency[box]": 9}, "latency[other]") is None

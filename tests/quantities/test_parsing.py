@@ -117,7 +117,6 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
     def test_takes_whole_numbers(self, value, expected):
-        """A float without a fraction is read as an integer."""
         assert parse_quantity(value, FLOPS) == expected
 
     @pytest.mark.parametrize(
@@ -128,7 +127,6 @@ class TestParseQuantity:
         assert parse_quantity(text, FLOPS) == expected
 
     def test_is_exact(self):
-        """A decimal fraction is read exactly, even if no float can hold it."""
         assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
 
     @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
@@ -156,7 +154,6 @@ class TestParseQuantity:
         ],
     )
     def test_names_the_nearest_spelling(self, text, metric, nearest):
-        """If a unit is misspelled, the error suggests the most similar unit."""
         with pytest.raises(ValueError, match=f'{text}.*did you mean "{nearest}"') as caught:
             parse_quantity(text, metric)
         assert "Allowed: " in str(caught.value)
@@ -177,12 +174,10 @@ class TestParseQuantity:
         ],
     )
     def test_refuses_another_metrics_unit(self, text, metric, kind):
-        """If a unit belongs to another metric, the error names the quantity of the unit."""
         with pytest.raises(ValueError, match=f"'{text}' {kind}; write \""):
             parse_quantity(text, metric)
 
     def test_refuses_a_comma_that_may_be_decimal(self):
-        """If a comma may be a decimal comma, the error shows both possible numbers."""
         with pytest.raises(ValueError, match=r'"8178 GFLOPs" or "8\.178 GFLOPs"'):
             parse_quantity("8,178 GFLOPs", FLOPS)
 
@@ -191,7 +186,6 @@ class TestParseQuantity:
         ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
     )
     def test_refuses_what_is_no_amount(self, value):
-        """A value that is not an amount is refused."""
         with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
             parse_quantity(value, FLOPS)
 
@@ -229,29 +223,24 @@ class TestParseQuantity:
         ],
     )
     def test_reads_times(self, text, expected):
-        """Times are read as whole nanoseconds."""
         assert parse_quantity(text, TIME) == expected
 
     @pytest.mark.parametrize("value", [3, 3.5, "3", "3.5", "3k", "3M"])
     def test_refuses_times_without_a_unit(self, value):
-        """A time without a unit is refused."""
         with pytest.raises(ValueError, match=f'{value}\'? has no unit of time; write "3 ms" or "400 us"'):
             parse_quantity(value, TIME)
 
     @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
     def test_refuses_other_units_of_time(self, text):
-        """A unit of time that is not s, ms, us or ns is refused."""
         with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
             parse_quantity(text, TIME)
 
     def test_refuses_a_time_with_a_comma_that_may_be_decimal(self):
-        """If a comma in a time may be a decimal comma, the error shows both possible times."""
         with pytest.raises(ValueError, match=r'"1500 us" or "1\.500 us"'):
             parse_quantity("1,500 us", TIME)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_exact_form(self, value, metric):
-        """If a value is formatted exactly and read again, it is unchanged."""
         assert value == parse_quantity(format_exact(value, metric), metric)
 
     @given(value=amounts, metric=metrics)
@@ -263,14 +252,12 @@ class TestParseQuantity:
 
     @given(text=st.text(), metric=metrics)
     def test_refuses_text_without_a_digit(self, text, metric):
-        """A text without a digit is refused."""
         letters = re.sub("[0-9]", "", text)
         with pytest.raises(ValueError, match=r"is not an amount; write"):
             parse_quantity(letters, metric)
 
     @given(digits=st.from_regex(r"\A[0-9]{1,3}\Z"), unit=st.text(st.characters(categories=["L"]), min_size=1))
     def test_takes_no_unit_that_it_does_not_know(self, digits, unit):
-        """If a unit is unknown, the error quotes the text."""
         assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
         with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
             parse_quantity(digits + unit, FLOPS)
@@ -292,12 +279,10 @@ class TestParseRatio:
         ],
     )
     def test_reads_flops_a_byte(self, value, expected):
-        """FLOPs per byte are read exactly."""
         assert parse_exactly(value, INTENSITY) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
     def test_reads_flops_a_step(self, value, expected):
-        """FLOPs per step are read like FLOPs per byte."""
         assert parse_exactly(value, PARALLELISM) == expected
 
     @pytest.mark.parametrize(
@@ -314,7 +299,6 @@ class TestParseRatio:
         ],
     )
     def test_refuses_anything_else(self, value, metric):
-        """A value that is not a ratio is refused."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
             parse_exactly(value, metric)
 
@@ -323,7 +307,6 @@ class TestParseRatio:
 
     @given(value=ratios, metric=ratio_metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """If a ratio is formatted and read again, it changes by at most 0.05%."""
         assert abs(parse_exactly(format_value(value, metric), metric) - value) <= value / 2000
 
 
@@ -337,7 +320,6 @@ class TestParsePercent:
 
     @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
     def test_refuses_anything_else(self, value):
-        """A value that is not a percentage is refused."""
         with pytest.raises(ValueError, match='write it like "1%"'):
             parse_percent(value)
 
@@ -363,13 +345,11 @@ class TestParseTolerance:
 
     @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
     def test_refuses_what_is_neither(self, value):
-        """A value that is neither an amount nor a percentage is refused."""
         with pytest.raises(ValueError, match='or a share like "1%"'):
             parse_tolerance(value, FLOPS)
 
     @pytest.mark.parametrize("value", [{}, {"percent": 1}, {"relative": 1}, {"absolute": "1%"}])
     def test_refuses_other_tables(self, value):
-        """A table with a wrong key or a wrong value is refused."""
         with pytest.raises(ValueError, match=r"write|Allowed"):
             parse_tolerance(value, FLOPS)
 
@@ -391,11 +371,9 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """If a tolerance has a percentage and an amount, the larger of the two applies."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
-        """A tolerance is exact even if no float can hold the values."""
         # 1% of 10^20 is allowed, and 1 more is not.
         tolerance = Tolerance(relative=Fraction(1, 100))
         assert tolerance.allows(10**20, 10**20 + 10**18)
@@ -434,7 +412,6 @@ class TestFormatValue:
         ],
     )
     def test_shows_four_digits(self, value, metric, expected):
-        """A value is shown with at most four digits."""
         assert format_value(value, metric) == expected
 
     @pytest.mark.parametrize(
@@ -450,16 +427,13 @@ class TestFormatValue:
         ],
     )
     def test_rounds_into_the_next_prefix(self, value, metric, expected):
-        """If a value rounds to 1000, it is shown with the next prefix."""
         assert format_value(value, metric) == expected
 
     def test_has_no_prefix_after_the_last(self):
-        """If a value is too large for the last prefix, it is shown with more than four digits."""
         assert format_value(12_345 * 10**18, FLOPS) == "12345 EFLOPs"
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """A formatted value is ASCII text with at most four digits."""
         # Times from 9,999 s on have more digits.
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
@@ -481,17 +455,14 @@ class TestFormatExact:
         ],
     )
     def test_shows_every_digit(self, value, metric, expected):
-        """The exact form shows all digits in groups of three."""
         assert format_exact(value, metric) == expected
 
 
 class TestFormatPair:
     def test_is_short_where_that_tells_apart(self):
-        """If the short forms differ, `format_pair` returns the short forms."""
         assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
 
     def test_is_exact_where_short_forms_agree(self):
-        """If the short forms are equal, `format_pair` returns the exact forms."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
     def test_differ_in_zeros_only(self):
@@ -508,12 +479,10 @@ class TestFormatPair:
 
     @given(a=ratios, b=ratios, metric=ratio_metrics)
     def test_never_prints_different_ratios_alike(self, a, b, metric):
-        """`format_pair` returns equal texts for equal ratios only."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
     def test_times_are_exact_where_short_forms_agree(self):
-        """If the short forms of two times are equal, `format_pair` returns nanoseconds."""
         assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
@@ -521,7 +490,6 @@ class TestFormatPair:
 
     @given(a=amounts, b=amounts, metric=metrics)
     def test_never_prints_different_values_alike(self, a, b, metric):
-        """`format_pair` returns equal texts for equal values only."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
@@ -537,7 +505,6 @@ class TestFormatDelta:
         ],
     )
     def test_shows_the_sign(self, delta, metric, expected):
-        """Growth is shown with a plus sign, and a decrease with a minus sign."""
         assert format_delta(delta, metric) == expected
 
 
@@ -566,7 +533,6 @@ class TestFormatPercent:
 
     @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
     def test_a_change_never_reads_as_none(self, old, new):
-        """A change is shown as 0% only if the values are equal."""
         text = format_percent(old, new)
         assert (text == "0%") is (old == new)
         assert text.strip("+-%") not in {"0.0", "0.00"}
@@ -594,7 +560,6 @@ class TestLargeNumbers:
 
     @pytest.mark.parametrize("value", [[10**5000], {"a": 10**5000}, 10**5000], ids=["list", "dict", "int"])
     def test_are_quoted(self, value):
-        """The quotation of a huge number is short."""
         assert 5 < len(quote_value(value)) < 120
 
     @pytest.mark.parametrize(
@@ -619,7 +584,6 @@ class TestLargeNumbers:
 
     @given(st.integers(0, 9_000), st.integers(0, 10**6))
     def test_exact_values_of_any_size(self, zeros, number):
-        """The exact form shows every digit of a huge number."""
         text = format_exact(number * 10**zeros, PARAMS)
         digits = f"{number}{'0' * zeros}" if number else "0"
         assert text.replace(",", "") == digits
@@ -673,7 +637,6 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """If an amount of bytes has a comma and only a prefix, the suggested amounts have no comma."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
@@ -692,13 +655,11 @@ class TestWholeMessages:
 
 class TestLengths:
     def test_the_longest_amount(self):
-        """A text of more than 100 characters is refused."""
         assert parse_quantity("1".zfill(100), METRICS["flops"]) == 1
         with pytest.raises(ValueError, match="not an amount"):
             parse_quantity("1".zfill(101), METRICS["flops"])
 
     def test_the_longest_quotation(self):
-        """A quotation of more than 100 characters is cut."""
         # The two quotation marks count.
         assert quote_value("a" * 98) == "'" + "a" * 98 + "'"
         assert quote_value("a" * 99) == "'" + "a" * 99 + "..."
@@ -714,6 +675,5 @@ def test_dashes_count_least():
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """`format_pair` shows only as many digits as two ratios need to differ."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

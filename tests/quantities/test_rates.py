@@ -32,13 +32,11 @@ class TestParseRate:
         [("1555 GB/s", 1_555_000_000_000), ("1.5 TiB/s", 3 * 2**39), ("17GB/s", 17 * 10**9), ("12 B / s", 12)],
     )
     def test_reads_bytes_a_second(self, text, expected):
-        """Units of bytes per second are powers of 1000 or of 1024."""
         assert parse_rate(text, "B/s") == expected
 
     @pytest.mark.parametrize("speed", ["FLOP/s", "B/s"])
     @pytest.mark.parametrize("value", ["", "fast", 5, 1.5, None, True, [], "1..2 GB/s"])
     def test_refuses_what_is_no_speed(self, value, speed):
-        """A value that is not a speed is refused."""
         with pytest.raises(ValueError, match=r"is not a speed; write \""):
             parse_rate(value, speed)
 
@@ -59,7 +57,6 @@ class TestParseRate:
         ],
     )
     def test_refuses_other_units(self, text, speed, message):
-        """If the unit is not a unit of speed, the error gives a hint."""
         with pytest.raises(ValueError, match=message):
             parse_rate(text, speed)
 
@@ -73,7 +70,6 @@ class TestParseRate:
         ],
     )
     def test_whole_messages(self, text, message):
-        """Every message says what to write."""
         with pytest.raises(ValueError, match=r"write|Write") as refused:
             parse_rate(text, "B/s")
         assert str(refused.value) == message

@@ -43,7 +43,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
 
     def test_without_a_device(self):
-        """Without a device, the text calls an intensity low only if it is low for each device of the catalog."""
+        """Without a device, an intensity is called low only if it is low for each device of the catalog."""
         assert describe_bound(target(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
             "3 FLOPs/byte, few for any device"
         )

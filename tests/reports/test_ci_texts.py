@@ -66,13 +66,11 @@ class TestCsv:
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
-        """If a spreadsheet would read a name as a formula, an apostrophe is put before the name."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
 
     @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
     def test_a_row_is_a_line(self, sign):
-        """If a name contains a line break, its row is still one line."""
         text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
         assert len(text.splitlines()) == 2
         assert ascii(f"a{sign}b")[1:-1] in text
@@ -91,7 +89,6 @@ class TestCsv:
 
 
 def columns_of_every_report():
-    """Return the columns that every CSV report has."""
     return csv_report.text(report()).removesuffix("\n").split(",")
 
 
@@ -153,7 +150,6 @@ class TestJunit:
         ]
 
     def test_names(self):
-        """If XML does not allow a character, the name has an escape instead."""
         found = dict(properties([measurement(name="a"), measurement(name="\x00")]))
         assert found["flops_budget.a.flops"] == 2000
         assert found[r"flops_budget.\x00.flops"] == 2000
@@ -196,7 +192,6 @@ class TestGithub:
 
     @pytest.mark.parametrize("sign", ["%", ",", ":", "::", "\n", "\r", "%0A", "é", "=", "::error::"])
     def test_escapes(self, sign):
-        """If a node id contains special characters, GitHub's runner still reads the original id."""
         nodeid = f"a{sign}b.py::test"
         (command,) = commands(report(a_test(over(), nodeid=nodeid, file=f"a{sign}b.py")), ".")
         assert len(command.splitlines()) == 1
@@ -228,7 +223,6 @@ class TestGithub:
         assert commands(report(a_test(measurement(complexity(unknown_operators=unknown))), run=run), ".") == []
 
     def test_a_test_that_failed_by_itself_is_not_told(self):
-        """If a test failed for another reason than its budget, it gets no annotation."""
         own = a_test(measurement(complexity(), complexity()), outcome="failed", own_failure=True)
         assert commands(report(own), ".") == []
 
@@ -283,7 +277,6 @@ class TestBeyondWork:
         assert (first["latency[box]"], first["latency[box]_judged"]) == ("", "")
 
     def test_csv_of_a_ratio(self):
-        """If a model has 7 FLOPs and moves 2 bytes, the intensity in the CSV is 3.5."""
         one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1})
         (row,) = csv.DictReader(io.StringIO(csv_report.text(report(a_test(measurement(one))))))
         assert row["arithmetic_intensity"] == "3.5"

@@ -55,7 +55,6 @@ def test_nothing_is_wrong():
 
 class TestLimits:
     def test_measured_limit_excess(self):
-        """A broken limit is shown with the value, the limit and the excess."""
         lines = text(case(complexity(), complexity(), budget("here", {"flops": 2000})))
         assert lines == [
             "flops over its limit: 2.5 kFLOPs > 2 kFLOPs, +500 FLOPs (+25.0%)",
@@ -145,7 +144,6 @@ class TestBaseline:
         assert lines[-1] == "    and 3 more, +6 params"
 
     def test_operators(self):
-        """Operators are sorted by growth."""
         old = complexity(operators={"aten.mm": Operator(calls=1, metrics={"flops": 500})})
         new = complexity(
             GROWN,
@@ -196,7 +194,6 @@ class TestReactions:
         assert "    stem: Conv2d 5x5 -> 3x3, -3 kFLOPs" in lines
 
     def test_unknown_operators(self):
-        """If an operator is unknown, the text shows the modules that called it."""
         unknown = {
             "mine.op": UnknownOperator(calls=1, modules=("",)),
             "mine.op2": UnknownOperator(calls=9, modules=tuple("abcd")),
@@ -213,7 +210,6 @@ class TestReactions:
 
 class TestSeveral:
     def test_each_failing_one_is_told(self):
-        """The text names only measurements that fail."""
         limit = budget("here", {"params": 24})
         lines = text(
             case(complexity(), complexity(), limit, name="student"),

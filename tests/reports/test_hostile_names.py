@@ -71,7 +71,6 @@ def complexities(draw):
 
 @st.composite
 def runs(draw):
-    """Draw a report of a run with one test."""
     old, new = draw(complexities()), draw(complexities())
     limits = {"flops": draw(st.sampled_from([1, 2**80]))}
     limited = budget(draw(hostile), limits, {draw(hostile): {"flops": 1}} if draw(st.booleans()) else {})
@@ -112,7 +111,6 @@ screens = st.builds(
 @settings(max_examples=40)
 @given(runs())
 def test_reports(run):
-    """No line of a report contains a control character or begins with a command to a CI system."""
     written, verdict, _ = run
     for text in (markdown_run.text(written), csv.text(written), gitlab.text(written)):
         check_text(text)
@@ -140,7 +138,6 @@ def test_annotations(run):
 @settings(max_examples=40)
 @given(runs(), screens, st.integers(-1, 1))
 def test_summary(run, screen, verbosity):
-    """No line of the terminal summary contains a control character or a command to a CI system."""
     written, verdict, _ = run
     test = written.tests[0]
     packed = pack_verdicts(test.nodeid, Path("a.py"), 0, [verdict], test.vanished)
@@ -156,7 +153,6 @@ def test_summary(run, screen, verbosity):
 @settings(max_examples=40)
 @given(complexities(), complexities(), st.sampled_from([None, 40, 80, 120]))
 def test_results(new, old, width):
-    """No line of a printed result, or of the difference of two, has a control character or a command to a CI system."""
     difference = compare(old, new)
     texts = [new.table(width=width), difference.table(width=width), str(new), repr(new), str(difference)]
     for text in (*texts, repr(difference), new._repr_html_(), difference._repr_html_()):
@@ -167,7 +163,6 @@ def test_results(new, old, width):
 @settings(max_examples=40)
 @given(runs(), screens, hostile, hostile)
 def test_changes(run, screen, nodeid, other):
-    """No line of the commands `diff` and `history` contains a control character or a command to a CI system."""
     _, verdict, old = run
     found = changes(
         {Key(nodeid, verdict.name): old, Key(f"{nodeid}1", "model"): old},
@@ -210,7 +205,6 @@ def test_visible(text, shown):
 
 
 def test_large_amounts():
-    """Each report shows numbers that no float can hold."""
     metrics = {"flops": 10**99, "params": 10**400, "memory_traffic": 1}
     new = Complexity(
         model="Net", inputs=(), execution="shapes", metrics=metrics, modules={"": Module(type="Net", metrics=metrics)}

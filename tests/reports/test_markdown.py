@@ -154,7 +154,6 @@ class TestDetails:
             assert '@flops_formula("mine::op")' in found.behind[1]
 
     def test_no_longer_measured(self):
-        """If a test no longer measures anything, the page names its lost measurements."""
         found = page(a_test(vanished=("student",)))
         assert found.behind == ["in the baseline, but no longer measured: student\n"]
 
@@ -230,7 +229,6 @@ class TestSafety:
 class TestSize:
     @pytest.mark.parametrize(("maximum", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, maximum, limit):
-        """If there are thousands of tests, the page still fits GitHub's limit."""
         many = [
             a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
         ]
@@ -254,7 +252,6 @@ class TestSize:
         assert Page(made).known <= WRITTEN
 
     def test_the_end_of_a_long_id_is_kept(self):
-        """If a node id is long, the page keeps its end."""
         nodeid = f"tests/{'deep/' * 100}test_net.py::test[end]"
         (row,) = page(a_test(measurement(), nodeid=nodeid)).rows[1:]
         assert row[1].startswith("…")
@@ -262,7 +259,6 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """The titles of details are escaped for HTML, because GitHub does not read Markdown there."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
@@ -270,7 +266,6 @@ def test_titles_are_html():
 
 class TestBeyondWork:
     def test_details(self):
-        """If a measurement has an estimated time, its details say what bounds the time."""
         one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
         found = page(a_test(measurement(one, one)))
         (behind,) = found.behind

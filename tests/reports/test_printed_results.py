@@ -18,7 +18,7 @@ def module(kind, flops):
 
 
 def test_folded_siblings():
-    """Three layers with a product of 10 FLOPs each: both texts say 30 FLOPs."""
+    """Both texts show the sum of the FLOPs of equal layers."""
     modules = {"": module("Net", 37), "head": module("Linear", 7)}
     for number in range(3):
         modules |= {f"layers.{number}": module("Layer", 10), f"layers.{number}.up": module("Linear", 10)}

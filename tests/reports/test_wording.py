@@ -25,7 +25,6 @@ def test_from_to():
 
 
 def test_update_command():
-    """If a node id has a blank, the command quotes it for a shell."""
     assert wording.update_command() == "pytest --flops-budget-update"
     assert wording.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
 

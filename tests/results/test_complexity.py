@@ -22,7 +22,6 @@ def test_what_is_beyond_work():
 
 
 def test_time_of_a_device():
-    """A time is the sum of its parts."""
     # ns: 900 + 300 + 2 * 100 for the model, 900 + 100 for the stem.
     assert (estimated().time("A100"), estimated()["stem"].time("A100")) == (1400, 1000)
     with pytest.raises(KeyError, match=r"time\[T4\].*was not measured"):

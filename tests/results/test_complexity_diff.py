@@ -23,7 +23,7 @@ def net(modules, **fields):
 
 
 def layers(flops, shape, count=4):
-    """A list of equal layers; each has a convolution."""
+    """Return {path: module} for a list of equal layers, each with a convolution."""
     modules = {"layers": module("ModuleList", count * flops, calls=0)}
     for number in range(count):
         modules[f"layers.{number}"] = module("Layer", flops)
@@ -41,7 +41,7 @@ def rows(table):
 
 class TestRows:
     def test_equal_changes_share_a_row(self):
-        """Four convolutions of 9 FLOPs became four of 25 FLOPs: 36 before, 100 now."""
+        """If equal layers change equally, they share one row with their sums."""
         old, new = (
             net(layers(9, "3x3") | {"head": module("Linear", 4)}),
             net(layers(25, "5x5") | {"head": module("Linear", 4)}),
@@ -62,7 +62,7 @@ class TestRows:
         assert found["layers.2"][-3:] == ["9", "20", "+122.2%"]
 
     def test_added_and_removed(self):
-        """Only the topmost module of a subtree has a row."""
+        """If a subtree was added or removed, only its topmost module has a row."""
         old = net({"a": module("A", 5), "b": module("B", 6), "b.x": module("X", 6)})
         new = net({"a": module("A", 5), "c": module("C", 8), "c.y": module("Y", 8)})
         assert rows(compare(old, new).table()) == {
@@ -76,7 +76,6 @@ class TestRows:
         assert found["layers.{4-5}"] == ["Layer x2", "added", "0", "18", "new"]
 
     def test_renamed(self):
-        """A subtree at another path is one row, and costs as much as before."""
         old = net({"body": module("Body", 6), "body.x": module("X", 6), "body.x.z": module("Z", 6)})
         new = net({"trunk": module("Body", 6), "trunk.x": module("X", 6), "trunk.x.z": module("Z", 6)})
         found = rows(compare(old, new).table())

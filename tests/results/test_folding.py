@@ -48,7 +48,6 @@ class TestFold:
         assert fold(modules_at("0", "1", "2")) == modules_at("{0-2}")
 
     def test_differing_sibling_stands_alone(self):
-        """A sibling that differs has its own entry, at its place in the order."""
         modules = modules_at(*(f"layers.{i}" for i in range(8))) | {"layers.5": module(flops=7)}
         assert list(fold(modules).items()) == [("layers.{0-4,6-7}", module()), ("layers.5", module(flops=7))]
 
@@ -77,7 +76,6 @@ class TestFold:
         assert fold(modules) == modules
 
     def test_whole_subtrees_are_compared(self):
-        """If two blocks differ at a lower level, they do not become one entry."""
         modules = modules_at("0.a.0", "0.a.1", "1.a.0", "1.a.1", "2.a.0", "2.a.1") | {"1.a.1": module(9)}
         expected = modules_at("{0,2}.a.{0-1}", "1.a.0") | {"1.a.1": module(9)}
         assert fold(modules) == expected
@@ -92,11 +90,9 @@ class TestFold:
         assert fold(modules_at(*names)) == modules_at(*names)
 
     def test_names_like_segments_are_escaped(self):
-        """If a name looks like a folded name, it gets a backslash in front."""
         assert fold(modules_at("{0-1}", "\\a", "a{0-1}")) == modules_at("\\{0-1}", "\\\\a", "a{0-1}")
 
     def test_natural_order_whatever_the_input_order(self):
-        """Layer 2 comes before layer 10, whatever the order of the input is."""
         paths = ["", "a", "a.x", "b2", "b10", "b10.z", "c.2", "c.10"]
         modules = {path: module(flops=index) for index, path in enumerate(paths)}
         assert list(fold({path: modules[path] for path in reversed(paths)})) == paths
@@ -152,7 +148,6 @@ class TestUnfold:
 
 class TestNaturalKey:
     def test_numbers_compare_as_numbers(self):
-        """Digits in a name are compared as a number."""
         names = ["", "01", "1", "2", "10", "9" * 5000, "a", "a.b", "a1", "a1b", "a2", "a10", "b"]
         backwards = names[::-1]
         assert sorted(backwards, key=natural_key) == names
@@ -184,7 +179,6 @@ class TestWriteSegment:
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """`identities` gives two subtrees the same number if and only if all their modules are equal."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -209,6 +203,5 @@ class TestWithoutPeaks:
     [(".",), ("..",), (".x",), ("x.",), ("x..y",), (".x", "x"), (".", "x."), (".0", ".1"), (".", "..x", "x y", "é")],
 )
 def test_empty_names(paths):
-    """Each segment of a path may be empty."""
     modules = modules_at("", *paths)
     assert unfold(fold(modules)) == modules

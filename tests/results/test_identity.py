@@ -34,7 +34,6 @@ class TestNeighbours:
         assert find_neighbours(TESTS, test_id, name)().keys() == found
 
     def test_none(self):
-        """A test without parameters has no neighbours."""
         assert find_neighbours(TESTS, "test_net", "model") is None
 
 

@@ -31,7 +31,6 @@ class TestUnjudged:
         ],
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
-        """Only the tolerance of latency decides which spread is too wide."""
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
@@ -45,14 +44,12 @@ class TestUnjudged:
 
 
 def test_without_metrics():
-    """`without_metrics` removes only the given metrics."""
     assert without_metrics(timed(5), {"latency[box]"}).metrics == {"flops": 2500, "params": 15}
     assert without_metrics(timed(5), ()) == timed(5)
 
 
 class TestKept:
     def test_of_another_machine(self):
-        """If the baseline has the latency of another machine, an update keeps it."""
         kept = keep_latencies(timed(5, machine="box"), timed(9, machine="other"))
         assert kept.metrics == {"flops": 2500, "params": 15, "latency[box]": 5, "latency[other]": 9}
 

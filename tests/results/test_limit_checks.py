@@ -82,7 +82,7 @@ class TestShares:
         assert found == expected
 
     def test_of_a_module(self):
-        """A module has 6 of the model's 10 parameters, which is more than half of them."""
+        """A limit may be a share of the model's total, for example half of its parameters."""
         limit = {"head": {"params": Bounds(maximum=Fraction(1, 2), share_of="")}}
         (found,) = checked(model(), modules=limit)
         assert (found.module, found.measured, found.limit, found.share_of) == ("head", 6, 5, "")
@@ -103,7 +103,6 @@ class TestShares:
 class TestWarnings:
     @pytest.mark.parametrize(("flops", "warns"), [(80, False), (81, True), (120, True), (121, False)])
     def test_below_the_limit(self, flops, warns):
-        """A value that breaks the limit is no warning."""
         effective = merge_budgets([budget("here", limits={"flops": Bounds(maximum=120, warning=80)})])
         assert find_warnings(model(flops), effective) == ([violation(flops, 80)] if warns else [])
 
@@ -129,7 +128,7 @@ class TestNames:
         assert merge_budgets(self.BUDGETS, "teacher").limits["flops"].maximum == 500
 
     def test_no_such_measurement(self):
-        """Only the first measurement of a test says that a name matches none of them."""
+        """If a name matches no measurement of a test, only the first measurement says so."""
         others = {"student": model(), "teacher": model()}
         found = [
             judge(Measurement(name=name, complexity=one), self.BUDGETS, Settings(), None, accepts=False, others=others)
@@ -159,7 +158,7 @@ class TestTotal:
 
 class TestMean:
     def test_rounded_up(self):
-        """The mean of 100, 101 and 101 FLOPs is 100 2/3, so 101."""
+        """A mean that is not a whole number is rounded up."""
         found = mean([model(100), model(101), model(101)])
         assert (found.flops, found["head"].flops, found.operators["aten.mm"].flops) == (101, 101, 101)
         assert (found.params, found.operators["aten.mm"].calls) == (10, 2)

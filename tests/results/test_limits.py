@@ -55,7 +55,6 @@ def limited_modules(**patterns):
 
 class TestMerge:
     def test_the_closest_wins_metric_by_metric(self):
-        """For each metric, the limit of the closest budget applies."""
         far = budget("far", limits={"flops": 1, "params": 2})
         near = budget("near", limits={"flops": 3})
         assert merge_budgets([far, near]) == EffectiveLimits({"params": Limit(2, "far"), "flops": Limit(3, "near")})
@@ -75,7 +74,6 @@ class TestMerge:
         )
 
     def test_both_units_of_one_budget_hold(self):
-        """If one budget limits FLOPs and MACs, both limits apply."""
         budgets = [budget("far", limits={"flops": 9}), budget("near", limits={"flops": 1, "macs": 2})]
         assert merge_budgets(budgets) == EffectiveLimits({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
 
@@ -95,7 +93,6 @@ class TestMerge:
 
 class TestToleranceFor:
     def test_the_closest_wins_metric_by_metric(self):
-        """For each metric, the tolerance of the closest budget applies."""
         settings = Settings()
         far = budget("far", tolerance={"flops": Tolerance(absolute=1), "params": Tolerance(absolute=2)})
         near = budget("near", tolerance={"flops": Tolerance(absolute=3)})
@@ -110,18 +107,15 @@ class TestCheck:
         assert check_limits(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
 
     def test_one_more_is_a_violation(self):
-        """Values and limits are compared as exact integers."""
         (violation,) = check_limits(complexity(flops=10**20 + 1), limited(flops=10**20))
         assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
         assert violation.excess == 1
 
     def test_macs_are_half_the_flops(self):
-        """A limit on MACs is compared with half of the FLOPs."""
         (violation,) = check_limits(complexity(flops=1_000), limited(macs=499))
         assert (violation.metric, violation.measured, violation.limit) == ("macs", 500, 499)
 
     def test_the_total_is_flops_and_other_flops(self):
-        """A limit on `total_flops` is compared with the sum of `flops` and `other_flops`."""
         measured = msgspec.structs.replace(complexity(), metrics={"flops": 1_000, "other_flops": 300})
         assert check_limits(measured, limited(total_flops=1_300, other_flops=300)) == []
         (violation,) = check_limits(measured, limited(total_flops=1_299))
@@ -129,7 +123,6 @@ class TestCheck:
         assert largest_share(measured, limited(total_flops=2_600)).used == 0.5
 
     def test_the_total_of_a_module(self):
-        """A limit on `total_flops` of modules is compared with the `total_flops` of each module."""
         modules = {
             path: Module(type="M", calls=1, metrics={"flops": flops, "other_flops": other})
             for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))
@@ -156,24 +149,20 @@ class TestCheck:
         assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
 
     def test_wildcards_are_about_what_is_inside_the_model(self):
-        """The pattern ``*`` matches the modules inside of the model, but not the model itself."""
         measured = complexity(flops=50, modules={"a": 10})
         assert check_limits(measured, limited_modules(**{"*": 20})) == []
         assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
 
     def test_what_was_not_measured_is_told(self):
-        """If a limited metric was not measured, the limit is reported as unmeasured."""
         found = check_limits(complexity(), limited(buffer_bytes=1))
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
     def test_what_was_not_measured_of_modules_is_told_once(self):
-        """If a limited metric was not measured for any module, the pattern is reported only once."""
         measured = complexity(modules={"a.0": 1, "a.1": 1})
         found = check_limits(measured, EffectiveLimits({}, {"a.*": {"params": Limit(1, "here")}}))
         assert found == [Unmeasured(metric="params", module="a.*", source="here")]
 
     def test_findings_travel_as_plain_data(self):
-        """Violations can be converted to plain data and back."""
         found = check_limits(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
         assert msgspec.convert(msgspec.to_builtins(found), list[Violation | Unmeasured]) == found
 
@@ -184,7 +173,6 @@ class TestUnmatched:
         assert found == UnmatchedPattern(pattern="layr4", source="here", near=("layer4",))
 
     def test_finds_a_module_by_its_own_name(self):
-        """If a pattern is only the last part of a path, the message suggests the whole path."""
         modules = {f"model.layers.{n}.self_attn.q_proj": 1 for n in range(5)}
         (found,) = find_unmatched(complexity(modules=modules), limited_modules(q_proj=1))
         assert found.near == tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(3))
@@ -208,7 +196,6 @@ class TestShare:
         assert found.used == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
-        """If no limited metric was measured, `largest_share` returns None."""
         assert largest_share(complexity(), limited()) is None
         assert largest_share(complexity(), limited(buffer_bytes=1)) is None
 
@@ -218,7 +205,6 @@ class TestShare:
         assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):
-        """If two metrics have equal shares, the metric that comes first in `METRICS` is returned."""
         assert largest_share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
 
 
@@ -265,7 +251,6 @@ class TestLatency:
         assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
-        """If latency was not measured, a limit on latency is reported as unmeasured."""
         assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]
@@ -301,7 +286,6 @@ class TestRatios:
         return merge_budgets([budget("here", limits={"arithmetic_intensity": bound})])
 
     def test_a_limit_is_the_least(self):
-        """A limit on a ratio is a minimum."""
         assert check_limits(self.NET, self.limited(Fraction(9, 2))) == []
         assert check_limits(self.NET, self.limited(0)) == []
         (found,) = check_limits(self.NET, self.limited(Fraction(45001, 10000)))
@@ -322,7 +306,6 @@ class TestRatios:
         assert [(one.module, one.measured) for one in check_limits(self.NET, effective)] == [("stem", Ratio(9, 2))]
 
     def test_travels(self):
-        """A ratio in a limit is written to JSON and read exactly."""
         effective = self.limited(Fraction(1, 3))
         assert msgspec.json.decode(msgspec.json.encode(effective), type=EffectiveLimits) == effective
         assert effective.limits["arithmetic_intensity"].bound("arithmetic_intensity") == Fraction(1, 3)

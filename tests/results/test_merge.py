@@ -25,7 +25,6 @@ def joined(*reports):
 class TestMerged:
     @given(st.sets(st.integers(0, 3)).map(chosen), st.data())
     def test_any_partition_of_a_run_merges_to_the_whole(self, tests, data):
-        """However the tests of a run are split, their merged reports equal the report of the whole run."""
         shards = data.draw(st.integers(1, 4))
         places = [data.draw(st.integers(0, shards - 1)) for _ in tests]
         parts = []

@@ -36,7 +36,7 @@ def net(modules, **fields):
 
 
 def transformer(layers=3):
-    """A model with equal layers of 10 + 20 FLOPs and 4 params in a list that is not called, and a head of 5 FLOPs."""
+    """Build a model with a list of equal layers (10 + 20 FLOPs each) and a head (5 FLOPs)."""
     modules = {"": module("Net", 30 * layers + 5, 4 * layers + 2, outputs=("float32[1, 9]",))}
     modules["head"] = module("Linear", 5, 2, outputs=("float32[1, 9]",))  # it is defined before the layers
     modules["layers"] = module("ModuleList", 30 * layers, 4 * layers, calls=0)
@@ -57,7 +57,6 @@ def rows(table):
 
 class TestRows:
     def test_siblings_are_summed(self):
-        """Three layers of 30 FLOPs are one row of 90 FLOPs with 3 calls."""
         found = rows(transformer().table())
         assert found["layers.{0-2}"] == ["Layer x3", "1\u00d74\u00d78 +2", "3", "90", "12", "0 B"]
         assert found["up"] == ["Linear x3", "3", "30", "12", "0 B"]
@@ -68,7 +67,7 @@ class TestRows:
         assert list(rows(transformer().table())) == ["(model)", "head", "layers.{0-2}", "up", "act"]
 
     def test_numbers_are_in_order(self):
-        """A shared module has its node later, but a sequence is shown in its order."""
+        """Modules with numbers as names are listed in the order of the numbers."""
         measured = net({"": module("Net", 3), "s": module("S", 3), "s.1": module("B", 2), "s.0": module("A", 1)})
         assert list(rows(measured.table())) == ["(model)", "s", "0", "1"]
 
@@ -85,7 +84,6 @@ class TestRows:
         ]
 
     def test_a_container_with_work_has_its_row(self):
-        """A container with an only child shares its row only if it does nothing itself."""
         measured = net({"": module("Net", 9), "l": module("List", 9, calls=0), "l.0": module("A", 4)})
         assert list(rows(measured.table())) == ["(model)", "l", "0"]
 
@@ -94,7 +92,7 @@ class TestRows:
         assert list(rows(measured.table())) == ["(model)", "wrap", "inner"]
 
     def test_different_outputs(self):
-        """Equal modules with different outputs are one row, whose output is not one shape."""
+        """If equal modules have different outputs, their row says "various"."""
         measured = net({
             "": module("Net"),
             "0": module("Flatten", outputs=("float32[6]",)),
@@ -110,7 +108,6 @@ class TestRows:
 
     @given(complexities(), st.sampled_from([None, 1, 20, 40, 80, 120]), st.sampled_from([None, 0, 1, 3]))
     def test_of_anything(self, measured, width, depth):
-        """Each group of the tree has a row, unless it shares the row of its only child."""
         table = measured.table(width=width, depth=depth)
         assert table
         if width is None and depth is None:
@@ -136,7 +133,7 @@ class TestDepth:
             transformer().table(depth=-1)
 
     def test_print_shows_whole_levels(self):
-        """40 rows are shown. With one row more, the deepest level is left out."""
+        """If a table has more than 40 rows, `print` leaves out its deepest level."""
         modules = {"": module("Net"), "a": module("A")} | {f"a.m{i}": module(f"M{i}") for i in range(38)}
         assert len(rows(str(net(modules)))) == 40
         assert len(rows(str(net(modules | {"b": module("B")})))) == 3
@@ -167,7 +164,7 @@ class TestMetrics:
         assert [found["(model)"][-1], found["{0-1}"][-1]] == ["1 FLOPs/byte", "2 FLOPs/byte"]
 
     def test_of_the_whole_model(self):
-        """A module has no depth."""
+        """Only the model has the metric `depth`."""
         found = rows(net({"": module("Net", depth=4), "a": module("A")}).table(metrics=["depth"]))
         assert [found["(model)"][-1], found["a"][-1]] == ["4", "1"]  # the last cell of "a" is its number of calls
 
@@ -177,7 +174,7 @@ class TestMetrics:
         assert rows(table)["(model)"][-1].startswith(">=")
 
     def test_no_products(self):
-        """A model without products has a column of all its arithmetic."""
+        """If a model has no products, its table shows the total FLOPs."""
         measured = net({"": module("Net", other_flops=8)})
         assert rows(measured.table())["(model)"] == ["Net", "1", "8", "0", "0 B"]
         assert "total FLOPs" in measured.table().splitlines()[1]
@@ -198,7 +195,7 @@ class TestMetrics:
 
 class TestNeverCalled:
     def test_experts(self):
-        """The topmost modules are named, the one with most parameters first, and siblings share a name."""
+        """Of the modules that were not called, only the topmost are named, those with the most parameters first."""
         modules = {"": module("Net"), "gate": module("Linear"), "experts": module("ModuleList", calls=0)}
         for number in range(5):
             modules[f"experts.{number}"] = module("Expert", params=6, calls=int(number == 1))
@@ -212,7 +209,7 @@ class TestNeverCalled:
         assert list(never_called(modules)) == ["l"]
 
     def test_lists_of_called_modules_and_empty_lists(self):
-        """Containers are never called. They are named only if modules in them were not called."""
+        """An uncalled container is not named if it is empty or if the modules in it were called."""
         modules = {
             "": module("N"), "l": module("ModuleList", calls=0), "l.0": module("A"),
             "none": module("ModuleList", calls=0),
@@ -222,7 +219,7 @@ class TestNeverCalled:
         assert "never called" not in net(modules).table()
 
     def test_a_method_of_the_model(self):
-        """The model itself is not called if one of its methods is measured, but its other modules are named."""
+        """If only a method of the model was measured, the model itself is not named."""
         modules = {"": module("N", calls=0), "a": module("A"), "b": module("B", calls=0)}
         assert list(never_called(modules)) == ["b"]
 
@@ -236,7 +233,7 @@ class TestNeverCalled:
         assert list(never_called(modules)) == ["a.c"]
 
     def test_and_more(self):
-        """Three names are shown; the others are counted, all modules of a folded name."""
+        """Only three modules are named, and the others are counted."""
         modules = {"": module("N"), "s": module("Sequential")}
         modules |= {f"m{i}": module(f"M{i}", params=9 - i, calls=0) for i in range(4)}
         modules |= {f"s.{i}": module("A", calls=0) for i in range(2)}
@@ -313,7 +310,6 @@ class TestConversions:
 
 
 def test_sums_agree_with_the_tree():
-    """The FLOPs of the leaves add up to those of the model."""
     values = {"a": 3, "b.0.x": 4, "b.1.x": 4, "c": 5}
     totals = cumulated({path: values.get(path, 0) for path in ("", "a", "b", "b.0", "b.0.x", "b.1", "b.1.x", "c")})
     found = rows(net({path: module("M" + path[:1], value) for path, value in totals.items()}).table())

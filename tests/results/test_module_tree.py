@@ -42,7 +42,6 @@ class TestTree:
         assert all(value >= 0 for group in groups for value in group.self_metrics.values())
 
     def test_adds_up(self):
-        """The self values of all groups add up to the totals of the model."""
         groups = walk(build_module_tree(blocks()))
         for key in ("flops", "other_flops", "memory_traffic", "launches", "memory_time[chip]"):
             assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
@@ -66,7 +65,6 @@ class TestTree:
         assert child.calls == 2 * 3
 
     def test_peaks_tell_siblings_apart_no_more(self):
-        """If modules differ only in their peaks, they are one group."""
         one, other = ({**metrics(flops=5), "peak_memory": peak} for peak in (10, 20))
         modules = {"": leaf("Net", flops=10)}
         modules |= {str(i): Module(type="Linear", calls=1, metrics=own) for i, own in enumerate((one, other))}
@@ -97,7 +95,6 @@ class TestWeight:
 
 class TestRanked:
     def test_order(self):
-        """Groups are sorted by their times."""
         found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
         # ns: 1100, 2 * (120 + 100) and 2 * (20 + 100).
         assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]

@@ -53,7 +53,6 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 6)
     def test_round_trip(self, given_report):
-        """If a report is written and read, it does not change."""
         text = dumps(given_report)
         read = loads(text, PATH)
         assert read == given_report
@@ -62,11 +61,9 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 12)
     def test_schema(self, given_report):
-        """Every report is valid under the schema."""
         SCHEMA.validate(json.loads(dumps(given_report)))
 
     def test_a_module_a_line(self):
-        """Each module is one line, except that equal siblings share a line."""
         metrics = {"flops": 500, "params": 5}
         layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics=metrics) for i in range(4)}
         text = dumps(report(a_test(measurement(complexity(modules=layers)))))
@@ -74,7 +71,6 @@ class TestFile:
         assert line.strip().startswith('"layers.{0-3}": {')
 
     def test_a_ratio_is_exact(self):
-        """A ratio is written as two integers, because 1/3 has no exact decimal form."""
         one = complexity()
         one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
         text = dumps(report(a_test(measurement(one, None, budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
@@ -91,7 +87,6 @@ class TestFile:
             loads(text.replace('"show": "flops"', '"show": "time"', 1), PATH)
 
     def test_whole_numbers_of_any_size(self):
-        """A number that does not fit into 64 bits is written and read exactly."""
         text = dumps(report(a_test(measurement(complexity(2**70)))))
         assert '"flops": 1180591620717411303424' in text
         assert loads(text, PATH).tests[0].measurements[0].complexity.flops == 2**70
@@ -125,7 +120,6 @@ class TestSchema:
         jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
 
     def test_every_field_is_explained(self):
-        """Each field has a description, unless its name explains itself."""
         unexplained = {
             f"{name}.{field}"
             for name, definition in SCHEMA.schema["$defs"].items()

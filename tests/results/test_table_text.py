@@ -64,7 +64,6 @@ class TestText:
         assert "..." in lines[4]
 
     def test_class_names_are_not_changed(self):
-        """In the name "Conv3x3", "x" is a letter. In a column of sizes, it is a sign."""
         columns = [Column("class", ["Conv3x3->"] * 2, is_text=True), Column("output", ["3x3"] * 2, has_signs=True)]
         lines = lay_out(TreeTable("Net", "module", table().branches, columns), None, signs=True)
         assert lines[3].split() == ["(model)", "Conv3x3->", "3\u00d73"]
@@ -141,7 +140,6 @@ class TestHtml:
         ],
     )
     def test_hostile_names(self, name):
-        """A name is text wherever it is: in the caption, a row, a cell, a total or a remark."""
         plain = Reader(to_html(table(remarks=["r"], totals=[("a", "b")])))
         hostile = table(("(model)", name), title=name, remarks=[name], totals=[(name, name)])
         columns = [column._replace(head=name, cells=[name] * 2) for column in hostile.columns]

@@ -112,7 +112,6 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """With unknown-operators = "fail", a test with an unknown operator fails even in an update."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
@@ -154,7 +153,6 @@ class TestAccepts:
     unknown=st.booleans(),
 )
 def test_travels_between_processes(measured, limit, old, unknown):
-    """A verdict can be converted to plain data and back."""
     verdict = judged(
         complexity(measured, unknown=UNKNOWN if unknown else None),
         None if old is None else complexity(old),
@@ -169,7 +167,6 @@ class TestUnevenLatency:
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):
-        """A noisy latency breaks no limit and is no regression."""
         found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
         assert [item.metric for item in found.broken] == ["flops"]
         assert found.comparison.changes == ()

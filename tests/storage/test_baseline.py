@@ -151,7 +151,6 @@ class TestLoad:
         assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
 
     def test_windows_line_ends(self, path):
-        """If the file has Windows line ends, it is read as usual."""
         path.parent.mkdir()
         path.write_bytes(EXAMPLE.replace("\n", "\r\n").encode())
         assert load(path).tests == {"TestX::test_y[a]": {"model": net()}}
@@ -164,7 +163,6 @@ class TestLoad:
         assert list(load(path).tests["test"]["model"].modules[""].metrics) == ["flops"]
 
     def test_large_numbers(self, path):
-        """A count beyond 64 bits is written and read exactly."""
         file = BaselineFile(path, {"test": {"model": small(flops=2**70 + 1)}})
         save(file)
         assert load(path) == file
@@ -172,13 +170,11 @@ class TestLoad:
 
 class TestRefusals:
     def test_is_a_usage_error(self, path):
-        """If a file is damaged, a UsageError names the file."""
         assert issubclass(BaselineError, UsageError)
         assert str(path) in refusal(path, "")
 
     @pytest.mark.parametrize("end", [0, 1, 60, len(EXAMPLE) // 2, len(EXAMPLE) - 3])
     def test_truncated(self, path, end):
-        """If a file was cut off, the message has the line and column."""
         text = EXAMPLE[:end]
         line = text.count("\n") + 1
         message = refusal(path, text)
@@ -199,7 +195,6 @@ class TestRefusals:
         )
 
     def test_conflict_marker_with_windows_line_ends(self, path):
-        """If a file has Windows line ends, a conflict marker is still found."""
         assert "conflict marker, line 2" in refusal(path, "{\r\n=======\r\n}")
 
     def test_newer_format(self, path):
@@ -298,7 +293,6 @@ class TestRefusals:
         ],
     )
     def test_wrong_content(self, path, before, after, line, told):
-        """If the content is wrong, the message has the line and the key."""
         assert EXAMPLE.count(before) == 1
         message = refusal(path, EXAMPLE.replace(before, after))
         assert message.startswith(f"{path}, line {line}: ")
@@ -336,7 +330,6 @@ class TestRefusals:
         assert str(path) in refusal(path, text)
 
     def test_not_utf8(self, path):
-        """If a file is not UTF-8, the message has the line."""
         assert ", line 2: not UTF-8." in refusal(path, b'{\n"\xff": 1}')
 
     def test_directory(self, path):
@@ -360,7 +353,6 @@ class TestSave:
         assert path.read_bytes() == EXAMPLE.encode()
 
     def test_equal_bytes_are_not_written(self, written):
-        """If the content is unchanged, `save` does not write."""
         os.utime(written, ns=(1, 1))
         assert not save(load(written))
         assert written.stat().st_mtime_ns == 1
@@ -377,7 +369,6 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
     def test_new_file_follows_the_umask(self, path):
-        """A new baseline file has the permissions that the umask allows."""
         old = os.umask(0o027)
         try:
             save(BaselineFile(path, {}))
@@ -387,7 +378,6 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
     def test_follows_a_symbolic_link(self, written, tmp_path):
-        """If the baseline is a symbolic link, its target is written, and the link stays."""
         target = tmp_path / "elsewhere" / "target.json"
         target.parent.mkdir()
         written.rename(target)
@@ -399,8 +389,6 @@ class TestSave:
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_full_disk(self, written, monkeypatch, step):
-        """If the disk is full, the old file stays as it was."""
-
         def fail(*_, **__):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -414,8 +402,6 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_interrupted(self, written, monkeypatch):
-        """If the user presses Ctrl-C during writing, the old file stays as it was."""
-
         def interrupt(_):
             raise KeyboardInterrupt
 
@@ -426,7 +412,6 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_read_only(self, written, monkeypatch):
-        """If a file is read-only, it is not replaced."""
         # The root user can write to read-only files, and containers often run tests as root.
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(BaselineError, match="read-only"):
@@ -468,7 +453,6 @@ tables = st.dictionaries(names, st.dictionaries(names, complexities(), min_size=
 
 @given(tables)
 def test_round_trip(tmp_path_factory, tests):
-    """If a baseline is saved and read, its content does not change."""
     file = BaselineFile(tmp_path_factory.mktemp("flops") / "test.json", tests)
     save(file)
     assert load(file.path) == file
@@ -477,7 +461,6 @@ def test_round_trip(tmp_path_factory, tests):
 
 class TestUpdated:
     def test_replaces_the_whole_test(self, path):
-        """An update replaces all entries of a measured test."""
         file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
         new = update_entries(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
         assert new == BaselineFile(
@@ -487,7 +470,6 @@ class TestUpdated:
         assert file.tests["test_a"]["x"] == small(1)
 
     def test_test_without_measurements(self, path):
-        """If a test measured nothing, an update removes its entries."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
         assert update_entries(file, {"test_a": {}}) == BaselineFile(path, {})
 
@@ -536,7 +518,6 @@ class TestBeyondWork:
         ],
     )
     def test_what_is_at_fault(self, path, old, new, told):
-        """If a metric is wrong, the message has the line."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert old in text
@@ -546,7 +527,6 @@ class TestBeyondWork:
         assert told in str(caught.value)
 
     def test_modules_without_outputs(self, path):
-        """The text of a baseline is the same with and without output shapes."""
         texts = []
         for outputs in ((), ("float32[2, 4]",)):
             layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2}, outputs=outputs) for i in range(2)}
@@ -573,7 +553,6 @@ class TestBeyondWork:
         }
 
     def test_latencies_of_other_machines_stay(self, path):
-        """If the baseline has the latency of another machine, an update keeps it."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
         file = update_entries(file, {"t": {"model": timed(9, machine="two")}})
         assert file.tests["t"]["model"].metrics == {

@@ -102,7 +102,6 @@ BASE = dict.fromkeys(["test_a", "test_e", "test_m", "test_z"], 1)
     ids=lambda widths: " ".join(f"{test_id}={width}" for test_id, width in widths.items()),
 )
 def test_both_sides_are_kept(repository, ours, theirs):
-    """The merged baseline has the changes of both branches."""
     repository.merge(BASE, ours, theirs)
     expected = {test_id: width for test_id, width in (BASE | ours | theirs).items() if width is not None}
     assert repository.widths == expected
@@ -162,7 +161,6 @@ class TestContradiction:
 
 @pytest.mark.parametrize(("ours", "theirs"), [({"test_e": None}, {"test_e": 3}), ({"test_e": 3}, {"test_e": None})])
 def test_one_removes_what_the_other_changes(repository, ours, theirs):
-    """If one branch removed an entry and the other changed it, the changed entry stays."""
     repository.merge(BASE, ours, theirs)
     assert repository.widths == BASE | {"test_e": 3}
 
@@ -184,7 +182,6 @@ class TestWithoutTheAttribute:
         return repository
 
     def test_conflict(self, conflict):
-        """If a baseline has a conflict, the error has the line and says what to do."""
         with pytest.raises(BaselineError, match=r"conflict marker, line \d+: delete the lines with markers"):
             load(conflict.baseline)
 
@@ -206,13 +203,11 @@ class TestAttributes:
         assert attributes.read_text(encoding="utf-8") == "*.json -diff\n"
 
     def test_none_outside_of_a_repository(self, tmp_path):
-        """Outside of a git repository, no .gitattributes is written."""
         path = tmp_path / "__flops__" / "test_net.json"
         change(path, lambda file: update_entries(file, {"test_a": {"model": net()}}))
         assert [*path.parent.iterdir()] == [path]
 
     def test_nothing_else_is_left(self, repository):
-        """After a write there are no lock files and no temporary files."""
         repository.write(BASE)
         folder = repository.baseline.parent
         assert sorted(folder.iterdir()) == [folder / ".gitattributes", repository.baseline]
@@ -226,7 +221,6 @@ changes = st.dictionaries(tests, st.none() | st.integers(2, 4), max_size=4)
 @settings(max_examples=examples(10, of_many=500), suppress_health_check=[HealthCheck.too_slow])
 @given(bases, changes, changes)
 def test_any_two_branches(tmp_path_factory, base, ours, theirs):
-    """However two branches change one baseline, git has no conflict."""
     repository = Repository(tmp_path_factory.mktemp("repository") / "r")
     base = base | {"test_always": 1}
     ours = {test_id: width for test_id, width in ours.items() if width or test_id in base}

@@ -36,7 +36,6 @@ def leftovers(path):
 
 
 def test_two_at_once(path):
-    """If two processes add tests to one file, no test is lost."""
     count = examples(10, of_many=50)
     writers = [Writer("add", path, who, count) for who in "ab"]
     for writer in writers:
@@ -47,7 +46,6 @@ def test_two_at_once(path):
 
 
 def test_killed(path):
-    """If a process is killed while it writes, the file has its old or its new content."""
     contents = {dumps(BaselineFile(path, many(width, COUNT))).encode() for width in (1, 2)}
     moments = random.Random(0)  # noqa: S311 -- not for security
     seen = set()
@@ -78,7 +76,6 @@ def test_net(flops_budget, number):
 
 
 def test_killed_run(path, tmp_path, monkeypatch):
-    """If pytest is killed during an update, the baseline has its old or its new content."""
     count = examples(100, of_many=1000)
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     test_file = tmp_path / "test_net.py"

@@ -66,7 +66,6 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def without_privileges():
-    """Run the block as a user without privileges."""
     if os.geteuid() != 0:
         yield
         return
@@ -112,8 +111,6 @@ class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_fails(self, path, monkeypatch, number, step):
-        """If any step of writing fails, the update changes nothing."""
-
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
 
@@ -129,7 +126,6 @@ class TestRights:
         assert message == f"{open_path}: cannot be written: Permission denied. The file is as it was."
 
     def test_read_only_file(self, open_path):
-        """If a file is read-only, it is not replaced, even if its folder is writable."""
         open_path.chmod(0o444)
         with without_privileges():
             message = refused(open_path)
@@ -141,7 +137,6 @@ class TestRights:
             add(open_path)
 
     def test_nothing_to_change_in_a_read_only_folder(self, open_path):
-        """If there is nothing to change, an update needs no permission to write."""
         open_path.parent.chmod(0o555)
         with without_privileges():
             assert not add(open_path, "test_a", 1)
@@ -164,7 +159,6 @@ class TestPlaces:
         assert not path.parent.exists()
 
     def test_file_is_a_symbolic_link_that_leads_nowhere(self, path):
-        """If the baseline is a link to a missing file, the missing file is created."""
         path.unlink()
         path.symlink_to(path.parent / "other.json")
         assert add(path)
@@ -176,7 +170,6 @@ class TestPlaces:
         assert "cannot be read: Too many levels of symbolic links" in refused(path)
 
     def test_tests_have_vanished(self, path, tmp_path):
-        """If the folder of the tests is gone, an update fails and does not create the folder."""
         gone = tmp_path / "gone" / "__flops__" / path.name
         assert "cannot be written: No such file or directory. The file is as it was." in refused(gone)
         assert not gone.parent.parent.exists()
@@ -198,7 +191,6 @@ class TestPlaces:
         assert "cannot be read: Is a directory" in refused(path)
 
     def test_longest_name(self, path):
-        """A baseline with the longest allowed name can be written."""
         longest = path.with_name(f"{'n' * 250}.json")
         assert add(longest)
         assert widths(longest) == {"test_b": 2}
@@ -221,12 +213,10 @@ class TestLeftovers:
 
 class TestRemoval:
     def test_nothing_left(self, path):
-        """If no entry is left, the file is removed."""
         assert change(path, lambda file: BaselineFile(file.path, {}))
         assert [*path.parent.iterdir()] == []
 
     def test_nothing_there(self, tmp_path):
-        """If there is nothing to write, no folder is created."""
         assert not change(tmp_path / "__flops__" / "test_net.json", lambda file: file)
         assert [*tmp_path.iterdir()] == []
 

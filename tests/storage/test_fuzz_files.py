@@ -121,7 +121,6 @@ def path(tmp_path_factory):
 @MANY
 @given(data=bytes_like(BASELINE))
 def test_baseline(path, data):
-    """If a baseline is damaged, it is refused with a message of one line, or it can be read and written."""
     path.write_bytes(data)
     file, refusal = told(lambda: load(path), BaselineError)
     if file is None:
@@ -184,7 +183,6 @@ tolerance = "2%"
 @MANY
 @given(data=bytes_like(PYPROJECT))
 def test_pyproject(path, data):
-    """A damaged pyproject is either read or refused with an error of this package."""
     pyproject = path.parent.parent / "pyproject.toml"
     pyproject.write_bytes(data)
     loaded, refusal = told(lambda: load_settings(pyproject.parent), UsageError)
@@ -222,7 +220,6 @@ tables = st.recursive(
 @MANY
 @given(st.dictionaries(keys, tables, max_size=5))
 def test_pyproject_of_other_types(path, table):
-    """A pyproject with values of any type is either read or refused with an error of this package."""
     rows = "".join(f"{json.dumps(key)} = {value}\n" for key, value in table.items())
     test_pyproject.hypothesis.inner_test(path, f"[tool.pytest-flopsbudget]\n{rows}".encode())
 
@@ -258,7 +255,6 @@ REPORT = report_file.dumps(
 @MANY
 @given(data=bytes_like(REPORT))
 def test_report(path, data):
-    """If a report is damaged, it is refused with a message of one line, or it can be read and written."""
     report_path = path.parent.parent / "report.json"
     report_path.write_bytes(data)
     report, refusal = told(lambda: report_file.load(report_path), ReportError)
@@ -271,7 +267,7 @@ def test_report(path, data):
 
 
 def test_what_is_damaged_is_whole(path):
-    """The files are valid before they are damaged."""
+    """Before the files are damaged, they are valid."""
     path.write_bytes(BASELINE)
     assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)

@@ -93,7 +93,6 @@ class TestTrace:
         )
     )
     def test_every_value_of_every_revision_is_in_one_series(self, history):
-        """Each value of each revision is in exactly one series."""
         steps = [step(number, **files) for number, files in enumerate(history)]
         found = trace(steps)
         points = [

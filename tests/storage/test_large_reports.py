@@ -20,7 +20,6 @@ def text():
 
 @pytest.mark.parametrize("beyond", [0, 1, 100])
 def test_the_largest_size(tmp_path, monkeypatch, text, beyond):
-    """If a report is larger than the maximum size, it is refused."""
     path = tmp_path / "report.json"
     path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(report_file, "MAX_BYTES", len(text.encode()) - beyond)
@@ -32,7 +31,6 @@ def test_the_largest_size(tmp_path, monkeypatch, text, beyond):
 
 
 def test_a_pipe(tmp_path, monkeypatch, text):
-    """If a report is a pipe and has too many bytes, it is refused."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     monkeypatch.setattr(report_file, "MAX_BYTES", 9)

@@ -74,7 +74,6 @@ class TestWithoutTestFile:
         assert self.found(tree, "") == ["a/__flops__/test_gone.json"]
 
     def test_tests_in_another_language(self, tree):
-        """A test file may have any suffix, not only ".py"."""
         tree.joinpath("a", "test_gone.yaml").touch()
         assert self.found(tree, "a") == ["a/b/__flops__/test_gone.json"]
 
@@ -83,7 +82,6 @@ class TestWithoutTestFile:
         assert self.found(tree, "a") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
 
     def test_a_name_with_dots(self, tree):
-        """Only the last dot of a name begins the suffix."""
         tree.joinpath("a", "test_gone.v1.py").touch()
         baseline_path(tree / "a" / "test_gone.v1.py").write_text("{}", encoding="utf-8")
         assert self.found(tree, "a") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
@@ -112,7 +110,6 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """Each test is paired with at most one other test."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}
@@ -133,7 +130,6 @@ class TestLikelyRenames:
         assert find_renames(gone, new) == dict(zip(gone, new, strict=True))
 
     def test_thousands_of_one_cost(self):
-        """If thousands of tests have equal costs, only tests with equal parameters are paired."""
         gone = {f"a.py::test[{number}]": entries(1) for number in range(2000)} | {"a.py::test_x": entries(1)}
         new = {f"b.py::test[{number}]": entries(1) for number in range(2000)} | {"b.py::test_y": entries(1)}
         renames = find_renames(gone, new)

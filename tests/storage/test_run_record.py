@@ -123,7 +123,6 @@ class TestRecord:
         assert len(run_record) == 0
 
     def test_order(self, record):
-        """Tests are sorted by file and line."""
         run_record = RunRecord()
         for nodeid, line in [("b.py::z", 1), ("a.py::test_10", 9), ("a.py::test_2", 5), ("a.py::test_2[b]", 5)]:
             record(run_record, nodeid, line=line)
@@ -192,7 +191,6 @@ class TestUpdate:
         assert run_record.written == [baseline_path(first), baseline_path(second)]
 
     def test_what_changed_meanwhile_is_kept(self, record, test_file):
-        """If another run wrote other tests to the file meanwhile, an update keeps their entries."""
         file = test_file
         run_record = RunRecord()
         record(run_record)
@@ -201,7 +199,6 @@ class TestUpdate:
         assert accepted(file).keys() == {"test_a", "test_other"}
 
     def test_one_that_cannot_be_written(self, record):
-        """If one file cannot be written, the other files are written."""
         run_record = RunRecord()
         first, second = record(run_record, "a.py::test"), record(run_record, "b.py::test")
         path = baseline_path(first)
@@ -214,7 +211,6 @@ class TestUpdate:
         assert f"{path}: conflict marker, line 1" in run_record.errors[0]
 
     def test_what_became_of_the_entries(self, record):
-        """For each file, the record counts what happened to its entries."""
         run_record = RunRecord()
         verdicts = {
             "new": verdict(),
@@ -305,7 +301,6 @@ class TestOrphans:
         assert (run_record.orphans, run_record.errors) == ([], [])
 
     def test_likely_renamed(self, file, record):
-        """Pruning keeps an entry whose test was probably renamed."""
         run_record = RunRecord()
         record(run_record, "tests/test_net.py::test_new", verdicts=[verdict(7, accepts=False)])
         run_record.find_orphans({file: ("tests/test_net.py", {"test_new"})}, {})
@@ -314,7 +309,6 @@ class TestOrphans:
         assert accepted(file) == {"test_a": {"model": 7}}
 
     def test_another_process_wrote_meanwhile(self, file):
-        """If another process changed the baseline meanwhile, pruning keeps its new entries."""
         run_record = RunRecord()
         run_record.find_orphans({file: ("tests/test_net.py", ())}, {})
         save(
@@ -324,7 +318,6 @@ class TestOrphans:
         assert accepted(file) == {"test_c": {"model": 9}}
 
     def test_one_that_cannot_be_read(self, file, tmp_path):
-        """If a baseline cannot be read, pruning leaves it unchanged."""
         path = baseline_path(tmp_path / "tests/test_bad.py")
         path.write_text("{", encoding="utf-8")
         run_record = RunRecord()

@@ -44,7 +44,6 @@ class TestLineOf:
 
     @pytest.mark.parametrize(("place", "line"), [(("a", 1, "missing"), 4), (("a", 7), 2), (("missing", "b"), 1)])
     def test_what_is_missing(self, place, line):
-        """A place that does not exist has the line of the nearest existing place above it."""
         assert line_of(TEXT, place) == line
 
     def test_many_in_one_pass(self):
@@ -54,7 +53,6 @@ class TestLineOf:
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """If each value of a JSON text has its own line, `line_of` finds the line of each value."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):
@@ -82,7 +80,6 @@ class TestParse:
         ids=["key", "deep", "broken behind it", "broken in it"],
     )
     def test_a_key_that_is_there_twice(self, text, place, line):
-        """If a key occurs twice, the error has the line of the second one."""
         with pytest.raises(FaultError, match="the key is there twice") as caught:
             parse(text)
         assert (caught.value.place, line_of(text, caught.value.place)) == (place, line)
@@ -129,5 +126,4 @@ class TestConvert:
         assert (caught.value.reason, caught.value.place) == (reason, place)
 
     def test_messages_are_one_line(self):
-        """If a quoted text has line breaks, the message is still one line."""
         assert FaultError("no 'a\nb\u202e'").reason == "no 'a\\nb\\u202e'"

@@ -63,8 +63,6 @@ class Pair(NamedTuple):
 
 
 class Named:
-    """An object whose hash depends on an attribute."""
-
     def __init__(self, before, name):
         self.before, self.name = before, name
 
@@ -122,7 +120,6 @@ def chain(name):
 
 @pytest.mark.parametrize("name", LINKS)
 def test_chain(name):
-    """A model with a long chain of objects is counted."""
     layer, link = nn.Linear(8, 8), chain(name)
 
     class Holder(nn.Module):
@@ -143,8 +140,6 @@ def test_chain(name):
 
 
 def test_a_circle_of_objects():
-    """If objects refer to each other in a circle, each object is cloned once."""
-
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
@@ -215,7 +210,6 @@ def test_the_model_is_the_end_of_the_chain():
 
 @pytest.mark.parametrize("name", ["objects", "lists", "tuples", "dicts", "named tuples", "slots", "frozen dataclasses"])
 def test_tensors_at_the_end(name):
-    """The tensor at the end of a long chain of objects is found once."""
     last = chain(name)
     assert [tensor.shape for tensor in iterate_tensors(last)] == [(3,)]
     other = torch.zeros(4)
@@ -223,7 +217,6 @@ def test_tensors_at_the_end(name):
 
 
 def test_tensors_in_a_circle():
-    """If a list contains itself, the search for tensors in the list still ends."""
     circle = [torch.zeros(2)]
     circle += [circle, torch.zeros(3)]
     assert [tensor.shape for tensor in iterate_tensors(circle)] == [(2,), (3,)]

@@ -18,8 +18,6 @@ pytestmark = [
 
 
 class Net(nn.Module):
-    """A model with convolutions, which oneDNN can optimize."""
-
     def __init__(self):
         super().__init__()
         self.first = nn.Conv2d(3, 8, 3, padding=1)
@@ -88,13 +86,10 @@ def test_it_stays_as_it_was(optimized, image):
 
 
 def test_the_same_values(optimized, image):
-    """The copy that a measurement runs computes the same values as the optimized model."""
     torch.testing.assert_close(expose_kernels(optimized)(image), optimized(image))
 
 
 def test_branches(image):
-    """If an optimized model has two branches, the branch that runs is counted."""
-
     class Branches(Net):
         def forward(self, image, twice: bool):
             features = self.first(image)

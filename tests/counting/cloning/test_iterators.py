@@ -39,7 +39,7 @@ PRODUCT = 2 * 3 * 4 * 4
 
 
 class Counts:
-    """An iterator of the user: its attributes are its state."""
+    """An iterator that keeps its position in an attribute."""
 
     def __init__(self):
         self.inner = iter([1, 2, 3])
@@ -93,7 +93,7 @@ COPIED = {
 @pytest.mark.parametrize("way", ["shapes", "real"])
 @pytest.mark.parametrize("name", COPIED)
 def test_copied(name, way):
-    """Each measurement takes the item that the next call of the model takes, which finds all items."""
+    """After two measurements, the model's iterator still has all its items."""
     make, of_itertools = COPIED[name]
     if of_itertools and sys.version_info >= (3, 14):
         pytest.skip("itertools cannot be copied")
@@ -136,7 +136,7 @@ def test_by_a_global_name():
 
 @without_copies
 def test_shared():
-    """Two attributes that hold one iterator share it in the clone too."""
+    """If two attributes hold the same iterator, they share it in the clone too."""
     model = Takes(itertools.cycle([1, 2]))
     model.other = [model.numbers]
 
@@ -161,7 +161,7 @@ class OfTheClass(Takes):
 
 @pytest.mark.parametrize("kind", [OfTheClass, type("Derived", (OfTheClass,), {})])
 def test_of_a_class(kind):
-    """An iterator that is an attribute of the class is copied like one of the module."""
+    """An iterator that is a class attribute is copied too."""
     model = nn.Sequential(kind(), nn.Linear(4, 4, bias=False))
     assert [measure(model, X).flops for _ in range(2)] == [2 * PRODUCT] * 2
     assert list(vars(model[0])) == list(vars(kind()))
@@ -188,7 +188,7 @@ NOT_COPIED = {
 
 @pytest.mark.parametrize("name", NOT_COPIED)
 def test_not_copied(name):
-    """An error names the iterator, which keeps its items."""
+    """If an iterator cannot be copied, an error names it, and the iterator keeps its items."""
     make, described = NOT_COPIED[name]
     model = Takes(make())
     with pytest.raises(UsageError, match=f"cannot be copied .*{described}.*pass it as an input"):
@@ -205,7 +205,7 @@ def test_not_used():
 
 
 def test_ended():
-    """A generator that has ended has no item that a measurement could take."""
+    """If a generator of the model has ended, the model can be measured."""
     model = nn.Linear(4, 4, bias=False)
     model.generator = numbers()
     assert list(model.generator) == [2, 3]
@@ -213,7 +213,6 @@ def test_ended():
 
 
 def test_watched():
-    """A watch observes a run of the test, which takes the item."""
     model = Takes(numbers())
     with watch() as watched:
         model(X)

@@ -82,7 +82,6 @@ def check_as_before(model, before):
 
 
 def test_training_step():
-    """A training step that logs values can be counted without a Trainer."""
     model = Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
@@ -109,7 +108,6 @@ def test_whole_step():
 
 @pytest.mark.filterwarnings("ignore")  # raised by the Trainer
 def test_after_a_fit():
-    """After `Trainer.fit`, a training step that logs values can be counted."""
     model = fitted(Classifier())
     model.zero_grad()
     before = seen(model)
@@ -119,7 +117,6 @@ def test_after_a_fit():
 
 @pytest.mark.filterwarnings("ignore")
 def test_manual_optimization():
-    """A training step that takes its optimizer from the Trainer can be counted."""
     model = fitted(Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)

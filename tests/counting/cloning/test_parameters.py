@@ -64,8 +64,6 @@ class Slotted(nn.Parameter):
 
 
 class Weighted(nn.Module):
-    """A module that multiplies its input by a given weight."""
-
     def __init__(self, weight):
         super().__init__()
         self.weight = weight
@@ -103,7 +101,6 @@ WEIGHTS = {
 @pytest.mark.parametrize("way", ["shapes", "integers", "data"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_counted(name, way):
-    """A model whose weight has a special class is counted."""
     model = Weighted(WEIGHTS[name]())
     weight, held = model.weight, dict(model.weight.__dict__)
     before = weight.as_subclass(torch.Tensor).detach().clone()
@@ -136,7 +133,6 @@ def test_class_within_the_run(kind):
 
 
 def test_gradients_that_exist():
-    """If a weight of a `Parameter` subclass already has a gradient, a training step is counted."""
     model = Weighted(Tagged(torch.ones(8, 8)))
     model.weight.grad = torch.ones(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -195,7 +191,6 @@ class Unpacking(nn.Module):
 )
 @pytest.mark.parametrize("kind", [Packed, PackedWithAttribute])
 def test_a_class_that_reports_another_shape(kind, unpack):
-    """If a weight's class reports another shape than its data has, the elements of the data count as parameters."""
     result = measure(Unpacking(kind, unpack), X)
     assert (result.flops, result.execution, result.notes) == (SQUARE, "shapes", ())
     assert (result.params, result.param_bytes) == (8 * 4, 8 * 4)

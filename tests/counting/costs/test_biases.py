@@ -63,7 +63,6 @@ class TestLinear:
         assert cost(operator.default, (inputs, gradient, weight, [True, True, False]), output).other_flops == 0
 
     def test_complex_numbers(self):
-        """Adding a complex bias costs two FLOPs for each element."""
         assert both(nn.Linear(4, 5, dtype=torch.complex64), torch.ones(3, 4, dtype=torch.complex64)).other_flops == 30
 
 
@@ -140,7 +139,6 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A convolution's bias costs one sum for each output."""
         # The gradient of the bias is a sum over the elements of each of 6 channels.
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
@@ -166,8 +164,6 @@ class TestConvolutions:
 
     @pytest.mark.parametrize("mask", [(True, True, True), (True, False, True), (False, True, False)])
     def test_gradients_asked_by_a_mask(self, mask):
-        """Only the gradients that ``mask`` requests are counted."""
-
         def backward(gradient, image, weight):
             operator = torch.ops.aten._slow_conv2d_backward.output_mask
             return operator(gradient, image, weight, (3, 2), (1, 1), (0, 0), mask)
@@ -177,8 +173,6 @@ class TestConvolutions:
         assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
 
     def test_gradients_written_to_tensors(self):
-        """If the caller passes tensors that receive the gradients, the gradients are counted."""
-
         def backward(gradient, image, weight, *gradients):
             operator = torch.ops.aten._slow_conv2d_backward.grad_input
             names = dict(zip(("grad_input", "grad_weight", "grad_bias"), gradients, strict=True))
@@ -191,7 +185,6 @@ class TestConvolutions:
         assert result.other_flops == 2 * 4 * 4 * 4 - 4
 
     def test_gradients_on_a_mac(self):
-        """In the backward kernel for Apple's GPUs, only the gradients that the caller requests are counted."""
         gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
         for mask in ((True, True, True), (False, True, False)):
             args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)
@@ -202,10 +195,7 @@ class TestConvolutions:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantized:
-    """Quantized layers cost as much as the floating-point layers that they replace."""
-
     def test_static_layers(self):
-        """A quantized convolution with a fused ReLU costs one sum with the bias and one ReLU for each output."""
         # 3 images with 6 channels of 2 · 2 pixels. The linear layer has no bias.
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(),

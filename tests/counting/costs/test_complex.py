@@ -120,7 +120,6 @@ class TestComplex:
         assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
 
     def test_to_and_from_real_numbers(self):
-        """A complex `abs` costs two squares, a sum and a root. `polar` costs a sine, a cosine and two products."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         tally = Tally()
         a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)

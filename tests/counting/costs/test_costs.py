@@ -51,7 +51,6 @@ class TestProducts:
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """A product with a vector costs as much as a product with a matrix of one column."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -61,7 +60,6 @@ class TestProducts:
     @few
     @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
     def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0917 -- drawn one by one
-        """Each position of the broadcast batch costs one product, even if one operand has no batch."""
         left = (*(batch if left_has_it else [1] * len(batch)), m, k)
         right = (*(batch if right_has_it else ()), k, n)
         assert both(torch.matmul, (torch.ones(left), torch.ones(right))).flops == 2 * macs_of_product(left, right)
@@ -73,14 +71,12 @@ class TestProducts:
     @few
     @given(st.lists(sizes, min_size=1, max_size=4), sizes, st.booleans())
     def test_linear(self, shape, outputs, bias):
-        """A bias does not change the `flops` of a linear layer."""
         layer = nn.Linear(shape[-1], outputs, bias=bias)
         assert both(layer, torch.ones(shape)).flops == 2 * math.prod(shape) * outputs
 
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_bilinear(self, batch, i, j, outputs):
-        """Each output of a bilinear layer is a sum of i * j products."""
         layer = nn.Bilinear(i, j, outputs)
         assert both(layer, (torch.ones(batch, i), torch.ones(batch, j))).flops == 2 * batch * outputs * i * j
 
@@ -97,13 +93,11 @@ class TestProducts:
         assert both(F.conv1d, (inputs, weight)).flops == 8 * 4 * 3
 
     def test_integers(self):
-        """A product of integers costs as much as a product of floating-point numbers."""
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
     @requires("torch._grouped_mm")
     def test_grouped(self):
-        """The sizes of the groups do not change the cost of a grouped product."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
         ends = torch.tensor([4, 16], dtype=torch.int32)
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
@@ -111,7 +105,6 @@ class TestProducts:
 
     @requires("torch._grouped_mm")
     def test_grouped_columns(self):
-        """A grouped product costs the products of all groups."""
         # The groups divide the columns, then the summed dimension. The last product has no groups.
         ends = torch.tensor([8, 16], dtype=torch.int32)
 
@@ -134,7 +127,6 @@ class TestProducts:
         assert both(torch.mm, (left, right.requires_grad_()), backward=True).flops == 3 * one
 
     def test_an_outer_product_has_no_sum(self):
-        """An outer product has no `flops`, because it sums nothing."""
         assert both(torch.outer, (torch.ones(3), torch.ones(4))).flops == 0
 
 
@@ -151,7 +143,6 @@ class TestSparse:
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """A sparse matrix times a vector costs 2 FLOPs for each stored element."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
@@ -162,7 +153,6 @@ class TestSparse:
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient of a sparse product with a mean costs as much as the forward pass."""
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -253,7 +243,7 @@ class TestConvolutions:
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """With padding="same", the output of a convolution is as long as its input, also for a kernel of 4 elements."""
+        """With padding="same", the output of a convolution is as long as its input."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
@@ -286,7 +276,6 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """A mask does not change the `flops` of attention."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -302,7 +291,6 @@ class TestAttention:
         assert counted.flops == attention_flops(2, 4, 6, 5, 8, 8)
 
     def test_keyword_arguments(self):
-        """If the operands of attention are passed by name, they are counted like positional operands."""
         operands = dict.fromkeys(("query", "key", "value"), torch.randn(1, 2, 3, 4))
         assert both(F.scaled_dot_product_attention, (), operands).flops == attention_flops(1, 2, 3, 3, 4, 4)
 
@@ -357,7 +345,6 @@ class TestRecurrent:
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """Only the real steps of a packed sequence are counted."""
         # 5 + 3 + 2 steps
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
@@ -378,7 +365,6 @@ class TestRecurrent:
 class TestQuantized:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_static_layers(self):
-        """Quantized layers cost the same `flops` as floating-point layers."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
         ).eval()
@@ -391,7 +377,6 @@ class TestQuantized:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_dynamic_linear(self):
-        """A quantized linear layer costs the same `flops` as a floating-point layer."""
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4
@@ -436,7 +421,7 @@ class TestLinearCrossEntropyInChunks:
         ids=str,
     )
     def test_as_unfused(self, reduction, requested, weighted):
-        """The fused operator costs what a linear layer and cross entropy cost, whichever gradients are requested."""
+        """Linear cross entropy costs as much as a linear layer and cross entropy together."""
         target, classes = torch.zeros(8, dtype=torch.int64), torch.ones(4) if weighted else None
         operands = [torch.ones(size) for size in ((8, 3), (4, 3), (4,))]
         for index in requested:

@@ -78,7 +78,6 @@ def elu_backward_of_result(g, y, alpha, scale, input_scale):
 
 
 def between(x, low, high, value):
-    """Return ``value`` if ``x`` is between ``low`` and ``high``, else 0."""
     return branch(x > low, lambda: branch(x < high, value, lambda: 0.0), lambda: 0.0)
 
 
@@ -387,7 +386,6 @@ def measured(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_is_its_definition(case):
-    """An elementwise operator returns the values of its definition and costs the operations of its definition."""
     # The values are compared with a tolerance, because some of PyTorch's constants have 32 bits.
     operator, tensors, definition = CASES[case]
     tally = Tally()
@@ -414,7 +412,6 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_backward_pass_of_a_module(case):
-    """The backward pass of an elementwise module costs the operations of the derivative."""
     module = ACTIVATIONS[case]
     inputs = X.clone().requires_grad_()
     tally = Tally()
@@ -435,7 +432,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """An operator that runs whole costs as much as the operators into which PyTorch can decompose it."""
+    """An operator costs as much as the operators into which PyTorch can decompose it."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
@@ -467,7 +464,6 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Every operator in the table of elementwise costs has a case in this file or is listed in `NO_DEFINITION`."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

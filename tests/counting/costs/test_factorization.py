@@ -28,7 +28,6 @@ def symmetric(batch, n, dtype=torch.float64):
 @settings(max_examples=15)
 @given(batch=BATCH, n=SIZE, sides=st.integers(1, 3), factor=st.sampled_from([1, 4]))
 def test_square(batch, n, sides, factor):
-    """Factorizations of square matrices cost the leading terms of published operation counts."""
     # LAPACK Working Note 41, appendix C; Golub and Van Loan, §7.5 and §8.3. Complex numbers cost 4 times as much.
     dtype = torch.float64 if factor == 1 else torch.complex128
     matrix, right = symmetric(batch, n, dtype), random(batch, n, sides).to(dtype)
@@ -128,7 +127,6 @@ def test_cholesky_in_a_loop():
 
 
 def test_triangle_in_a_loop():
-    """Solving with a triangular matrix costs exactly the operations of a loop."""
     # Row i, counted from 0, has i products, i sums and a quotient.
     n, sides = 20, 3
     operations = sides * sum(2 * i + 1 for i in range(n))
@@ -184,12 +182,12 @@ def test_sparse_solvers():
 @requires("torch.linalg.polar")
 @pytest.mark.parametrize(("m", "n"), [(5, 3), (4, 4), (7, 1)])
 def test_polar(m, n):
-    """The thin SVD costs 14·m·n² + 8·n³, U·Vᵀ costs 2·m·n², and V·diag(s)·Vᵀ costs 2·n³, for each of 2 matrices."""
+    # The thin SVD costs 14·m·n² + 8·n³, U·Vᵀ costs 2·m·n², and V·diag(s)·Vᵀ costs 2·n³.
     assert work(torch.linalg.polar, torch.randn(2, m, n)) == 2 * (14 * m * n**2 + 8 * n**3 + 2 * m * n**2 + 2 * n**3)
 
 
 @requires("torch.linalg.polar")
 @pytest.mark.parametrize("n", [1, 3, 4])
 def test_symmetric_square_root(n):
-    """The eigenvectors cost 9·n³, and V·diag(√λ)·Vᵀ costs 2·n³, for each of 2 matrices."""
+    # The eigenvectors cost 9·n³, and V·diag(√λ)·Vᵀ costs 2·n³.
     assert work(torch.linalg.matrix_sqrth, torch.eye(n).expand(2, n, n).contiguous()) == 2 * 11 * n**3

@@ -67,7 +67,6 @@ def classes():
 
 
 def test_every_operator_is_classified(classes):
-    """Every unknown operator is in `UNKNOWN_ON_PURPOSE`."""
     # If this test fails, PyTorch has a new operator. Give it a formula, or add it to a table with a reason.
     assert {name for name, kind in classes.items() if kind == "unknown"} <= UNKNOWN_ON_PURPOSE.keys()
 
@@ -127,7 +126,6 @@ def cost_of(operator, args, output):
 
 
 def called(name, arguments):
-    """Return a call of an operator, given its name and its arguments."""
     return Call.by_names(name, arguments)
 
 
@@ -161,7 +159,6 @@ class TestCommunication:
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """If an all-gather is fused with a product of scaled operands, each output costs two more multiplications."""
         # The outputs of the first product also have a bias.
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
@@ -185,13 +182,10 @@ class TestCommunication:
 @distributed
 @requires("c10d::check_for_nan")
 def test_check_for_nan():
-    """The operator that checks a tensor for NaN costs one comparison for each element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
 class TestCompiled:
-    """Operators that PyTorch's compiler inserts in place of other operators."""
-
     def test_sum_of_products(self):
         """An operator that adds two matrix products costs both products and the addition."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
@@ -209,13 +203,11 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """An operator that multiplies two lists of matrices pairwise costs one product for each pair."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """Scattering two values in the backward pass of flex attention costs two additions."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 

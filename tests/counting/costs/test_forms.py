@@ -95,12 +95,9 @@ class TestForms:
         ],
     )
     def test_integers_that_become_floating_point_numbers(self, function):
-        """If an operator converts integers to floating-point numbers, its operations are counted."""
         assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
 
     def test_what_moves_casts_and_selects_is_free(self):
-        """Copies, casts and selections are free."""
-
         def moves(x):
             y = x.clone().to(torch.float32).double().contiguous()
             y = torch.where(x == 0, x, y).masked_fill(torch.ones(3, 5, dtype=torch.bool), 1.0)
@@ -129,7 +126,6 @@ class TestDropout:
         assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
 
     def test_one_operator(self):
-        """Dropout as one operator costs as much as dropout in separate operators."""
         mask = torch.ones(3, 5, dtype=torch.bool)
         assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
         assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
@@ -139,7 +135,6 @@ class TestDropout:
         assert both(lambda x: aten.native_dropout(x, 0.3, False), X, without=BYTES).other_flops == 0
 
     def test_rrelu_in_training(self):
-        """RReLU in training costs a comparison and a product."""
         assert both(nn.RReLU(), X).other_flops == 2 * 15
 
 

@@ -81,7 +81,6 @@ class TestDecorator:
         assert (measured.flops, measured.other_flops, measured.unknown_operators) == (0, 4, {})
 
     def test_goes_before_our_own(self):
-        """A user's formula replaces the package's formula."""
         flops_formula("aten::addmm")(lambda _: (1, 2))
         flops_formula("aten::relu")(lambda _: 0)
         measured = measure(torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU()), IMAGE)
@@ -157,7 +156,6 @@ class TestPlugin:
         result.stderr.fnmatch_lines(["*free-operators: [[]'scan'[]] is not a list of operators; write *"])
 
     def test_the_message_shows_how(self, project):
-        """The code in the failure message registers a formula if a user copies the code unchanged."""
         project.write(
             OPERATOR.replace("    assert (m.flops, m.other_flops) == ({flops}, {other_flops})\n", "").replace(
                 "assert not", "assert"

@@ -28,7 +28,6 @@ def position(index, size, new_size, *, align_corners):
 
 
 def interpolated(image, where):
-    """Return the value of ``image`` at the position ``where``, by linear interpolation."""
     if not where:
         return image
     at, *rest = where
@@ -170,7 +169,6 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
 def test_antialiased_by_a_factor(factor):
-    """If a scale factor is given, the factor determines the width of the antialiasing kernel."""
     size = int(8 * factor)
     across = sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
     down = size * sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
@@ -182,7 +180,6 @@ def test_antialiased_by_a_factor(factor):
 
 
 def test_what_an_antialiased_output_is_made_of():
-    """`taps` yields as many input pixels as PyTorch uses."""
     assert [len(reached) for reached in taps(8, 4, 1, align_corners=False)] == [3, 4, 4, 3]
     weights = functional.interpolate(torch.eye(8)[:, None, None], (1, 4), mode="bilinear", antialias=True)[:, 0, 0]
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]
@@ -231,7 +228,6 @@ def sampled(arithmetic, image, grid, grad):
 
 
 def _pixel(arithmetic, coordinate, size):
-    """Return the pixel position of a coordinate between -1 and 1."""
     number = arithmetic.numbers(torch.tensor(coordinate, dtype=torch.float64))
     return (((number + 1) * size - 1) / 2).value
 
@@ -267,7 +263,6 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """The cost of `grid_sample` depends on its mode."""
     # A coordinate costs 4 FLOPs, and 5 in a backward pass that computes its slope.
     image, points = random(1, 2, *[4] * dimensions, grad=True), 3**dimensions
     grid = random(1, *[3] * dimensions, dimensions).requires_grad_()
@@ -303,7 +298,6 @@ def test_affine_grid(batch, size):
 
 
 def test_kernels_of_other_devices():
-    """`grid_sample` and `affine_grid` of cuDNN cost as much as on the CPU."""
     aten = torch.ops.aten
     image, grid, output = random(1, 2, 4, 4), random(1, 3, 3, 2), random(1, 2, 3, 3)
     forward = cost_of(aten.grid_sampler_2d, (image, grid, 0, 0, True), output)

@@ -94,7 +94,6 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """If a complex tensor is multiplied by a real number, two products are counted for each element."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
@@ -116,7 +115,6 @@ class TestForeach:
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """If a tensor holds the factors of `addcmul`, the product with a factor is counted even if the factor is 1."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -139,8 +137,6 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """Clipping gradients costs the same with and without list operators."""
-
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
             for parameter in parameters:
@@ -229,7 +225,6 @@ class TestOptimizers:
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """The second step of an optimizer costs the operations of its update for each element."""
         # Each tensor has a step counter, except with SGD.
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)

@@ -16,7 +16,6 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Return ``one`` if ``condition`` is true, else ``other``."""
     return one if condition else other
 
 
@@ -160,7 +159,6 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """If a binary cross entropy has element weights or positive weights, operations on them are counted too."""
     # A positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x).
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()
@@ -194,7 +192,6 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """The NLL loss costs as much as a loop over the targets."""
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -223,7 +220,6 @@ def test_nll(weighted, reduction, rows, classes, places):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multi_margin(p, weighted, reduction):
-    """The multi-margin loss costs as much as a loop over all classes except the label."""
     # max(0, margin - x[label] + x[class])^p, summed over all other classes, and divided once
     x, target = random(3, 4), torch.tensor([0, 3, 1])
     weight = random(4, seed=1).abs() if weighted else None
@@ -273,7 +269,6 @@ def _plain(arithmetic, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_margin(reduction):
-    """The multi-label margin loss costs as much as if every class of a row were a label."""
     # For each of 16 pairs of classes: a sum, a maximum and a sum. Backward: a sum, a comparison and two sums for each
     # pair, and a product for each of 4 classes.
     x, target = random(3, 4, grad=True), torch.tensor([[3, 0, -1, 1], [0, 1, 2, 3], [-1, 1, 2, 3]])
@@ -287,7 +282,6 @@ def test_multilabel_margin(reduction):
 
 
 def log_of_sum(*numbers):
-    """Return the logarithm of the sum of the exponentials of ``numbers``."""
     largest = numbers[0]
     for number in numbers[1:]:
         largest = largest.maximum(number)
@@ -328,7 +322,6 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The backward pass of the CTC loss costs FLOPs for each state and each class in each step."""
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])
     lengths = [steps] * sequences, [longest] * sequences

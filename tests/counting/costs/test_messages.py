@@ -92,7 +92,6 @@ _NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
 @pytest.mark.parametrize("rank", [0, SIZE - 1])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
-    """On the root rank and on another rank, a collective operation has the expected message and no FLOPs."""
     with world(SIZE, rank):
         on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
     assert on_shapes.execution == "shapes"

@@ -33,16 +33,12 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Normalize the values of one row, group or channel, and apply weights and biases."""
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
 
 def gradients(arithmetic, values, grads, weights, asked):
-    """Return the gradients of (values, weight, bias) for one row (Ba et al., 2016).
-
-    A gradient that ``asked`` excludes is None. The caller adds the gradients of weight and bias over all rows.
-    """
+    """Return the gradients of (values, weight, bias) for one row. Each is None unless ``asked`` (Ba et al., 2016)."""
     for_values, for_weight, for_bias = asked
     count = len(values)
     plain = [value.value for value in values]
@@ -191,7 +187,6 @@ def test_batch_norm_in_inference(shape, given_ones):
 @settings(max_examples=20)
 @given(shape=SHAPES, asked=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any))
 def test_batch_norm_backward_in_training(shape, asked):
-    """The gradients of batch norm in training cost as much as a loop over channels."""
     # Two sums of a channel are also the gradients of its weight and its bias.
     inputs, weight, bias = (
         random(*size, seed=seed, grad=flag)
@@ -243,14 +238,12 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """Instance norm costs as much as a batch norm of each image."""
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
 
 
 def test_batch_norm_over_processes():
-    """A synchronized batch norm costs as much as a plain batch norm."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [
@@ -266,7 +259,6 @@ def test_batch_norm_over_processes():
 
 
 def test_kernels_of_other_devices():
-    """Batch norm of cuDNN and MIOpen costs as much as on a CPU."""
     # FLOPs for each element: 7 in training, 2 in inference, 9 in the backward pass.
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
@@ -324,7 +316,6 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """`renorm` costs, for each element, the operations of the norm and one product."""
     # An embedding with `max_norm` renormalizes each row that is looked up.
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
@@ -343,7 +334,6 @@ def test_sparse_norm():
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, but it still exists
 def test_quantized_batch_norm():
-    """A quantized batch norm costs a scale and a shift for each element."""
     inputs = torch.quantize_per_tensor(random(1, 2, 3, 4).float(), 0.1, 10, torch.quint8)
     mean = random(2).abs().float()
     operator = torch.ops.aten.quantized_batch_norm.default
@@ -363,7 +353,6 @@ def test_quantized_batch_norm():
     ],
 )
 def test_names_of_batch_norm(name, switches, expected):
-    """Batch norm costs the same under each operator name that compilers and exporters use."""
     x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
     operator = getattr(torch.ops.aten, name).default
 

@@ -66,7 +66,6 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """A convolution without a bias costs only its products, also if its weight is in oneDNN's memory layout."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -88,7 +87,6 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """A transposed convolution multiplies each input value by all weights of its input channel."""
         # 2 · 4 · 36 inputs, each with 3 channels of 9 weights. ReLU costs 1 FLOP for each of 2 · 3 · 11 · 11 outputs.
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1
@@ -149,7 +147,6 @@ class TestLinear:
 
     @pytest.mark.parametrize("name", ["add", "mul", "sub", "div"])
     def test_second_operand(self, name):
-        """A fused operation with a second operand costs 1 FLOP for each output."""
         # The bias costs 1 FLOP more for each output.
         inputs, *rest = self.operands()
         operator = torch.ops.mkldnn._linear_pointwise.binary
@@ -182,7 +179,6 @@ class TestLinear:
 
     @pytest.mark.parametrize(("name", "expected"), [("add", 1), ("none", 0)])
     def test_integers_and_a_sum(self, name, expected):
-        """A fused sum with a second operand costs 1 FLOP for each output."""
         # Bias and ReLU cost 2 FLOPs more for each output.
         inputs, weights = self.integers()
         fused = 1.0, 0, torch.float32, 1.0, 0, name, 1.0, "relu", [], ""
@@ -257,7 +253,6 @@ class TestPackedForMobile:
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """A packed convolution costs its products and a comparison with one bound."""
         # 2 · 9 products for each of 2 · 8 · 36 outputs
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
@@ -265,7 +260,6 @@ class TestPackedForMobile:
         assert cost == (2 * (2 * 8 * 36) * 2 * 9, 2 * 8 * 36)
 
     def test_transposed_convolution(self):
-        """A packed transposed convolution costs its products and a bias."""
         # 2 · 4 · 36 inputs, each with 3 channels of 9 weights
         settings = [2, 2], [1, 1], [0, 0], [1, 1], 1, None, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 3, 11, 11)

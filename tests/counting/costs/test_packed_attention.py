@@ -87,7 +87,6 @@ class TestKnown:
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
     def test_other_work(self):
-        """A causal mask costs 1 FLOP for each score."""
         # Each element of queries and keys is scaled once. Softmax costs 5 FLOPs for each score.
         plain = counted(attend, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert plain.other_flops == 2 * 8 * HEADS * WIDTH + 5 * HEADS * 34
@@ -139,13 +138,11 @@ class TestKnown:
         assert counted(attend_into, tokens(lengths), tokens(lengths), offsets(lengths)).flops == products(lengths)
 
     def test_cache_of_keys(self):
-        """If a sequence uses a part of its cache of keys, only the used keys are counted."""
         queries, space, used = [1, 1, 2], [16, 16, 16], [3, 9, 5]
         args = (tokens(queries), tokens(space), offsets(queries), offsets(space))
         assert measure(attend, args, {"seqused_k": torch.tensor(used)}).flops == products(queries, used)
 
     def test_pages_of_keys(self):
-        """If the keys are in pages, `seqused_k` gives the number of keys of each sequence."""
         queries, used = [1, 2], [5, 7]
         pages = torch.zeros(6, 4, HEADS, WIDTH, dtype=torch.float16)
         options = {"seqused_k": torch.tensor(used), "block_table": torch.zeros(2, 2, dtype=torch.int32)}
@@ -189,7 +186,6 @@ class TestHowValuesAreKnown:
         assert counted(model, tokens(self.LENGTHS)).flops == products(self.LENGTHS)
 
     def test_other_lengths_of_the_same_shape(self):
-        """If two calls have equal shapes and different lengths, their costs differ."""
         for lengths in ([3, 5], [1, 7], [4, 4]):
             args = (tokens(lengths), tokens(lengths), offsets(lengths), offsets(lengths))
             assert counted(attend, *args).flops == products(lengths)

@@ -55,7 +55,6 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """Every pointwise operator without a formula is in one of the lists of this file."""
         # If this test fails, PyTorch has a new pointwise operator. Check that it is one operation, and add its name.
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name

@@ -104,7 +104,6 @@ def test_gradients(pool):
 @settings(max_examples=30)
 @given(sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3))
 def test_adaptive_pool(sizes):
-    """The windows of an adaptive pool may have different sizes."""
     shape, target = [n for n, _ in sizes], [m for _, m in sizes]
     dimensions = len(sizes)
     inputs = random(1, 2, *shape)
@@ -127,7 +126,6 @@ def test_adaptive_pool(sizes):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_fractional_max_pool(dimensions):
-    """A fractional max pool costs k - 1 comparisons for each window of k values."""
     # The backward pass costs one sum for each output.
     pool = getattr(functional, f"fractional_max_pool{dimensions}d")
     inputs = random(1, 2, *[7] * dimensions)
@@ -142,7 +140,6 @@ def test_fractional_max_pool(dimensions):
 
 
 def test_max_unpool():
-    """Unpooling is free."""
     # 3 comparisons for each of 2 · 4 pooled outputs
 
     def model(x):
@@ -153,7 +150,6 @@ def test_max_unpool():
 
 
 def test_one_number_for_all_dimensions():
-    """If the kernel size is a list of one number, this number applies to all dimensions."""
     # 4 windows of 3 · 3 values
     assert both(lambda x: functional.max_pool2d(x, [3]), random(1, 1, 6, 6)).other_flops == 4 * 8
 
@@ -165,7 +161,6 @@ def test_integers_are_free(pool):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_kernels_of_other_devices(dimensions):
-    """A max pool of MKL-DNN costs as much as any other max pool."""
     # 2^d - 1 comparisons for each of 2 outputs. The backward pass costs one sum for each output.
     image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
     forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))

@@ -44,7 +44,6 @@ class TestOperators:
 
     @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
     def test_reductions(self, operator, count):
-        """A reduction of n values costs n - 1 operations."""
         assert other_flops(lambda x: operator(x, [1]), REAL) == count
 
     def test_variance(self):
@@ -94,7 +93,6 @@ class TestOfInductor:
         [((2, 3, 8, 8), (2, 2), 2 * 3 * 4 * 4), ((1, 2, 9, 8), (3, 2), 2 * 3 * 4), ((1, 1, 4, 4, 4), (2, 2, 2), 8)],
     )
     def test_maximum_of_a_window(self, image, kernel, outputs):
-        """Max pooling costs k - 1 comparisons for each window of k values."""
         pool, zeros, ones = primitive("_low_memory_max_pool_with_offsets"), [0] * len(kernel), [1] * len(kernel)
 
         def windows(x):
@@ -104,7 +102,6 @@ class TestOfInductor:
 
     @pytest.mark.parametrize(("accumulate", "count"), [(False, 0), (True, 2 * 5)])
     def test_write_at_indices(self, accumulate, count):
-        """If values are added at indices, each value costs one sum."""
         put, rows = primitive("_unsafe_index_put_"), torch.tensor([0, 2])
         info = operator_info(put.default)
         assert cost_of(info, (REAL, [rows], torch.ones(2, 5), accumulate), {}, REAL).other_flops == count
@@ -149,7 +146,7 @@ class TestForwardMode:
         assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
 
     def test_products(self):
-        """In forward mode, the derivative of x · W costs two products: dx · W and x · dW, although W is constant."""
+        """In forward mode, the derivative of a product costs two products, even if the weight is constant."""
         # dx · W and x · dW
         weight = torch.ones(5, 3)
 

@@ -68,7 +68,6 @@ class TestDynamic:
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates."""
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
         with mode():
@@ -79,7 +78,6 @@ class TestDynamic:
 
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_packed_sequences(self, kind):
-        """Only the real steps of a packed sequence are counted."""
         # 5 + 3 + 2 steps
         model = nn.Sequential(kind(3, 4))
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
@@ -89,7 +87,6 @@ class TestDynamic:
 
     @pytest.mark.parametrize("batch_first", [True, False])
     def test_as_the_twin(self, batch_first):
-        """A quantized LSTM costs as much as a floating-point LSTM."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
         with torch.no_grad():
             twin = both(model, torch.randn(5, 2, 3))
@@ -100,7 +97,6 @@ class TestDynamic:
         ("cell", "gates"), [(nn.LSTMCell(8, 4), 4), (nn.GRUCell(8, 4), 3), (nn.RNNCell(8, 4), 1)], ids=str
     )
     def test_cells(self, cell, gates):
-        """A quantized cell costs as much as a floating-point cell."""
         model = nn.Sequential(cell)
         quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
         flops, other_flops = known(quantized, torch.randn(5, 8))
@@ -173,7 +169,6 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS
 
     def test_training_that_knows_of_it(self, image):
-        """A network in quantization-aware training has the matrix products of the floating-point network."""
         # Fake quantization adds other FLOPs.
         prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
         prepared(image)
@@ -182,12 +177,10 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS + NORM
 
     def test_observed(self, image):
-        """During calibration, a network has the matrix products of the floating-point network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         assert known(prepared, image)[0] == NET_FLOPS
 
     def test_autocast(self, image):
-        """Under autocast, the floating-point network costs as much as in float32."""
         net = Net().eval()
 
         def in_bfloat16(image):
@@ -315,7 +308,6 @@ class TestElements:
         assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
 
     def test_pooling(self):
-        """Quantized pooling costs as much as floating-point pooling."""
         # A window of 2 · 2 costs 3 comparisons, or 3 sums and a quotient. A window of 2 costs 1 comparison.
         image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
         windows = [2, 2], [2, 2], [0, 0], [1, 1]
@@ -326,7 +318,6 @@ class TestElements:
         assert known(lambda x: QUANTIZED.max_pool1d(x, [2], [2], [0], [1], False), sequence) == (0, 2 * 3 * 4)
 
     def test_copies(self):
-        """Views, slices and concatenations of quantized tensors are free."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: torch.cat([x, x]).flatten(1)[:, ::2].contiguous(), operand) == (0, 0)
 
@@ -364,28 +355,25 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """If an operator packs its weight in each call, the packing is free."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """If a packed weight hides its shape, the cost follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
         assert measured == (self.flops, 15)
 
     def test_sparse(self, engine):
-        """A sparse weight costs as much as a dense weight."""
         engine("qnnpack")
         packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
         measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """A product with an 8-bit integer weight costs 2 FLOPs for each pair of an input row and a weight element."""
+        """A product with an 8-bit integer weight costs as much as any other product."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
@@ -406,7 +394,6 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
     def test_integers_of_4_bits_in_groups(self):
-        """A weight of 4-bit integers that ATen packs costs as much as the plain weight."""
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
             torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
         )
@@ -427,7 +414,6 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """An older overload of the quantized convolution costs as much as the current overload."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)
@@ -462,7 +448,7 @@ class TestEmbeddings:
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """A bag of packed rows costs one sum for each number of each row. Weights add one product for each number."""
+        """A bag of packed rows costs one sum for each number, and with weights also one product."""
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None
@@ -488,8 +474,6 @@ class TestDecomposed:
         assert both(there_and_back, torch.randn(5, 8)).other_flops == (5 + 2) * 40
 
     def test_channel(self):
-        """Dequantizing without zero points costs one product for each element."""
-
         def there_and_back(x, scales, zeros):
             integers = self.operators.quantize_per_channel(x, scales, zeros, 0, -128, 127, torch.int8)
             return self.operators.dequantize_per_channel(integers, scales, None, 0, -128, 127, torch.int8)

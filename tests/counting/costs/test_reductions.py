@@ -40,7 +40,6 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """Combine the slices with ``function``, one after the other."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -123,7 +122,6 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """`var_mean` and `std_mean` cost as much as a loop for the variance, which computes the mean anyway."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -221,12 +219,10 @@ class TestDtypes:
         ("operator", "count"), [(torch.sum, 5), (torch.prod, 5), (torch.mean, 6), (torch.nansum, 11)]
     )
     def test_integers_cast_first(self, operator, count):
-        """If ``dtype`` converts integers to floating-point numbers, their sum is counted."""
         assert both(lambda x: operator(x, dtype=torch.float32), torch.arange(6)).other_flops == count
         assert both(lambda x: torch.cumsum(x, 0, dtype=torch.float32), torch.arange(6)).other_flops == 5
 
     def test_integers_become_floating_point_numbers(self):
-        """`logsumexp` of integers is counted, because it computes in floating-point numbers."""
         assert both(lambda x: torch.logsumexp(x, 0), torch.arange(6)).other_flops == 4 * 6
 
     def test_complex_numbers(self):
@@ -390,7 +386,6 @@ class TestOrder:
         assert for_real(torch.unique_consecutive, (values,)).other_flops == size - 1
 
     def test_different_rows(self):
-        """Comparing two rows of three numbers costs three comparisons."""
         rows_of_three = torch.arange(15.0).reshape(5, 3)
         expected = 3 * comparisons_of_merges(5) + 3 * 4
         assert for_real(lambda x: torch.unique(x, dim=0), (rows_of_three,)).other_flops == expected

@@ -68,7 +68,6 @@ def test_the_operator_is_unknown_afterwards():
 
 
 def test_a_facet_is_registered_once():
-    """Registering a second FLOP formula for an operator raises an error."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len))
     registry.add(["a.b"], Facets(other=len))
@@ -85,6 +84,5 @@ def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
 
 
 def test_registries_are_independent():
-    """Registering an operator in one registry does not change another registry."""
     Registry().add(["aten.mm"], Facets(traffic=len))
     assert REGISTRY.facets("aten.mm").traffic is None

@@ -76,7 +76,6 @@ def test_safe_softmax():
 
 
 def test_masked_softmax():
-    """Masked softmax costs FLOPs for masked elements too."""
     # Only data tell which elements are masked. Each of 6 elements costs 5 FLOPs, and 4 in the backward pass.
     mask = torch.tensor([[True, False, False], [False, False, True]])
     inputs, grad = random(2, 3), random(2, 3, seed=1)
@@ -86,7 +85,6 @@ def test_masked_softmax():
 
 @pytest.mark.parametrize("name", ["_sparse_softmax", "_sparse_log_softmax"])
 def test_sparse_softmax(name):
-    """Softmax of a sparse tensor costs FLOPs for the stored elements only."""
     # Each of 3 stored elements costs 5 FLOPs, and 4 in the backward pass.
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     forward, backward = (getattr(torch.ops.aten, operator).default for operator in (name, f"{name}_backward_data"))

@@ -100,7 +100,6 @@ def dense(args, output):
 
 
 def samples(args, output):
-    """Return the number of values that a deformable convolution interpolates."""
     images, weight = args[0], args[1]
     return images.shape[0] * images.shape[1] * weight[0, 0].numel() * output[0, 0].numel()
 
@@ -130,7 +129,6 @@ def test_deformable_convolution(shape, masked):
     ids=str,
 )
 def test_deformable_convolution_backward(shape, grad, products, per_sample):
-    """Only the requested gradients of a deformable convolution are counted."""
     # Each of the two slopes of an offset costs two differences, an interpolation (3), a product and a sum.
     args, size = operands(shape, grad=grad)
     output = torch.zeros(size)
@@ -140,7 +138,6 @@ def test_deformable_convolution_backward(shape, grad, products, per_sample):
 
 
 def test_deformable_convolution_measured():
-    """A deformable convolution has as many products as a dense convolution."""
     args, _ = operands((1, 4, 9, 6, 3, 1, 1), masked=False)
     result = measure(lambda *tensors: ops.deform_conv2d(*tensors, *args[5:]), args[:5])
     assert (result.flops, result.execution) == (2 * 7 * 7 * 4 * 9 * 6, "shapes")
@@ -263,7 +260,6 @@ class TestUnknownRegions:
         assert "upper bound" in result.notes[0]
 
     def test_samples_of_a_fixed_number(self):
-        """RoI align with a fixed number of samples is counted without data."""
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 2, True), (IMAGES, regions(REGIONS[1])))
         assert (result.other_flops, result.execution, result.notes) == (2 * 8 * 6 * (9 + 1) * 4, "shapes", ())
 

@@ -51,7 +51,6 @@ def test_buffers() -> None:
 
 
 def test_parameters_that_are_frozen() -> None:
-    """No message is sent for a frozen parameter."""
     with world(4):
         layer = nn.Linear(IN, OUT)
         layer.bias.requires_grad_(requires_grad=False)
@@ -60,7 +59,6 @@ def test_parameters_that_are_frozen() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """A measurement does not change the model's reducer, hooks and gradients."""
     with world(2):
         model = _replicated()
         before = dict(vars(model))
@@ -72,7 +70,6 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_communication_hooks() -> None:
-    """If the model has a communication hook, a note says that the hook was not called."""
     with world(2):
         model = _replicated()
         model.register_comm_hook(None, fp16_compress_hook)
@@ -82,7 +79,6 @@ def test_communication_hooks() -> None:
 
 
 def test_gradients_that_are_not_summed_up() -> None:
-    """Inside `no_sync`, no message is sent."""
     with world(2):
         model = _replicated()
         with model.no_sync():

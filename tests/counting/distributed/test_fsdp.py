@@ -65,7 +65,6 @@ class TestMessages:
         assert held == [PARAMS // size] * 3
 
     def test_for_real(self, size: int) -> None:
-        """A run on data gives the same modules and operators as a run on shapes."""
         with world(size, size - 1):
             model, inputs = _sharded(size), torch.ones(ROWS, IN)
             for backward in (False, True):
@@ -78,7 +77,6 @@ class TestMessages:
 
 class TestModules:
     def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
-        """Each message is credited to the module that holds the parameters, even if another module is running."""
         with world(4):
             part = measure(_sharded(4), torch.empty(ROWS, IN), backward=True)
         assert part["0"].communication == 3 * FIRST * FLOAT
@@ -145,7 +143,6 @@ def test_a_model_on_meta() -> None:
 
 
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
-    """A measurement does not change any bit of the gradients of later steps."""
     with world(2, 1):
         gradients = []
         for times in (0, 1):

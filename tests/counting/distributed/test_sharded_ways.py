@@ -28,10 +28,7 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """Measure the model on shapes, and check that a run on data has equal metrics.
-
-    Metrics whose names are in ``without`` may differ.
-    """
+    """Measure the model on shapes, and check that a run on data has equal metrics, except those in ``without``."""
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
     assert differences(on_shapes, real, without=without) == {}
@@ -67,7 +64,6 @@ def test_checkpoints() -> None:
 
 
 def test_random_operators() -> None:
-    """If a model has dropout, its measurement gives no warning about random operators."""
     with world(SIZE):
         part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
     assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -122,7 +118,6 @@ def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, r
 
 
 def test_the_older_fsdp_is_refused() -> None:
-    """A model that is wrapped by FSDP1 is refused."""
     with world(SIZE):
         model = FullyShardedDataParallel(nn.Linear(WIDTH, WIDTH), device_id=torch.device("cpu"))
         with pytest.raises(UsageError, match=r"^FullyShardedDataParallel cannot be measured: .*fully_shard"):
@@ -131,7 +126,6 @@ def test_the_older_fsdp_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
 def test_where_its_world_is_gone(kind: str) -> None:
-    """If a sharded model is measured outside of its world, an error is raised."""
     with world(SIZE):
         model: nn.Module = nn.Linear(WIDTH, WIDTH)
         if kind == "ddp":

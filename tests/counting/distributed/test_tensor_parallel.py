@@ -25,7 +25,6 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return ``operators``, or an empty dict if ``size`` is 1."""
     return operators if size > 1 else {}
 
 
@@ -94,7 +93,6 @@ class TestUnevenShards:
 
 class TestReplicated:
     def test_replicated_work_is_that_of_every_rank(self) -> None:
-        """Each of the four ranks runs the whole replicated layer."""
         replicated, sharded = 2 * ROWS * IN * OUT, 2 * ROWS * OUT * IN
         total = 0
         for rank in range(4):
@@ -140,7 +138,6 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards have equal costs, on shapes and on data."""
         found = []
         for rank in {0, size // 2, size - 1}:
             # With reuse_answers=False, a forward pass also keeps the tensors for its backward pass, unless gradients
@@ -211,7 +208,6 @@ class TestTensors:
 
 
 def test_a_model_without_memory() -> None:
-    """A model on the meta device can be sharded and measured."""
     with world(8, 5):
         with torch.device("meta"):
             layer = nn.Linear(1 << 16, 1 << 16, bias=False)
@@ -221,7 +217,6 @@ def test_a_model_without_memory() -> None:
 
 
 def test_what_a_rank_holds_at_once() -> None:
-    """The peak memory of a rank equals a sum that is computed by hand."""
     # The weights, the input, this rank's part of the hidden layer, its output, and the sum of all ranks' outputs. The
     # tensor in which PyTorch wraps the result of a running all-reduce needs no memory.
     with world(4):
@@ -235,7 +230,6 @@ def test_what_a_rank_holds_at_once() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """A measurement does not change the parameters of a sharded model."""
     with world(2):
         layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(2), ColwiseParallel())
         before = dict(layer.named_parameters())

@@ -29,7 +29,6 @@ def test_rank_0_without_saying_so() -> None:
 
 
 def test_nothing_is_left() -> None:
-    """After a `world` block, the process group and the environment variables are as before."""
     before = dict(os.environ), sys.excepthook, torch.get_rng_state()
     for rank in range(2):
         with world(2, rank):
@@ -41,14 +40,12 @@ def test_nothing_is_left() -> None:
 
 
 def test_ends_with_an_exception() -> None:
-    """If a test fails inside `world`, no process group remains."""
     with pytest.raises(ZeroDivisionError), world(2):
         raise ZeroDivisionError
     assert not dist.is_initialized()
 
 
 def test_may_be_ended_within() -> None:
-    """Code inside `world` may destroy its own process group."""
     with world(2):
         dist.destroy_process_group()
     assert not dist.is_initialized()
@@ -66,14 +63,12 @@ def test_may_be_ended_within() -> None:
     ],
 )
 def test_no_such_rank(size: int, rank: int, message: str) -> None:
-    """An invalid size or rank is an error, and no process group is created."""
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), world(size, rank):
         pass
     assert not dist.is_initialized()
 
 
 def test_a_process_group_is_up_already() -> None:
-    """If a process group exists, `world` raises an error and leaves this group unchanged."""
     with world(4, 1):
         with pytest.raises(UsageError, match="a process group of 4 ranks is initialized already"), world(8):
             pass

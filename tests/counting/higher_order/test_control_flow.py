@@ -30,7 +30,6 @@ class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
     def test_the_more_expensive_one_counts(self, branches, sign):
-        """The more expensive branch of `torch.cond` is counted, whichever branch runs."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT
         assert counted.operators["aten.mm"].calls == 2
@@ -68,7 +67,6 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """Unknown operators are reported even if they are in the branch that is not counted."""
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)
@@ -158,7 +156,6 @@ class TestTransforms:
         assert both(torch.func.jacfwd(squared), SQUARE).flops == PRODUCT + 16 * 2 * PRODUCT
 
     def test_hessian(self):
-        """A Hessian costs the same on shapes as on data."""
         assert both(torch.func.hessian(lambda x: squared(x).sum()), SQUARE).flops > 16 * PRODUCT
 
     def test_grad_of_grad(self):
@@ -172,7 +169,6 @@ class TestTransforms:
 
 
 def test_global_patches_are_taken_back():
-    """If a model raises an error, the patches of higher-order operators are removed."""
     operators = [torch.ops.higher_order.cond, torch.ops.higher_order.while_loop, torch.ops.higher_order.scan]
     calls = [type(operator).__call__ for operator in operators]
 

@@ -43,7 +43,6 @@ class TestForward:
         assert not counted.notes
 
     def test_score_mod(self):
-        """Arithmetic in `score_mod` is counted once for each score."""
         # Arithmetic on positions is on integers and costs nothing.
         counted = both(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2 + (i - j)),
@@ -74,7 +73,6 @@ class TestBlockMask:
         assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
 
     def test_full_blocks_count(self):
-        """If a mask keeps a block completely, the block is counted."""
         # A block mask lists complete and partial blocks separately.
         mask = block_mask(lambda b, h, i, j: j < BLOCK)
         assert int(mask.kv_num_blocks.sum()) == 0
@@ -128,7 +126,6 @@ class TestBackward:
         assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
 
     def test_score_mod(self):
-        """If `score_mod` multiplies by a number, its derivative costs one product for each score."""
         counted = on_shapes(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
             tuple(heads(gradient=True) for _ in range(3)),
@@ -142,7 +139,6 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """If query heads share key and value heads, the additions of gradients for the shared heads are counted."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

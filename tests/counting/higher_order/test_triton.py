@@ -19,15 +19,11 @@ def scaled_product(left, right, out, scale):
 
 
 class Kernel:
-    """A stand-in for a Triton kernel."""
-
     def __init__(self, function):
         self.fn = function
 
 
 class Autotuned:
-    """A stand-in for an autotuned Triton kernel."""
-
     def __init__(self, kernel):
         self.fn = kernel
 

@@ -248,7 +248,6 @@ def test_the_model_computes_after_a_measurement_as_before(way: str) -> None:
 
 @pytest.mark.parametrize("way", CACHES)
 def test_a_filled_cache_stays_filled(way: str) -> None:
-    """If a cache was filled before the measurement, the cache holds the same tensors afterwards."""
     model, x = Model(way), torch.ones(3, 4)
     model(x)
     if way == "in_dict":
@@ -300,7 +299,6 @@ def table(size):
 
 
 def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
-    """If a hook appends activations to a list, a measurement adds nothing to the list."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     seen: list[Tensor] = [torch.ones(1)]
     keep = seen.append
@@ -313,7 +311,6 @@ def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
 
 
 def test_a_run_that_needs_data_does_not_find_what_the_run_on_shapes_made() -> None:
-    """A run on data does not find the meta tensors that a run on shapes put into a cache."""
     model = Model("in_lru_cache", reads_data=True)
     assert measure(model, torch.ones(3, 4)).execution == "real"
 
@@ -342,8 +339,6 @@ SLOTTED = Slotted()
 
 
 def test_a_place_that_cannot_be_restored_is_named() -> None:
-    """If an object that kept a tensor cannot be restored, the measurement fails and names the object."""
-
     class Keeps(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             holder = sys.modules[__name__].SLOTTED.holders[0]["deep"][0][0][0]
@@ -420,7 +415,6 @@ SHUFFLED = """
 
 @pytest.mark.parametrize("arguments", ["", "-n2", "-k class-1"])
 def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytester, arguments: str) -> None:
-    """The counts of a test suite depend neither on the order of its tests nor on the number of processes."""
     pytester.makepyprojecttoml("[tool.pytest-flopsbudget]\n")
     pytester.makepyfile(SUITE)
     pytester.runpytest("-q", "-p", "no:asyncio", "--flops-budget-update").assert_outcomes(passed=9)
@@ -431,7 +425,6 @@ def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytes
 
 
 def test_pytorch_keeps_its_own_tensors() -> None:
-    """If PyTorch stores a tensor in its own module, the tensor stays there after the measurement."""
     # PyTorch does so for the first nested tensor.
     lines = """
 import torch
@@ -498,6 +491,5 @@ MAKES = Makes(a=torch.ones(1))
 
 
 def test_no_code_of_the_user_runs_to_note_the_places() -> None:
-    """A measurement notes the content of a dict without calling methods of the dict's class."""
     measure(Model("in_list"), torch.ones(3, 4))
     assert list(MAKES) == ["a"]

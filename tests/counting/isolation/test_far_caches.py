@@ -109,7 +109,6 @@ def near(folder_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.mark.parametrize("way", ["in_class", "in_list", "in_dict", "in_deep_dict", "in_big_dict", "in_global"])
 def test_two_imports_away(near: ModuleType, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """If a cache is two imports away from the model, the model has the same count in each measurement."""
     monkeypatch.setattr(sys.modules[__name__], "near_tables", near, raising=False)
 
     class Model(nn.Module):
@@ -128,7 +127,6 @@ def test_two_imports_away(near: ModuleType, monkeypatch: pytest.MonkeyPatch, way
 def test_two_imports_away_in_a_library(
     near: ModuleType, monkeypatch: pytest.MonkeyPatch, way: str, place: str, folder_name: str
 ) -> None:
-    """If a cache in a library is two imports away, the measurement fails and names the place of the cache."""
     assert folder_name in str(near.__file__)
     monkeypatch.setattr(sys.modules[__name__], "near_tables", near, raising=False)
 
@@ -146,8 +144,6 @@ VARIABLE: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("table"
 
 
 def test_a_context_variable_is_named() -> None:
-    """If a model keeps a tensor in a context variable, the measurement fails and names the place of the tensor."""
-
     class Model(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             VARIABLE.set(x + 1)
@@ -211,7 +207,6 @@ COLLECTIONS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ],
 )
 def test_a_model_that_collects_garbage(place: str, collection: str, reads_data: bool) -> None:
-    """If a model calls the garbage collector, the measurement still removes the tensors that the model kept."""
     keep, read = HIDDEN[place]
     before, after = COLLECTIONS[collection]
 
@@ -344,7 +339,6 @@ GENERATORS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("reads_data", [False, True])
 @pytest.mark.parametrize("place", GENERATORS)
 def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) -> None:
-    """If a generator keeps a tensor of the measurement, the measurement fails and names the generator."""
     hidden_tables.box.kept = running_sum()
     model = GENERATORS[place]()
     step = (lambda x: model(x).sum().item()) if reads_data else model
@@ -353,6 +347,5 @@ def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) 
 
 
 def test_a_generator_without_tensors() -> None:
-    """If a model uses a generator that holds no tensor, the measurement succeeds."""
     model = Sums((number for number in range(1, 9)), lambda held, x: x * next(held))
     assert measure(model, torch.ones(2, 8)).macs == 2 * 8 * 8

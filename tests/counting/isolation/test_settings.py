@@ -67,7 +67,6 @@ class Changing(nn.Module):
 @pytest.mark.parametrize("reads", [False, True], ids=["on shapes", "on data"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_restored(name, reads):
-    """If the model changes a setting, the setting is restored after the measurement."""
     before, seen = settings(), []
 
     def change():

@@ -35,7 +35,6 @@ def on_a_thread(function, *args):
 
 
 def test_measurements_side_by_side():
-    """If several threads measure at once, each gets the right count."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8, requires_grad=True)
     products = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
@@ -129,8 +128,6 @@ class TestOwnThreads:
 
     @pytest.mark.parametrize("work", [int, lambda: X.shape, lambda: X.view(-1)], ids=["none", "shape", "view"])
     def test_nothing_to_count(self, work, pool):
-        """If a thread computes nothing, no unknown operator is reported."""
-
         def forward(layer, x):
             on_a_thread(work)
             pool.submit(work).result()
@@ -141,7 +138,6 @@ class TestOwnThreads:
         assert not counted.unknown_operators
 
     def test_nothing_stays(self, pool):
-        """After a measurement, `threading.Thread` and the pools are not patched any more."""
         before = threading.Thread.start, ThreadPoolExecutor.submit
         measure(Calls(lambda layer, x: pool.submit(layer, x).result()), X)
         assert (threading.Thread.start, ThreadPoolExecutor.submit) == before

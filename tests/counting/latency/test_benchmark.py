@@ -54,7 +54,6 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """If five timed blocks take 1, 2, 3, 4 and 9 ms, the quartiles are 2 and 4 ms."""
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
         assert (timed.q1_ns, timed.median_ns, timed.q3_ns) == (2_000_000, 3_000_000, 4_000_000)
@@ -69,7 +68,6 @@ class TestNumbers:
         assert (timed.latency.machine, timed.hardware) == ("ci-runner", "Abacus")
 
     def test_for_real(self):
-        """If a model takes very little time, its latency is still measured."""
         timed = time_model(nn.Linear(4, 5), X, run_time=1e-3).latency
         assert 0 < timed.q1_ns <= timed.median_ns <= timed.q3_ns
         assert timed.runs >= 5
@@ -99,7 +97,6 @@ class TestBlocks:
         assert len(blocks.seconds) == 5
 
     def test_threads(self):
-        """The run uses the requested number of threads."""
         found = []
         before = torch.get_num_threads()
         clock = Clock()
@@ -123,7 +120,6 @@ class TestClock:
         assert waited == [torch.device("cuda", 1)] * 2
 
     def test_of_the_cpu(self, monkeypatch):
-        """The clock of the CPU does not wait for an accelerator."""
         monkeypatch.setattr(torch.accelerator, "synchronize", lambda *_: pytest.fail("waited"))
         clock = choose_clock(CPU)
         assert clock() <= clock()
@@ -287,7 +283,6 @@ class TestRefused:
         ids=["weights", "inputs"],
     )
     def test_without_data(self, model, inputs, what):
-        """If a tensor has no data, timing is refused, and the error names the tensor."""
         with pytest.raises(
             UsageError, match=rf"^{type(model).__name__} cannot be timed: {what} has no data, which latency needs"
         ) as caught:
@@ -310,7 +305,6 @@ class TestRefused:
             time_model(nn.Linear(4, 5), X)
 
     def test_what_cannot_be_compiled(self):
-        """If compiling fails, the error contains the compiler's message."""
         from torch._inductor.exc import InvalidCxxCompiler
 
         def backend(_graph, _inputs):
@@ -324,7 +318,6 @@ class TestRefused:
         assert "\n" not in str(caught.value)
 
     def test_a_model_that_raises(self):
-        """If the model raises an exception, the caller gets this exception."""
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             time_model(nn.Linear(3, 5), X)
 

@@ -51,13 +51,11 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The machine has the first known name of its processor, its board and Python's `platform`, or else "cpu"."""
         # Repeated blanks become one.
         system(**said)
         assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
-        """The name of the machine contains the number of threads."""
         system(SERVER)
         assert machine_name(CPU, 4) == "AMD EPYC 7763 64-Core Processor x 4"
 

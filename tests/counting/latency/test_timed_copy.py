@@ -47,7 +47,6 @@ def clone_of(value):
 
 class TestTensors:
     def test_computes_the_same(self):
-        """The clone computes the same values as the original."""
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
         expected = model(X)
         clone = clone_of(model)
@@ -96,7 +95,6 @@ class TestTensors:
         assert torch.equal(left, right)
 
     def test_made_in_inference_mode(self):
-        """The clone of a tensor that was made in inference mode can take part in a backward pass."""
         with torch.inference_mode():
             tensor = torch.ones(3)
         clone = clone_of(tensor).requires_grad_()
@@ -122,7 +120,6 @@ class TestCompiled:
         assert model.weight.abs().sum() > 0
 
     def test_a_part_of_a_model(self):
-        """If a model holds one compiled part twice, the clone compiles the part once."""
         compiler, layer = Compiler(), nn.Linear(4, 4)
         part = torch.compile(layer, backend=compiler)
         clone = clone_of(nn.Sequential(part, nn.ReLU(), part))
@@ -154,7 +151,6 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """If a function calls a compiled global function, the clone of the function runs on a clone of the model."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):
@@ -170,8 +166,6 @@ class TestCompiled:
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
-        """If the settings of a compiled function cannot be found, timing is refused."""
-
         class Odd(nn.Module):
             pass
 
@@ -208,7 +202,6 @@ def test_lazy_modules():
 
 
 def test_the_compiler_is_not_loaded_for_models_without():
-    """If a model is not compiled, cloning it does not load PyTorch's compiler."""
     before = "torch._inductor" in sys.modules
     clone_of(nn.Linear(4, 5))(X)
     assert before == ("torch._inductor" in sys.modules)

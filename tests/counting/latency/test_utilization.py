@@ -78,5 +78,4 @@ def test_no_products():
 
 
 def test_no_time():
-    """If the measured time is zero, no utilization is added."""
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 0) == latency(0)

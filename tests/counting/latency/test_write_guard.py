@@ -27,7 +27,6 @@ def refused(run, *own, gradients=False):
     ids=["in place", "through a slice", "through a view", "as an output"],
 )
 def test_writes(write):
-    """If a run writes to a tensor that it does not own, an error is raised."""
     own = torch.ones(3)
     with WriteGuard([own], gradients=False):
         write(own)
@@ -37,7 +36,6 @@ def test_writes(write):
 
 
 def test_what_it_makes_is_its_own():
-    """A run owns every tensor that it makes."""
     with WriteGuard([], gradients=False):
         assert (OTHER * 2).add_(1).tolist() == [3, 3, 3]
         assert torch.tensor([1.0, 2.0]).add_(1).tolist() == [2, 3]

@@ -24,10 +24,7 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Return a function that checks that runs on shapes and on data have the same operators.
-
-    The function returns the names of all operators that are not views.
-    """
+    """Return a function that checks that runs on shapes and on data have equal operators, and returns their names."""
     operators = []
 
     def note(answer):
@@ -101,8 +98,6 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """In the forward pass, runs on shapes and on data have the same operators."""
-
         def model(*items):
             with mode():
                 return F.scaled_dot_product_attention(*items, **options)
@@ -111,7 +106,6 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """In the backward pass, runs on shapes and on data have the same operators."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)
@@ -155,7 +149,6 @@ class TestSameCounts:
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     @pytest.mark.parametrize("key_heads", [2, 4])
     def test_only_gradients_that_are_asked_for(self, asked, key_heads):
-        """Only the requested gradients of attention are counted, in the fused and in the unfused form."""
         tensors = [
             item.detach().requires_grad_(one) for item, one in zip(operands(key_heads=key_heads), asked, strict=True)
         ]
@@ -186,7 +179,6 @@ class TestSameCounts:
         assert counted.flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_mask_of_integers(self):
-        """A mask of integers is an error on shapes, as on data."""
         with pytest.raises(RuntimeError, match="Expected attn_mask dtype"):
             measure(F.scaled_dot_product_attention, operands(), {"attn_mask": MASK.int()})
 

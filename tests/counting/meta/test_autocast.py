@@ -77,7 +77,6 @@ def test_dtypes(layer, function, x):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_of_a_model_that_asks(dtype):
-    """If a model chooses a branch by an output's dtype, the branch for autocast's dtype is counted."""
     # Two products with autocast, three without.
 
     def forward(layer, x):
@@ -129,8 +128,6 @@ def test_of_another_device():
 
 
 def test_nothing_stays():
-    """If a model fails inside autocast, the methods of autocast are restored."""
-
     def fails(layer, x):
         raise ValueError("fails")
 

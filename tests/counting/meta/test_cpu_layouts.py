@@ -97,7 +97,6 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolutions(module, shape, of_weight, lay_out):
-    """The shape rules give the CPU's layout of the output and the gradients of a convolution."""
     module = module.to(memory_format=of_weight)
     inputs = lay_out(torch.randn(shape, dtype=module.weight.dtype)).detach().requires_grad_()
     compared = run(module, inputs)
@@ -121,7 +120,6 @@ NORMS = {
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("module", "shape"), NORMS.values(), ids=NORMS)
 def test_batch_norms(module, shape, train, lay_out):
-    """The shape rules give the CPU's outputs of batch norm, including its statistics."""
     inputs = lay_out(torch.randn(shape)).detach().requires_grad_()
     compared = run(module.train(train), inputs)
     assert compared & {"aten.native_batch_norm", "aten._native_batch_norm_legit"}
@@ -130,7 +128,6 @@ def test_batch_norms(module, shape, train, lay_out):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_batch_norm_of_an_input_without_gradient(asked):
-    """If the input requires no gradient, the shape rule returns None for the gradient of the input."""
     module = nn.BatchNorm2d(4)
     module.weight.requires_grad_(asked)
     assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
@@ -150,7 +147,6 @@ FUNCTIONS = {
 @pytest.mark.parametrize("lay_out", LAYOUTS)
 @pytest.mark.parametrize(("function", "operator"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_gradients(function, operator, lay_out, of_gradient):
-    """The shape rules give the CPU's layout of gradients."""
     inputs = lay_out(torch.randn(3, 4, 5, 6)).detach().requires_grad_()
     gradient = of_gradient if function(inputs).ndim else in_order
     assert operator in run(function, inputs, gradient)
@@ -185,7 +181,6 @@ def test_losses_stay_where_their_elements_were(function, operator, reduction):
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_bags_of_embeddings(mode, options, dtype, frozen):
-    """The shape rules give the tensors that an EmbeddingBag keeps for its backward pass."""
     model = nn.EmbeddingBag(10, 4, mode=mode, dtype=dtype, **options).requires_grad_(not frozen)
     inputs = (torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 3]))
     run_both = Compare()
@@ -208,7 +203,6 @@ HALF = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("norm", HALF.values(), ids=HALF)
 def test_norms_in_half_precision(norm, dtype, train, backward):
-    """The statistics of a norm have the dtype of its parameters."""
     inputs = torch.randn(3, 4, 5, 6, dtype=torch.bfloat16, requires_grad=True)
     both(norm(dtype=dtype).train(train), inputs, backward=backward)
 
@@ -274,7 +268,6 @@ class TestRoomInStorages:
         [torch.unique_consecutive, lambda x: torch.unique(x, dim=0), lambda x: torch.unique(x, sorted=False)],
     )
     def test_distinct_values(self, function):
-        """The peak memory is the same in a run with known integers and in a run on data."""
         values = torch.tensor([3, 3, 3, 1, 1, 2])
         run = Run(function, (values,), {}, False)
         peaks = {run.complexity((way,)).peak_memory for way in ("integers", "data")}
@@ -282,8 +275,6 @@ class TestRoomInStorages:
 
 
 def test_known_values_do_not_keep_memory_alive():
-    """In a chain of operators on known values, each value is freed as early as on data."""
-
     def chain():
         values = torch.linspace(0, 1, 100, device="cpu")
         for _ in range(20):

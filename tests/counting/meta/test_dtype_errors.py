@@ -58,7 +58,6 @@ def error_of(call):
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.mark.parametrize("name", CALLS)
 def test_as_for_real(name, pair):
-    """A call raises an error on shapes if and only if it raises one on data."""
     for_real = error_of(lambda: CALLS[name](*pair))
     shapes = error_of(lambda: on_shapes(lambda: CALLS[name](*pair)))
     assert (shapes is None) == (for_real is None), (shapes, for_real)

@@ -72,7 +72,6 @@ def test_constants(name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_operators_on_numbers(name):
-    """If an operator gets plain numbers, its value is known."""
     read, value = NUMBERS[name]
     assert rows_taken(read) == (value, "shapes")
     both(TakesRows(read), ONES, without=("peak_memory",))

@@ -42,7 +42,6 @@ class Compare(TorchDispatchMode):
     ],
 )
 def test_as_the_real_kernels(name, expected):
-    """The shape rules agree with the real kernels on all samples of PyTorch's operator database."""
     compare = Compare(expected)
     (op,) = (op for op in database.op_db if op.name == name)
     backward = op.supports_autograd

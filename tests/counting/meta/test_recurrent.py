@@ -44,20 +44,17 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """With a backward pass, the metrics on shapes equal those on data."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
         both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """Without a backward pass, the metrics on shapes equal those on data."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
-        """If initial states require gradients, the metrics on shapes equal those on data."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
         given = (inputs(), states if kind == "lstm" else states[0])
@@ -74,7 +71,6 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
-        """Only the real steps of a packed sequence are counted."""
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         packed = nn.utils.rnn.pack_sequence([torch.randn(5, INPUT), torch.randn(3, INPUT)])
         gates = model.weight_ih_l0.shape[0] // HIDDEN
@@ -108,7 +104,6 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """Apart from products, the backward pass of a simple RNN costs derivatives of its activation and two sums."""
         # A hidden state adds the gradients of its output and of the next step. The gradient of the hidden weight is
         # summed over the steps.
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
@@ -121,7 +116,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """If only a few steps run and their cost is used for all steps, the metrics equal those of a full run."""
+    """If the cost of one step is used for all steps, the metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -156,7 +151,6 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """The directions of an LSTM run in parallel, so the longest chain of operators counts each step once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
@@ -183,7 +177,6 @@ class TestOneDNN:
         assert "aten.mkldnn_rnn_layer" not in counted.operators
 
     def test_gradients_of_gradients(self):
-        """If gradients of gradients are computed, the metrics on shapes equal those on data."""
         model = nn.LSTM(INPUT, HIDDEN)
 
         def penalty(x):
@@ -197,7 +190,6 @@ class TestStepByStep:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"dropout": 0.5, "num_layers": 2}])
     def test_computes_the_same(self, kind, options):
-        """The step-by-step form of a recurrent layer computes the same values as PyTorch."""
         model = KINDS[kind](INPUT, HIDDEN, **options).eval()
         x = inputs(gradient=False)
         expected = _flat(model(x))

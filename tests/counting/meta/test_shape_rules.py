@@ -126,7 +126,6 @@ print("torch._dynamo" in sys.modules)
 )
 @requires("torch._grouped_mm")
 def test_grouped_products(left, right, ends):
-    """The shape rule for grouped products gives the metadata of the real kernel."""
     # The meta kernel refuses float32, so it is not compared.
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)

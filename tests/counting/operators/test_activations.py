@@ -72,18 +72,15 @@ class TestPlainOperators:
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_linear_layers(self, bias):
-        """Each output element of a linear layer is one activation."""
         said = outputs(nn.Linear(3, 7, bias=bias), torch.randn(2, 5, 3)).said
         assert said == 2 * 5 * 7
 
     def test_nothing_else(self):
-        """Normalization, activation functions and pooling have no activations."""
         block = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
         assert outputs(block, torch.randn(2, 4, 8, 8)).said == 0
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_stored_elements(self):
-        """If an output is sparse, only its stored elements are activations."""
         args = (torch.eye(4).to_sparse_csr(), torch.randn(4, 3), torch.randn(3, 4))
         output = torch.sparse.sampled_addmm(*args)
         assert said_of(aten.sparse_sampled_addmm, args, output) == 4
@@ -100,7 +97,6 @@ class TestAttention:
     )
     @pytest.mark.parametrize("heads", [4, 2])
     def test_fused_as_plain(self, options, heads):
-        """Fused attention has as many activations as unfused attention."""
         for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
             with sdpa_kernel(backend):
                 found = outputs(
@@ -120,7 +116,6 @@ class TestAttention:
         ids=str,
     )
     def test_kernels_of_other_devices(self, operator, more):
-        """Fused kernels of other devices have as many activations as unfused attention."""
         args = (*(item.to("meta", torch.bfloat16) for item in (QUERY, KEY, VALUE)), *more)
         assert said_of(operator, args, operator(*args)) == ATTENTION
 
@@ -140,7 +135,6 @@ class TestEncoder:
     @pytest.mark.parametrize("masked", [False, True])
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     def test_layer_in_one(self, masked, activation):
-        """A fused encoder layer has as many activations as an unfused one."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, activation=activation, batch_first=True).eval()
         source = torch.randn(2, 5, 16)
         mask = torch.zeros(2, 5, dtype=torch.bool) if masked else None
@@ -156,7 +150,6 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """The activations of an encoder layer on a nested tensor are the sum of the activations on each sequence."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -213,7 +206,6 @@ class TestRecurrent:
     )
     @pytest.mark.parametrize("operator", [aten._cudnn_rnn, aten.miopen_rnn], ids=str)
     def test_stacks_of_other_devices(self, kind, options, operator):
-        """If one operator runs all layers and directions, its activations are those of a run step by step."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad(), every_step():
             steps = outputs(layer, inputs)
@@ -223,7 +215,6 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_quantized(self, kind):
-        """A quantized recurrent layer has as many activations as a floating-point layer."""
         layer, inputs = layers(kind, num_layers=2, bidirectional=True)
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {kind}, dtype=torch.qint8)
         with torch.no_grad(), every_step():
@@ -236,7 +227,6 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
     def test_quantized_cells(self, kind):
-        """A quantized cell has as many activations as a floating-point cell."""
         cell, inputs = kind(8, 16), torch.randn(3, 8)
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(cell), {kind}, dtype=torch.qint8)
         with torch.no_grad():
@@ -255,7 +245,6 @@ class TestSeveralProducts:
         assert said_of(torch.ops.aten._foreach_mm, (left, right), products) == expected
 
     def test_sum_of_two(self):
-        """If an operator returns only the sum of two products, the outputs of both products are activations."""
         left, right, output = torch.randn(2, 3), torch.randn(3, 5), torch.empty(2, 5)
         assert said_of(torch.ops.inductor._mm_plus_mm, (left, right, left, right, output), output) == 2 * 2 * 5
 
@@ -263,7 +252,6 @@ class TestSeveralProducts:
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     @pytest.mark.parametrize("gradients", [False, True])
     def test_linear_cross_entropy(self, reduction, gradients):
-        """Only the logits of linear cross entropy are activations."""
         # 6 rows of 9 logits
         inputs, weight = (torch.randn(size, 4, requires_grad=gradients) for size in (6, 9))
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)

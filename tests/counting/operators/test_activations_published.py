@@ -46,7 +46,6 @@ def regnet(widths, depths, group):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name):
-    """The rounded MACs, parameters and activations of a network equal published numbers."""
     *built, macs, params, activations = PUBLISHED[name]
     counted = measure(regnet(*built), X)
     found = (counted.macs / 1e9, counted.params / 1e6, counted.activations / 1e6)
@@ -72,7 +71,6 @@ def regnet_on_cpu(widths, depths, group):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_as_fvcore_counts(name):
-    """On convolutional models, this package counts as many activations as fvcore."""
     model, x = MODELS[name]().eval(), torch.randn(1, 3, 64, 64)
     theirs = (
         ActivationCountAnalysis(model, x)

@@ -115,7 +115,6 @@ def test_bytes_and_launches(case):
 
 
 def test_sparse_operands_are_what_they_store():
-    """If an operand is sparse, its traffic is the bytes of its indices and values."""
     dense = torch.zeros(6, 5)
     dense[0, 1] = dense[4, 2] = 1.0
     sparse, right = dense.to_sparse(), torch.randn(5, 3)

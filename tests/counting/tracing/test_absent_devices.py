@@ -67,7 +67,6 @@ def inside(model, x):
 @pytest.mark.parametrize("run", [moved, placed, inside])
 @pytest.mark.parametrize("backward", [False, True])
 def test_whole_models(run, backward):
-    """A model that is moved to an absent device is counted."""
     result = measure(run, (nn.Linear(8, 8), ONES), backward=backward)
     assert (result.flops, result.execution) == (10 * A_ROW * (2 if backward else 1), "shapes")
 

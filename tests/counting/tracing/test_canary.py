@@ -35,7 +35,6 @@ def test_recurrent_layers_that_call_operators(monkeypatch):
 
 
 def test_not_part_of_a_watched_test():
-    """If a watched test is the first to measure, the check is not counted as a part of the test."""
     with watch() as watched:
         measure(nn.Linear(2, 2), torch.ones(1, 2))
         nn.Linear(4, 8)(torch.ones(3, 4))
@@ -44,7 +43,6 @@ def test_not_part_of_a_watched_test():
 
 
 def test_nothing_is_left_behind():
-    """The check of how PyTorch calls modules changes neither the random state nor `torch._VF`."""
     before, lstm = torch.get_rng_state(), torch._VF.lstm
     canary.canary_notes()
     assert torch.equal(torch.get_rng_state(), before)

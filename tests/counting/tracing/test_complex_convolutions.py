@@ -119,8 +119,6 @@ class TestRealNumbers:
         self.count(product, 4)
 
     def test_another_convolution_afterwards(self):
-        """If a third convolution has other shapes than the first two, all three count as real convolutions."""
-
         def function(z, w):
             total = F.conv1d(z.real, w.real) + F.conv1d(z.imag, w.imag)
             return F.conv1d(total, total.new_ones(1, 4, 7))
@@ -155,7 +153,6 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_other_products(name):
-    """A product of complex numbers costs four times as much as a product of real numbers."""
     function, left, right, macs = PRODUCTS[name]
     found = both(function, (numbers(*left), numbers(*right)))
     real = both(function, (torch.randn(left), torch.randn(right)))
@@ -184,7 +181,6 @@ def test_sparse_products():
 
 
 def test_memory_layout_of_onednn():
-    """A real convolution in oneDNN's memory layout counts as usual."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("PyTorch was built without oneDNN")
     images, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)

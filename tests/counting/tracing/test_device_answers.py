@@ -127,12 +127,10 @@ def test_autocast_for_the_device_of_the_input(options, x):
     ],
 )
 def test_moves_cost_what_they_cost_for_real(move):
-    """Moving a tensor to a device costs the same on shapes and on data."""
     both(lambda x: move(x) * 2, ONES, without=("memory_traffic", "peak_memory"))
 
 
 def test_other_threads():
-    """`shape_only` affects only its own thread."""
     seen = []
     with shape_only():
         tensor = torch.ones(2)
@@ -185,7 +183,6 @@ def test_classes_after_the_run():
 @pytest.mark.filterwarnings("ignore:torch.set_default_tensor_type")
 @pytest.mark.parametrize("kind", ["torch.DoubleTensor", torch.DoubleTensor])
 def test_default_class(kind):
-    """While a model is built under `shape_only`, the default class of tensors may be a class or its name."""
     before = torch.get_default_dtype()
     try:
         with shape_only():

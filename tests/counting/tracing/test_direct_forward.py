@@ -46,7 +46,6 @@ SEEN = []
 @pytest.mark.parametrize("name", DIRECT)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_credited(name):
-    """Work is credited to the module whose ``forward`` is called."""
     function, expected = DIRECT[name]
     counted = both(Calls(function), X)
     assert flops_of(counted) == expected
@@ -66,14 +65,11 @@ def test_memory():
 
 
 def test_backward():
-    """Gradients are credited to the module whose ``forward`` was called."""
     counted = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X, backward=True)
     assert flops_of(counted) == {"": 5 * SQUARE, "first": 2 * SQUARE, "second": 3 * SQUARE, "second.0": 3 * SQUARE}
 
 
 def test_recomputed():
-    """Work that a checkpoint repeats is credited to the module whose ``forward`` was called."""
-
     def within(self, x):
         return checkpoint(lambda x: self.first.forward(self.second.forward(x)), x, use_reentrant=False)
 
@@ -122,8 +118,6 @@ def test_functions_of_classes(name):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripting_in_a_run():
-    """If a model scripts a layer while it runs, the model is counted."""
-
     def scripts(self, x):
         return torch.jit.script(nn.Linear(4, 4, bias=False))(self.first.forward(x))
 

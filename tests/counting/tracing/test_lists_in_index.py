@@ -59,6 +59,5 @@ def test_a_constructor_reads():
 
 
 def test_lengths_that_the_model_holds():
-    """If a model selects lengths from its own tensor with a list in an index, it can read the lengths."""
     model = TakesRows(lambda m, x: m.lengths[[0, 2]].sum(), lengths=torch.tensor([1, 5, 3]))
     assert measure(model, ONES).flops == 4 * 2 * 8 * 8

@@ -109,7 +109,6 @@ W = 16 * 16 * 4
 class TestPasses:
     @pytest.mark.parametrize("count", [1, 4, 9])
     def test_inference_keeps_nothing(self, count):
-        """Inference keeps the tensors of only one layer alive at a time."""
         counted = on_shapes(Stack(count), X)
         # The results of product and ReLU. From the second layer on, the operand of the product is alive too.
         alive = (2 if count == 1 else 3) * T
@@ -118,7 +117,6 @@ class TestPasses:
 
     @pytest.mark.parametrize("count", [2, 5])
     def test_training_keeps_what_backward_needs(self, count):
-        """Training keeps the result of each ReLU alive until backward."""
         # The result of a linear layer is freed after its ReLU. In backward, gradients of weights are added while
         # results are freed, so the peak is in the last layers, where backward begins.
         counted = measure(Stack(count), X, backward=True)
@@ -129,7 +127,6 @@ class TestPasses:
         assert for_real(Stack(count), X, backward=True).peak_memory == counted.peak_memory
 
     def test_backward_by_hand(self):
-        """The peak memory of one layer's backward pass equals a sum that is computed by hand."""
         # The first gradient is one number, expanded. threshold_backward makes the product's gradient (T bytes), from
         # which the weight's gradient is computed (W bytes). The caller holds the ReLU's result until the end.
         counted = measure(Stack(1), X, backward=True)
@@ -221,7 +218,6 @@ class TestExistingGradients:
             assert not hasattr(gradient.untyped_storage(), "_flopsbudget")
 
     def test_cleared_after_the_forward_pass(self, way):
-        """If gradients are cleared after the forward pass, they are alive together with the activations."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
         wide = torch.randn(400, 16)
@@ -240,7 +236,6 @@ class TestExistingGradients:
         assert kinds(way(step, wide)) == expected
 
     def test_cleared_in_two_steps(self, way):
-        """If a function runs two steps, the peak contains the gradients of only one step."""
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
 
@@ -283,7 +278,6 @@ class TestExistingGradients:
 
 class TestPlaces:
     def test_operator_and_module(self):
-        """The result names the operator and the module that ran when the memory peaked."""
         model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1000), nn.Linear(1000, 2))
         peak = on_shapes(model, X).memory_at_peak
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
@@ -299,12 +293,10 @@ class TestPlaces:
         assert counted["1"].peak_memory == weight + 2 * T + T
 
     def test_equal_layers_are_equal(self):
-        """Equal layers have equal peaks."""
         counted = measure(Stack(6), X, backward=True)
         assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
 
     def test_shared_parameters_count_once(self):
-        """A weight that two layers share counts once."""
         model = Stack(2)
         model.layers[1].weight = model.layers[0].weight
         assert kinds(on_shapes(model, X))["parameters"] == W
@@ -316,7 +308,6 @@ class TestPlaces:
         assert kinds(on_shapes(model, X))["parameters"] == W + 100 * 100 * 4
 
     def test_buffers(self):
-        """The buffers of a batch norm are part of the memory."""
         # 4 bytes for each mean and each variance, 8 bytes for the number of batches
         model = nn.BatchNorm1d(16).eval()
         assert kinds(on_shapes(model, X))["buffers"] == 2 * 16 * 4 + 8
@@ -333,7 +324,6 @@ class TestWatched:
         assert kinds(seen.complexity) == kinds(measured)
 
     def test_nothing_is_held(self):
-        """If a watched model drops a tensor, the tensor is freed at once."""
         ended = []
 
         class Told(nn.Module):
@@ -347,7 +337,6 @@ class TestWatched:
             assert ended == [1]
 
     def test_a_watch_within_a_watch(self):
-        """A watch within a watch reports the peak of its own block."""
         model = Stack(2)
         with torch.no_grad(), watch() as outer:
             model(X)
@@ -366,12 +355,9 @@ class TestDepth:
         assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
 
     def test_views_are_no_steps(self):
-        """A view does not add to the number of operators in a chain."""
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """In the longest chain, an operator that reads a storage follows the last write to this storage."""
-
         def through(x):
             y = torch.zeros(8, 16)
             row = y[0]

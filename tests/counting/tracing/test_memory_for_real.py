@@ -160,7 +160,6 @@ def loss_of(output):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step(name):
-    """The peak of a whole training step agrees with the profiler's peak."""
     model, x = prepared(name)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -178,7 +177,6 @@ def test_a_training_step(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_passes_of_training(name):
-    """The peak of forward and backward agrees with the profiler's peak."""
     model, x = prepared(name)
     model.train()
     x = torch.cat([x, x])  # a larger batch: activations need more memory than weights

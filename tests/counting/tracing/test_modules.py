@@ -20,8 +20,6 @@ from pytest_flopsbudget.counting.watch import watch
 
 class TestShared:
     def test_a_module_called_twice(self):
-        """If a module is called twice, its work counts twice and its parameters count once."""
-
         class Twice(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -36,7 +34,6 @@ class TestShared:
         assert (counted.params, counted["layer"].params) == (16, 16)
 
     def test_a_module_shared_by_two(self):
-        """A shared module is listed below each module that calls it."""
         shared = square()
         model = nn.Sequential(nn.Sequential(shared, square()), nn.Sequential(shared))
         counted = both(model, X)
@@ -52,8 +49,6 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """If a module has two names in its caller, its work is credited to the first name."""
-
         class Aliased(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -98,7 +93,6 @@ class TestHeld:
         assert counted["layers"].params == 48
 
     def test_a_module_that_is_not_called(self):
-        """A module that is not called has parameters, but no FLOPs."""
         model = nn.ModuleDict({"used": square(), "unused": square()})
         counted = both(lambda m, x: m["used"](x), (model, X))
         assert counted.flops == SQUARE
@@ -137,8 +131,6 @@ class TestHeld:
         assert flops_of(both(Outer(), X)) == {"": 2 * SQUARE, "inner": SQUARE, "inner.layer": SQUARE}
 
     def test_a_module_hidden_in_a_list(self):
-        """If a module is in a plain list, it is listed below the module that calls it."""
-
         class Hides(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -213,7 +205,6 @@ class Catches(nn.Module):
 class TestExceptions:
     @pytest.mark.parametrize("by_hand", [False, True])
     def test_a_module_that_raises(self, by_hand):
-        """If a module raises and the model catches the exception, later work is credited to the right modules."""
         assert flops_of(both(Catches(called_by_hand=by_hand), X)) == {
             "": 3 * SQUARE,
             "fails": SQUARE,
@@ -222,8 +213,6 @@ class TestExceptions:
         }
 
     def test_a_hook_that_raises(self):
-        """If a forward hook raises and the model catches the exception, later work is credited to the right modules."""
-
         def fails(*_):
             raise ValueError
 
@@ -235,7 +224,6 @@ class TestExceptions:
 
 @st.composite
 def trees(draw, depth=3):
-    """Draw a random model of nested sequences of square layers."""
     shared = square()
 
     def node(depth):
@@ -270,7 +258,6 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_every_module_holds_what_is_below_it(self, model):
-        """A module has the FLOPs of all layers below it."""
         counted = both(model, X)
         for path, module in model.named_modules(remove_duplicate=False):
             assert counted[path].flops == SQUARE * leaves_below(module)
@@ -279,7 +266,6 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """A `Sequential` has the FLOPs of its children."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):
@@ -293,7 +279,6 @@ class TestTree:
 
 class TestBackward:
     def test_each_layer_has_its_own_gradients(self):
-        """Each layer is credited with the gradients of its own weight and its own input."""
         model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 6)), nn.Linear(6, 2))
         counted = both(model, X, backward=True)
         one = {"0": 2 * 3 * 4 * 8, "2": 2 * 3 * 8 * 6, "2.0": 2 * 3 * 8 * 6, "3": 2 * 3 * 6 * 2}
@@ -307,7 +292,6 @@ class TestBackward:
         }
 
     def test_frozen_layers(self):
-        """A frozen first layer costs nothing in backward."""
         # A frozen last layer costs only its input's gradient.
         model = nn.Sequential(square(), square(), square())
         model[0].weight.requires_grad_(requires_grad=False)
@@ -340,8 +324,6 @@ class TestBackward:
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoints(self, reentrant):
-        """Work that a checkpoint recomputes is credited to the modules in the checkpointed region."""
-
         class Checkpointed(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -363,8 +345,6 @@ class TestBackward:
         }
 
     def test_gradients_within_the_model(self):
-        """If a module computes the gradient of its layer in forward, this work is credited to the layer."""
-
         class Penalty(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -458,7 +438,7 @@ class TestHooksFromWithin:
 
 
 class Named(nn.Module):
-    """A module whose parts have these names and run in this order. A pair of names stands for a part within a part."""
+    """A module whose parts have the given names. A pair of names stands for a part within a part."""
 
     def __init__(self, *names):
         super().__init__()

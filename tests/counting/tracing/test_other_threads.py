@@ -117,7 +117,6 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """If all work is on another thread, the watch still reports the work as an unknown operator."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)
@@ -138,14 +137,12 @@ class TestNamed:
         assert threads_of(counted) == ("1",)
 
     def test_nothing_to_count(self, way):
-        """If a thread computes nothing, no unknown operator is reported."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(lambda: X.view(-1).shape)
         assert not seen.complexity.unknown_operators
 
     def test_nothing_stays(self, way):
-        """After a watch, threads and pools are not patched any more."""
         before = threading.Thread.start, ThreadPoolExecutor.submit, ThreadPool.imap
         results = []
         with watch():
@@ -156,7 +153,6 @@ class TestNamed:
 
 
 def test_the_thread_stays_as_it_was():
-    """If a thread ran in a watch, the watch leaves no attributes on the thread."""
     plain, seen = threading.Thread(target=multiply), threading.Thread(target=multiply)
     plain.start()
     with watch():
@@ -167,7 +163,6 @@ def test_the_thread_stays_as_it_was():
 
 
 def test_a_measurement_on_a_thread_of_a_watch():
-    """A measurement on another thread adds nothing to the watch."""
     results = []
     with watch() as seen:
         on_a_thread(lambda: results.append(measure(nn.Linear(4, 4), X).flops))

@@ -70,7 +70,7 @@ def test_outputs(make, outputs):
 
 
 def test_objects_are_not_searched():
-    """Looking into an object could run its code."""
+    """Tensors in a dict are found without a call of the methods of its class."""
 
     class Lazy(dict):
         def values(self):
@@ -103,7 +103,7 @@ def test_equal_on_shapes_and_for_real():
 
 
 def test_backward_and_checkpoints():
-    """A call in the backward pass repeats the first one."""
+    """If a checkpoint repeats a call, the outputs of the module are listed once."""
     part = nn.Linear(3, 4)
 
     class Net(nn.Module):
@@ -118,7 +118,6 @@ def test_backward_and_checkpoints():
 
 
 def test_a_function_mode_sees_no_call():
-    """Reading a shape is no call of the model."""
     seen = []
 
     class Mode(torch.overrides.TorchFunctionMode):
@@ -137,7 +136,7 @@ def test_a_function_mode_sees_no_call():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # `torch.jit.trace` is deprecated
 def test_a_traced_model():
-    """Reading a shape while PyTorch traces would record it in the graph."""
+    """If PyTorch traces a function, `shapes_in` adds nothing to the graph."""
 
     def double(x):
         assert not shapes_in(x)
@@ -148,7 +147,6 @@ def test_a_traced_model():
 
 
 def test_memory_is_not_kept():
-    """An output is freed as without a measurement: the peak is that of two tensors, not of six."""
     model = nn.Sequential(*(nn.ReLU() for _ in range(5)))
     measured = measure(model, torch.zeros(1000))
     assert measured.peak_memory <= 3 * 4000

@@ -48,8 +48,6 @@ class Model(nn.Module):
 
 
 class Shared(nn.Module):
-    """A model whose two parts share a layer."""
-
     def __init__(self):
         super().__init__()
         self.first, self.second = Block(), Block()
@@ -109,7 +107,6 @@ KINDS_AND_WAYS = [
 @pytest.mark.parametrize(("kind", "way"), KINDS_AND_WAYS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_as_before(kind, backward, way):
-    """Each module of a scripted or traced model has the calls and metrics that it has in the original model."""
     model = kind()
     counted, before = both(made(model, way), X, backward=backward), both(model, X, backward=backward)
     assert compared(counted) == compared(before)
@@ -118,7 +115,6 @@ def test_as_before(kind, backward, way):
 
 @WAYS
 def test_numbers(way):
-    """For one model, calls and FLOPs equal numbers that are calculated by hand."""
     counted = both(made(Model(), way), X)
     products = 2 * (2 * 3 * 3 * 4)  # x @ x.t() and its product with x, of 3 rows and 4 columns
     assert flops_of(counted) == {
@@ -165,8 +161,6 @@ def test_repeated_calls(way):
 
 @WAYS
 def test_parts_of_an_ordinary_model(way):
-    """If an ordinary model calls a scripted part or its ``forward``, the modules inside of the part are listed."""
-
     class Outer(nn.Module):
         def __init__(self):
             super().__init__()
@@ -199,8 +193,6 @@ with warnings.catch_warnings():
 
 
 class Chooses(nn.Module):
-    """A model whose graph chooses a layer at run time."""
-
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([square(), square()])
@@ -211,8 +203,6 @@ class Chooses(nn.Module):
 
 
 class Exports(nn.Module):
-    """A model with an exported method in addition to ``forward``."""
-
     def __init__(self):
         super().__init__()
         self.layer = square()
@@ -250,7 +240,6 @@ class Forks(nn.Module):
 
 
 def test_forks():
-    """If a scripted module forks, a note says why its parts are not listed."""
     counted = measure(torch.jit.script(Forks()), X)
     assert "first" not in counted.modules
     assert OPAQUE in counted.notes
@@ -269,7 +258,6 @@ def test_watched(way):
 
 
 def test_watched_part():
-    """If a watched test calls only a part of a scripted module, the part is counted without a note."""
     scripted = torch.jit.script(Block())
     with watch() as watched:
         scripted.first(X)
@@ -284,7 +272,6 @@ def test_frozen():
 
 
 def test_the_original_is_unchanged():
-    """A measurement does not change the graphs of a scripted module."""
     scripted = torch.jit.script(Model())
     before = str(scripted.graph), str(scripted.block.graph)
     both(scripted, X)

@@ -105,7 +105,6 @@ def test_data(name):
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data_that_is_not_there(name):
-    """If a model reads values and its weights have no data, the error names a tensor without data."""
     with shape_only():
         model = TakesRows(OF_DATA[name][0])
     with pytest.raises(UsageError, match=r"TakesRows needs data, and .* \(on the meta device\) has none: "):
@@ -123,7 +122,6 @@ def test_data_that_is_not_there(name):
     ],
 )
 def test_integer_inputs(read):
-    """If a model reads only the values of an integer input, its weights need no data."""
     with shape_only():
         model = Split(read)
     result = measure(model, (ONES, torch.tensor([[2, 3], [2, 2]])))
@@ -144,8 +142,6 @@ class Split(nn.Module):
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
 def test_copies_read_no_value(make):
-    """Copying a tensor needs no data."""
-
     def forward(x):
         return make(x) @ torch.ones(8, 8)
 

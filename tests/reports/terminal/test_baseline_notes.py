@@ -103,7 +103,6 @@ def test_renames():
 
 
 def test_a_baseline_that_the_run_wrote_is_not_to_be_moved():
-    """If the run wrote an entry for the new test, no rename is suggested."""
     run_record = RunRecord()
     run_record.orphans = [orphan("test_old")]
     measure(run_record, "tests/test_net.py::test_new", 1, accepts=True)

@@ -37,7 +37,6 @@ def of(measured, *devices, **screen):
 
 
 def section(found, title):
-    """Return the lines below the title that begins with ``title``."""
     (start,) = (i for i, line in enumerate(found) if line.startswith(title))
     return found[start + 1 : [*found, ""].index("", start)]
 

@@ -102,7 +102,6 @@ class TestTable:
     @pytest.mark.parametrize("width", [60, 80, 99, 100, 200])
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_width(self, width, encoding):
-        """No row is wider than the terminal."""
         long = entry(nodeid=f"tests/{'deep/' * 40}test_net.py::test_{'x' * 300}[end]")
         table = lines(long, width=width, encoding=encoding)
         body = table[: table.index("")]
@@ -117,7 +116,6 @@ class TestTable:
         assert not all(line.isascii() for line in lines(changed, verbosity=1))
 
     def test_colour(self):
-        """The summary has colours only if the terminal shows colours."""
         assert not any("\x1b" in line for line in lines(entry()))
         assert any("\x1b[36mnew" in line for line in lines(entry(), colour=True))
 
@@ -193,7 +191,6 @@ class TestClosing:
         ]
 
     def test_a_metric_that_is_no_longer_measured(self):
-        """If the baseline has a metric that was not measured, a note names the metric."""
         gone = msgspec.structs.replace(complexity(), metrics={"flops": 2000, "params": 20, "buffer_bytes": 7})
         assert lines(entry(complexity(), gone))[-1] == (
             "test_net.py::test_a: in the baseline, but no longer measured: buffer_bytes"
@@ -215,7 +212,6 @@ class TestClosing:
 
 class TestText:
     def test_signs(self):
-        """An x between digits becomes a multiplication sign."""
         assert use_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
 
     @pytest.mark.parametrize(
@@ -288,7 +284,6 @@ class TestBeyondWork:
         assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.peak_lines(one))
 
     def test_times_of_modules(self):
-        """If the terminal is wider, the summary shows the times of more devices."""
         devices = times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | times(1, 1, 9, "V100")
         one = net(devices | {"flops": 1, "params": 1})
         narrow, wide = (lines(entry(one), verbosity=1, width=width) for width in (80, 160))
