@@ -94,7 +94,7 @@ class AdviceTarget:
     @property
     def trains(self) -> bool:
         """Return whether the measurement has more than a forward pass."""
-        return self.complexity.backward or any(name != "forward" for name in self.complexity.phases)
+        return self.complexity.backward or any(map(self.complexity.work_of, ("backward", "optimizer")))
 
     @property
     def operators_per_call(self) -> int:

@@ -90,7 +90,7 @@ def _head(nodeid: str, verdict: Verdict, screen: Screen) -> Iterator[RenderableT
     yield _line(nodeid if verdict.name == DEFAULT_NAME else f"{nodeid}:{verdict.name}", screen, indent=0, style="bold")
     inputs = ", ".join(complexity.inputs) or "no tensors"
     yield _line(f"{complexity.model} of {inputs}", screen)
-    how = " and ".join(complexity.phases) if complexity.phases else "forward"
+    how = " and ".join(phase for phase in complexity.phases if complexity.work_of(phase)) or "forward"
     times = f"the largest of {verdict.times:,} measurements" if verdict.times > 1 else ""
     yield _line("; ".join(filter(None, (f"{how}, {_EXECUTIONS[complexity.execution]}", times))), screen)
     yield _line(_outcome(verdict), screen, style=STYLES[verdict.outcome])
