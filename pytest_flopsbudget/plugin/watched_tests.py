@@ -53,7 +53,7 @@ def timed_calls_uncounted(item: pytest.Item) -> Iterator[None]:
     counting would slow down what it times. It calls the function once more without timing it, or, in its pedantic mode,
     takes the result from a timed call.
     """
-    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    benchmark: Any = getattr(item, "funcargs", {}).get("benchmark")
     make_runner = getattr(benchmark, "_make_runner", None)
     if make_runner is None:
         yield
