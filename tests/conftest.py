@@ -11,6 +11,7 @@ import pytest
 import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
+from inner_runs import IN_ORDER
 from paths import TESTS
 
 import pytest_flopsbudget
@@ -92,7 +93,7 @@ class Project:
         self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *IN_ORDER, *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
         """Run pytest in another process without PyTorch. Its models return costs that were recorded before."""
@@ -108,7 +109,7 @@ class Project:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv(without_torch.RECORDED, str(recorded))
             environment.setenv("PYTHONPATH", SOURCES)
-            return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+            return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *IN_ORDER, *args)
 
 
 class Command:

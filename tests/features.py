@@ -1,6 +1,6 @@
-"""Parts of PyTorch that some supported versions lack, and a mark for the tests that need one.
+"""Parts of PyTorch and pytest that some supported versions lack, and a mark for the tests that need one.
 
-Each part is looked for in PyTorch; no version numbers are compared. docs/compatibility.md lists the skipped tests.
+Each part is looked for; no version numbers are compared. docs/compatibility.md lists the skipped tests.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "torch.cholesky": lambda: _works(lambda: torch.cholesky(torch.eye(2))),
 }
 
+#: Name of a feature → a function that returns whether this version of pytest has it, or a plugin that is installed.
+OF_PYTEST: dict[str, Callable[[], bool]] = {
+    "subtests": lambda: any(importlib.util.find_spec(name) for name in ("_pytest.subtests", "pytest_subtests")),
+}
+
 
 def _works(function: Callable[[], object]) -> bool:
     try:
@@ -53,10 +58,11 @@ def _works(function: Callable[[], object]) -> bool:
 
 
 def has(feature: str) -> bool:
-    """Return whether this version of PyTorch has a feature in `FEATURES`."""
-    return FEATURES[feature]()
+    """Return whether this version of PyTorch or pytest has a feature in `FEATURES` or `OF_PYTEST`."""
+    return {**FEATURES, **OF_PYTEST}[feature]()
 
 
 def requires(feature: str) -> pytest.MarkDecorator:
-    """Return a mark that skips a test if this version of PyTorch lacks a feature in `FEATURES`."""
-    return pytest.mark.skipif(not has(feature), reason=f"this PyTorch lacks {feature}")
+    """Return a mark that skips a test if PyTorch or pytest lacks a feature in `FEATURES` or `OF_PYTEST`."""
+    owner = "pytest" if feature in OF_PYTEST else "PyTorch"
+    return pytest.mark.skipif(not has(feature), reason=f"this {owner} lacks {feature}")

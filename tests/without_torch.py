@@ -13,8 +13,10 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import NamedTuple
 
+from inner_runs import IN_ORDER
+
 #: Arguments for pytest that load this plugin and exclude plugins that load slowly and are not needed.
-ARGUMENTS = ("-p", "without_torch", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:anyio")
+ARGUMENTS = (*IN_ORDER, "-p", "without_torch", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:anyio")
 #: An environment variable with the path of a JSON file. The file has a measurement of each `Net`, which was counted
 #: earlier.
 RECORDED = "FLOPSBUDGET_TESTS_RECORDED"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,7 +47,7 @@ from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 from pytest_flopsbudget.hardware.catalog import resolve_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -239,6 +239,13 @@ def watch(name: str = "watch", *, reuse_answers: bool = True, devices: Sequence[
     return Watch(name, reuse_answers=reuse_answers, devices=resolve_devices(devices))
 
 
+@contextmanager
+def watches_paused() -> Iterator[None]:
+    """Let all watches of this thread ignore what runs, while the context lasts."""
+    with patched([(torch.nn.Module, "__call__", CALL)]), observers_aside():
+        yield
+
+
 def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     tracker = tracer.tracker
     model = tracker.settle()
@@ -300,7 +307,7 @@ def _run_compiled(
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", CALL)]), observers_aside():
+        with stance, watches_paused():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

@@ -254,6 +254,15 @@ def _watching(item: pytest.Item) -> AbstractContextManager[None]:
     return watching(item, budget)
 
 
+def _timed_calls_uncounted(item: pytest.Item) -> AbstractContextManager[None]:
+    """Return a context in which the calls that pytest-benchmark times are not counted, if the test has a budget."""
+    if "benchmark" not in getattr(item, "fixturenames", ()) or not _uses_budget(item):
+        return nullcontext()
+    from pytest_flopsbudget.plugin.watched_tests import timed_calls_uncounted
+
+    return timed_calls_uncounted(item)
+
+
 def _make_budget(item: pytest.Item) -> FlopsBudget:
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
 
@@ -331,7 +340,7 @@ def _forget(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """After the test's body, fail the test in its call phase if its measurements break its budget."""
     try:
-        with _watching(item):
+        with _timed_calls_uncounted(item), _watching(item):
             result = yield
     except (Exception, pytest.fail.Exception) as error:
         # A test that fails for another reason is judged too, because summary and reports show its numbers. A mistake in

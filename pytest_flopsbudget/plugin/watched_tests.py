@@ -45,6 +45,43 @@ def watching(item: pytest.Item, budget: FlopsBudget) -> Iterator[None]:
             delattr(owner, name)
 
 
+@contextmanager
+def timed_calls_uncounted(item: pytest.Item) -> Iterator[None]:
+    """Let pytest-benchmark call a model without a watch, except for one call.
+
+    pytest-benchmark repeats a call as often as the clock allows, so the sum of all calls would differ in each run, and
+    counting would slow down what it times. It calls the function once more without timing it, or, in its pedantic mode,
+    takes the result from a timed call.
+    """
+    benchmark: Any = getattr(item, "funcargs", {}).get("benchmark")
+    make_runner = getattr(benchmark, "_make_runner", None)
+    if make_runner is None:
+        yield
+        return
+    has_counted = False
+
+    def make(*args: Any, **kwargs: Any) -> Callable[..., Any]:
+        runner = make_runner(*args, **kwargs)
+
+        def run(loops: range | None, *rest: Any, **options: Any) -> Any:
+            nonlocal has_counted
+            if not (loops or has_counted):
+                has_counted = True
+                return runner(loops, *rest, **options)
+            from pytest_flopsbudget.counting.watch import watches_paused
+
+            with watches_paused():
+                return runner(loops, *rest, **options)
+
+        return run
+
+    benchmark._make_runner = make  # noqa: SLF001 -- the runner alone knows which calls are timed
+    try:
+        yield
+    finally:
+        del benchmark._make_runner  # noqa: SLF001
+
+
 def _watched(function: Callable[..., Any], budget: FlopsBudget) -> Callable[..., Any]:
     """Return a function that calls ``function`` and lets ``budget`` measure each call."""
     if inspect.iscoroutinefunction(function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from features import requires
 
 from pytest_flopsbudget.storage.report_file import load
 
@@ -139,10 +140,10 @@ def test_a_test_that_takes_the_fixture_in_vain(project):
     assert "flops budgets" not in result.stdout.str()
 
 
+@requires("subtests")
 class TestSubtests:
     def test_a_part_that_fails(self, project):
         """If a subtest fails, an update keeps the entry of the test."""
-        pytest.importorskip("_pytest.subtests")
         project.write(MEASURING)
         project.run("--flops-budget-update")
         before = project.baseline.read_bytes()
@@ -156,7 +157,6 @@ class TestSubtests:
 
     def test_of_unittest(self, project):
         """If a subtest of unittest fails, an update keeps the entry, although unittest reports the test as passed."""
-        pytest.importorskip("_pytest.subtests")
         project.write(MEASURING)
         project.run("--flops-budget-update")
         before = project.baseline.read_bytes()

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from conftest import NET_FLOPS, NET_PARAMS
+from inner_runs import IN_ORDER
 
 
 def measuring(marker="", model="Net()", name="test_net"):
@@ -270,8 +271,8 @@ class TestLikeAnAssert:
     def test_exitfirst_and_lastfailed(self, project):
         project.write(measuring(self.BROKEN, name="test_a") + measuring(name="test_b"))
         run = project.pytester.runpytest_inprocess
-        run("-x").assert_outcomes(failed=1)
-        run("--lf").assert_outcomes(failed=1, deselected=0)
+        run(*IN_ORDER, "-x").assert_outcomes(failed=1)
+        run(*IN_ORDER, "--lf").assert_outcomes(failed=1, deselected=0)
 
     def test_parametrized(self, project):
         project.write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from features import requires
 
 #: FLOPs of `net` in `NET` for each row of the input: 2·4·8 + 2·8·2.
 ROW = 96
@@ -190,6 +191,7 @@ class TestMarker:
         assert found == {"test_net": {"model": 3 * ROW}, "test_async": {"model": 2 * ROW}}
         assert [test["measurements"][0]["times"] for test in measured.report["tests"]] == [3, 2]
 
+    @requires("subtests")
     def test_subtests(self, measured):
         found = measured(
             "@pytest.mark.flops_budget\n"

@@ -15,6 +15,7 @@ from torch.jit import optimized_execution  # type: ignore[attr-defined] # public
 
 from pytest_flopsbudget.counting.isolation.compiler_import import compiler_imported_undisturbed
 from pytest_flopsbudget.counting.isolation.forks import process_changes
+from pytest_flopsbudget.counting.isolation.mocks import mocks_record_nothing
 from pytest_flopsbudget.counting.isolation.settings import restore_settings
 from pytest_flopsbudget.counting.torch_private import (
     compiler_is_loaded,
@@ -76,10 +77,10 @@ def state_restored() -> Iterator[None]:
 def isolated() -> Iterator[None]:
     """Make PyTorch run the same operators in all modes and settings that the caller may have.
 
-    Nothing is compiled, TorchScript is not optimized, and attention is not fused. Modes, settings and random states are
-    restored at the end.
+    Nothing is compiled, TorchScript is not optimized, and attention is not fused. Mocks record no calls. Modes,
+    settings and random states are restored at the end.
     """
-    with state_restored(), process_changes() as stack:
+    with state_restored(), mocks_record_nothing(), process_changes() as stack:
         if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would store our tensors in functions that it caches, and compare constants by
