@@ -46,6 +46,8 @@ _REPORTS = {
     "--flops-budget-html": "a page with module trees, operators and rooflines as one HTML file, to look at",
     "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
     "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
+    "--flops-budget-codequality": "the failing tests as JSON, for GitLab's code quality widget",
+    "--flops-budget-sarif": "the failing tests as SARIF, for code scanning",
 }
 
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()

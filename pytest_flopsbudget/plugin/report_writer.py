@@ -97,7 +97,7 @@ def _write(report: Report, flag: str, path: Path) -> list[str]:
 
 
 def _render(flag: str, report: Report) -> str:
-    from pytest_flopsbudget.reports.ci import csv, gitlab
+    from pytest_flopsbudget.reports.ci import csv, findings, gitlab
     from pytest_flopsbudget.reports.markdown import run
     from pytest_flopsbudget.storage import report_file
 
@@ -112,6 +112,10 @@ def _render(flag: str, report: Report) -> str:
             return csv.text(report)
         case "gitlab":
             return gitlab.text(report)
+        case "codequality":
+            return findings.code_quality(report)
+        case "sarif":
+            return findings.sarif(report)
         case _:
             return report_file.dumps(report)
 
