@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 _SIGNIFICANT_DIGITS = 4
-#: A percentage with more digits is not useful to a reader. The numbers in a damaged file may exceed any float.
-_LARGEST_PERCENT = 10**15
+#: The maximum number of significant digits of a value that is not written exactly.
+_MAX_DIGITS = 6
+#: Two short texts may show a difference that is wrong by at most one in so many parts.
+_DIFFERENCE_ERROR = 10
+#: From this percentage on, a change is shown as a factor. A reader compares "x711k", but not "71143961.0%".
+_LARGEST_PERCENT = 1000
+_FACTOR_DIGITS = 3
 #: A whole number with more digits than this is written with an exponent, "1.000e+400".
 _LONGEST_WHOLE = 40
 #: The number of digits in one part. Python refuses to write an integer of more than 4,300 digits, so it is written in
@@ -42,28 +47,52 @@ def format_exact(value: int | Fraction, metric: Metric) -> str:
 
 
 def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
-    """Format two values that a reader compares. If their short texts would look equal, both are written exactly.
+    """Format two values that a reader compares, with enough digits to see how much they differ.
 
-    Ratios get more digits instead, until the two texts differ.
+    163,842 and 163,851 parameters are "163.842 k" and "163.851 k", because the difference of "163.8 k" and "163.9 k"
+    would look eleven times as large as it is. If six digits are not enough, both values are written exactly. Ratios
+    get more digits instead, until the two texts differ.
     """
     pair = format_value(a, metric), format_value(b, metric)
     digits = _SIGNIFICANT_DIGITS
-    # "8.200 GFLOPs" (rounded) and "8.2 GFLOPs" (exact) look like the same number to a reader.
-    while a != b and _without_zeros(pair[0]) == _without_zeros(pair[1]):
-        if not is_ratio(metric):
-            return format_exact(a, metric), format_exact(b, metric)
+    while a != b and not _tells_apart(a, b, metric, digits):
         digits += 1
+        if digits > _MAX_DIGITS and not is_ratio(metric):
+            return format_exact(a, metric), format_exact(b, metric)
         pair = _format_digits(a, metric, digits), _format_digits(b, metric, digits)
     return pair
 
 
+def _tells_apart(a: int | Fraction, b: int | Fraction, metric: Metric, digits: int) -> bool:
+    if is_ratio(metric):
+        # "8.200 GFLOPs" (rounded) and "8.2 GFLOPs" (exact) look like the same number to a reader.
+        first, second = (_without_zeros(_format_digits(value, metric, digits)) for value in (a, b))
+        return first != second
+    notation = _notation(metric)
+    shown = _read_back(b, notation, digits) - _read_back(a, notation, digits)
+    return abs(shown - (b - a)) <= abs(b - a) / _DIFFERENCE_ERROR
+
+
+def _read_back(value: int | Fraction, notation: _Notation, digits: int) -> Fraction:
+    """Return the number that a reader takes from the rounded text of ``value``."""
+    rounded, power = _scaled(value, notation, digits)
+    return rounded * notation.base**power
+
+
 def _format_digits(value: int | Fraction, metric: Metric, digits: int) -> str:
     notation = _notation(metric)
+    rounded, power = _scaled(value, notation, digits)
+    exact = rounded == Fraction(value) / notation.base**power
+    return f"{_digits(rounded, digits, exact=exact)} {notation.prefixes[power]}{notation.word}".rstrip()
+
+
+def _scaled(value: int | Fraction, notation: _Notation, digits: int) -> tuple[Fraction, int]:
+    """Return the rounded number before the prefix, and the place of the prefix among the prefixes."""
     scaled = Fraction(value)
     rounded = _rounded(scaled, digits)
-    for prefix in notation.prefixes:
-        if rounded < notation.base or prefix == notation.prefixes[-1]:
-            return f"{_digits(rounded, digits, exact=rounded == scaled)} {prefix}{notation.word}".rstrip()
+    for power in range(len(notation.prefixes)):
+        if rounded < notation.base or power == len(notation.prefixes) - 1:
+            return rounded, power
         scaled /= notation.base
         # Rounding can reach the next prefix: 1023.6 KiB are shown as 1.000 MiB, not 0.9996 MiB.
         rounded = max(Fraction(1), _rounded(scaled, digits))
@@ -81,19 +110,28 @@ def format_delta(delta: int | Fraction, metric: Metric) -> str:
 
 
 def format_percent(old: int | Fraction, new: int | Fraction) -> str:
-    """Format the change from ``old`` to ``new``: "+5.0%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0."""
+    """Format the change from ``old`` to ``new``: "+5.0%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0.
+
+    From eleven times the old value on, the factor is shown instead: "x12.3", "x711k".
+    """
     if old == new:
         return "0%"
     if old == 0:
         return "new"
     percent = Fraction(100 * (new - old), old)
-    if abs(percent) > _LARGEST_PERCENT:
-        return f"{'+' if percent > 0 else '-'}{_whole(abs(round(percent)))}%"
+    if percent >= _LARGEST_PERCENT:
+        return format_factor(Fraction(new) / old)
     if abs(percent) >= Fraction(1, 10):
         return f"{float(percent):+.1f}%"
     if abs(percent) >= Fraction(1, 100):
         return f"{float(percent):+.2f}%"
     return "<0.01%" if percent > 0 else ">-0.01%"
+
+
+def format_factor(factor: Fraction) -> str:
+    """Format a factor of at least 1, with three significant digits and a prefix: "x12.3", "x711k"."""
+    rounded, power = _scaled(factor, _FACTOR, _FACTOR_DIGITS)
+    return f"x{_digits(rounded, _FACTOR_DIGITS, exact=rounded.denominator == 1)}{DECIMAL_PREFIXES[power]}"
 
 
 class _Notation(NamedTuple):
@@ -106,6 +144,9 @@ class _Notation(NamedTuple):
     word: str
     #: The unit of an exact value, which has no prefix.
     unit: str
+
+
+_FACTOR = _Notation(DECIMAL_PREFIXES, 1000, "", "")
 
 
 def _notation(metric: Metric) -> _Notation:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.formatting import format_factor, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import base_of, measured_value, metric_of
 from pytest_flopsbudget.reports.wording import is_estimate
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
-
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.limits import Share
+
+
+#: From this share of a limit on, the share is shown as a factor.
+_LARGEST_SHARE = 10
 
 
 def label(test_id: str, name: str, *, alone: bool) -> str:
@@ -49,9 +52,11 @@ def amount(metrics: Mapping[str, int], show: str) -> str:
 
 
 def used(share: Share | None) -> str:
-    """Return the used share of a limit: "98.3%"; empty if there is no limit."""
+    """Return the used share of a limit: "98.3%", from ten times the limit on "x12.3"; empty if there is no limit."""
     if share is None:
         return ""
+    if isinstance(share.used, Fraction) and share.used >= _LARGEST_SHARE:
+        return format_factor(share.used)
     # The share is rounded down: 100% means exactly the limit, and a larger number means beyond the limit.
     thousandths = 1000 if share.used == math.inf else int(share.used * 1000)
     if share.used > 1 and thousandths <= 1000:  # noqa: PLR2004 -- a full budget

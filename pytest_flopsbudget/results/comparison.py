@@ -40,6 +40,8 @@ class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Whether the change is judged. If not, the change is shown and has no effect on the test: the baseline does not
     #: hold the metric, or another version of PyTorch ran other kernels.
     judged: bool = True
+    #: The largest growth that the tolerance allows, in the metric's unit.
+    tolerated: int = 0
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,12 +168,13 @@ def _changes(
             # Two timings are never equal: a latency within its tolerance counts as unchanged.
             own = tolerance.get(base, LATENCY_TOLERANCE)
             if not own.allows(min(before, after), max(before, after)):
-                yield MetricChange(key, before, after, after < before or base not in judged, base in judged)
+                allowed = after < before or base not in judged
+                yield MetricChange(key, before, after, allowed, base in judged, own.growth(before))
         elif base not in judged:
             yield MetricChange(key, before, after, allowed=True, judged=False)
         else:
-            allowed = after < before or (base in tolerance and tolerance[base].allows(before, after))
-            yield MetricChange(key, before, after, allowed)
+            tolerated = tolerance[base].growth(before) if base in tolerance else 0
+            yield MetricChange(key, before, after, after < before or after - before <= tolerated, tolerated=tolerated)
 
 
 def _status(changes: Collection[MetricChange]) -> Status:
