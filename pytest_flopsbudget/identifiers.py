@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.errors import UsageError
 
@@ -113,3 +114,15 @@ def split_nodeid(nodeid: str) -> tuple[str, str]:
     """Split a node id of pytest into the test file and the test id, which is the key in the baseline."""
     file, _, test_id = nodeid.partition("::")
     return file, test_id
+
+
+def update_command(*paths: str, update_mode: Literal["new", "improved"] | None = None) -> str:
+    """Return the command that accepts measurements: all, or only the new or improved ones.
+
+    Args:
+        paths: node ids, files and folders to run, as typed in the folder where pytest was started; all tests if empty.
+        update_mode: the measurements to accept; None for all.
+    """
+    return " ".join(
+        ["pytest --flops-budget-update" + (f"={update_mode}" if update_mode else ""), *map(shlex.quote, paths)]
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import STORED, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
+from pytest_flopsbudget.results.report import ReportedTest, Run, make_report
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 RUN = Run(plugin="0.1.0", pytest="9.2.0", torch="2.13.0", python="3.11.7")
@@ -39,7 +39,7 @@ def a_test(*measurements, nodeid="tests/test_net.py::test_a", line=3, **fields):
 
 
 def report(*tests, run=RUN):
-    return Report(run=run, tests=ordered(tests))
+    return make_report(run, tests)
 
 
 def over(limit=1000, **fields):
@@ -121,4 +121,4 @@ reported_tests = st.builds(
     vanished=st.lists(_texts, max_size=1).map(tuple),
 )
 
-reports = st.builds(Report, run=st.just(RUN), tests=st.lists(reported_tests, max_size=3).map(ordered))
+reports = st.builds(make_report, st.just(RUN), st.lists(reported_tests, max_size=3))

@@ -11,7 +11,7 @@ from budgets import budget
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
-from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
+from pytest_flopsbudget.results.report import Report, ReportedTest, Run, make_report
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import BaselineFile, save
 
@@ -76,7 +76,7 @@ def reported_test(
 def report(*tests: ReportedTest, exit_status: int | None = None, **run: object) -> Report:
     status = int(any(test.outcome == "failed" for test in tests)) if exit_status is None else exit_status
     versions = {"plugin": "0.1.0", "pytest": "9.0.0", "torch": "2.6.0", "python": "3.11.0"}
-    return Report(run=Run(exit_status=status, **(versions | run)), tests=ordered(tests))
+    return make_report(Run(exit_status=status, **(versions | run)), tests)
 
 
 class GitProject:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest._code.code import TerminalRepr
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.collection import CollectedTests, prune_refusal
@@ -17,6 +19,8 @@ from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, term
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from typing import Literal
+
+    from _pytest._io import TerminalWriter
 
     from pytest_flopsbudget.plugin.explain import ExplainPlugin
     from pytest_flopsbudget.plugin.session import BudgetSession
@@ -75,12 +79,17 @@ class Controller:
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         skipped = report.__dict__.pop("flops_budget_skipped", "")
+        if report.__dict__.pop("flops_budget_text", False):
+            self._show_failure(report.longrepr)
         if skipped:
             self._skipped[key] = skipped
         elif report.when == "setup":
             self._skipped.pop(key, None)
         if payload is not None and report.outcome in {"passed", "failed"}:
             self._get_run_record().record(key, payload, passed=report.passed)
+            if report.failed and not payload["verdicts"]:
+                # A part of the test may fail before the test's own report has measurements.
+                self._failed_in_part.add(key)
         elif report.when == "setup":
             self._failed_in_part.discard(key)
             if self._run_record is not None:
@@ -89,6 +98,27 @@ class Controller:
             self._failed_in_part.add(key)
         if self._run_record is not None and key in self._failed_in_part:
             self._run_record.fail(key)
+
+    def _show_failure(self, shown: object) -> None:
+        """Make the terminal show the text of this plugin with bold and red words, and with ``--tb=line`` on one line.
+
+        The text itself stays plain for other reports. A worker of pytest-xdist sends plain text, so this is done in the
+        controlling process.
+        """
+        if not isinstance(shown, TerminalRepr):
+            return
+        lines = str(shown).splitlines()
+
+        def write(writer: TerminalWriter) -> None:
+            from pytest_flopsbudget.reports.terminal.emphasis import emphasize
+
+            if self._config.option.tbstyle == "line" and writer is self._config.get_terminal_writer():
+                # pytest itself writes one line, which ends with the first line of the text.
+                return
+            for line in emphasize(lines, partial(writer.markup, bold=True), partial(writer.markup, red=True)):
+                writer.line(line)
+
+        vars(shown)["toterminal"] = write
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -142,7 +172,7 @@ class Controller:
             )
         if entries and self._get_session().settings.total:
             from pytest_flopsbudget.plugin.report_writer import total_limits_of
-            from pytest_flopsbudget.reports.failure import total_lines
+            from pytest_flopsbudget.reports.broken_limits import total_lines
             from pytest_flopsbudget.results.total import check_total
 
             limits = total_limits_of(self._get_session().settings)

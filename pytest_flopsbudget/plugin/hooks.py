@@ -389,14 +389,24 @@ def pytest_runtest_makereport(
         item.stash[_PAYLOAD]["own_failure"] = own
         # The attributes of a report are sent to another process together with it.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
+    elif call.when in {"setup", "call"} and report.failed and _reports_failure(item):
+        from pytest_flopsbudget.plugin.session import failure_without_measurement
+
+        report.__dict__["flops_budget"] = failure_without_measurement(item)
     # The reports of a skipped test and of an expected failure keep pytest's form.
     if call.excinfo is None or report.outcome != "failed":
         return report
     if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
         report.longrepr = _without_traceback(call.excinfo.value, item)
+        report.__dict__["flops_budget_text"] = True
     elif call.when == "call" and item.stash.get(_BROKEN, ""):
         report.sections.append(("flops budget", item.stash[_BROKEN]))
     return report
+
+
+def _reports_failure(item: pytest.Item) -> bool:
+    """Return whether the run's reports name the test if it fails before it measures anything."""
+    return not item.config.getoption("--flops-budget-disable") and _uses_budget(item)
 
 
 def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:

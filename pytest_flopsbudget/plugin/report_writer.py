@@ -144,7 +144,7 @@ def _commands(report: Report, config: pytest.Config) -> list[str]:
 
 
 def _report(session: pytest.Session, settings: Settings, run_record: RunRecord | None) -> Report:
-    from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
+    from pytest_flopsbudget.results.report import ReportedTest, Run, make_report
 
     root = session.config.rootpath
     tests = (
@@ -178,7 +178,7 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
         errors=tuple(run_record.errors) if run_record is not None else (),
         total_limits=total_limits_of(settings),
     )
-    return Report(run=run, tests=ordered(tests))
+    return make_report(run, tests)
 
 
 def total_limits_of(settings: Settings) -> dict[str, Limit]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.config.prescan import PyprojectFinder
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
+    from pytest_flopsbudget.reports.causes import ShownCauses
     from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
     from pytest_flopsbudget.storage.run_record import Baselines
 
@@ -274,7 +275,13 @@ class BudgetSession:
             verdicts.append(verdict)
         if settings.junit_properties == "on":
             item.user_properties += properties(verdicts)
-        text = explain(as_typed(nodeid, self._config), verdicts, own_failure=own_failure)
+        text = explain(
+            as_typed(nodeid, self._config),
+            verdicts,
+            own_failure=own_failure,
+            verbose=self._config.get_verbosity() > 0,
+            shown=self._shown_causes,
+        )
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
@@ -283,12 +290,27 @@ class BudgetSession:
         return payload, use_signs(text) if self._signs else text
 
     @cached_property
+    def _shown_causes(self) -> ShownCauses:
+        """The causes that this process has shown in full. A worker of xdist does not know those of others."""
+        from pytest_flopsbudget.reports.causes import ShownCauses
+
+        return ShownCauses()
+
+    @cached_property
     def _signs(self) -> bool:
         """Whether the run's terminal, which the controlling process has, can show signs beyond ASCII."""
         from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
+
+
+def failure_without_measurement(item: pytest.Item) -> dict[str, Any]:
+    """Return the data for the report of a test that failed before it measured anything."""
+    from pytest_flopsbudget.storage.run_record import pack_verdicts
+
+    packed = pack_verdicts(item_nodeid(item), item.path, item.location[1] or 0, [], [])
+    return packed | {"own_failure": True}
 
 
 _NOTHING_MEASURED = (

@@ -69,14 +69,16 @@ def _tells_apart(a: int | Fraction, b: int | Fraction, metric: Metric, digits: i
         first, second = (_without_zeros(_format_digits(value, metric, digits)) for value in (a, b))
         return first != second
     notation = _notation(metric)
+    difference = Fraction(b) - a
     shown = _read_back(b, notation, digits) - _read_back(a, notation, digits)
-    return abs(shown - (b - a)) <= abs(b - a) / _DIFFERENCE_ERROR
+    return _DIFFERENCE_ERROR * abs(shown - difference) <= abs(difference)
 
 
 def _read_back(value: int | Fraction, notation: _Notation, digits: int) -> Fraction:
     """Return the number that a reader takes from the rounded text of ``value``."""
     rounded, power = _scaled(value, notation, digits)
-    return rounded * notation.base**power
+    factor: int = notation.base**power
+    return rounded * factor
 
 
 def _format_digits(value: int | Fraction, metric: Metric, digits: int) -> str:

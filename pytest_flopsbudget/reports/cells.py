@@ -13,8 +13,10 @@ from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.limits import Share
+    from pytest_flopsbudget.results.verdict import Verdict
 
 
 #: From this share of a limit on, the share is shown as a factor.
@@ -40,6 +42,28 @@ def change(comparison: Comparison, show: str = "flops") -> str:
     if work:
         return format_percent(work[0].old, work[0].new)
     return "(other)" if any(change.judged for change in comparison.changes) else "="
+
+
+def change_of(verdict: Verdict, show: str = "flops") -> str:
+    """Return the change that matters: of the metric ``show``, or of a metric that fails the test, with its name.
+
+    A model with 75% fewer FLOPs and 7.7% more parameters fails for its parameters: "params +7.7%". The text is empty
+    for a new measurement, because its verdict is "new" as well.
+    """
+    if verdict.outcome == "new":
+        return ""
+    failing = [change for change in verdict.comparison.changes if not change.allowed]
+    if not failing or any(show in {change.metric, base_of(change.metric)} for change in failing):
+        return change(verdict.comparison, show)
+    worst = max(failing, key=lambda one: Fraction(one.new, one.old) if one.old else Fraction(0))
+    return f"{worst.metric} {format_percent(worst.old, worst.new)}"
+
+
+def is_news(verdict: Verdict) -> bool:
+    """Return whether a reader has to look at a measurement: it fails, differs from its baseline, or has a note."""
+    noted = verdict.complexity.notes or verdict.complexity.unknown_operators or verdict.unjudged or verdict.warned
+    quiet = verdict.outcome == "ok" and verdict.comparison.status in {"unchanged", "moved"}
+    return verdict.fails or not quiet or bool(noted)
 
 
 def amount(metrics: Mapping[str, int], show: str) -> str:

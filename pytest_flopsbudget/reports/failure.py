@@ -1,84 +1,277 @@
-"""Explain why a test fails: each broken limit, each regressed metric, and the modules that grew."""
+"""Explain why a test fails: what was changed in the model, what this costs, and how to accept it."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
-from pytest_flopsbudget.quantities.metrics import base_of, metric_of, title_of
+import msgspec
+
+from pytest_flopsbudget.identifiers import split_nodeid, update_command
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import metric_of
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.wording import (
-    format_amount,
-    format_change,
-    format_growth,
-    is_estimate,
-    mark_estimate,
-    update_command,
-    visible,
+from pytest_flopsbudget.reports.broken_limits import limit_sentence, unmatched_pattern
+from pytest_flopsbudget.reports.causes import edit_line, input_change, place_of, short_edit
+from pytest_flopsbudget.reports.failure_rows import (
+    broken_metrics,
+    changed_modules,
+    group_lines,
+    largest_modules,
+    metric_table,
+    module_groups,
+    set_by,
 )
-from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
-from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
-from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, to_number
-from pytest_flopsbudget.results.module_table import unknown_operator_lines
+from pytest_flopsbudget.reports.growth import execution_changes, model_changes, operator_rows, what_grew
+from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
+from pytest_flopsbudget.reports.wording import format_change, is_estimate, pluralize, visible
+from pytest_flopsbudget.results.folding import fold
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
+from pytest_flopsbudget.results.limits import Unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.results.comparison import Comparison
-    from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.diff import Diff, ModuleChange
+    from pytest_flopsbudget.reports.causes import ShownCauses
+    from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
+    from pytest_flopsbudget.results.limits import UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
 
-#: The maximum number of rows in each list. If there are more, one further row sums them up.
-_MAX_ROWS = 12
-_MAX_MODULES = 5
-_MAX_IDS = 3
 
-#: Names among the unknown operators that are no operators. No formula can be registered for them.
-_NO_OPERATORS = ("higher_order.", "threading.")
+#: The maximum number of edits that the text lists, and of module names that it offers for a pattern without a match.
+_MAX_EDITS = 5
+_MAX_NAMES = 12
 
 
-def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = False) -> str:
+def explain(
+    nodeid: str,
+    verdicts: Sequence[Verdict],
+    *,
+    own_failure: bool = False,
+    verbose: bool = False,
+    shown: ShownCauses | None = None,
+) -> str:
     """Return all reasons why a test's measurements fail; empty if there are none.
+
+    The first line names the test, the metric that is most beyond its bound, the percentage and the module.
 
     Args:
         nodeid: the test's node id, as typed in the folder where pytest was started.
         verdicts: the test's measurements.
         own_failure: whether the test failed for a reason other than its budget.
+        verbose: whether everything that is known about the failure is shown, and not only what is broken.
+        shown: the causes that were shown before. A failure with such a cause has two lines that refer to it. If this
+            is None, or if ``verbose`` is true, every failure is shown in full.
     """
-    held = _held(verdicts, own_failure=own_failure)
     several = len(verdicts) > 1
-    blocks = [
-        "\n".join(map(visible, _explain_one(nodeid, verdict, held, label=f"{verdict.name}: " if several else "")))
-        for verdict in verdicts
-        if verdict.fails
-    ]
-    return "\n\n".join(blocks)
+    blocks = []
+    in_full = False
+    for verdict in verdicts:
+        if verdict.fails:
+            name = _name(nodeid, verdict, several=several)
+            earlier = shown.earlier(nodeid, verdict) if shown is not None and not verbose else None
+            in_full |= earlier is None
+            lines = _in_full(nodeid, name, verdict, verbose) if earlier is None else _reference(name, verdict, earlier)
+            blocks.append([*lines])
+    if in_full:
+        blocks[-1] += _accept_line(nodeid, verdicts, own_failure=own_failure)
+    return "\n\n".join("\n".join(map(visible, lines)) for lines in blocks)
 
 
-def explain_one(nodeid: str, verdict: Verdict, verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
-    """Return all reasons why one measurement of a test fails. For the arguments, see `explain`."""
-    lines = _explain_one(nodeid, verdict, _held(verdicts, own_failure=own_failure), label="")
+def explain_one(
+    nodeid: str, verdict: Verdict, verdicts: Sequence[Verdict], *, own_failure: bool, shown: ShownCauses | None = None
+) -> str:
+    """Return everything that is known on why one measurement of a test fails. For the arguments, see `explain`."""
+    name = _name(nodeid, verdict, several=len(verdicts) > 1)
+    earlier = shown.earlier(nodeid, verdict) if shown is not None else None
+    if earlier is not None:
+        return "\n".join(map(visible, _reference(name, verdict, earlier)))
+    lines = [*_in_full(nodeid, name, verdict, verbose=True), *_accept_line(nodeid, verdicts, own_failure=own_failure)]
     return "\n".join(map(visible, lines))
 
 
-def _explain_one(nodeid: str, verdict: Verdict, held: str, label: str) -> Iterator[str]:
-    yield from _limits(verdict, label)
-    yield from _reactions(verdict, label)
-    yield from run_changes(verdict.comparison)
-    yield from details.noisy_latency_lines(verdict)
+def _name(nodeid: str, verdict: Verdict, *, several: bool) -> str:
+    """Return the test without its file, and the measurement's name if there are several measurements."""
+    test_id = split_nodeid(nodeid)[1]
+    return f"{test_id} {verdict.name}" if several or verdict.name != DEFAULT_NAME else test_id
+
+
+def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterator[str]:
+    rows = broken_metrics(nodeid, verdict, verbose=verbose)
+    groups = module_groups(verdict)
+    yield headline(name, verdict, rows, groups)
+    yield from _other_model(verdict)
+    yield from execution_changes(verdict.comparison)
+    yield from _edits(verdict, verbose=verbose)
+    yield from metric_table(rows)
+    for group in groups:
+        yield from group_lines(group, nodeid)
+    yield from _modules(verdict, rows)
+    yield from _other_limits(nodeid, verdict)
+    yield from _unknown(verdict)
     if verdict.times > 1:
-        yield f"the largest of {verdict.times:,} measurements"
-    yield from _reasons(verdict)
-    if verdict.diffs:
-        yield from what_grew(verdict.diffs)
+        yield f"  the largest of {verdict.times:,} measurements"
+    yield from details.noisy_latency_lines(verdict)
+    yield from _reasons(verdict, rows, verbose=verbose)
+    if verbose:
+        yield from _everything(verdict)
+
+
+def _reference(name: str, verdict: Verdict, earlier: str) -> Iterator[str]:
+    """Yield the two lines of a failure whose cause an earlier test has shown in full."""
+    yield headline(name, verdict, broken_metrics("", verdict), module_groups(verdict))
+    words = ", ".join(short_edit(edit) for edit in verdict.edits[:1])
+    yield f"  the change that {earlier} shows{f': {words}' if words else ''}"
+
+
+# The first line
+
+
+def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
+    """Return the sentence that says it all: the metric, how far it is beyond its bound, the test, and the module.
+
+    Another input comes first.
+
+    Args:
+        name: the test, without its file.
+        verdict: the measurement.
+        rows: the broken metrics.
+        groups: the limits that several modules break.
+    """
+    words = _worst(verdict, rows, groups)
+    if not words:
+        return _reaction(name, verdict)
+    if verdict.comparison.inputs_changed and verdict.comparison.changes:
+        words = f"another input, {input_change(verdict.comparison.inputs_changed)}: {words}"
+    if verdict.edits:
+        more = len(verdict.edits) - 1
+        words += f" by {place_of(verdict.edits[0])}{f' and {more:,} more' if more else ''}"
+    return f"{words} in {name}" if rows or groups else f"{name}: {words}"
+
+
+def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
+    """Return the most important broken limit, or else the largest growth over the baseline; "" if there is neither."""
+    if rows:
+        row = max(rows, key=lambda one: (one.limit is not None, one.excess))
+        bound = "limit" if row.limit is not None else "baseline"
+        amount = row.percent if row.excess else format_value(row.new, metric_of(row.metric))
+        if row.bound == "exact value":
+            return f"{row.label} {amount} off its exact value"
+        if amount.startswith("x"):
+            # A factor: "x12.3 its limit".
+            return f"{row.label} {amount} its {bound}"
+        beyond = "under" if row.bound == "minimum" else "over"
+        sign = "at least " if is_estimate(row.metric) else ""
+        return f"{row.label} {sign}{amount.lstrip('-')} {beyond} its {bound}{'' if row.excess else ' of 0'}"
+    if groups:
+        worst = max(groups, key=lambda group: len(group.items))
+        where = f' "{worst.pattern}"' if worst.pattern is not None else ""
+        return f"{worst.metric} of {len(worst.items):,} modules{where} over their limit"
+    for item in verdict.broken:
+        if isinstance(item, Unmeasured):
+            return limit_sentence(item)
+    for pattern in verdict.unmatched:
+        return unmatched_pattern(msgspec.structs.replace(pattern, near=()), verdict.complexity)
+    return ""
+
+
+def _reaction(name: str, verdict: Verdict) -> str:
+    """Return which setting makes a measurement fail that is within its limits and its baseline."""
+    if "new" in verdict.failing:
+        return f'{name} has no baseline, and missing-baseline = "fail"'
+    if "unknown operators" in verdict.failing:
+        return f'{name} runs operators without a formula, and unknown-operators = "fail"'
+    changes = [change for change in verdict.comparison.changes if change.judged]
+    words = "".join(f": {one.metric} {format_change(one.old, one.new, one.metric)}" for one in changes[:1])
+    return f'{name} {verdict.comparison.status}, and improved-baseline = "fail"{words}'
+
+
+# What was changed
+
+
+def _other_model(verdict: Verdict) -> Iterator[str]:
+    """Yield a line if the id most likely moved to another model. A few edits are a change of one model."""
+    edited = sum(edit.count for edit in verdict.edits)
+    if verdict.comparison.equal_to or not edited or 2 * edited >= _sized(verdict):
+        yield from model_changes(verdict.comparison)
+
+
+def _sized(verdict: Verdict) -> int:
+    return sum(bool(module.shape) for module in verdict.complexity.modules.values())
+
+
+def _edits(verdict: Verdict, *, verbose: bool) -> Iterator[str]:
+    shown = verdict.edits if verbose else verdict.edits[:_MAX_EDITS]
+    for edit in shown:
+        yield f"  {edit_line(edit)}"
+    if len(shown) < len(verdict.edits):
+        yield f"  and {pluralize(len(verdict.edits) - len(shown), 'more edited module')}"
+
+
+def _modules(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[str]:
+    """Yield the modules through which the broken metrics changed or, if nothing changed, the largest modules."""
+    if any(diff.modules for diff in verdict.diffs):
+        yield from changed_modules(verdict, rows)
+    elif verdict.diffs:
+        for diff in verdict.diffs[:1]:
+            yield from operator_rows(diff)
     else:
-        broken = {item.metric for item in verdict.broken if isinstance(item, Violation)}
-        for metric in metrics_to_show(broken):
-            yield from _largest(verdict.complexity, metric)
-    if verdict.failing and verdict.failing != ("unknown operators",):
-        yield f"to accept{held}: {update_command(nodeid)}"
+        yield from largest_modules(verdict.complexity, rows)
+
+
+# Other reasons
+
+
+def _other_limits(nodeid: str, verdict: Verdict) -> Iterator[str]:
+    for item in verdict.broken:
+        if isinstance(item, Unmeasured):
+            yield f"  {limit_sentence(item)} (set by {set_by(item.source, nodeid)})"
+    for pattern in verdict.unmatched:
+        yield f"  {unmatched_pattern(pattern, verdict.complexity)} (set by {set_by(pattern.source, nodeid)})"
+        if pattern.kind == "module":
+            yield f"  its modules: {_names(verdict, pattern)}"
+
+
+def _names(verdict: Verdict, pattern: UnmatchedPattern) -> str:
+    """Return the paths of the model's modules: near names first, then the paths near the root."""
+    folded = [path for path in fold(verdict.complexity.modules) if path]
+    names = [*dict.fromkeys((*pattern.near, *sorted(folded, key=lambda path: path.count("."))))]
+    more = len(names) - _MAX_NAMES
+    return f"{', '.join(names[:_MAX_NAMES])}{f' and {more:,} more' if more > 0 else ''}" if names else "none"
+
+
+def _unknown(verdict: Verdict) -> Iterator[str]:
+    if "unknown operators" in verdict.failing:
+        yield from unknown_operators(verdict.complexity)
+        yield from formula_hint([verdict.complexity])
+
+
+def _reasons(verdict: Verdict, rows: Sequence[BrokenMetric], *, verbose: bool) -> Iterator[str]:
+    """Yield lines on what filled the memory and what bounds the time, if no edit explains why these metrics grew."""
+    if verdict.edits and not verbose:
+        return
+    metrics = {row.metric for row in rows}
+    if "peak_memory" in metrics:
+        yield from details.peak_lines(verdict.complexity)
+    if any(is_estimate(metric) for metric in metrics):
+        yield from details.time_lines(verdict.complexity)
+
+
+def _everything(verdict: Verdict) -> Iterator[str]:
+    """Yield what only a verbose failure shows."""
+    for source in dict.fromkeys(item.source for item in (*verdict.broken, *verdict.unmatched)):
+        yield f"limit set by {source}"
+    for change in filter(attrgetter("judged"), verdict.comparison.changes):
+        yield f"{change.metric}: {format_change(change.old, change.new, change.metric)}"
+    yield from what_grew(verdict.diffs)
+
+
+# How to accept
+
+
+def _accept_line(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool) -> Iterator[str]:
+    if any(verdict.failing and verdict.failing != ("unknown operators",) for verdict in verdicts):
+        yield f"to accept{_held(verdicts, own_failure=own_failure)}: {update_command(nodeid)}"
 
 
 def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
@@ -91,228 +284,3 @@ def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
     if own_failure:
         conditions.append("the test passes otherwise")
     return f", once {' and '.join(conditions)}" if conditions else ""
-
-
-def _limits(verdict: Verdict, label: str) -> Iterator[str]:
-    for item in verdict.broken:
-        yield label + _broken(item)
-        yield f"    limit set by {item.source}"
-    for pattern in verdict.unmatched:
-        yield f"{label}{unmatched_pattern(pattern, verdict.complexity)}"
-        yield f"    limit set by {pattern.source}"
-
-
-def unmatched_pattern(item: UnmatchedPattern, complexity: Complexity) -> str:
-    """Return a sentence on a pattern in a limit that matches nothing."""
-    near = f"; near names: {', '.join(item.near)}" if item.near else ""
-    match item.kind:
-        case "module":
-            return f"modules: no module of {complexity.model} matches {item.pattern!r}{near}"
-        case "operator":
-            near = near or f"; there are {', '.join(complexity.operators) or 'none'}"
-            return f"operators: no counted operator of {complexity.model} matches {item.pattern!r}{near}"
-        case "measurement":
-            names = f"; the test measured {', '.join(item.near)}" if item.near else ""
-            return f"measurements: no measurement of the test matches {item.pattern!r}{names}"
-        case "share of":
-            return f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}"
-
-
-def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
-    """Yield the failures that follow from the project's settings on baselines and unknown operators."""
-    changes = verdict.comparison.changes
-    if "regressed" in verdict.failing:
-        for change in changes:
-            if not change.allowed:
-                yield f"{label}{change.metric} regressed: {format_change(change.old, change.new, change.metric)}"
-    if "new" in verdict.failing:
-        yield f'{label}no baseline, and missing-baseline = "fail"'
-    if "improved" in verdict.failing or "changed" in verdict.failing:
-        for change in filter(attrgetter("judged"), changes):
-            words = format_change(change.old, change.new, change.metric)
-            yield f"{label}{change.metric} {verdict.comparison.status}: {words}"
-        yield '    improved-baseline = "fail" asks for the baseline to follow'
-    if "unknown operators" in verdict.failing:
-        yield f'{label}operators without a formula, and unknown-operators = "fail"'
-        yield from unknown_operators(verdict.complexity)
-        yield from formula_hint([verdict.complexity])
-
-
-def _reasons(verdict: Verdict) -> Iterator[str]:
-    """Yield lines on what filled the memory and what bounds the time, if these metrics failed the test."""
-    wrong = {item.metric for item in verdict.broken}
-    wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
-    if "peak_memory" in wrong:
-        yield from details.peak_lines(verdict.complexity)
-    if any(is_estimate(metric) for metric in wrong):
-        yield from details.time_lines(verdict.complexity)
-
-
-def _broken(item: Violation | Unmeasured) -> str:
-    what = f"{item.metric}{_part(item)}"
-    if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
-        return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
-    if isinstance(item, Unmeasured):
-        return f"{what} has a limit, but was not measured"
-    amounts = to_number(item.measured), to_number(item.limit)
-    measured, limit = format_pair(*amounts, metric_of(item.metric))
-    share = ""
-    if item.share is not None:
-        share = f", which is {format_share(item.share)} of {item.share_of or 'the whole model'}"
-    match item.bound:
-        case "exact value":
-            return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
-        case "minimum":
-            return f"{what} under its limit: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
-        case "maximum":
-            percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
-            words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"
-            return f"{what} over its limit: {mark_estimate(words, item.metric)}"
-
-
-def _part(item: Violation | Unmeasured) -> str:
-    if item.operator:
-        return f" of {item.operator}"
-    return f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
-
-
-def total_lines(items: Iterable[Violation]) -> Iterator[str]:
-    """Yield one line for each limit on the sum over all measurements of a run that is broken, or beyond a warning."""
-    for item in items:
-        yield f"total of the run: {_broken(item)}, set by {item.source}"
-
-
-def format_share(share: Ratio) -> str:
-    """Return a share as a percentage: "50%"."""
-    percent = float(to_number(share) * 100)
-    return f"{percent:.4g}%"
-
-
-def unknown_operators(complexity: Complexity) -> Iterator[str]:
-    """Yield one line for each operator that no formula covers."""
-    for line in unknown_operator_lines(complexity):
-        yield f"    {line}"
-
-
-def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
-    """Yield lines on how to register a formula for the first unknown operator that can have a formula."""
-    names = (name for complexity in complexities for name in complexity.unknown_operators)
-    name = next((name for name in names if not name.startswith(_NO_OPERATORS)), None)
-    if name is None:
-        return
-    namespace, _, own = name.partition(".")
-    yield "to count it, or to declare it free with 0, in conftest.py:"
-    yield "    from pytest_flopsbudget import flops_formula"
-    yield ""
-    yield f'    @flops_formula("{namespace}::{own}")'
-    yield f"    def {own}(call):"
-    yield "        return 2 * call.first_output.numel()  # FLOPs, 2 per multiply-accumulate"
-
-
-def signature_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield a line if the baseline was measured with another input or another model."""
-    if comparison.inputs_changed:
-        old, new = comparison.inputs_changed
-        yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
-    if comparison.equal_to:
-        shown = ", ".join(comparison.equal_to[:_MAX_IDS]) + (", ..." if len(comparison.equal_to) > _MAX_IDS else "")
-        before = "model" if comparison.another_model else "input"
-        yield f"this id held another {before}; what was measured now is in the baseline as {shown}"
-    elif comparison.another_model:
-        yield "this id held another model: the modules in the baseline have other types or sizes"
-
-
-def run_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield a line for each difference from the baseline in the input, the model, the execution or the metrics."""
-    yield from signature_changes(comparison)
-    if comparison.execution_changed:
-        yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
-    if comparison.pytorch_changed:
-        yield "the baseline was measured with PyTorch {}, this with {}".format(*comparison.pytorch_changed)
-    if comparison.backward_changed:
-        old_pass, new_pass = ("with" if passed else "without" for passed in comparison.backward_changed)
-        yield f"the baseline was measured {old_pass} the backward pass, this {new_pass} it"
-    for metric in comparison.vanished:
-        yield f"{metric} is in the baseline and was not measured now"
-
-
-_EXECUTIONS = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the test ran it"}
-
-
-def _execution(execution: str) -> str:
-    return _EXECUTIONS[execution]
-
-
-def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
-    """Yield a line for each module and operator through which a metric changed."""
-    for difference in differences:
-        if difference.modules:
-            yield f"what changed in {difference.metric}, by module:"
-            yield from module_rows(difference)
-        if difference.operators:
-            yield f"what changed in {difference.metric}, by operator:"
-            yield from operator_rows(difference)
-
-
-def module_rows(difference: Diff) -> Iterator[str]:
-    """Yield one line for each module that changed. The largest change is first."""
-    shown = difference.modules[:_MAX_ROWS]
-    for change in shown:
-        yield f"    {module_change(change, difference.metric)}"
-    rest = difference.modules[_MAX_ROWS:]
-    if rest:
-        yield f"    and {len(rest):,} more, {format_growth(sum(item.change for item in rest), difference.metric)}"
-
-
-def module_change(change: ModuleChange, metric: str) -> str:
-    """Describe the change of one module: "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
-    times = f" (x{change.count})" if change.count > 1 else ""
-    cost = format_growth(change.change, metric)
-    path = change.path or "the model itself"
-    if change.kind == "renamed":
-        return f"{path}{times}: was {change.old_path}, {cost}"
-    side = change.new or change.old
-    if side is None or change.old is None or change.new is None:
-        word = "new" if change.kind == "added" else "removed"
-        return f"{path}{times}: {word} {_words(side.type, side.shape) if side else ''}, {cost}"
-    what = [change.new.type]
-    old_shape, new_shape = shape_change(change.old.shape, change.new.shape)
-    if change.old.type != change.new.type:
-        what = [f"{_words(change.old.type, change.old.shape)} -> {_words(change.new.type, change.new.shape)}"]
-    elif old_shape != new_shape:
-        what = [f"{change.new.type} {old_shape or 'none'} -> {new_shape or 'none'}"]
-    if change.old.calls != change.new.calls:
-        what.append(f"calls {change.old.calls} -> {change.new.calls}")
-    return f"{path}{times}: {', '.join(what)}, {cost}"
-
-
-def _words(kind: str, shape: str) -> str:
-    return f"{kind} {shape}" if shape else kind
-
-
-def operator_rows(difference: Diff) -> Iterator[str]:
-    """Yield one line for each operator that changed. The largest change is first."""
-    for change in difference.operators[:_MAX_ROWS]:
-        calls = f", calls {change.old_calls:,} -> {change.new_calls:,}" if change.old_calls != change.new_calls else ""
-        yield f"    {change.operator}: {format_growth(change.new - change.old, difference.metric)}{calls}"
-    rest = difference.operators[_MAX_ROWS:]
-    if rest:
-        yield f"    and {len(rest):,} more"
-
-
-def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Yield a heading, and a line for each module with a large self value (without child modules) of the metric."""
-    row = metric_of(metric)
-    if row.over or row.aggregation == "whole":
-        return
-    modules = complexity.modules if row.aggregation == "peak" else without_peaks(complexity.modules)
-    own = self_values(modules, metric)
-    rows = [
-        (sum(own[path] for path in unfold({folded: module})), folded, module)
-        for folded, module in fold(modules).items()
-    ]
-    rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
-    if rows:
-        yield f"where the {title_of(metric)} {'are' if row.title.endswith('s') else 'is'}:"
-    for value, folded, module in rows[:_MAX_MODULES]:
-        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {format_amount(value, metric)}"

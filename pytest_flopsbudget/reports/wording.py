@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import Amount, metric_of
@@ -11,9 +10,6 @@ from pytest_flopsbudget.safe_text import can_show_signs as can_show_signs  # noq
 from pytest_flopsbudget.safe_text import pluralize as pluralize  # noqa: PLC0414
 from pytest_flopsbudget.safe_text import use_signs as use_signs  # noqa: PLC0414
 from pytest_flopsbudget.safe_text import visible as visible  # noqa: PLC0414
-
-if TYPE_CHECKING:
-    from pytest_flopsbudget.results.verdict import UpdateMode
 
 
 def format_amount(value: Amount, metric: str) -> str:
@@ -45,18 +41,6 @@ def format_growth(delta: Amount, metric: str) -> str:
     unit = metric_of(metric)
     text = format_delta(delta, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
-
-
-def update_command(*paths: str, update_mode: UpdateMode | None = None) -> str:
-    """Return the command that accepts measurements: all, or only the new or improved ones.
-
-    Args:
-        paths: node ids, files and folders to run, as typed in the folder where pytest was started; all tests if empty.
-        update_mode: the measurements to accept; None for all.
-    """
-    return " ".join(
-        ["pytest --flops-budget-update" + (f"={update_mode}" if update_mode else ""), *map(shlex.quote, paths)]
-    )
 
 
 def prune_command(*paths: str) -> str:

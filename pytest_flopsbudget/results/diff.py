@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Literal
+from itertools import starmap
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 Kind = Literal["changed", "added", "removed", "renamed"]
 
 #: Metric → the metric that it follows. If both change, a second list with the same modules would tell nothing new.
-_FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
+FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
-_Segments = tuple[tuple[str, ...], ...]
+#: A path: its segments, each with the names that it covers.
+Segments = tuple[tuple[str, ...], ...]
+
+_T = TypeVar("_T")
 
 
 class ModuleSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,7 +119,7 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
     """Return the metrics to list, sorted. A metric that changes with a listed one is left out: MACs with FLOPs."""
-    return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
+    return [metric for metric in sort_metrics(metrics) if FOLLOWS.get(metric) not in metrics]
 
 
 def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
@@ -217,7 +221,7 @@ def _module_changes(
         *_unmatched(new, "added", added, moves.values()),
     ]
     changes.sort(key=lambda change: natural_key(change[0]))
-    return tuple(sorted(_folded(changes), key=lambda change: -abs(change.change)))
+    return tuple(sorted(starmap(_folded_path, merge_siblings(changes)), key=lambda change: -abs(change.change)))
 
 
 def _held(modules: Mapping[str, Module], metric: str) -> bool:
@@ -328,23 +332,24 @@ class _Claims:
         self._around.update(_above(path))
 
 
-def _folded(changes: Sequence[tuple[str, _Change]]) -> list[ModuleChange]:
-    """Merge equal changes of siblings named by numbers. A merged change has the position of its first sibling."""
-    # A path is a tuple of segments. A segment is a tuple of the names that the segment covers.
-    rows: list[tuple[_Segments, _Change]] = [
-        (tuple((name,) for name in path.split(".")), change) for path, change in changes
-    ]
+def merge_siblings(changes: Sequence[tuple[str, _T]]) -> list[tuple[Segments, _T]]:
+    """Merge equal changes of siblings named by numbers. A merged change has the position of its first sibling.
+
+    Returns:
+        (path, change). A path is a tuple of segments, and a segment is a tuple of the names that the segment covers.
+    """
+    rows: list[tuple[Segments, _T]] = [(tuple((name,) for name in path.split(".")), change) for path, change in changes]
     for depth in reversed(range(max((len(path) for path, _ in rows), default=0))):
-        groups: dict[object, list[tuple[_Segments, _Change]]] = {}
+        groups: dict[object, list[tuple[Segments, _T]]] = {}
         for path, change in rows:
             foldable = len(path) > depth and is_number(path[depth][0])
             key = (path[:depth], path[depth + 1 :], change) if foldable else (path,)
             groups.setdefault(key, []).append((path, change))
         rows = [_merged(group, depth) for group in groups.values()]
-    return [_folded_path(path, change) for path, change in rows]
+    return rows
 
 
-def _merged(group: Sequence[tuple[_Segments, _Change]], depth: int) -> tuple[_Segments, _Change]:
+def _merged(group: Sequence[tuple[Segments, _T]], depth: int) -> tuple[Segments, _T]:
     path, change = group[0]
     if len(group) == 1:
         return path, change
@@ -352,7 +357,7 @@ def _merged(group: Sequence[tuple[_Segments, _Change]], depth: int) -> tuple[_Se
     return (*path[:depth], names, *path[depth + 1 :]), change
 
 
-def _folded_path(path: _Segments, change: _Change) -> ModuleChange:
+def _folded_path(path: Segments, change: _Change) -> ModuleChange:
     segments = [write_segment(names) for names in path]
     old_segments = [*segments[: change.common], *(write_segment((name,)) for name in change.old_rest)]
     count = math.prod(map(len, path))

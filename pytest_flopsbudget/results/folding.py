@@ -117,6 +117,24 @@ def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
     return {path: modules[path] for path in sorted(modules, key=natural_key)}
 
 
+def unfold_path(folded: str) -> list[str]:
+    """Return the paths that a folded path covers: "layers.{0-1}.mlp" gives "layers.0.mlp" and "layers.1.mlp".
+
+    Raises:
+        ValueError: a segment in braces is malformed.
+    """
+    return [".".join(names) for names in itertools.product(*map(_read_segment, folded.split(".")))]
+
+
+def first_path(folded: str) -> str:
+    """Return the first path that a folded path covers: "layers.{0-1}.mlp" gives "layers.0.mlp".
+
+    Raises:
+        ValueError: a segment in braces is malformed.
+    """
+    return ".".join(_read_segment(segment)[0] for segment in folded.split("."))
+
+
 def natural_key(path: str) -> tuple[object, ...]:
     """Return a sort key that puts ``layers.2`` before ``layers.10``, and a module before the modules below it."""
     return tuple(map(_segment_key, path.split(".")))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.results.report import Report, ordered
+from pytest_flopsbudget.results.report import make_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_flopsbudget.results.report import ReportedTest, Run
+    from pytest_flopsbudget.results.report import Report, ReportedTest, Run
 
 
 #: Fields that may differ between the parts of one run.
@@ -42,8 +42,7 @@ def merge_reports(reports: Mapping[str, Report]) -> Report:
         for test in report.tests:
             known_name, known = found.get(test.nodeid, (name, test))
             found[test.nodeid] = name, _one_of(known_name, known, name, test)
-    tests = ordered(test for _, test in found.values())
-    return Report(run=_run([report.run for report in reports.values()]), tests=tests)
+    return make_report(_run([report.run for report in reports.values()]), [test for _, test in found.values()])
 
 
 def failing(report: Report) -> list[ReportedTest]:

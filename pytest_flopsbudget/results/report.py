@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.config.settings import Reaction
+from pytest_flopsbudget.results.causes import Cause, find_causes
 from pytest_flopsbudget.results.complexity import Count
 from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.limits import Limit
@@ -99,11 +100,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     run: Run
     #: The tests, sorted by file, line and node id.
     tests: tuple[ReportedTest, ...] = ()
+    #: Why measurements fail: one cause for all tests with an equal change. The causes of most tests come first.
+    causes: tuple[Cause, ...] = ()
 
     @property
     def total(self) -> CheckedTotal:
         """The limits on the sum over all measurements that are broken, and the sums beyond a warning."""
         return check_total(self.run.total_limits, (one.complexity for test in self.tests for one in test.measurements))
+
+
+def make_report(run: Run, tests: Iterable[ReportedTest]) -> Report:
+    """Return the report of a run, with the tests sorted and the causes of their failures."""
+    tests = ordered(tests)
+    return Report(run=run, tests=tests, causes=find_causes([(test.nodeid, test.measurements) for test in tests]))
 
 
 def ordered(tests: Iterable[ReportedTest]) -> tuple[ReportedTest, ...]:

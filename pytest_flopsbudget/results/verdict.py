@@ -11,6 +11,7 @@ from pytest_flopsbudget.quantities.metrics import base_of
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
+from pytest_flopsbudget.results.edits import Edit, find_edits
 from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, without_metrics
 from pytest_flopsbudget.results.limit_checks import (
     check_limits,
@@ -81,6 +82,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unjudged: tuple[NoisyLatency, ...] = ()
     #: The modules and operators through which each metric changed.
     diffs: tuple[Diff, ...] = ()
+    #: The edited modules that explain the changes. The edit with the largest effect is first.
+    edits: tuple[Edit, ...] = ()
     #: The measured costs. In a file, equal siblings among the modules share one line, "layers.{0-31}.mlp".
     complexity: Complexity
 
@@ -159,6 +162,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     if measurement.name == next(iter(others)):
         unmatched += find_unmatched_measurements(budgets, others)
     unmatched = [item for item in unmatched if item.source != everywhere]
+    diffs = _diffs(baseline, complexity, comparison)
     return Verdict(
         name=measurement.name,
         outcome="over limit" if broken or unmatched else _outcome(comparison, failing, accepted=accepted),
@@ -176,7 +180,8 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         unmatched=tuple(unmatched),
         comparison=comparison,
         unjudged=noisy,
-        diffs=_diffs(baseline, complexity, comparison),
+        diffs=diffs,
+        edits=_edits(baseline, complexity, comparison, diffs),
         complexity=complexity,
     )
 
@@ -249,6 +254,13 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
         diff(old, new, metric)
         for metric in metrics_to_show({change.metric for change in comparison.changes if change.judged})
     )
+
+
+def _edits(old: Complexity | None, new: Complexity, comparison: Comparison, diffs: Sequence[Diff]) -> tuple[Edit, ...]:
+    if old is None or not diffs:
+        return ()
+    another_run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return find_edits(old, new, diffs, otherwise_explained=bool(another_run))
 
 
 def is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, is_key, is_stored
-from pytest_flopsbudget.results.folding import fold, unfold
+from pytest_flopsbudget.results.folding import first_path, fold, unfold
 from pytest_flopsbudget.results.report import FORMAT, Report
 from pytest_flopsbudget.storage import strict_json
 from pytest_flopsbudget.storage.atomic_file import write_report
@@ -32,7 +32,7 @@ _REMEDY = "Take it anew from the run that wrote it, or run the tests again with 
 #: Keys whose values are written on several lines.
 _OPENED = frozenset({
     "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
-    "complexity", "modules", "operators", "unknown_operators", "phases",
+    "causes", "complexity", "modules", "operators", "unknown_operators", "phases",
 })  # fmt: skip
 
 
@@ -148,7 +148,23 @@ def _read(data: object) -> Report:
         if not (is_stored(key) if stored else is_key(key)):
             known = (*STORED, *STORED_BY_NAME) if stored else METRICS
             raise strict_json.FaultError(f"no such metric; there are {', '.join(known)}", (*place, key))
+    for place, path in _edited_paths(report):
+        _check_path(place, path)
     return _each(report, _unfolded)
+
+
+def _check_path(place: JsonPath, path: str) -> None:
+    try:
+        first_path(path)
+    except ValueError as error:
+        raise strict_json.FaultError(str(error), place) from error
+
+
+def _edited_paths(report: Report) -> Iterator[tuple[JsonPath, str]]:
+    for number, test in enumerate(report.tests):
+        for own_number, measurement in enumerate(test.measurements):
+            for edit_number, edit in enumerate(measurement.edits):
+                yield ("tests", number, "measurements", own_number, "edits", edit_number, "path"), edit.path
 
 
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
@@ -163,6 +179,9 @@ def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
                 yield (*place, *below), key, False
             for below, key in _of_complexity(measurement.complexity):
                 yield (*place, "complexity", *below), key, True
+    for number, cause in enumerate(report.causes):
+        for own_number, change in enumerate(cause.changes):
+            yield ("causes", number, "changes", own_number), change.metric, False
 
 
 def _of_verdict(measurement: Verdict) -> Iterator[tuple[JsonPath, str]]:

@@ -84,7 +84,7 @@ class TestRun:
         assert first.measurements[0].complexity.flops == NET_FLOPS
         assert report.tests[1].measurements[0].complexity.flops == EXPENSIVE_FLOPS
         assert report.tests[1].measurements[0].limits["flops"].maximum == 20_000
-        assert "1 of 4 tests over budget" in written(project)["md"].decode()
+        assert "broken in 1 of 4 tests: 1 over a limit" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
         project.write(TESTS)
@@ -303,7 +303,7 @@ class TestGithub:
         result = (project.run_apart if "-n1" in flags else project.run)(*flags)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         text = actions.read_text(encoding="utf-8")
-        assert text.startswith("before\n### \u274c Complexity budgets: 1 of 4 tests over budget\n")
+        assert text.startswith("before\n### \u274c Complexity budgets: broken in 1 of 4 tests: 1 over a limit\n")
         commands = [line for line in result.stdout.lines if line.startswith("::")]
         errors = [line for line in commands if line.startswith("::error ")]
         assert len(errors) == 1

@@ -149,7 +149,13 @@ def test_strict_improvements(write):
     project.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
     result = project.run()
     result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(["flops changed: *", "this id held another model; *", "to accept: pytest --flops-*"])
+    result.stdout.fnmatch_lines(
+        [
+            'test_* changed, and improved-baseline = "fail": flops *',
+            "this id held another model; *",
+            "to accept: pytest --flops-*",
+        ]
+    )
     project.run("--flops-budget-update").assert_outcomes(passed=3)
     project.run().assert_outcomes(passed=3)
 

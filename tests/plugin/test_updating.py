@@ -49,7 +49,7 @@ def test_new(changed):
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "flops regressed: *",
+            "flops * over its baseline *",
             "4 measurements: 1 regressed, 1 improved, 1 new, 1 ok; *",
             "1 test improved; tighten the baseline: pytest --flops-budget-update=improved test_net.py::test_cheaper",
             "baseline written: __flops__/test_net.json: 1 new",

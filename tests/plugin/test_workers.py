@@ -17,8 +17,8 @@ def test_groups(project):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "flops over its limit: 38.48 kFLOPs > 20 kFLOPs, *",
-            "flops regressed: *",
+            "flops +92.4% over its limit by stem in test_net",
+            "  flops *38.48 kFLOPs *20 kFLOPs  pyproject budgets 1, baseline",
             "to accept, once the limits allow it: pytest --flops-budget-update test_net.py::test_net",
         ]
     )
@@ -46,7 +46,7 @@ def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
     project.write(MEASURING.replace("Net()", "Net(kernel=5)"))
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    assert "    stem: Conv2d 3x3 -> 5x5, +24.58 kFLOPs" in project.run_apart(*workers).stdout.lines
+    assert "  stem: Conv2d(3->4, 3x3) -> Conv2d(3->4, 5x5)" in project.run_apart(*workers).stdout.lines
 
 
 def test_from_conftest_alone(project, monkeypatch):
@@ -57,7 +57,7 @@ def test_from_conftest_alone(project, monkeypatch):
     project.write("@pytest.mark.flops_budget(flops=1)\n" + MEASURING)
     result = project.run_apart("--strict-markers")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["flops over its limit: *"])
+    result.stdout.fnmatch_lines(["flops x13.9k its limit in *"])
 
 
 def test_hooks_of_a_folder(project):

@@ -169,6 +169,11 @@ def unescaped(command):
     return level, {key: plain(value) for key, _, value in pairs}, plain(message)
 
 
+def of_input(size):
+    """Build a failing measurement whose input had another size, so that no two sizes have one cause."""
+    return measurement(complexity(3000, inputs=(f"float32[{size}]",)), complexity(inputs=("float32[99]",)))
+
+
 class TestGithub:
     def test_error(self):
         """The annotation has the path of the test file in the repository and the message of the failure."""
@@ -182,7 +187,7 @@ class TestGithub:
         }
         assert message.splitlines()[:2] == [
             "tests/test_net.py::test_a",
-            "flops over its limit: 3 kFLOPs > 1 kFLOPs, +2 kFLOPs (+200.0%)",
+            "flops +200.0% over its limit by stem in test_a",
         ]
 
     def test_a_root_beside_the_repository(self):
@@ -227,13 +232,24 @@ class TestGithub:
         assert commands(report(own), ".") == []
 
     def test_more_than_github_shows(self):
-        """If more than ten tests fail, the tenth annotation names all tests that are left."""
-        many = [a_test(over(), nodeid=f"a.py::test[{i}]") for i in range(12)]
+        """If more than ten tests fail for different causes, the tenth annotation names all tests that are left."""
+        many = [a_test(of_input(i), nodeid=f"a.py::test[{i}]") for i in range(12)]
         found = [unescaped(command) for command in commands(report(*many), ".")]
         assert len(found) == 10
         assert found[-1][1]["title"] == "flops budget: 3 more tests like these"
         assert found[-1][2].splitlines() == ["a.py::test[9]", "a.py::test[10]", "a.py::test[11]"]
         assert len(commands(report(*many[:10]), ".")) == 10
+
+    def test_one_cause_has_one_annotation(self):
+        """The annotation is at the first test, and says how many tests fail and how to accept all of them."""
+        many = [a_test(over(), nodeid=f"a.py::test[{i}]", line=3 + i) for i in range(12)]
+        (command,) = commands(report(*many), ".")
+        _, place, message = unescaped(command)
+        assert place["line"] == "3"
+        assert message.splitlines()[-2:] == [
+            "Conv2d with unchanged settings in stem: 12 tests, flops +50.0%",
+            "to accept, once the limits allow it: pytest --flops-budget-update a.py",
+        ]
 
     @given(reports)
     @settings(max_examples=20)

@@ -64,6 +64,14 @@ class Page(HTMLParser):
             self.head += data
 
 
+OK = measurement(complexity(), complexity())
+#: A layer with twice the parameters, and half as many FLOPs again.
+GREW = measurement(complexity(3000, 20), complexity(2000, 10))
+UNKNOWN = complexity(unknown_operators={"mine.op": UnknownOperator(calls=1, modules=("",))})
+
+HEADS = ["", "measurement", "FLOPs", "change", "limit", "params", "verdict"]
+
+
 def page(*tests, **fields):
     return Page(text(report(*tests, **fields)))
 
@@ -76,7 +84,7 @@ class TestVerdict:
             a_test(measurement()),
         ]
         found = text(report(*tests))
-        assert found.startswith("### ❌ Complexity budgets: 2 of 3 tests over budget\n")
+        assert found.startswith("### ❌ Complexity budgets: broken in 2 of 3 tests: 2 over a limit\n")
         # The sum of the FLOPs: 3 · 3,000 and 2,000.
         assert "4 measurements: 3 over limit, 1 new; 11 kFLOPs counted.\n" in found
 
@@ -94,10 +102,58 @@ class TestVerdict:
         assert "The run stopped before all of its tests ran." in found
         assert "`a.json: cannot be written: it is read-only`" in found
 
+    @pytest.mark.parametrize(
+        ("tests", "head"),
+        [
+            ([over(), over()], "broken in 2 of 2 tests: 2 over a limit"),
+            ([GREW, GREW, GREW, GREW], "broken in 4 of 4 tests: 4 grown beyond the baseline"),
+            ([over(), GREW, OK], "broken in 2 of 3 tests: 1 over a limit, 1 grown beyond the baseline"),
+            ([measurement(missing_baseline="fail"), OK], "broken in 1 of 2 tests: 1 without a baseline"),
+            (
+                [measurement(complexity(1000), complexity(), improved_baseline="fail")],
+                "broken in 1 of 1 test: 1 cheaper than the baseline",
+            ),
+            (
+                [measurement(UNKNOWN, UNKNOWN, unknown_operators="fail")],
+                "broken in 1 of 1 test: 1 with operators without a formula",
+            ),
+        ],
+        ids=["limits", "baselines", "both", "new", "improved", "unknown"],
+    )
+    def test_says_what_is_broken(self, tests, head):
+        """The headline agrees with the verdicts: a test is over a limit only if a limit is broken."""
+        found = text(report(*(a_test(one, nodeid=f"a.py::t{place}") for place, one in enumerate(tests))))
+        assert found.startswith(f"### ❌ Complexity budgets: {head}\n")
+
+    def test_failures_without_a_measurement(self):
+        """Tests that failed before they measured anything are in the headline."""
+        own = [a_test(nodeid=f"a.py::t{place}", own_failure=True, outcome="failed") for place in range(3)]
+        found = text(report(a_test(OK), *own))
+        assert found.startswith("### ⚠️ Complexity budgets: 1 test measured, 3 failed for another reason\n")
+        assert "3 tests failed for a reason other than their budget." in found
+
+
+class TestCauses:
+    def test_one_line_for_all_tests(self):
+        found = text(report(*(a_test(GREW, nodeid=f"a.py::t[{place}]") for place in range(11))))
+        assert found.count("accept all of them") == 1
+        assert (
+            "- **`Conv2d 3→10 → 3→20 in stem: 11 tests, flops +50.0%, params +100.0%`**; accept all of them: "
+            "`pytest --flops-budget-update a.py`\n"
+        ) in found
+
+    def test_shown_in_full_once(self):
+        found = page(*(a_test(GREW, nodeid=f"a.py::t[{place}]") for place in range(3)))
+        assert [behind.count("\n") for behind in found.behind[1:]] == [2, 2]
+        assert found.behind[1].splitlines()[1] == "  the change that a.py::t[0] shows: Conv2d 3→10 → 3→20"
+
+    def test_none_of_a_single_test(self):
+        assert "accept all of them" not in text(report(a_test(GREW)))
+
 
 class TestTable:
     def test_rows(self):
-        """Failing measurements come first, then changed measurements, then all other measurements."""
+        """Failing measurements come first, then changed ones. Measurements that need no look have another table."""
         found = page(
             a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
             a_test(
@@ -108,11 +164,13 @@ class TestTable:
             a_test(over(), over(name="b"), line=5, nodeid="a.py::over"),
         )
         assert found.rows == [
-            ["", "measurement", "FLOPs", "change", "budget", "params", "verdict"],
+            HEADS,
             ["❌", "a.py::over model", "3 kFLOPs", "+50.0%", "300.0%", "20", "over limit"],
             ["❌", "a.py::over b", "3 kFLOPs", "+50.0%", "300.0%", "20", "over limit"],
             ["⬇️", "a.py::better", "1 kFLOPs", "-50.0%", "", "20", "improved"],
-            ["🆕", "a.py::new", "2 kFLOPs", "new", "", "20", "new"],
+            ["🆕", "a.py::new", "2 kFLOPs", "", "", "20", "new"],
+            # These rows are shown after a click.
+            HEADS,
             ["✅", "a.py::ok", "2 kFLOPs", "=", "", "20", "ok"],
             ["✅", "a.py::half", "2 kFLOPs", "=", "50.0%", "20", "ok"],
         ]
@@ -128,7 +186,7 @@ class TestDetails:
         found = page(a_test(over()))
         assert found.titles == ["tests/test_net.py::test_a"]
         lines = found.behind[0].splitlines()
-        assert lines[0] == "flops over its limit: 3 kFLOPs > 1 kFLOPs, +2 kFLOPs (+200.0%)"
+        assert lines[0] == "flops +200.0% over its limit by stem in test_a"
         assert "    stem: Conv2d, +1 kFLOPs" in lines
         assert (
             lines[-1] == "to accept, once the limits allow it: pytest --flops-budget-update tests/test_net.py::test_a"
@@ -140,7 +198,7 @@ class TestDetails:
         assert "    aten.convolution: -1 kFLOPs" in lines
 
     def test_nothing_to_say(self):
-        assert page(a_test(measurement(complexity(), complexity()))).titles == []
+        assert page(a_test(measurement(complexity(), complexity()))).titles == ["1 measurement as in the baseline"]
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
@@ -223,7 +281,7 @@ class TestSafety:
         assert len(found.behind) == 1
         visible = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
         if "\n" not in name:
-            assert f"    limit set by marker {visible}" in found.behind[0]
+            assert f"limit set by marker {visible}" in found.behind[0]
 
 
 class TestSize:
@@ -287,7 +345,7 @@ class TestBeyondWork:
 
     def test_growth(self):
         found = page(a_test(measurement(estimated(memory=500), estimated(), hold=COMPARED)))
-        assert "time[A100] regressed: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in found.behind[0]
+        assert "time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in found.behind[0]
         assert "what changed in time[A100], by module:" in found.behind[0]
 
     def test_told_once(self):

@@ -31,8 +31,8 @@ def test_folded_siblings():
         accepts=False,
     )
     text, table = explain("test_net", [failing]), measured.table()
-    assert "layers.{0-2}.up: Linear, 30 FLOPs" in text
-    assert "head: Linear, 7 FLOPs" in text
+    assert "  30 FLOPs  layers.{0-2}.up: Linear\n" in text
+    assert "   7 FLOPs  head: Linear" in text
     assert re.search(r"layers\.\{0-2\} +Layer x3 +3 +30 ", table)
     assert re.search(r"up +Linear x3 +3 +30 ", table)
     assert re.search(r"head +Linear +1 +7 ", table)

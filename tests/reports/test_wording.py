@@ -1,5 +1,6 @@
 import pytest
 
+from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.reports import wording
 
 
@@ -25,8 +26,9 @@ def test_from_to():
 
 
 def test_update_command():
-    assert wording.update_command() == "pytest --flops-budget-update"
-    assert wording.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
+    """If a node id has a blank, the command quotes it for a shell."""
+    assert update_command() == "pytest --flops-budget-update"
+    assert update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
 
 
 def test_counted():

@@ -23,7 +23,7 @@ class TestCompare:
         """With a tolerance of one percent, a value of 100 may grow to 101, but not to 102."""
         tolerance = {"flops": Tolerance(relative=Fraction(1, 100), absolute=0)}
         comparison = compare(small(100), small(new), tolerance)
-        assert comparison == Comparison(status=status, changes=(MetricChange("flops", 100, new, allowed),))
+        assert comparison == Comparison(status=status, changes=(MetricChange("flops", 100, new, allowed, tolerated=1),))
 
     def test_no_tolerance_is_none(self):
         assert compare(small(100), small(101), {"params": Tolerance(Fraction(1), 0)}).status == "regressed"
@@ -130,7 +130,7 @@ class TestLatency:
         """The tolerance of FLOPs does not apply to a latency."""
         tolerance = {"latency": Tolerance(absolute=1), "flops": Tolerance(absolute=99)}
         assert compare(timed(100), timed(102), tolerance).changes == (
-            MetricChange("latency[box]", 100, 102, allowed=False),
+            MetricChange("latency[box]", 100, 102, allowed=False, tolerated=1),
         )
 
     def test_another_machine(self):

@@ -9,9 +9,12 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Literal
 
+from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.failure import explain, signature_changes
-from pytest_flopsbudget.reports.wording import pluralize, update_command, use_signs, visible
+from pytest_flopsbudget.reports.causes import ShownCauses, cause_lines
+from pytest_flopsbudget.reports.failure import explain
+from pytest_flopsbudget.reports.growth import signature_changes
+from pytest_flopsbudget.reports.wording import pluralize, use_signs, visible
 from pytest_flopsbudget.results.comparison import tightens
 
 if TYPE_CHECKING:
@@ -40,8 +43,9 @@ def commands(report: Report, folder: str) -> list[str]:
         folder: the run's root folder, relative to the top of the repository.
     """
     found: dict[Level, list[tuple[ReportedTest, str, str]]] = {"error": [], "warning": [], "notice": []}
+    shown = ShownCauses()
     for test in report.tests:
-        for level, title, message in _of_test(test, report):
+        for level, title, message in _of_test(test, report, shown):
             found[level].append((test, title, message))
     return [line for level, items in found.items() for line in _of_level(level, items, folder)]
 
@@ -62,17 +66,18 @@ def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], fold
         yield f"::{level} title={_property(title)}::{_data(names)}"
 
 
-def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, str]]:
+def _of_test(test: ReportedTest, report: Report, shown: ShownCauses) -> Iterator[tuple[Level, str, str]]:
     """Yield (level, title, text) for each annotation of a test."""
     name = _visible_lines(test.nodeid)
     if test.fails:
         failing = [measurement for measurement in test.measurements if measurement.fails]
+        # One annotation describes a cause.
+        earlier = [shown.earlier(test.nodeid, measurement) for measurement in failing]
+        if None not in earlier:
+            return
         words = ", ".join(dict.fromkeys(measurement.outcome for measurement in failing))
-        yield (
-            "error",
-            f"flops budget: {words}",
-            _short(explain(test.nodeid, test.measurements, own_failure=test.own_failure), name),
-        )
+        message = _short(explain(test.nodeid, test.measurements, own_failure=test.own_failure), name)
+        yield "error", f"flops budget: {words}", "\n".join([message, *_more_tests(test, report)])
         return
     unknown = sorted({key for one in test.measurements for key in one.complexity.unknown_operators})
     if unknown and report.run.unknown_operators == "warn":
@@ -99,6 +104,14 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
         lines = dict.fromkeys(line for one in waiting for line in signature_changes(one.comparison))
         message = "\n".join([name, *map(visible, lines), f"accept it with {update_command()}"])
         yield "notice", "flops budget: changed", message
+
+
+def _more_tests(test: ReportedTest, report: Report) -> Iterator[str]:
+    """Yield lines on the causes for which this test is the first one of several."""
+    for cause in report.causes:
+        if len(cause.tests) > 1 and cause.tests[0] == test.nodeid:
+            title, _, *accept = cause_lines(cause)
+            yield from (visible(use_signs(line.strip()))[:_LONGEST_LINE] for line in (title, *accept))
 
 
 def _short(text: str, name: str) -> str:

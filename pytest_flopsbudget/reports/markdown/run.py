@@ -6,14 +6,18 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
+from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.cells import amount, change, label, used
-from pytest_flopsbudget.reports.failure import explain_one, formula_hint, run_changes, unknown_operators, what_grew
+from pytest_flopsbudget.reports.causes import ShownCauses, cause_head
+from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
+from pytest_flopsbudget.reports.failure import explain_one
+from pytest_flopsbudget.reports.growth import run_changes, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.moved import NOT_JUDGED
-from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
+from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
+from pytest_flopsbudget.reports.wording import format_change, pluralize, use_signs
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The maximum share of the available bytes that the table may take.
 _TABLE_SHARE = 0.6
+#: The maximum share of the available bytes that the list of causes may take.
+_CAUSES_SHARE = 0.2
 #: Bytes that are reserved for lines on how much was left out.
 _RESERVE = 400
 _LONGEST_ID = 200
@@ -59,9 +65,12 @@ def text(report: Report, maximum: int = COMMENT) -> str:
     room = maximum - size(head) - size(foot) - _RESERVE
     if room < 0:
         return f"{head.splitlines()[0]}\n" if maximum > _RESERVE else ""
-    table = _table(report, rows, room)
+    causes = _causes(report, room)
+    room -= size(causes)
+    table = _table(report, [row for row in rows if is_news(row[1])], room)
     details = _details(report, rows, room - size(table))
-    return head + table + details + foot
+    quiet = _quiet(report, [row for row in rows if not is_news(row[1])], room - size(table) - size(details))
+    return head + causes + table + details + quiet + foot
 
 
 def _rank(row: _Row) -> tuple[int, int]:
@@ -74,10 +83,15 @@ def _rank(row: _Row) -> tuple[int, int]:
 
 
 def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
-    failing = sum(test.fails for test in report.tests)
+    failing = Counter(_why(test) for test in report.tests if test.fails)
     measured = sum(bool(test.measurements) for test in report.tests)
+    own = sum(test.own_failure for test in report.tests)
     if failing:
-        yield f"### ❌ Complexity budgets: {failing:,} of {pluralize(measured, 'test')} over budget"
+        why = ", ".join(f"{failing[reason]:,} {reason}" for reason in _REASONS.values() if failing[reason])
+        yield f"### ❌ Complexity budgets: broken in {failing.total():,} of {pluralize(measured, 'test')}: {why}"
+    elif own:
+        within = f"{pluralize(measured, 'test')} measured, " if measured else ""
+        yield f"### ⚠️ Complexity budgets: {within}{own:,} failed for another reason"
     elif rows:
         yield f"### ✅ Complexity budgets: {pluralize(measured, 'test')} within budget"
     else:
@@ -87,7 +101,6 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
         outcomes = Counter(measurement.outcome for _, measurement in rows)
         words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
         yield f"{pluralize(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
-    own = sum(test.own_failure for test in report.tests)
     if own:
         yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget."
     if report.run.stopped:
@@ -95,6 +108,22 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     for error in report.run.errors[:_MAX_ERRORS]:
         yield f"⚠️ {code(error[:LONGEST_LINE])}"
     yield ""
+
+
+#: Outcome of a failing measurement → what its test does. The first reason that applies to a test counts.
+_REASONS: dict[Outcome, str] = {
+    "over limit": "over a limit",
+    "regressed": "grown beyond the baseline",
+    "unknown operators": "with operators without a formula",
+    "new": "without a baseline",
+    "improved": "cheaper than the baseline",
+    "changed": "changed",
+}
+
+
+def _why(test: ReportedTest) -> str:
+    outcomes = {outcome for one in test.measurements if one.fails for outcome in (one.outcome, *one.failing)}
+    return next(reason for outcome, reason in _REASONS.items() if outcome in outcomes)
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:
@@ -133,14 +162,42 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
         yield ""
 
 
+# The causes of several failures
+
+
+def _causes(report: Report, room: int) -> str:
+    """Return a list of the causes for which several tests fail, each with the command that accepts all its tests."""
+    lines = []
+    left = room * _CAUSES_SHARE
+    for cause in report.causes:
+        if len(cause.tests) > 1:
+            # Only a whole command can be typed, so a line that is too long is left out.
+            accept = f"; accept all of them: {code(cause.accept)}" if cause.accept else ""
+            line = f"- **{code(use_signs(cause_head(cause))[:LONGEST_LINE])}**{accept}\n"
+            left -= size(line)
+            if left >= 0:
+                lines.append(line)
+    return "".join([*lines, "\n"]) if lines else ""
+
+
 # The table
+
+
+def _quiet(report: Report, rows: Sequence[_Row], room: int) -> str:
+    """Return the table of the measurements that need no look. GitHub shows it after a click."""
+    if not rows:
+        return ""
+    title = f"{pluralize(len(rows), 'measurement')} as in the baseline"
+    head, foot = f"<details><summary>{title}</summary>\n\n", "</details>\n\n"
+    table = _table(report, rows, int((room - size(head) - size(foot)) / _TABLE_SHARE))
+    return f"{head}{table}{foot}" if size(head) + size(table) + size(foot) <= room else f"{title}.\n\n"
 
 
 def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if not rows:
         return ""
     lines = [
-        f"| | measurement | {_head_cell(title_of(report.run.show))} | change | budget | params | verdict |\n",
+        f"| | measurement | {_head_cell(title_of(report.run.show))} | change | limit | params | verdict |\n",
         "|---|---|---:|---:|---:|---:|---|\n",
     ]
     left = room * _TABLE_SHARE
@@ -169,7 +226,7 @@ def _cells(report: Report, test: ReportedTest, measurement: Verdict) -> tuple[st
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
         code(_label(test, measurement)),
         amount(metrics, show).replace(">=", "≥"),
-        change(measurement.comparison, show),
+        change_of(measurement, show),
         used(measurement.share),
         amount(metrics, "params"),
         f"**{measurement.outcome}**" if measurement.fails else measurement.outcome,
@@ -212,8 +269,9 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
 def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
     """Yield (title, lines) for each measurement with details, then for each test with details but no measurement."""
     described = set()
+    shown = ShownCauses()
     for test, measurement in rows:
-        lines = list(_verdict_lines(report, measurement, test))
+        lines = list(_verdict_lines(report, measurement, test, shown))
         if test.nodeid not in described:
             lines += _of_test(report, test)
         described.add(test.nodeid)
@@ -228,11 +286,12 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
             yield _end_of(test.nodeid), lines
 
 
-def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> Iterator[str]:
+def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest, shown: ShownCauses) -> Iterator[str]:
     """Yield the lines on why a measurement fails or how it changed, then its notes."""
     complexity = measurement.complexity
     if measurement.fails:
-        yield from explain_one(test.nodeid, measurement, test.measurements, own_failure=test.own_failure).split("\n")
+        text = explain_one(test.nodeid, measurement, test.measurements, own_failure=test.own_failure, shown=shown)
+        yield from text.split("\n")
     else:
         for one in measurement.comparison.changes:
             yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}{'' if one.judged else NOT_JUDGED}"

@@ -10,7 +10,7 @@ from rich.text import Text
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, metric_of
 from pytest_flopsbudget.reports import cells
-from pytest_flopsbudget.reports.failure import signature_changes, what_grew
+from pytest_flopsbudget.reports.growth import signature_changes, what_grew
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
 from pytest_flopsbudget.reports.wording import format_change, pluralize, visible

@@ -15,10 +15,10 @@ from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, me
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.advice import NAMES, AdviceTarget, describe_bound
 from pytest_flopsbudget.reports.cells import change, percent, used
-from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.terminal.table import empty_table
+from pytest_flopsbudget.reports.unknown import unknown_operators
 from pytest_flopsbudget.reports.wording import format_amount, pluralize
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.module_table import total_cells

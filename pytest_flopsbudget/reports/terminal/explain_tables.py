@@ -110,7 +110,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
         calls.append(sum(found[name][0] for _, name, _ in left))
     columns = [
         Column("calls", [f"{number:,}" for number in calls], drop_order=3, overflow="crop"),
-        _amounts("FLOPs", "total_flops", parts, 2),
+        _amounts("total FLOPs", "total_flops", parts, 2),
         _amounts("bytes", "memory_traffic", parts, 2),
         _amounts("FLOPs/B", "arithmetic_intensity", parts, 4),
     ]
@@ -167,7 +167,7 @@ def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], drop_order
 def _shares(
     parts: Sequence[Mapping[str, int]], complexity: Complexity, device: str | None, *, params: bool = False
 ) -> list[Column]:
-    keys = {"FLOPs": ("total_flops", 1), "params": ("params", 3), "bytes": ("memory_traffic", 2)}
+    keys = {"total FLOPs": ("total_flops", 1), "params": ("params", 3), "bytes": ("memory_traffic", 2)}
     if not params:
         del keys["params"]
     if device is not None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pytest_flopsbudget.identifiers import split_nodeid
+from pytest_flopsbudget.identifiers import split_nodeid, update_command
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.cells import amount, change, label, used
-from pytest_flopsbudget.reports.failure import formula_hint, signature_changes, unknown_operators
+from pytest_flopsbudget.reports.causes import cause_lines
+from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
+from pytest_flopsbudget.reports.growth import signature_changes
 from pytest_flopsbudget.reports.moved import moved_in_run, moved_values
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import (
@@ -23,9 +24,11 @@ from pytest_flopsbudget.reports.terminal.table import (
     build_table,
     room_beside,
 )
-from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
+from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
+from pytest_flopsbudget.reports.wording import pluralize, visible
+from pytest_flopsbudget.results.causes import find_causes
 from pytest_flopsbudget.results.comparison import tightens
-from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
+from pytest_flopsbudget.results.folding import fold, unfold_path, without_peaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.causes import Cause
     from pytest_flopsbudget.results.comparison import Status
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Outcome, UpdateMode, Verdict
@@ -44,6 +48,10 @@ if TYPE_CHECKING:
 #: Columns of times are added only if the paths of modules then still have this many characters.
 _ROOM_FOR_PATHS = 20
 _INDENT = "  "
+#: If more than twice as many tests fail for one cause, only this many have a row.
+_MAX_ROWS = 5
+#: The maximum number of causes that are described.
+_MAX_CAUSES = 10
 
 #: Outcome → the colour of the outcome in the table.
 STYLES: dict[Outcome, str] = {
@@ -82,8 +90,10 @@ def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what 
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
         return [screen.text(line) for line in _closing(entries, settings_of, paths, accepts=accepts)]
-    if verbosity >= 0:
-        lines += screen.lines(_table(entries, screen, show))
+    causes = find_causes([(entry.nodeid, entry.verdicts) for entry in entries])
+    rows = [*_rows(entries, causes, every=verbosity > 0)]
+    if verbosity >= 0 and rows:
+        lines += screen.lines(_table(rows, screen, show))
     if verbosity > 0:
         for entry in entries:
             for verdict in entry.unpack_verdicts():
@@ -98,29 +108,56 @@ def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what 
                         break_long_words=False,
                         break_on_hyphens=False,
                     )
-    if verbosity >= 0:
+    if lines:
         lines.append("")
+    lines += _cause_blocks(causes, screen)
     lines += [screen.text(line) for line in _closing(entries, settings_of, paths, accepts=accepts)]
     return lines
 
 
-def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
-    heads = (title_of(show), "change", "budget", "params", "verdict")
+def _rows(entries: Iterable[Entry], causes: Iterable[Cause], *, every: bool) -> Iterator[tuple[Entry, Verdict]]:
+    """Yield the measurements that a reader has to look at, or all of them if ``every`` is true.
+
+    If many tests fail for one cause, only its first tests are included. The description of the cause counts them all.
+    """
+    many = {nodeid for cause in causes if len(cause.tests) > 2 * _MAX_ROWS for nodeid in cause.tests[_MAX_ROWS:]}
+    for entry in entries:
+        for verdict in entry.verdicts:
+            if every or (is_news(verdict) and not (verdict.fails and entry.nodeid in many)):
+                yield entry, verdict
+
+
+def _cause_blocks(causes: Sequence[Cause], screen: Screen) -> Iterator[str]:
+    """Yield the lines on each cause for which several tests fail. The text of a failure describes a single test."""
+    shared = [cause for cause in causes if len(cause.tests) > 1]
+    for cause in shared[:_MAX_CAUSES]:
+        title, *lines = map(screen.text, cause_lines(cause))
+        yield from (
+            screen.lines(Text(title, style="bold red", overflow="ignore", no_wrap=True)) if screen.colour else [title]
+        )
+        yield from lines
+    if len(shared) > _MAX_CAUSES:
+        yield f"and {pluralize(len(shared) - _MAX_CAUSES, 'more cause')} of several failures"
+    if shared:
+        yield ""
+
+
+def _table(measured: Iterable[tuple[Entry, Verdict]], screen: Screen, show: str) -> Table:
+    heads = (title_of(show), "change", "limit", "params", "verdict")
     names: list[str | Text] = []
     rows: list[tuple[str, ...]] = []
     styles: list[str] = []
     file = None
-    for entry in entries:
+    for entry, verdict in measured:
         own_file, test_id = split_nodeid(entry.nodeid)
-        for verdict in entry.verdicts:
-            if own_file != file:
-                file = own_file
-                names.append(Text(file, style="bold"))
-                rows.append(("",) * len(heads))
-                styles.append("")
-            names.append(f"{_INDENT}{_label(entry, verdict, test_id)}")
-            rows.append(_cells(verdict, show))
-            styles.append(STYLES[verdict.outcome])
+        if own_file != file:
+            file = own_file
+            names.append(Text(file, style="bold"))
+            rows.append(("",) * len(heads))
+            styles.append("")
+        names.append(f"{_INDENT}{_label(entry, verdict, test_id)}")
+        rows.append(_cells(verdict, show))
+        styles.append(STYLES[verdict.outcome])
     *amounts, outcomes = zip(*rows, strict=True)
     columns = [Column(head, cells) for head, cells in zip(heads, amounts, strict=False)]
     verdicts = [Text(outcome, style=style) for outcome, style in zip(outcomes, styles, strict=True)]
@@ -141,7 +178,7 @@ def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
 def _cells(verdict: Verdict, show: str) -> tuple[str, ...]:
     return (
         amount(verdict.complexity.metrics, show),
-        change(verdict.comparison, show),
+        change_of(verdict, show),
         used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
@@ -150,22 +187,27 @@ def _cells(verdict: Verdict, show: str) -> tuple[str, ...]:
 
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table:
     shown = verdict.complexity.modules
+    aggregation = metric_of(show).aggregation
     modules = [
         (path or "(model)", module)
-        for path, module in fold(
-            shown if metric_of(show).aggregation in {"peak", "whole"} else without_peaks(shown)
-        ).items()
+        for path, module in fold(shown if aggregation in {"peak", "whole"} else without_peaks(shown)).items()
         if measured_value(module.metrics, show) or module.params
     ]
     phases = verdict.complexity.phases
     names = [*(path for path, _ in modules), *(f"({name})" for name in phases)]
     none = [""] * len(phases)
-    parts = [*(module.metrics for _, module in modules), *(phase.metrics for phase in phases.values())]
+    # A row of equal siblings shows their sum, as failures and the page of --flops-budget-explain do.
+    counts = [1 if aggregation in {"peak", "whole"} else len(unfold_path(path)) for path, _ in modules]
+    parts: list[Mapping[str, int]] = [
+        {key: value * count for key, value in module.metrics.items()}
+        for (_, module), count in zip(modules, counts, strict=True)
+    ]
+    parts += [phase.metrics for phase in phases.values()]
     columns = [
         Column("class", [*(visible(module.type) for _, module in modules), *none], "left", "crop"),
         Column("calls", [*(_calls(path, module, screen) for path, module in modules), *none], overflow="crop"),
         Column(title_of(show), [amount(metrics, show) for metrics in parts], overflow="crop"),
-        Column("params", [*(_params(module) for _, module in modules), *none], overflow="crop"),
+        Column("params", [*(_params(part) for part in parts[: len(modules)]), *none], overflow="crop"),
     ]
     columns[0] = _cut_classes(columns[0], max(MIN_ROOM, screen.width // 4))
     for column in _time_columns(verdict.complexity, parts):
@@ -202,12 +244,12 @@ def _collectives(complexity: Complexity) -> Iterator[str]:
 
 def _calls(path: str, module: Module, screen: Screen) -> str:
     """Return the text for the number of calls. A row for 126 modules with one call each has the text "126x1"."""
-    modules = len(unfold({path: module}))
+    modules = len(unfold_path(path))
     return screen.text(f"{modules}x{module.calls}") if modules > 1 else f"{module.calls:,}"
 
 
-def _params(module: Module) -> str:
-    return format_value(module.params, METRICS["params"])
+def _params(metrics: Mapping[str, int]) -> str:
+    return format_value(metrics.get("params", 0), METRICS["params"])
 
 
 def _closing(
@@ -223,6 +265,9 @@ def _closing(
             f"{pluralize(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "
             f"in {seconds:.2f} s"
         )
+    own = sum(entry.own_failure for entry in entries)
+    if own:
+        yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget"
     for entry in entries:
         for verdict in entry.verdicts:
             yield from _notes(entry, verdict, settings_of(entry.test_file))
@@ -260,7 +305,14 @@ def _suggestions(
         yield f"{pluralize(len(tighter), 'test')} improved; tighten the baseline: {command(tighter, 'improved')}"
     if other:
         yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {command(other)}"
-    moved = [entry for entry in entries if entry.would_pass() and any(map(_is_moved, _waiting(entry)))]
+    # The command that accepts a failing test accepts its moved metrics too.
+    moved = [
+        entry
+        for entry in entries
+        if not any(verdict.fails for verdict in entry.verdicts)
+        and entry.would_pass()
+        and any(map(_is_moved, _waiting(entry)))
+    ]
     if moved:
         yield from moved_in_run((verdict for entry in moved for verdict in _waiting(entry)), command(moved))
     if changed:

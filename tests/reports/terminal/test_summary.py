@@ -47,7 +47,7 @@ def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, ver
 def rows(*entries, **screen):
     """Return the rows of the table as lists of words, without the head of the table."""
     table = lines(*entries, **screen)
-    return [line.split() for line in table[3 : table.index("")]]
+    return [line.split() for line in table[3 : table.index("")]] if "" in table else []
 
 
 class TestTable:
@@ -67,12 +67,39 @@ class TestTable:
             entry(complexity(), None, budget("here", {"flops": 2000}), nodeid="test_net.py::test_d"),
             entry(complexity(params=30), complexity(), nodeid="test_net.py::test_e"),
         ) == [
-            ["test_a", "2", "kFLOPs", "=", "20", "ok"],
             ["test_b", "3", "kFLOPs", "+50.0%", "150.0%", "20", "over", "limit"],
             ["test_c", "1", "kFLOPs", "-50.0%", "50.0%", "20", "improved"],
-            ["test_d", "2", "kFLOPs", "new", "100%", "20", "new"],
-            ["test_e", "2", "kFLOPs", "(other)", "30", "regressed"],
+            ["test_d", "2", "kFLOPs", "100%", "20", "new"],
+            ["test_e", "2", "kFLOPs", "params", "+50.0%", "30", "regressed"],
         ]
+
+    def test_all_rows_with_v(self):
+        found = lines(entry(complexity(), complexity()), verbosity=1)
+        assert found[3].split() == ["test_a", "2", "kFLOPs", "=", "20", "ok"]
+
+    @pytest.mark.parametrize(
+        ("one", "shown"),
+        [
+            (entry(complexity(), complexity()), False),
+            (entry(peaking(2), peaking(1), hold=("flops",)), False),
+            (entry(complexity(notes=("ran on data",)), complexity()), True),
+            (entry(timed(1000, 140), timed(1000)), True),
+            (entry(complexity(1000), complexity()), True),
+        ],
+        ids=["as before", "moved", "noted", "noisy", "improved"],
+    )
+    def test_rows_for_what_needs_a_look(self, one, shown):
+        assert bool(rows(one)) is shown
+
+    def test_all_right_is_one_line(self):
+        many = [entry(complexity(), complexity(), nodeid=f"test_net.py::test_{i}") for i in range(60)]
+        (line,) = lines(*many)
+        assert line.startswith("60 measurements: 60 ok; ")
+
+    def test_what_fails_is_what_the_row_is_about(self):
+        """A model with 75% fewer FLOPs and 7.7% more parameters fails for its parameters."""
+        (row,) = rows(entry(complexity(500, params=140), complexity(2000, params=130)))
+        assert row == ["test_a", "500", "FLOPs", "params", "+7.7%", "140", "regressed"]
 
     @pytest.mark.parametrize(
         ("flops", "limit", "share"),
@@ -86,7 +113,7 @@ class TestTable:
     )
     def test_share(self, flops, limit, share):
         """The summary shows a share of 100% only if the value equals the limit exactly."""
-        (row,) = rows(entry(complexity(flops), complexity(flops), budget("here", {"flops": limit})))
+        (row,) = rows(entry(complexity(flops), complexity(flops), budget("here", {"flops": limit})), verbosity=1)[:1]
         # Before the share, a row has the name of the test, the value, its unit and the change.
         assert row[4] == share
 
@@ -144,9 +171,10 @@ class TestModules:
         ]
 
     def test_equal_layers_on_one_row(self):
+        """Four layers of 500 FLOPs and 5 parameters have one row with their sum, as in failures."""
         layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics={"flops": 500, "params": 5}) for i in range(4)}
         table = lines(entry(complexity(modules=layers)), verbosity=1)
-        assert ["layers.{0-3}", "Linear", "4\u00d71", "500", "FLOPs", "5"] in [line.split() for line in table]
+        assert ["layers.{0-3}", "Linear", "4\u00d71", "2", "kFLOPs", "20"] in [line.split() for line in table]
 
 
 class TestClosing:
@@ -237,10 +265,10 @@ class TestBeyondWork:
         ("show", "cells"),
         [
             ("peak_memory", ["3", "MiB", "+200.0%"]),
-            ("flops", ["2", "kFLOPs", "(other)"]),
+            ("flops", ["2", "kFLOPs", "peak_memory", "+200.0%"]),
             # The metric was not measured: its cell is empty, and the change is that of another metric.
-            ("time[A100]", ["(other)"]),
-            ("depth", ["(other)"]),
+            ("time[A100]", ["peak_memory", "+200.0%"]),
+            ("depth", ["peak_memory", "+200.0%"]),
         ],
     )
     def test_any_metric_may_be_shown(self, show, cells):
@@ -251,7 +279,7 @@ class TestBeyondWork:
     def test_a_time(self):
         """The head of the table says that a time is an estimate."""
         table = lines(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]"))
-        assert table[0].split() == ["measurement", "est.", "time", "A100", "change", "budget", "params", "verdict"]
+        assert table[0].split() == ["measurement", "est.", "time", "A100", "change", "limit", "params", "verdict"]
         assert rows(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]")) == [
             ["test_a", ">=1.6", "us", "+14.3%", "15", "regressed"]
         ]

@@ -1,0 +1,73 @@
+"""Describe limits that are broken, that cannot be checked, or that match nothing, in one sentence each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
+from pytest_flopsbudget.quantities.metrics import base_of, metric_of
+from pytest_flopsbudget.reports.wording import format_growth, mark_estimate
+from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, to_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_flopsbudget.results.complexity import Complexity
+
+
+def unmatched_pattern(item: UnmatchedPattern, complexity: Complexity) -> str:
+    """Return a sentence on a pattern in a limit that matches nothing."""
+    near = f"; near names: {', '.join(item.near)}" if item.near else ""
+    match item.kind:
+        case "module":
+            return f"modules: no module of {complexity.model} matches {item.pattern!r}{near}"
+        case "operator":
+            near = near or f"; there are {', '.join(complexity.operators) or 'none'}"
+            return f"operators: no counted operator of {complexity.model} matches {item.pattern!r}{near}"
+        case "measurement":
+            names = f"; the test measured {', '.join(item.near)}" if item.near else ""
+            return f"measurements: no measurement of the test matches {item.pattern!r}{names}"
+        case "share of":
+            return f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}"
+
+
+def limit_sentence(item: Violation | Unmeasured) -> str:
+    """Return a sentence on a limit that is broken or cannot be checked."""
+    what = f"{item.metric}{part_of(item)}"
+    if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
+        return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
+    if isinstance(item, Unmeasured):
+        return f"{what} has a limit, but was not measured"
+    amounts = to_number(item.measured), to_number(item.limit)
+    measured, limit = format_pair(*amounts, metric_of(item.metric))
+    share = ""
+    if item.share is not None:
+        share = f", which is {format_share(item.share)} of {item.share_of or 'the whole model'}"
+    match item.bound:
+        case "exact value":
+            return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
+        case "minimum":
+            return f"{what} under its limit: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+        case "maximum":
+            percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
+            words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"
+            return f"{what} over its limit: {mark_estimate(words, item.metric)}"
+
+
+def part_of(item: Violation | Unmeasured) -> str:
+    """Return words on the part of the model that a limit is on: " of layer4", " of the backward phase"; else ""."""
+    if item.operator:
+        return f" of {item.operator}"
+    return f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
+
+
+def total_lines(items: Iterable[Violation]) -> Iterator[str]:
+    """Yield one line for each limit on the sum over all measurements of a run that is broken, or beyond a warning."""
+    for item in items:
+        yield f"total of the run: {limit_sentence(item)}, set by {item.source}"
+
+
+def format_share(share: Ratio) -> str:
+    """Return a share as a percentage: "50%"."""
+    percent = float(to_number(share) * 100)
+    return f"{percent:.4g}%"
