@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 from fractions import Fraction
@@ -12,7 +13,7 @@ import msgspec
 from pytest_flopsbudget.quantities.metrics import count_of
 from pytest_flopsbudget.results.complexity import Count
 from pytest_flopsbudget.results.diff import merge_siblings
-from pytest_flopsbudget.results.folding import first_path, natural_key, unfold_path, write_segment
+from pytest_flopsbudget.results.folding import first_path, is_number, natural_key, unfold_path, write_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -71,9 +72,12 @@ def find_edits(
         for path in old.modules
         if path in new.modules and path and _is_replaced(old.modules[path], new.modules[path], metrics)
     }
+    shifted = {parent: edits for parent, edits in _shifts(old.modules, new.modules) if not _is_below(parent, replaced)}
+    hidden = replaced | shifted.keys()
     found = [
-        *_changed(old.modules, new.modules, replaced),
-        *(edit for edit in _added_and_removed(diffs) if not _is_below(first_path(edit.path), replaced)),
+        *_changed(old.modules, new.modules, replaced, hidden),
+        *(edit for edit in _added_and_removed(diffs) if not _is_below(first_path(edit.path), hidden)),
+        *itertools.chain.from_iterable(shifted.values()),
     ]
     if not found and old.modules and new.modules and _types(old) != _types(new):
         found = [_edit("changed", "", 1, (_settings(old.modules[""]), _settings(new.modules[""])))]
@@ -99,11 +103,13 @@ def _is_replaced(old: Module, new: Module, metrics: Iterable[str]) -> bool:
     )
 
 
-def _changed(old: Mapping[str, Module], new: Mapping[str, Module], replaced: Collection[str]) -> Iterator[Edit]:
+def _changed(
+    old: Mapping[str, Module], new: Mapping[str, Module], replaced: Collection[str], hidden: Collection[str]
+) -> Iterator[Edit]:
     found: list[tuple[str, _Sides]] = []
     for path, before in old.items():
         after = new.get(path)
-        if after is None or _is_below(path, replaced):
+        if after is None or _is_below(path, hidden):
             continue
         if before.shape != after.shape or path in replaced or _own_calls_changed(path, old, new):
             found.append((path, (_settings(before), _settings(after))))
@@ -111,6 +117,64 @@ def _changed(old: Mapping[str, Module], new: Mapping[str, Module], replaced: Col
     for segments, sides in merge_siblings(found):
         path = ".".join(map(write_segment, segments))
         yield _edit("changed", path, math.prod(map(len, segments)), sides)
+
+
+def _shifts(old: Mapping[str, Module], new: Mapping[str, Module]) -> Iterator[tuple[str, list[Edit]]]:
+    """Yield (parent, its added and removed children) for each list of modules that only gained and lost children.
+
+    The children of a list are named by numbers, so a new child shifts the names of all later children. The children
+    are compared in their order: those that are equal on both sides were not edited.
+    """
+    old_lists, new_lists = _lists(old), _lists(new)
+    for parent, before in old_lists.items():
+        after = new_lists.get(parent, [])
+        if not after or before == after:
+            continue
+        sides = [_signature(path, old) for path in before], [_signature(path, new) for path in after]
+        shorter = min(map(len, sides))
+        if sides[0][:shorter] == sides[1][:shorter]:
+            # Children at the end of a list shift no names.
+            continue
+        steps = difflib.SequenceMatcher(None, *sides, autojunk=False).get_opcodes()
+        if len(before) == len(after) or any(step == "replace" for step, *_ in steps):
+            continue
+        edits = []
+        for step, first, last, new_first, new_last in steps:
+            if step == "delete":
+                edits += [_one_sided("removed", path, old[path]) for path in before[first:last]]
+            if step == "insert":
+                edits += [_one_sided("added", path, new[path]) for path in after[new_first:new_last]]
+        yield parent, edits
+
+
+def _lists(modules: Mapping[str, Module]) -> dict[str, list[str]]:
+    """Return parent → its children in order, for each module whose children are all named by numbers."""
+    children: dict[str, list[str]] = {}
+    for path in modules:
+        if path:
+            children.setdefault(path.rpartition(".")[0], []).append(path)
+    return {
+        parent: sorted(paths, key=natural_key)
+        for parent, paths in children.items()
+        if all(is_number(path.rpartition(".")[2]) for path in paths)
+    }
+
+
+def _signature(top: str, modules: Mapping[str, Module]) -> tuple[tuple[str, str, str], ...]:
+    """Return the paths, classes and settings of a module and of all modules below it."""
+    return tuple(
+        (path[len(top) :], module.type, module.shape)
+        for path, module in modules.items()
+        if f"{path}.".startswith(f"{top}.")
+    )
+
+
+def _one_sided(kind: Literal["added", "removed"], path: str, module: Module) -> Edit:
+    settings = _settings(module)
+    escaped = ".".join(write_segment((name,)) for name in path.split("."))
+    return Edit(
+        path=escaped, kind=kind, old=settings if kind == "removed" else None, new=settings if kind == "added" else None
+    )
 
 
 def _edit(kind: Literal["changed", "cost"], path: str, count: int, sides: _Sides) -> Edit:

@@ -81,10 +81,31 @@ LINEAR = ("Linear", "8->4", 60)
             [("changed", "blocks.{0-3}.conv")],
         ),
         ({"{0}": CONV}, {"{0}": WIDER}, [("changed", "\\{0}")]),
+        (
+            {f"blocks.{i}": CONV for i in range(4)},
+            {f"blocks.{i}": CONV for i in range(6)},
+            [("added", "blocks.{4-5}")],
+        ),
+        # A new layer shifts the numbers of the layers behind it.
+        (
+            {"net.0": CONV, "net.1": ("ReLU", "", 8), "net.2": CONV},
+            {"net.0": CONV, "net.1": LINEAR, "net.2": ("ReLU", "", 8), "net.3": CONV},
+            [("added", "net.1")],
+        ),
+        (
+            {"0": CONV, "1": LINEAR, "1.a": LINEAR, "2": WIDER},
+            {"0": CONV, "1": WIDER},
+            [("removed", "1")],
+        ),
+        (
+            {"0": CONV, "1": LINEAR},
+            {"0": WIDER, "1": CONV, "2": LINEAR},
+            [("added", "0")],
+        ),
     ],
     ids=[
         "none", "one", "two", "later layers", "no edit", "added", "removed", "replaced", "renamed class", "calls",
-        "siblings", "braces",
+        "siblings", "braces", "deeper", "inserted", "taken out", "in front",
     ],
 )  # fmt: skip
 def test_edits(old, new, found):
