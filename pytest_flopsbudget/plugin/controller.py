@@ -172,13 +172,13 @@ class Controller:
             )
         if entries and self._get_session().settings.total:
             from pytest_flopsbudget.plugin.report_writer import total_limits_of
-            from pytest_flopsbudget.reports.broken_limits import total_lines
+            from pytest_flopsbudget.reports.broken_limits import total_lines, warning_lines
             from pytest_flopsbudget.results.total import check_total
 
             limits = total_limits_of(self._get_session().settings)
             checked = check_total(limits, (verdict.complexity for entry in entries for verdict in entry.verdicts))
             self._failures += total_lines(checked.broken)
-            self._warnings += total_lines(checked.warned)
+            self._warnings += [f"total of the run: {line}" for line in warning_lines(checked.warned)]
         if self._failures and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -291,7 +291,7 @@ class Controller:
             for entry, name in self._explain_plugin.pages(self._run_record):
                 write_page(reporter, entry, name, self._get_session().settings_of(entry.test_file))
         for line in self._warnings:
-            reporter.write_line(_lines([f"warning: {line}"]), yellow=True)
+            reporter.write_line(_lines([line]), yellow=True)
         for line in self._failures:
             reporter.write_line(_lines([f"FAILED: {line}"]), red=True)
         for error in self._unwritten:

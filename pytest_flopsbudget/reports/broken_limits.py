@@ -54,6 +54,16 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
             return f"{what} over its limit: {mark_estimate(words, item.metric)}"
 
 
+def warning_lines(items: Iterable[Violation]) -> Iterator[str]:
+    """Yield a sentence for each value that is beyond the warning of a limit."""
+    for item in items:
+        amounts = to_number(item.measured), to_number(item.limit)
+        measured, warning = format_pair(*amounts, metric_of(item.metric))
+        sign = "<" if item.bound == "minimum" else ">"
+        words = mark_estimate(f"{measured} {sign} {warning}", item.metric)
+        yield f"warning: {item.metric}{part_of(item)} beyond its warning limit: {words}, set by {item.source}"
+
+
 def part_of(item: Violation | Unmeasured) -> str:
     """Return words on the part of the model that a limit is on: " of layer4", " of the backward phase"; else ""."""
     if item.operator:
@@ -62,7 +72,7 @@ def part_of(item: Violation | Unmeasured) -> str:
 
 
 def total_lines(items: Iterable[Violation]) -> Iterator[str]:
-    """Yield one line for each limit on the sum over all measurements of a run that is broken, or beyond a warning."""
+    """Yield one line for each broken limit on the sum over all measurements of a run."""
     for item in items:
         yield f"total of the run: {limit_sentence(item)}, set by {item.source}"
 

@@ -10,6 +10,7 @@ import msgspec
 from pytest_flopsbudget.identifiers import split_nodeid, update_command
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import metric_of
+from pytest_flopsbudget.quantities.units import DECIMAL_FACTORS
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.broken_limits import limit_sentence, unmatched_pattern
 from pytest_flopsbudget.reports.causes import edit_line, input_change, place_of, short_edit
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 #: The maximum number of edits that the text lists, and of module names that it offers for a pattern without a match.
 _MAX_EDITS = 5
 _MAX_NAMES = 12
+#: A limit below 1,000, of which the value is at least 100 times as much, probably lacks a prefix.
+_FEW = 1000
+_TIMES = 100
 
 
 def explain(
@@ -104,6 +108,7 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
     yield from execution_changes(verdict.comparison)
     yield from _edits(verdict, verbose=verbose)
     yield from metric_table(rows)
+    yield from _missing_prefix(rows)
     for group in groups:
         yield from group_lines(group, nodeid)
     yield from _modules(verdict, rows)
@@ -220,6 +225,20 @@ def _modules(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[str]:
 
 
 # Other reasons
+
+
+def _missing_prefix(rows: Sequence[BrokenMetric]) -> Iterator[str]:
+    """Yield a question on each limit that is so small that a prefix of its unit was probably forgotten."""
+    for row in rows:
+        metric = metric_of(row.metric)
+        small = row.bound == "maximum" and isinstance(row.limit, int) and 0 < row.limit < _FEW
+        if not small or row.share or metric.unit == "ns" or row.new < _TIMES * (row.limit or 0):
+            continue
+        fitting = [prefix for prefix in "kMGTPE" if (row.limit or 0) * DECIMAL_FACTORS[prefix] >= row.new]
+        meant = dict.fromkeys([*fitting[:1], *({"G"} & set(fitting))])
+        if meant:
+            words = " or ".join(f'"{row.limit} {prefix}"' for prefix in meant)
+            yield f"  the limit of {row.label} is {format_value(row.limit or 0, metric)}; was {words} meant?"
 
 
 def _other_limits(nodeid: str, verdict: Verdict) -> Iterator[str]:

@@ -66,7 +66,11 @@ def test_of_two_measurements(project, marker, line):
     [
         ('flops = "50 kFLOPs"', "FAILED: total of the run: flops over its limit: 52.38 kFLOPs > 50 kFLOPs*", 1),
         ('flops = "53 kFLOPs"', None, 0),
-        ('flops = {max = "53k", warn = "52k"}', "warning: total of the run: flops over its limit: *", 0),
+        (
+            'flops = {max = "53k", warn = "52k"}',
+            "total of the run: warning: flops beyond its warning limit: 52.38 kFLOPs > 52 kFLOPs, set by *",
+            0,
+        ),
         ('peak_memory = "1 GB"', "*total[]] peak_memory: has no sum over measurements", 4),
         ("flops = {min = 1}", "*total[]] flops: needs a max; *", 4),
     ],
@@ -129,3 +133,32 @@ def test_mean(flops_budget):
 """
     )
     project.run().assert_outcomes(passed=1)
+
+
+def test_warning(project):
+    project.write(
+        '@pytest.mark.flops_budget(flops={"warn": "13k", "max": "14k"})\n'
+        "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
+    )
+    result = project.run("--flops-budget-markdown=run.md")
+    result.assert_outcomes(passed=1)
+    line = "warning: flops beyond its warning limit: 13.90 kFLOPs > 13 kFLOPs, set by @pytest.mark.flops_budget on *"
+    result.stdout.fnmatch_lines([f"test_net.py::test_net: {line}"])
+    assert "beyond its warning limit" in project.path.joinpath("run.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("flops=14", '*the limit of flops is 14 FLOPs; was "14 k" or "14 G" meant[?]'),
+        ('flops="13k"', None),
+        ("params=100", None),
+    ],
+)
+def test_a_limit_without_a_prefix(project, limit, line):
+    project.write(f"@pytest.mark.flops_budget({limit})\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
+    result = project.run()
+    if line:
+        result.stdout.fnmatch_lines([line])
+    else:
+        result.stdout.no_fnmatch_line("*meant*")

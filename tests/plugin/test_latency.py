@@ -201,7 +201,7 @@ class TestRefused:
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(
             [
-                "*latency-run-tme: no such key; did you mean latency-run-time? There are *",
+                "*latency-run-tme: no such key; did you mean latency-run-time[?]",
                 "*machine: '?box?' is no name of a machine, which has no brackets; write one like \"ci-runner\"",
             ]
         )

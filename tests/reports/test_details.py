@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from budgets import budget
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
-from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS, MemoryAtPeak
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -81,19 +82,19 @@ class TestLatency:
 
     def test_not_judged(self):
         """If the spread of a latency is wider than the tolerance, a line says that the latency is not judged."""
-        (line,) = details.noisy_latency_lines(judged(timed(1000, 140), Budget("here", {"latency": 10})))
+        (line,) = details.noisy_latency_lines(judged(timed(1000, 140), budget("here", {"latency": 10})))
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")
 
     @pytest.mark.parametrize(
         ("settings", "budgets", "shown"),
         [
             (Settings(), [], False),
-            (Settings(), [Budget("here", {"flops": 1})], False),
+            (Settings(), [budget("here", {"flops": 1})], False),
             (Settings(hold=frozenset(("latency",))), [], True),
-            (Settings(hold=frozenset(("latency",))), [Budget("here", {}, hold=frozenset(("flops",)))], False),
-            (Settings(), [Budget("here", {}, hold=frozenset(("latency",)))], True),
-            (Settings(), [Budget("here", {"latency": 10})], True),
-            (Settings(limits=Budget("everywhere", {"latency": 10})), [Budget("everywhere", {"latency": 10})], True),
+            (Settings(hold=frozenset(("latency",))), [budget("here", {}, hold=frozenset(("flops",)))], False),
+            (Settings(), [budget("here", {}, hold=frozenset(("latency",)))], True),
+            (Settings(), [budget("here", {"latency": 10})], True),
+            (Settings(limits=budget("everywhere", {"latency": 10})), [budget("everywhere", {"latency": 10})], True),
         ],
     )
     def test_not_judged_without_a_budget(self, settings, budgets, shown):
@@ -103,7 +104,7 @@ class TestLatency:
         assert [one.metric for one in verdict.unjudged] == ["latency[box]"]
 
     def test_judged(self):
-        verdict = judged(timed(1000, 100), Budget("here", {"latency": 10}))
+        verdict = judged(timed(1000, 100), budget("here", {"latency": 10}))
         assert list(details.noisy_latency_lines(verdict)) == []
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.broken_limits import warning_lines
 from pytest_flopsbudget.reports.causes import ShownCauses, cause_lines
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.reports.growth import signature_changes
@@ -83,9 +84,8 @@ def _of_test(test: ReportedTest, report: Report, shown: ShownCauses) -> Iterator
     if unknown and report.run.unknown_operators == "warn":
         message = f"{name}\noperators without a formula, missing from the count: {visible(', '.join(unknown))}"
         yield "warning", "flops budget: unknown operators", message
-    uneven = [line for one in test.measurements for line in details.noisy_latency_lines(one)]
-    if uneven:
-        yield "warning", "flops budget: latency not judged", "\n".join([name, *uneven])
+    for title, lines in _noted(test):
+        yield "warning", f"flops budget: {title}", "\n".join([name, *map(visible, lines)])
     gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]
     if gone and report.run.update != "all":
         message = f"{name}\nin the baseline, but no longer measured: {visible(', '.join(gone))}"
@@ -101,9 +101,19 @@ def _of_test(test: ReportedTest, report: Report, shown: ShownCauses) -> Iterator
         message = f"{name}\ntighten the baseline with {update_command(update_mode='improved' if alike else None)}"
         yield "notice", "flops budget: improved", message
     if "changed" in outcomes:
-        lines = dict.fromkeys(line for one in waiting for line in signature_changes(one.comparison))
-        message = "\n".join([name, *map(visible, lines), f"accept it with {update_command()}"])
+        changed = dict.fromkeys(line for one in waiting for line in signature_changes(one.comparison))
+        message = "\n".join([name, *map(visible, changed), f"accept it with {update_command()}"])
         yield "notice", "flops budget: changed", message
+
+
+def _noted(test: ReportedTest) -> Iterator[tuple[str, list[str]]]:
+    """Yield (title, lines) for values beyond a warning limit, and for latencies that are not judged."""
+    beyond = [line for one in test.measurements for line in warning_lines(one.warned)]
+    if beyond:
+        yield "beyond a warning limit", beyond
+    uneven = [line for one in test.measurements for line in details.noisy_latency_lines(one)]
+    if uneven:
+        yield "latency not judged", uneven
 
 
 def _more_tests(test: ReportedTest, report: Report) -> Iterator[str]:

@@ -22,6 +22,8 @@ from pytest_flopsbudget.quantities.metrics import (
 )
 from pytest_flopsbudget.quantities.units import BINARY_PREFIXES, DECIMAL_PREFIXES
 from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.broken_limits import total_lines, warning_lines
+from pytest_flopsbudget.reports.causes import cause_lines
 from pytest_flopsbudget.reports.details import peak_lines
 from pytest_flopsbudget.reports.failure import explain_one
 from pytest_flopsbudget.reports.html.figures import memory, roofline
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.causes import Cause
     from pytest_flopsbudget.results.module_tree import ModuleGroup
     from pytest_flopsbudget.results.report import Report, ReportedTest
     from pytest_flopsbudget.results.verdict import Outcome, Verdict
@@ -90,8 +93,15 @@ def text(report: Report, history: Sequence[Series] = ()) -> str:
         headline=_headline(report),
         fails=any(test.fails for test in report.tests) or bool(report.total.broken),
         versions=f"pytest-flopsbudget {report.run.plugin}, PyTorch {report.run.torch}, Python {report.run.python}",
-        notes=[visible(error) for error in report.run.errors],
-        causes=[],
+        notes=[
+            visible(line)
+            for line in (
+                *total_lines(report.total.broken),
+                *warning_lines(report.total.warned),
+                *report.run.errors,
+            )
+        ],
+        causes=[_cause(cause) for cause in report.causes if len(cause.tests) > 1 or cause.edits],
         heads=[metric_of(report.run.show).title, "change", "budget", "params"],
         measurements=measurements,
         left_out=f"{pluralize(left_out, 'measurement')} more have no section of their own." if left_out > 0 else "",
@@ -135,6 +145,11 @@ def _headline(report: Report) -> str:
     return f"{pluralize(measured, 'test')} within budget."
 
 
+def _cause(cause: Cause) -> dict[str, object]:
+    title, *lines = (visible(line.strip()) for line in cause_lines(cause))
+    return {"title": title, "lines": lines}
+
+
 def _measurement(
     report: Report, test: ReportedTest, one: Verdict, number: int, series: Series | None
 ) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def _measurement(
             f"{complexity.model}({', '.join(complexity.inputs)}), counted {_EXECUTION[complexity.execution]}"
         ),
         "why": explain_one(test.nodeid, one, test.measurements, own_failure=test.own_failure) if one.fails else "",
-        "notes": [visible(note) for note in complexity.notes],
+        "notes": [visible(note) for note in (*warning_lines(one.warned), *complexity.notes)],
         "metrics": [*_metric_rows(one)],
         "open": False,
         "module_heads": [METRICS[key].title for key in _MODULE_METRICS],

@@ -10,6 +10,7 @@ from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.broken_limits import total_lines, warning_lines
 from pytest_flopsbudget.reports.causes import ShownCauses, cause_head
 from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
 from pytest_flopsbudget.reports.failure import explain_one
@@ -105,6 +106,8 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
         yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget."
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
+    for line in (*total_lines(report.total.broken), *warning_lines(report.total.warned)):
+        yield f"⚠️ {code(line[:LONGEST_LINE])}"
     for error in report.run.errors[:_MAX_ERRORS]:
         yield f"⚠️ {code(error[:LONGEST_LINE])}"
     yield ""
@@ -297,6 +300,7 @@ def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest, sho
             yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}{'' if one.judged else NOT_JUDGED}"
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
+    yield from warning_lines(measurement.warned)
     yield from complexity.notes
     if not measurement.fails:
         yield from details.noisy_latency_lines(measurement)

@@ -12,6 +12,7 @@ from pytest_flopsbudget.identifiers import split_nodeid, update_command
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.broken_limits import warning_lines
 from pytest_flopsbudget.reports.causes import cause_lines
 from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
 from pytest_flopsbudget.reports.growth import signature_changes
@@ -338,7 +339,11 @@ def _tightens(verdict: Verdict) -> bool:
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
-    for note in (*verdict.complexity.notes, *details.noisy_latency_lines(verdict)):
+    for note in (
+        *warning_lines(verdict.warned),
+        *verdict.complexity.notes,
+        *details.noisy_latency_lines(verdict),
+    ):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
