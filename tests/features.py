@@ -6,10 +6,12 @@ Each part is looked for; no version numbers are compared. docs/compatibility.md 
 from __future__ import annotations
 
 import importlib.util
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.distributed.tensor import distribute_tensor
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,12 +25,6 @@ def fuses_attention_without_batch() -> bool:
     return bool(torch._fused_sdp_choice(operand, operand, operand) == SDPBackend.FLASH_ATTENTION.value)
 
 
-def _fake_process_group_has_work() -> bool:
-    from torch._C import _distributed_c10d
-
-    return hasattr(_distributed_c10d, "FakeWork")
-
-
 #: Name of a feature → a function that returns whether this version of PyTorch has it.
 FEATURES: dict[str, Callable[[], bool]] = {
     "functions compiled under a watch": lambda: hasattr(TorchDispatchMode, "ignore_compile_internals"),
@@ -37,8 +33,8 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "torch.nn.attention.varlen": lambda: importlib.util.find_spec("torch.nn.attention.varlen") is not None,
     "upsampling by Lanczos": lambda: hasattr(torch.ops.aten, "_upsample_lanczos2d_aa"),
     "c10d::check_for_nan": lambda: hasattr(torch.ops.c10d, "check_for_nan"),
-    "streams on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
-    "work of fake process groups": _fake_process_group_has_work,
+    "FSDP2 on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
+    "distribute_tensor without communication": lambda: "src_data_rank" in signature(distribute_tensor).parameters,
     "torch.linalg.polar": lambda: hasattr(torch.linalg, "polar"),
     "torch.cholesky": lambda: _works(lambda: torch.cholesky(torch.eye(2))),
 }
