@@ -538,6 +538,22 @@ NAMES[f"{EXPLAINER}:{EXPLAINED_BY}"] = PrivateName(
     "Explaining models while watching", "the model that `torch._dynamo.explain` runs is counted"
 )
 
+#: The function of the compiler by which `torch.export` records a model.
+_EXPORT = "export"
+NAMES[f"torch._dynamo:{_EXPORT}"] = PrivateName(
+    "Exporting models while watching", "exporting in a watched block fails if PyTorch does not compile under modes"
+)
+
+
+def compiler_tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return (owner, name, function) for the function of the compiler by which `torch.export` records a model.
+
+    The list is empty if PyTorch compiles under modes, or if the compiler is not loaded.
+    """
+    compiler = None if compiles_under_modes else sys.modules.get(COMPILER)
+    return [(compiler, _EXPORT, getattr(compiler, _EXPORT))] if hasattr(compiler, _EXPORT) else []
+
+
 # `torch.compile`.
 
 #: The module of the compiler. PyTorch imports it on first use. If it is missing, the compiler counts as not loaded.

@@ -95,6 +95,17 @@ def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return tuple(empty(shape, gradient.dtype) if asked else None for asked, shape in zip(mask, shapes, strict=True))
 
 
+def _weight_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the gradients of both parts of the weight. PyTorch 2.6 has no meta kernel."""
+    if kwargs or len(args) != 5:
+        return None
+    _, direction, length, _, _ = args
+    return tuple(empty(each.shape, each.dtype) for each in (direction, length))
+
+
+operator("aten._weight_norm_interface_backward", corrected_shape=_weight_norm_backward)
+
+
 def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     output = _plain_convolution(args, kwargs)
     return _channels_last_convolution(args, kwargs) if output is None else output

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from pytest_flopsbudget.counting.isolation.modes import observers_aside
 from pytest_flopsbudget.counting.isolation.patching import patched
-from pytest_flopsbudget.counting.torch_private import EXPLAINED_BY, EXPLAINER, tracing_functions
+from pytest_flopsbudget.counting.torch_private import (
+    EXPLAINED_BY,
+    EXPLAINER,
+    compiler_tracing_functions,
+    compiles_under_modes,
+    tracing_functions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +31,9 @@ if TYPE_CHECKING:
 @contextmanager
 def tracers_undisturbed() -> Iterator[None]:
     """While the context lasts, take the watch off PyTorch's stack in each function that records what a model does."""
-    with patched((owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()):
+    functions = [(owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()]
+    functions += [(owner, name, _compiling(function)) for owner, name, function in compiler_tracing_functions()]
+    with patched(functions):
         yield
 
 
@@ -44,14 +55,29 @@ def _explaining(compile_: Callable[..., Any]) -> Callable[..., Any]:
         decorate = compile_(*args, **kwargs)
         if kwargs.get("guard_export_fn") is None:  # only `explain` passes it
             return decorate
-        return lambda function: _undisturbed(decorate(function), named=False)
+        return lambda function: _compiling(decorate(function), named=False)
 
     return explaining
 
 
-def _undisturbed(function: Callable[..., Any], *, named: bool = True) -> Callable[..., Any]:
+def _undisturbed(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def undisturbed(*args: Any, **kwargs: Any) -> Any:
         with observers_aside():
             return function(*args, **kwargs)
 
-    return functools.wraps(function)(undisturbed) if named else undisturbed
+    return undisturbed
+
+
+def _compiling(function: Callable[..., Any], *, named: bool = True) -> Callable[..., Any]:
+    """Take the watch off PyTorch's stack while ``function`` runs, or the function that it returns.
+
+    If PyTorch does not compile under modes, compiled functions run eagerly in a watch, but ``function`` compiles.
+    """
+
+    def compiling(*args: Any, **kwargs: Any) -> Any:
+        with observers_aside(), nullcontext() if compiles_under_modes else torch.compiler.set_stance("default"):
+            result = function(*args, **kwargs)
+        return _compiling(result) if isinstance(result, FunctionType) else result
+
+    return functools.wraps(function)(compiling) if named else compiling
