@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch._higher_order_ops.scan import scan_op
 from torch.distributed.tensor import distribute_tensor
 from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode
@@ -25,6 +26,11 @@ def fuses_attention_without_batch() -> bool:
     """Return whether the CPU has a fused attention kernel for operands (heads, length, width)."""
     operand = torch.zeros(2, 3, 4)
     return bool(torch._fused_sdp_choice(operand, operand, operand) == SDPBackend.FLASH_ATTENTION.value)
+
+
+def _run_grouped_product() -> None:
+    tokens, experts = torch.zeros(8, 8, dtype=torch.bfloat16), torch.zeros(2, 8, 8, dtype=torch.bfloat16)
+    torch._grouped_mm(tokens, experts, torch.tensor([4, 8], dtype=torch.int32))
 
 
 def _run_overrideable_attention() -> None:
@@ -47,6 +53,31 @@ def _exports_code_that_looks_at_itself() -> bool:
             return value + 1 if "value" in type(self).forward.__code__.co_varnames else value
 
     return _works(lambda: torch.export.export(Model(), (torch.ones(2),)))
+
+
+def _checks_no_quantiles() -> bool:
+    """Return whether `torch.quantile` of a Python number runs no operators that check whether the number is valid."""
+    seen: list[str] = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+    with Names():
+        torch.quantile(torch.ones(2), 0.5)
+    return "aten.equal.default" not in seen
+
+
+def _has_layouts_of_slices() -> bool:
+    return (
+        torch.slice_scatter(torch.ones((), device="meta").expand(4, 4), torch.zeros(4, 4, device="meta")).stride()
+        == torch.slice_scatter(torch.ones(()).expand(4, 4), torch.zeros(4, 4)).stride()
+    )
 
 
 def _hides_operators() -> bool:
@@ -80,6 +111,13 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "shapes of overrideable attention": lambda: _works(_run_overrideable_attention),
     "fused attention for fewer heads of keys": fuses_fewer_heads,
     "exporting code that looks at its own variables": _exports_code_that_looks_at_itself,
+    "layouts of scattered slices on meta": _has_layouts_of_slices,
+    "quantiles of numbers without a check": _checks_no_quantiles,
+    "scan that runs its function for the steps only": lambda: "reverse" not in signature(scan_op.__call__).parameters,
+    "transforms of a tensor that repeats one element": lambda: _works(
+        lambda: torch.fft.fft(torch.ones((), dtype=torch.complex64).expand(4))
+    ),
+    "torch._grouped_mm on the CPU": lambda: _works(_run_grouped_product),
     "torch._grouped_mm": lambda: hasattr(torch, "_grouped_mm"),
     "torch._foreach_mm": lambda: hasattr(torch.ops.aten, "_foreach_mm"),
     "torch.nn.attention.varlen": lambda: importlib.util.find_spec("torch.nn.attention.varlen") is not None,
@@ -100,7 +138,7 @@ OF_PYTEST: dict[str, Callable[[], bool]] = {
 def _works(function: Callable[[], object]) -> bool:
     try:
         function()
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return False
     return True
 

@@ -364,6 +364,21 @@ _autocast_common: Any = _optional(
 _AUTOCAST_CHECK = "amp_definitely_not_available"
 
 
+@functools.cache
+def keeps_gradients_of_casts() -> bool:
+    """Return whether autocast records the gradient of a cast that it keeps for later calls, even under `torch.no_grad`.
+
+    PyTorch 2.6 does not. The answer comes from two products, which this function computes when it is called first.
+    """
+    one = torch.ones(1, 1, device="cpu")
+    weight = torch.ones(1, 1, device="cpu", requires_grad=True)
+    with disable_current_modes(), torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=True):
+        with torch.no_grad():
+            torch.nn.functional.linear(one, weight)
+        with torch.enable_grad():
+            return torch.nn.functional.linear(one, weight).requires_grad
+
+
 def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
     """Return (owner, name, replacement) for the functions by which autocast checks what CUDA can do.
 
