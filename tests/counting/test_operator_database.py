@@ -59,7 +59,7 @@ if not has("layouts of scattered slices on meta"):
         ("index_copy", "slice_scatter"),
         (
             ("memory_traffic", "peak_memory", "launches", "depth"),
-            "its gradient repeats one element, and meta kernels of this PyTorch return another layout for such a tensor",
+            "its gradient repeats one element, and meta kernels of this PyTorch return another layout for that",
         ),
     )
 
