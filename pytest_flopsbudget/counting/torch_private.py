@@ -370,9 +370,9 @@ def keeps_gradients_of_casts() -> bool:
 
     PyTorch 2.6 does not. The answer comes from two products, which this function computes when it is called first.
     """
-    one = torch.ones(1, 1, device="cpu")
-    weight = torch.ones(1, 1, device="cpu", requires_grad=True)
     with disable_current_modes(), torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=True):
+        one = torch.ones(1, 1, device="cpu")
+        weight = torch.ones(1, 1, device="cpu", requires_grad=True)
         with torch.no_grad():
             torch.nn.functional.linear(one, weight)
         with torch.enable_grad():
