@@ -202,7 +202,7 @@ MAKERS = {
 
 COMPILES = requires("functions compiled under a watch")
 #: The names of those that compile a function. Where PyTorch does not compile under a watch, the function runs eagerly.
-COMPILED = ("compile, function", "compile, method", "explain, function")
+COMPILED = ("compile, function", "compile, method")
 
 
 def same(left, right):

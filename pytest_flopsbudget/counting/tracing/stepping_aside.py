@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def tracers_undisturbed() -> Iterator[None]:
     """While the context lasts, take the watch off PyTorch's stack in each function that records what a model does."""
     functions = [(owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()]
-    functions += [(owner, name, _compiling(function)) for owner, name, function in compiler_tracing_functions()]
+    functions += [(owner, name, _exporting(function)) for owner, name, function in compiler_tracing_functions()]
     with patched(functions):
         yield
 
@@ -55,7 +55,7 @@ def _explaining(compile_: Callable[..., Any]) -> Callable[..., Any]:
         decorate = compile_(*args, **kwargs)
         if kwargs.get("guard_export_fn") is None:  # only `explain` passes it
             return decorate
-        return lambda function: _compiling(decorate(function), named=False)
+        return lambda function: _compiling(decorate(function))
 
     return explaining
 
@@ -69,15 +69,24 @@ def _undisturbed(function: Callable[..., Any]) -> Callable[..., Any]:
     return undisturbed
 
 
-def _compiling(function: Callable[..., Any], *, named: bool = True) -> Callable[..., Any]:
-    """Take the watch off PyTorch's stack while ``function`` runs, or the function that it returns.
+def _compiling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the watch off PyTorch's stack while ``function`` compiles and runs a model.
 
     If PyTorch does not compile under modes, compiled functions run eagerly in a watch, but ``function`` compiles.
     """
 
     def compiling(*args: Any, **kwargs: Any) -> Any:
         with observers_aside(), nullcontext() if compiles_under_modes else torch.compiler.set_stance("default"):
-            result = function(*args, **kwargs)
+            return function(*args, **kwargs)
+
+    return compiling
+
+
+def _exporting(export: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(export)
+    def exporting(*args: Any, **kwargs: Any) -> Any:
+        result = _compiling(export)(*args, **kwargs)
+        # Without inputs of the model, `torch._dynamo.export` returns a function that takes them and exports.
         return _compiling(result) if isinstance(result, FunctionType) else result
 
-    return functools.wraps(function)(compiling) if named else compiling
+    return exporting
