@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 @contextmanager
 def tracers_undisturbed() -> Iterator[None]:
     """While the context lasts, take the watch off PyTorch's stack in each function that records what a model does."""
-    functions = [(owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()]
-    functions += [(owner, name, _exporting(function)) for owner, name, function in compiler_tracing_functions()]
-    with patched(functions):
+    with patched((owner, name, _undisturbed(function)) for owner, name, function in tracing_functions()):
         yield
 
 
 @contextmanager
 def explaining_undisturbed() -> Iterator[None]:
-    """While the context lasts, take the watch off PyTorch's stack where `torch._dynamo.explain` runs a model.
+    """While the context lasts, take the watch off PyTorch's stack where `torch._dynamo` explains or exports a model.
 
     If PyTorch's compiler is not loaded, do nothing.
     """
     module = sys.modules.get(EXPLAINER)
     compile_ = getattr(module, EXPLAINED_BY, None)
-    with patched([] if compile_ is None else [(module, EXPLAINED_BY, _explaining(compile_))]):
+    functions = [] if compile_ is None else [(module, EXPLAINED_BY, _explaining(compile_))]
+    functions += [(owner, name, _exporting(function)) for owner, name, function in compiler_tracing_functions()]
+    with patched(functions):
         yield
 
 
