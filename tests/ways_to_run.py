@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from features import need
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from zoo import for_real, on_shapes
@@ -38,6 +39,8 @@ class Case:
     no_export: str = ""
     no_script: str = ""
     no_trace: str = ""
+    #: The feature in `features.FEATURES` that `torch.export` needs for this model, or "" if every PyTorch exports it.
+    export_needs: str = ""
 
     def check(self, counted: Any) -> None:
         """Check that the MACs are right and that no operator is unknown."""
@@ -131,6 +134,8 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 def check_exported(case: Case) -> None:
     model = case.build().eval()
     expected = totals(measure(model, case.args, case.kwargs))
+    if case.export_needs:
+        need(case.export_needs)
     exported = torch.export.export(model, case.args, case.kwargs)
     for counted in in_modes(MODES, exported.module(), case.args, case.kwargs, shapes=True):
         assert totals(counted) == expected
@@ -182,6 +187,8 @@ def check_backward(case: Case) -> None:
         counted = measure(on_meta, case.args, case.kwargs, backward=True)
         assert flops_by_module(counted) == flops_by_module(expected)
     if not case.no_export:
+        if case.export_needs:
+            need(case.export_needs)  # all that is above has passed
         exported = torch.export.export(model.train(), case.args, case.kwargs).module()
         for way in (on_shapes, for_real):
             assert totals(way(exported, case.args, case.kwargs, backward=True)) == totals(expected)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ import torch
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
     from contextlib import AbstractContextManager
     from types import CodeType
     from typing import TypeAlias
@@ -221,6 +221,35 @@ NAMES["torch.utils._python_dispatch:TorchDispatchMode.ignore_compile_internals"]
 #: Whether PyTorch compiles functions under a dispatch mode that allows it.
 compiles_under_modes: bool = hasattr(TorchDispatchMode, "ignore_compile_internals")
 
+_dispatch_flags: Any = _optional(
+    "torch.utils:_python_dispatch",
+    "Compiling models while watching",
+    "a model that is compiled while it is watched runs eagerly",
+)
+
+
+@contextmanager
+def flagged_as_active(modes: Iterable[TorchDispatchMode]) -> Iterator[None]:
+    """While the context lasts, make PyTorch's flags say that no other dispatch modes than ``modes`` are active.
+
+    PyTorch sets these flags when a mode is entered, and does not change them when a mode is only taken off the stack. A
+    version that does not compile under modes would look at the flags, and would mark each function that it refuses to
+    compile, so that it never compiles the function again. Newer versions look at other flags.
+    """
+    names = ("_is_in_torch_dispatch_mode", "_is_in_non_infra_torch_dispatch_mode")
+    if compiles_under_modes or not all(hasattr(_dispatch_flags, name) for name in names):
+        yield
+        return
+    before = [getattr(_dispatch_flags, name) for name in names]
+    active = list(modes)
+    try:
+        for name, flag in zip(names, (bool(active), any(not mode.is_infra_mode() for mode in active)), strict=True):
+            setattr(_dispatch_flags, name, flag)
+        yield
+    finally:
+        for name, flag in zip(names, before, strict=True):
+            setattr(_dispatch_flags, name, flag)
+
 
 #: A context in which no `__torch_function__` is called: neither that of a tensor's class nor that of a mode. If the
 #: name is missing, reading the attributes of a tensor calls them.
@@ -333,6 +362,21 @@ _autocast_common: Any = _optional(
     "torch.cuda.amp:common", "Counting a model for CUDA without CUDA", "autocast for CUDA does nothing without CUDA"
 )
 _AUTOCAST_CHECK = "amp_definitely_not_available"
+
+
+@functools.cache
+def keeps_gradients_of_casts() -> bool:
+    """Return whether autocast records the gradient of a cast that it keeps for later calls, even under `torch.no_grad`.
+
+    PyTorch 2.6 does not. The answer comes from two products, which this function computes when it is called first.
+    """
+    with disable_current_modes(), torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=True):
+        one = torch.ones(1, 1, device="cpu")
+        weight = torch.ones(1, 1, device="cpu", requires_grad=True)
+        with torch.no_grad():
+            torch.nn.functional.linear(one, weight)
+        with torch.enable_grad():
+            return torch.nn.functional.linear(one, weight).requires_grad
 
 
 def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
@@ -509,6 +553,22 @@ NAMES[f"{EXPLAINER}:{EXPLAINED_BY}"] = PrivateName(
     "Explaining models while watching", "the model that `torch._dynamo.explain` runs is counted"
 )
 
+#: The function of the compiler by which `torch.export` records a model.
+_EXPORT = "export"
+NAMES[f"torch._dynamo:{_EXPORT}"] = PrivateName(
+    "Exporting models while watching", "exporting in a watched block fails if PyTorch does not compile under modes"
+)
+
+
+def compiler_tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return (owner, name, function) for the function of the compiler by which `torch.export` records a model.
+
+    The list is empty if PyTorch compiles under modes, or if the compiler is not loaded.
+    """
+    compiler = None if compiles_under_modes else sys.modules.get(COMPILER)
+    return [(compiler, _EXPORT, getattr(compiler, _EXPORT))] if hasattr(compiler, _EXPORT) else []
+
+
 # `torch.compile`.
 
 #: The module of the compiler. PyTorch imports it on first use. If it is missing, the compiler counts as not loaded.
@@ -575,7 +635,22 @@ triton_kernels = _imported_later(
 # Process groups and DTensors.
 
 fake_store = _imported_later("torch.testing._internal.distributed.fake_pg:FakeStore", "flops_budget.world")
-fake_work = _imported_later("torch._C._distributed_c10d:FakeWork", "Counting collectives that write in place")
+_fake_work: Any = _optional(
+    "torch._C._distributed_c10d:FakeWork",
+    "Counting collectives that write in place",
+    "a fake process group makes the handle of a finished collective; 2.6 does not have FakeWork",
+)
+_fake_process_group = _imported_later(
+    "torch._C._distributed_c10d:FakeProcessGroup", "Counting collectives that write in place"
+)
+
+
+def finished_work() -> Any:
+    """Return the boxed handle of a collective that has finished."""
+    work = _fake_process_group()(0, 1).barrier() if _fake_work is None else _fake_work()
+    return work.boxed()
+
+
 unbox_process_group = _imported_later("torch._C._distributed_c10d:ProcessGroup.unbox", "Counting collectives")
 resolve_process_group = _imported_later("torch._C._distributed_c10d:_resolve_process_group", "Counting collectives")
 #: The module of asynchronous collectives. If it is missing, this package does not wait for them.
@@ -586,11 +661,12 @@ dtensor_dispatcher = _attribute("DTensor", "_op_dispatcher", "Measuring DTensors
 shard_dim_alltoall = _imported_later("torch:ops._dtensor.shard_dim_alltoall", "Measuring DTensors")
 #: Methods with which DTensors run operators on whole tensors. If a version lacks a method, it does not call it either.
 DTENSOR_PROPAGATION = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
-#: Functions that empty the caches of DTensors. PyTorch 2.6 has only the last one. If one is missing, its cache is kept.
+#: Functions that empty the caches of DTensors. PyTorch 2.6 has only the last two. If one is missing, its cache is kept.
 _DTENSOR_CACHES = (
     "torch.distributed.tensor.debug:_clear_sharding_prop_cache",
     "torch.distributed.tensor._redistribute:clear_redistribute_planner_cache",
     "torch.distributed.tensor._redistribute:_gen_transform_infos.cache_clear",
+    "torch.distributed.tensor:DTensor._op_dispatcher.sharding_propagator.propagate_op_sharding.cache.cache_clear",
 )
 
 

@@ -1,6 +1,10 @@
 """Settings for all tests of counting."""
 
+import sys
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from pytest_flopsbudget.counting import attempts
 
@@ -14,3 +18,11 @@ def _failures_on_shapes_are_errors(request: pytest.FixtureRequest, monkeypatch: 
             raise AssertionError(f"left shapes without need: {failure.text}")
 
         monkeypatch.setattr(attempts, "unexpected_failure", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_compiled() -> Iterator[None]:
+    """Make PyTorch's compiler forget the models of a test, as PyTorch 2.6 compiles or exports only a few of a kind."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from features import need, requires
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its usual name
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,6 +15,7 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.errors import UsageError
 
 aten = torch.ops.aten
+OVERRIDEABLE = requires("shapes of overrideable attention")
 
 #: 2 sequences, 4 heads of width 8; 6 queries, 10 keys.
 QUERY, KEY, VALUE = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 10, 8), torch.randn(2, 4, 10, 8)
@@ -37,6 +39,8 @@ class TestBackends:
 
     def test_fewer_heads_of_keys(self, backend, options):
         """The FLOPs of attention depend on the number of query heads, not on the number of key heads."""
+        if backend is SDPBackend.FLASH_ATTENTION:
+            need("fused attention for fewer heads of keys")
         operands = (QUERY, KEY[:, :2], VALUE[:, :2])
         options = {**options, "enable_gqa": True}
         with sdpa_kernel(backend):
@@ -68,7 +72,7 @@ def test_wider_values():
         (aten._scaled_dot_product_flash_attention_for_cpu, ()),
         (aten._scaled_dot_product_efficient_attention, (None, False)),
         (aten._scaled_dot_product_cudnn_attention, (None, False)),
-        (aten._scaled_dot_product_fused_attention_overrideable, ()),
+        pytest.param(aten._scaled_dot_product_fused_attention_overrideable, (), marks=OVERRIDEABLE),
     ],
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )

@@ -21,6 +21,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
+
+@pytest.fixture(autouse=True)
+def _no_old_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide torchao from peft if peft refuses it. An older PyTorch works with an older torchao only."""
+    from peft.tuners.lora import torchao
+
+    try:
+        torchao.is_torchao_available()
+    except ImportError:
+        monkeypatch.setattr(torchao, "is_torchao_available", lambda: False)
+
+
 ROWS, RANK = 3, 4
 X = torch.randn(ROWS, 16)
 #: Two layers 16→32→8: FLOPs of the products, number of parameters, other FLOPs (biases and ReLU).

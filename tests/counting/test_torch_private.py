@@ -82,9 +82,17 @@ def test_no_private_module_in_a_string(path):
 
 
 def test_every_name_exists_in_this_version():
-    assert [name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT] == []
+    missing = {name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT}
+    assert missing <= NEWER
     torch_private.require_attributes()
 
+
+#: Names that some supported versions of PyTorch lack. Each has a reaction other than an error.
+NEWER = {
+    "torch._C._distributed_c10d:FakeWork",
+    "torch.utils._python_dispatch:TorchDispatchMode.ignore_compile_internals",
+    "torch.utils._python_dispatch:TorchDispatchMode.supports_higher_order_operators",
+}
 
 #: Names that every measurement needs.
 CORE = {

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from features import requires
 from parallel import FLOAT, mesh_of, messages
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.distributed.tensor_parallel import apply_tensor_parallelism
 
 from pytest_flopsbudget import measure, world
+
+#: transformers shards weights by it.
+pytestmark = requires("distribute_tensor without communication")
 
 BATCH, LENGTH = 1, 16
 

@@ -506,7 +506,6 @@ class TestNested:
 
 
 class TestCompiled:
-    @requires("functions compiled under a watch")
     def test_model(self):
         compiled = []
 
@@ -524,6 +523,25 @@ class TestCompiled:
         assert seen.complexity.flops == outer.complexity.flops == 2 * MLP_FLOPS
         assert not seen.complexity.unknown_operators
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_the_compiler_works_after_a_watch(self, times):
+        """After a watch of a compiled model, PyTorch compiles and exports other models as without a watch."""
+        compiled = []
+
+        def backend(graph, _inputs):
+            compiled.append(graph)
+            return graph.forward
+
+        fast, inputs = torch.compile(mlp(), backend=backend), torch.randn(2, 8)
+        with watch():
+            for _ in range(times):
+                fast(inputs)
+        fast(torch.randn(3, 8))
+        torch.compile(nn.Linear(8, 4), backend=backend)(inputs)
+        assert len(compiled) >= 2
+        exported = torch.export.export(nn.Linear(8, 4), (inputs,), strict=True)
+        assert measure(exported.module(), inputs).flops == 2 * 2 * 8 * 4
 
     def test_model_that_cannot_be_counted(self, monkeypatch):
         def fails(*_args, **_kwargs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from features import requires
 from parallel import FLOAT, mesh_of, messages
 from torch import distributed as dist
 from torch import nn
@@ -34,6 +35,7 @@ def test_tensor_parallel() -> None:
         assert watched.complexity.params == part.params
 
 
+@requires("FSDP2 on the CPU")
 def test_fsdp() -> None:
     """With FSDP2, a watch counts the messages of a training step."""
     # Parameters are gathered in forward and in backward. Gradients are reduce-scattered once.

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from features import requires
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
@@ -199,13 +200,20 @@ MAKERS = {
     "Module.compile": (compiled_in_place, 2 * MLP_FLOPS),
 }
 
+COMPILES = requires("functions compiled under a watch")
+#: The names of those that compile a function. Where PyTorch does not compile under a watch, the function runs eagerly.
+COMPILED = ("compile, function", "compile, method")
+
 
 def same(left, right):
     return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
 
 
 class TestTracers:
-    @pytest.mark.parametrize("name", MAKERS)
+    @pytest.mark.parametrize(
+        "name",
+        [pytest.param(name, marks=COMPILES if name in COMPILED else ()) for name in MAKERS],
+    )
     def test_makes_what_it_makes(self, name):
         """A tracer or compiler makes the same model with and without a watch."""
         function, flops = MAKERS[name]
@@ -322,6 +330,7 @@ class TestCompiledFunctions:
         assert seen.complexity.phases["backward"].flops == product
         assert layer.weight.grad is not None
 
+    @COMPILES
     @pytest.mark.filterwarnings("ignore::UserWarning")
     def test_optimizer(self):
         def step():
@@ -488,9 +497,12 @@ def mode_around_training():
         optimizer.zero_grad()
 
 
+HIDDEN = pytest.param(mode_around_training, marks=requires("dispatch modes that hide operators from function modes"))
+
+
 class TestTorchFunction:
     @pytest.mark.parametrize(
-        "run", [pass_subclass, pass_subclass_by_name, pass_subclasses_in_lists, train_subclass, mode_around_training]
+        "run", [pass_subclass, pass_subclass_by_name, pass_subclasses_in_lists, train_subclass, HIDDEN]
     )
     def test_calls(self, run):
         """Tensor subclasses and modes with `__torch_function__` receive the same calls with and without a watch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from features import requires
 from paths import DOCS
 
 PAGE = DOCS / "sharded.md"
@@ -13,6 +14,7 @@ def _block(language: str) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
 
 
+@requires("FSDP2 on the CPU")
 def test_example(project, monkeypatch):
     """The output in docs/sharded.md equals pytest's output for the test on the page."""
     monkeypatch.setenv("COLUMNS", "100")

@@ -75,7 +75,8 @@ def _max_pool(dimensions: int, call: Call) -> int:
     return real_parts(output) * output.numel() * (_window(call, dimensions) - 1)
 
 
-@other_formula("prims._low_memory_max_pool_with_offsets")
+# PyTorch 2.6 has an operator for two dimensions only.
+@other_formula("prims._low_memory_max_pool_with_offsets", "prims._low_memory_max_pool2d_with_offsets")
 def _max_pool_primitive(call: Call) -> int:
     """Count the comparisons of a maximum pool. ``kernel_size`` has one number for each dimension."""
     return _max_pool(len(call["kernel_size"]), call)

@@ -21,11 +21,11 @@ spherical_bessel_j0 sqrt sub tan tanh trunc zeta
 """
 
 _FREE = """
-_low_memory_max_pool_offsets_to_indices _make_token _sink_tokens as_strided as_strided_scatter cat clone collapse
-convert_element_type copy_strided copy_to device_put empty empty_permuted empty_strided fill full full_like
-inductor_cvt_e8m0_rceil inductor_force_stride_order inductor_lookup_seed inductor_rand_eager_offset
-inductor_rand_eager_offsets inductor_randint inductor_random inductor_seed inductor_seeds iota maximum_value
-minimum_value normal reshape resize rev scalar_tensor uniform where
+_low_memory_max_pool2d_offsets_to_indices _low_memory_max_pool_offsets_to_indices _make_token _sink_tokens as_strided
+as_strided_scatter cat clone collapse convert_element_type copy_strided copy_to device_put empty empty_permuted
+empty_strided fill full full_like inductor_cvt_e8m0_rceil inductor_force_stride_order inductor_lookup_seed
+inductor_rand_eager_offset inductor_rand_eager_offsets inductor_randint inductor_random inductor_seed inductor_seeds
+iota maximum_value minimum_value normal reshape resize rev scalar_tensor uniform where
 """
 
 

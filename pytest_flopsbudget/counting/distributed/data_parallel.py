@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flopsbudget.counting.distributed.world import require_process_group
@@ -36,8 +37,6 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import torch
-
     from pytest_flopsbudget.counting.operators.counter import Counter
 
 
@@ -54,7 +53,8 @@ def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta
         on_meta: whether the clones' tensors are on the meta device. FSDP's check for such tensors is then off.
 
     Raises:
-        UsageError: a module is of a class that cannot be cloned, or no process group is initialized.
+        UsageError: a module is of a class that cannot be cloned, no process group is initialized, or this PyTorch
+            cannot run FSDP2 on the CPU.
     """
     for module in clones:
         if isinstance(module, DistributedDataParallel):
@@ -70,6 +70,7 @@ def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta
     with ExitStack() as stack:
         if sharded:
             require_process_group("a model sharded by FSDP")
+            _require_streams(sharded)
             _register_fsdp_states(sharded)
             if on_meta:
                 _share_memory(sharded)
@@ -87,6 +88,18 @@ def _find_fsdp_modules(clones: Iterable[torch.nn.Module]) -> list[Any]:
     """Return the modules that ``fully_shard`` was called on."""
     fsdp = sys.modules.get(_FSDP)
     return [] if fsdp is None else [module for module in clones if isinstance(module, fsdp.FSDPModule)]
+
+
+def _require_streams(sharded: Iterable[Any]) -> None:
+    """Refuse FSDP2 on the CPU if this PyTorch cannot run it there, which is so in PyTorch 2.6."""
+    if hasattr(torch.cpu.Stream, "record_event"):
+        return
+    groups = (group for module in sharded for group in fsdp_groups(_state_of(module)))
+    if any(group.device.type == "cpu" for group in groups):
+        raise UsageError(
+            f"PyTorch {torch.__version__} cannot run a model sharded by fully_shard on the CPU, because its "
+            "torch.cpu.Stream lacks record_event; install PyTorch 2.7 or newer"
+        )
 
 
 #: Names of the methods with which FSDP communicates for a group of parameters.

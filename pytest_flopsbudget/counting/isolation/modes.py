@@ -5,7 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.counting.torch_private import DispatchMode, disable_current_modes, pop_mode, push_mode
+from pytest_flopsbudget.counting.torch_private import (
+    DispatchMode,
+    disable_current_modes,
+    flagged_as_active,
+    pop_mode,
+    push_mode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +42,8 @@ def _without(is_taken: Any) -> Iterator[None]:
         for mode in taken:
             mode.steps_aside = True
         try:
-            yield
+            with flagged_as_active(others):
+                yield
         finally:
             for mode, was_aside in zip(taken, were_aside, strict=True):
                 mode.steps_aside = was_aside

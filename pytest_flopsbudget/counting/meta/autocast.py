@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 from pytest_flopsbudget.counting.meta.asking import is_really_on_meta, seeing_meta
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in, true_device
-from pytest_flopsbudget.counting.torch_private import is_view, kernels_of_key
+from pytest_flopsbudget.counting.torch_private import is_view, keeps_gradients_of_casts, kernels_of_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,7 +134,8 @@ class _Casting(TorchFunctionMode):
                 return value.to(dtype)
             key = id(value)
             if key not in self._kept:
-                with torch.enable_grad():  # like autocast: a later call may need the gradient of the cast
+                # A later call may need the gradient of the cast.
+                with torch.set_grad_enabled(torch.is_grad_enabled() or keeps_gradients_of_casts()):
                     self._kept[key] = value, value.to(dtype)
             return self._kept[key][1]
         if type(value) in (list, tuple):

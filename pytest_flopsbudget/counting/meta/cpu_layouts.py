@@ -22,9 +22,13 @@ from pytest_flopsbudget.counting.meta.layouts import (
     is_channels_last,
     is_plain,
 )
+from pytest_flopsbudget.counting.torch_private import suggest_memory_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_CHANNELS_LAST = {torch.channels_last, torch.channels_last_3d}
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -83,7 +87,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
 
 
-def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _plain_convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the requested gradients, which are contiguous. Return None if input or weight is not contiguous."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
     plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
@@ -95,13 +99,46 @@ def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return tuple(empty(shape, gradient.dtype) if asked else None for asked, shape in zip(mask, shapes, strict=True))
 
 
+def _channels_last_convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the requested gradients if input or weight is channels last. Otherwise, return None.
+
+    The meta kernel of PyTorch 2.6 returns contiguous gradients, which autograd would copy.
+    """
+    gradient, inputs, weight, bias_sizes, *_, mask = args
+    formats = {suggest_memory_format(tensor) for tensor in (inputs, weight)} & _CHANNELS_LAST
+    if kwargs or gradient.dtype not in FLOATS or len(formats) != 1 or (mask[2] and bias_sizes is None):
+        return None
+    (format_,) = formats
+    of_both = (
+        torch.empty(tensor.shape, dtype=gradient.dtype, device="meta", memory_format=format_) if asked else None
+        for asked, tensor in zip(mask, (inputs, weight), strict=False)
+    )
+    return *of_both, empty(bias_sizes, gradient.dtype) if mask[2] else None
+
+
+def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    output = _plain_convolution_backward(args, kwargs)
+    return _channels_last_convolution_backward(args, kwargs) if output is None else output
+
+
+def _weight_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the gradients of both parts of the weight. PyTorch 2.6 has no meta kernel."""
+    if kwargs or len(args) != 5:
+        return None
+    _, direction, length, _, _ = args
+    return tuple(empty(each.shape, each.dtype) for each in (direction, length))
+
+
+operator("aten._weight_norm_interface_backward", corrected_shape=_weight_norm_backward)
+
+
 def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     output = _plain_convolution(args, kwargs)
     return _channels_last_convolution(args, kwargs) if output is None else output
 
 
 operator("aten.convolution", shape=_convolution, corrected_shape=_channels_last_convolution)
-operator("aten.convolution_backward", shape=_convolution_backward)
+operator("aten.convolution_backward", shape=_convolution_backward, corrected_shape=_channels_last_convolution_backward)
 
 
 def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | None]) -> torch.dtype | None:

@@ -54,6 +54,8 @@ _default_dtype = torch.get_default_dtype
 #: zeros, so metadata is not enough to make the output again.
 _EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
+#: Operators that wait for a collective and return their argument. PyTorch's meta kernel returns another tensor.
+_WAITS = ("_c10d_functional.wait_tensor", "c10d_functional.wait_tensor")
 
 
 #: A part of PyTorch's error message that a nested tensor cannot be on the meta device.
@@ -216,6 +218,8 @@ class ShapesTracer(Tracer):
             self.require_data(info.name)
         for tensor in written:
             self.known_values.forget(tensor)
+        if info.name in _WAITS:
+            return args[0], work_of(info, args, kwargs, args[0])
         if not is_in_place(info.name):
             output, work = self._run(info, args, kwargs)
             return self._written_arguments(

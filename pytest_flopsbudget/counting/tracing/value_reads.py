@@ -34,7 +34,8 @@ _IN_PLACE = ("apply_", "map_", "map2_")
 _OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
 #: Method → the modules of callers that do not compute with the value that the method returns.
 _ONLY_LOOK: dict[str, tuple[str, ...]] = {
-    "data_ptr": ("torch.",),
+    # transformers asks whether an address is a multiple of 16, as each address from PyTorch's allocator is.
+    "data_ptr": ("torch.", "transformers.integrations.moe."),
     "__reduce_ex__": ("copy.",),  # `copy.copy` makes a tensor of what it returns; pickle makes bytes
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }

@@ -35,6 +35,7 @@ from zoo import BYTES, both
 
 from pytest_flopsbudget.counting.costs import elementwise, registry
 from pytest_flopsbudget.counting.costs.registry import Call
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 aten = torch.ops.aten
 
@@ -470,4 +471,12 @@ def test_every_operator_of_the_tables_has_a_definition():
         if getattr(facets.other, "__module__", None) == elementwise.__name__
     }
     seen = {name.removeprefix("aten.").rstrip("_") for case in CASES for name in measured(case).operators}
-    assert tables - seen == set(" ".join(NO_DEFINITION).split())
+    undefined, expected = tables - seen, set(" ".join(NO_DEFINITION).split())
+    assert undefined >= expected
+    # An older PyTorch has some operators only as several others, which the cases count.
+    assert all(_consists_of_others(name) for name in undefined - expected)
+
+
+def _consists_of_others(name):
+    overloads = getattr(torch.ops.aten, name)
+    return operator_info(getattr(overloads, overloads.overloads()[0])).decomposes

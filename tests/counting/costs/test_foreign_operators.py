@@ -59,6 +59,10 @@ for name in sorted(torch._C._dispatch_get_all_op_names()):
 """
 
 
+#: Operators that some supported versions of PyTorch lack.
+NEWER = ("prims::prepare_softmax_online", "prims::_low_memory_max_pool_with_offsets")
+
+
 @pytest.fixture(scope="module")
 def classes():
     """Return a dict: operator of PyTorch outside of ATen → "counted", "free" or "unknown"."""
@@ -115,6 +119,8 @@ def test_reasons_are_needed(classes):
     ],
 )
 def test_kinds(classes, name, kind):
+    if name not in classes and name in NEWER:
+        pytest.skip(f"this PyTorch lacks {name}")
     assert classes[name] == kind
 
 

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from counted import Arithmetic, cost_of, gradient_flops, random, real_flops, tensor_of
+from features import requires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -271,6 +272,7 @@ def test_kernels_of_other_devices():
         assert cost_of(backward, arguments[: len(backward.default._schema.arguments)], (x, x, x)) == 9 * 24
 
 
+@requires("aten._fused_rms_norm")
 @pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("of_weight", [None, False, True])
 def test_root_mean_square_in_one_kernel(of_input, of_weight):

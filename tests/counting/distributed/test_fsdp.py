@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from features import requires
 from parallel import FLOAT, Block, for_real, mesh_of, messages
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from pytest_flopsbudget import measure, world
+from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.folding import without_peaks
+
+runs_on_the_cpu = requires("FSDP2 on the CPU")
 
 IN, HIDDEN, OUT, ROWS = 16, 32, 8, 4
 FIRST, LAST = IN * HIDDEN + HIDDEN, HIDDEN * OUT + OUT
@@ -35,6 +39,7 @@ def _sharded(size: int, **settings: Any) -> nn.Sequential:
     return model
 
 
+@runs_on_the_cpu
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 class TestMessages:
     def test_forward(self, size: int) -> None:
@@ -75,6 +80,7 @@ class TestMessages:
                 assert (on_shapes.modules, on_shapes.operators) == (real.modules, real.operators)
 
 
+@runs_on_the_cpu
 class TestModules:
     def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
         with world(4):
@@ -133,6 +139,7 @@ class TestModules:
         assert held == [20, 0]
 
 
+@runs_on_the_cpu
 def test_a_model_on_meta() -> None:
     """A model on the meta device can be measured on shapes, although FSDP refuses to run it."""
     with world(4):
@@ -142,6 +149,7 @@ def test_a_model_on_meta() -> None:
     assert (part.execution, part.flops, part.communication) == ("shapes", BOTH, 3 * PARAMS * FLOAT)
 
 
+@runs_on_the_cpu
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
     with world(2, 1):
         gradients = []
@@ -161,6 +169,7 @@ def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
     assert all(map(torch.equal, *gradients))
 
 
+@runs_on_the_cpu
 def test_two_dimensions() -> None:
     """If tensor parallelism and FSDP are combined, the FLOPs and messages of a rank equal formulas."""
     batch, length, width, heads, hidden = 2, 16, 32, 8, 64
@@ -185,3 +194,11 @@ def test_two_dimensions() -> None:
     # For real, some modules return a subclass of tensors, whose shape is not listed.
     assert without_peaks(part.modules) == without_peaks(real.modules)
     assert [one.peak_memory for one in part.modules.values()] == [one.peak_memory for one in real.modules.values()]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_version_of_pytorch_that_cannot_run_it(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If PyTorch's streams on the CPU lack what FSDP2 calls, as in PyTorch 2.6, one sentence says so."""
+    monkeypatch.delattr(torch.cpu.Stream, "record_event", raising=False)
+    with world(2), pytest.raises(UsageError, match=r"cannot run a model sharded by fully_shard on the CPU"):
+        measure(_sharded(2), torch.empty(ROWS, IN), backward=backward)

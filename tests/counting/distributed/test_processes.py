@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from features import requires
 from paths import TESTS
+
+pytestmark = requires("FSDP2 on the CPU")
 
 SCRIPT = """
 import json

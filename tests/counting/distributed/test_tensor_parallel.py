@@ -239,7 +239,9 @@ def test_the_model_is_as_it_was() -> None:
         for name, parameter in layer.named_parameters():
             assert parameter is before[name]
             assert parameter.grad is None
-            assert torch.equal(parameter.to_local(), values[name])  # type: ignore[attr-defined]
+            # PyTorch 2.6 distributes weights by a collective, and a fake process group leaves its memory as it was.
+            bits = parameter.to_local().view(torch.int32)  # type: ignore[attr-defined]
+            assert torch.equal(bits, values[name].view(torch.int32))
 
 
 def test_what_a_module_holds_is_told() -> None:

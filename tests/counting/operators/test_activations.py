@@ -20,6 +20,8 @@ from pytest_flopsbudget.counting.operators import accounting
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 aten = torch.ops.aten
+OVERRIDEABLE = requires("shapes of overrideable attention")
+FEWER_HEADS = pytest.param(2, marks=requires("fused attention for fewer heads of keys"))
 PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.convolution"}
 
 
@@ -95,7 +97,7 @@ class TestAttention:
     @pytest.mark.parametrize(
         "options", [{}, {"is_causal": True}, {"attn_mask": torch.ones(6, 10, dtype=torch.bool)}], ids=str
     )
-    @pytest.mark.parametrize("heads", [4, 2])
+    @pytest.mark.parametrize("heads", [4, FEWER_HEADS])
     def test_fused_as_plain(self, options, heads):
         for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
             with sdpa_kernel(backend):
@@ -111,7 +113,7 @@ class TestAttention:
             (aten._scaled_dot_product_flash_attention, ()),
             (aten._scaled_dot_product_efficient_attention, (None, False)),
             (aten._scaled_dot_product_cudnn_attention, (None, False)),
-            (aten._scaled_dot_product_fused_attention_overrideable, ()),
+            pytest.param(aten._scaled_dot_product_fused_attention_overrideable, (), marks=OVERRIDEABLE),
         ],
         ids=str,
     )
