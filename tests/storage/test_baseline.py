@@ -489,7 +489,7 @@ def test_phases(tmp_path):
     path.write_text(text, encoding="utf-8")
     assert load(path).tests["test_net"]["model"].phases == phases
     path.write_text(text.replace('"phase": "backward"', '"phase": "backwards"'), encoding="utf-8")
-    with pytest.raises(BaselineError, match='allowed: "forward", "backward", "optimizer"'):
+    with pytest.raises(BaselineError, match='allowed: "setup", "forward", "backward", "optimizer"'):
         load(path)
 
 

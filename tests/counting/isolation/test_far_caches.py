@@ -6,6 +6,7 @@ import contextvars
 import functools
 import gc
 import importlib
+import re
 import sys
 import textwrap
 from collections import deque
@@ -342,10 +343,14 @@ def test_a_generator_is_named(place: str, reads_data: bool, hidden_tables: Any) 
     hidden_tables.box.kept = running_sum()
     model = GENERATORS[place]()
     step = (lambda x: model(x).sum().item()) if reads_data else model
-    with pytest.raises(UsageError, match="left a tensor of the measurement in the generator adds, which still holds"):
+    reached = "takes an item from an iterator that cannot be copied (generator 'running_sum.<locals>.adds')"
+    kept = "left a tensor of the measurement in the generator adds, which still holds"
+    with pytest.raises(UsageError, match=re.escape(kept if place == "outside" else reached)):
         measure(step, torch.ones(2, 8))
 
 
 def test_a_generator_without_tensors() -> None:
     model = Sums((number for number in range(1, 9)), lambda held, x: x * next(held))
-    assert measure(model, torch.ones(2, 8)).macs == 2 * 8 * 8
+    with pytest.raises(UsageError, match="would use up the item"):
+        measure(model, torch.ones(2, 8))
+    assert next(model.held) == 1
