@@ -8,7 +8,6 @@ from pytest_flopsbudget import UsageError, measure
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.results.data import PLEASE_REPORT
 
-
 #: The beginning of the note on a run on shapes that failed.
 NOTE = f"could not be counted on shapes with PyTorch {torch.__version__} "
 
