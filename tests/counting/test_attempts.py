@@ -84,7 +84,7 @@ def test_a_model_that_fails_on_meta():
     assert note.startswith(
         f"could not be counted on shapes with PyTorch {torch.__version__} (LookupError in test_attempts.py:"
     )
-    assert f"test_attempts.py:44: not on meta); {PLEASE_REPORT}" in note
+    assert f"test_attempts.py:43: not on meta); {PLEASE_REPORT}" in note
 
 
 def test_no_note_on_shapes():
