@@ -6,7 +6,8 @@ import json
 import shutil
 
 import pytest
-import torch  # noqa: F401 -- otherwise pytester removes it after each run, and it cannot be imported twice
+import torch._decomp.decompositions_for_rng
+import torch._dynamo  # noqa: F401 -- pytester would remove these modules, and they cannot be imported twice
 from paths import DOCS
 
 PROJECT = DOCS / "compatibility" / "upgrade_project"
