@@ -83,7 +83,7 @@ def _passed(found: dict[str, Any]) -> str:
 
 def _differences(row: results.Row) -> str:
     """Return a section on the differences in one environment, or "" if there are none."""
-    lines = []
+    lines = [f"- tests: {row['note']}"] if "note" in row else []
     for name in ("examples", "sweep"):
         compared = row.get(name, {})
         lines += [f"- {name}, `{case}`: {_escaped(found)}" for case, found in compared.get("differ", {}).items()]
