@@ -28,6 +28,12 @@ def fuses_attention_without_batch() -> bool:
     return bool(torch._fused_sdp_choice(operand, operand, operand) == SDPBackend.FLASH_ATTENTION.value)
 
 
+def _fsdp_copies_mixed_dtypes() -> bool:
+    import torch.distributed.fsdp  # registers operators
+
+    return hasattr(torch.ops.fsdp, "chunk_cat_mixed_dtype")
+
+
 def _run_grouped_product() -> None:
     tokens, experts = torch.zeros(8, 8, dtype=torch.bfloat16), torch.zeros(2, 8, 8, dtype=torch.bfloat16)
     torch._grouped_mm(tokens, experts, torch.tensor([4, 8], dtype=torch.int32))
@@ -125,6 +131,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "c10d::check_for_nan": lambda: hasattr(torch.ops.c10d, "check_for_nan"),
     "FSDP2 on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
     "distribute_tensor without communication": lambda: "src_data_rank" in signature(distribute_tensor).parameters,
+    "fsdp::chunk_cat_mixed_dtype": _fsdp_copies_mixed_dtypes,
     "torch.linalg.polar": lambda: hasattr(torch.linalg, "polar"),
     "torch.cholesky": lambda: _works(lambda: torch.cholesky(torch.eye(2))),
 }

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compatibility import checks, page, results
+from compatibility import checks, page, results, upgrades
 from compatibility.environments import ENVIRONMENTS, REFERENCE, Environment, built, interpreter
 
 #: The folders of tests that depend on pytest. Counting never imports pytest.
@@ -75,6 +75,9 @@ def _row(environment: Environment, python: Path, tests: list[str] | None) -> dic
         results.store_reference(swept)
     row["sweep"] = checks.compared(swept, results.reference())
     row["examples"] = checks.examples(python)
+    row["warnings"] = checks.warnings_as_errors(python)
+    upgrades.write_baseline(environment, python)
+    row["upgrades"] = upgrades.upgrades(python)
     return row | {"suite": checks.suite(python, tests or ["tests"])}
 
 

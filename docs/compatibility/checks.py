@@ -1,4 +1,4 @@
-"""The three checks of an environment: the test suite, the examples, and the sweep."""
+"""The checks of an environment: the test suite, the examples, warnings, and the sweep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ OF_THE_MODEL = (
 _EXAMPLES = ROOT / "docs" / "examples"
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command without access to model hubs, and keep its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
 
@@ -33,9 +34,9 @@ def suite(python: Path, tests: list[str], *options: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         results = Path(name) / "results.xml"
         command = [str(python), "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "-p", "no:cacheprovider"]
-        run = _run([*command, f"--junit-xml={results}", *options, *tests], ROOT)
+        done = run([*command, f"--junit-xml={results}", *options, *tests], ROOT)
         if not results.exists():
-            return {"tests": tests, "error": (run.stdout + run.stderr)[-2000:]}
+            return {"tests": tests, "error": (done.stdout + done.stderr)[-2000:]}
         return {"tests": tests, **outcomes(results)}
 
 
@@ -61,9 +62,9 @@ def examples(python: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "report.json"
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_models.py"]
-        run = _run([*command, f"--flops-budget-json={path}"], _EXAMPLES)  # the verdicts do not matter
+        done = run([*command, f"--flops-budget-json={path}"], _EXAMPLES)  # the verdicts do not matter
         if not path.exists():
-            return {"error": (run.stdout + run.stderr)[-2000:]}
+            return {"error": (done.stdout + done.stderr)[-2000:]}
         report = report_file.load(path)
     accepted = baseline.load(_EXAMPLES / "__flops__" / "test_models.json").tests
     measured = {
@@ -75,16 +76,25 @@ def examples(python: Path) -> dict[str, Any]:
     return compared(measured, expected)
 
 
+def warnings_as_errors(python: Path) -> dict[str, Any]:
+    """Run the examples with ``python -W error``. A warning in a measurement fails its test."""
+    with tempfile.TemporaryDirectory() as name:
+        results = Path(name) / "results.xml"
+        command = [str(python), "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_models.py"]
+        done = run([*command, "--override-ini=filterwarnings=error", f"--junit-xml={results}"], _EXAMPLES)
+        return outcomes(results) if results.exists() else {"error": (done.stdout + done.stderr)[-2000:]}
+
+
 def sweep(python: Path) -> dict[str, Any]:
     """Count the models of the sweep in a new process of the environment. Return {case: {metric: value}}.
 
     Raises:
         RuntimeError: the process failed.
     """
-    run = _run([str(python), "-m", "compatibility.sweep"], ROOT / "docs")
-    if run.returncode:
-        raise RuntimeError(run.stderr[-2000:])
-    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    done = run([str(python), "-m", "compatibility.sweep"], ROOT / "docs")
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
+from pytest_flopsbudget.results.data import PLEASE_REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -140,6 +144,6 @@ def needs_data(asked: tuple[str, str]) -> str:
 def unexpected_failure(failure: Failure) -> str:
     """Return a note for the user: a run on shapes failed for another reason than missing data."""
     return (
-        f"could not be counted on shapes ({failure.text}), please report it; ran on real data instead, "
-        "and the count may depend on that data"
+        f"could not be counted on shapes with PyTorch {torch.__version__} ({failure.text}); {PLEASE_REPORT}, with this "
+        "text; ran on real data instead, and the count may depend on that data"
     )

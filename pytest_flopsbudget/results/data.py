@@ -14,6 +14,9 @@ Execution = Literal["shapes", "real", "watched"]
 #: "setup" is the work of a watched block before its first module runs, such as the initialization of weights.
 PhaseName = Literal["setup", "forward", "backward", "optimizer"]
 PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
+#: Words of a note on a PyTorch that behaves in a way that the plugin does not know. The summary of a run shows such a
+#: note once, not for each measurement.
+PLEASE_REPORT = "please report it to pytest-flopsbudget"
 
 #: An integer that is not negative, like every measured value.
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -6,6 +6,10 @@ from torch import nn
 
 from pytest_flopsbudget import UsageError, measure
 from pytest_flopsbudget.counting.meta import shape_rules
+from pytest_flopsbudget.results.data import PLEASE_REPORT
+
+#: The beginning of the note on a run on shapes that failed.
+NOTE = f"could not be counted on shapes with PyTorch {torch.__version__} "
 
 
 class Keeps(nn.Module):
@@ -68,15 +72,19 @@ def test_an_error_in_a_shape_rule(monkeypatch):
     result = measure(nn.Linear(5, 7), torch.ones(11, 5))
     assert (result.flops, result.execution) == (2 * 11 * 5 * 7, "real")
     (note,) = result.notes
-    assert note.startswith("could not be counted on shapes (ZeroDivisionError in test_attempts.py:")
-    assert "division by zero), please report it; ran on real data instead" in note
+    assert note.startswith(
+        f"could not be counted on shapes with PyTorch {torch.__version__} (ZeroDivisionError in test_attempts.py:"
+    )
+    assert f"division by zero); {PLEASE_REPORT}, with this text; ran on real data instead" in note
 
 
 @pytest.mark.fails_on_shapes
 def test_a_model_that_fails_on_meta():
     (note,) = measure(Broken(), torch.ones(2, 4)).notes
-    assert note.startswith("could not be counted on shapes (LookupError in test_attempts.py:")
-    assert "test_attempts.py:39: not on meta), please report it" in note
+    assert note.startswith(
+        f"could not be counted on shapes with PyTorch {torch.__version__} (LookupError in test_attempts.py:"
+    )
+    assert f"test_attempts.py:43: not on meta); {PLEASE_REPORT}" in note
 
 
 def test_no_note_on_shapes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from features import requires
+from features import has, requires
 from paths import DOCS
 
 PAGE = DOCS / "sharded.md"
@@ -24,4 +24,13 @@ def test_example(project, monkeypatch):
     said = [line.rstrip() for line in result.stdout.lines]
     start = said.index("test_parallel.py")
     shown = _block("text").splitlines()
-    assert said[start - 2 : start - 2 + len(shown)] == shown
+    said = said[start - 2 : start - 2 + len(shown)]
+    if has("fsdp::chunk_cat_mixed_dtype"):
+        # With this operator, FSDP2 has another peak than the page shows. Only the lines of the peak may differ.
+        said, shown = _without_the_last_peak(said), _without_the_last_peak(shown)
+    assert said == shown
+
+
+def _without_the_last_peak(lines: list[str]) -> list[str]:
+    last = max(index for index, line in enumerate(lines) if line.startswith("  peak "))
+    return lines[:last] + lines[last + 2 :]  # a peak has two lines

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 #: Operators that wait, or that move data within one process. The operators that pass messages are in `messages.py`.
 _WITHOUT_MESSAGE = {
     "c10d": "barrier monitored_barrier",
-    "_c10d_functional": "_wrap_tensor_autograd wait_tensor",
+    "_c10d_functional": "_wrap_tensor_autograd wait_tensor wait_tensors",
     "_c10d_functional_autograd": "_wrap_tensor_autograd wait_tensor",
     "c10d_functional": "_wrap_tensor_autograd wait_tensor",
     "symm_mem": """
         _barrier _rendezvous get_remote_tensors memset32 nccl_put_signal nccl_wait_for_signal nccl_wait_signal
         nvshmem_wait_for_signal stream_write_value32
     """,
-    "fsdp": "all_gather_copy_in chunk_cat copy split_with_sizes_copy",
+    "fsdp": "all_gather_copy_in chunk_cat chunk_cat_mixed_dtype copy record_grad_output_stream split_with_sizes_copy",
     "_dtensor": "mesh_get_process_group",
 }
 

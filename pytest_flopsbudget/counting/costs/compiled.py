@@ -32,17 +32,9 @@ def _outputs_of_two(call: Call) -> int:
 operator("inductor._mm_plus_mm", flops=_sum_of_products, other=_sum, activations=_outputs_of_two)
 
 
-def _each_product(call: Call) -> int:
-    """Count the FLOPs of the product of each pair of matrices (m, k) and (k, n) in the two lists."""
-    return sum(2 * left.numel() * right.shape[-1] for left, right in zip(call["self"], call["mat2"], strict=True))
-
-
 def outputs_of_each(call: Call) -> int:
     """Count the output elements: m·n for each pair of matrices (m, k) and (k, n) in the two lists."""
     return sum(int(left.shape[0] * right.shape[-1]) for left, right in zip(call["self"], call["mat2"], strict=True))
-
-
-operator("_native._foreach_mm_native_0", flops=_each_product, activations=outputs_of_each)
 
 
 @other_formula("inductor.accumulate_grad")

@@ -31,8 +31,9 @@ sparse.qlinear_prepack sparse.qlinear_unpack
 """
 
 _COMPILER = """
-debug_mode_ops.annotate debugprims.load_tensor export.access_subclass_inner_tensor inductor._alloc_from_pool
-inductor._reinterpret_tensor inductor.resize_storage_bytes inductor_prims.inductor_reserve_rng_state
+coor.current_device coor.current_device_index debug_mode_ops.annotate debugprims.load_tensor
+export.access_subclass_inner_tensor flex_gemm.to_blocked inductor._alloc_from_pool inductor._reinterpret_tensor
+inductor.resize_storage_bytes inductor_prims.inductor_reserve_rng_state mempool.begin mempool.end
 quantized_decomposed.convert_element_type rngprims.philox_rand
 """
 

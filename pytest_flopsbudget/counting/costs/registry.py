@@ -44,7 +44,7 @@ def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, An
     schema = schema_of(operator)
     names = tuple(argument.name for argument in schema.arguments)
     defaults = {item.name: item.default_value for item in schema.arguments if item.has_default_value()}
-    return schema.name.replace("::", "."), names, defaults
+    return REGISTRY.implemented(schema.name.replace("::", ".")), names, defaults
 
 
 class Call:
@@ -146,6 +146,7 @@ class Facets(NamedTuple):
 
 
 _NO_FACETS = Facets()
+_NATIVE = "_native."
 #: Facets that an in-place form such as "aten.add_" shares with its base form "aten.add". The two forms read, write and
 #: return different tensors, so the rules for bytes and shapes are registered for each form.
 _SHARED_BY_IN_PLACE_FORMS = ("flops", "other", "message", "collective", "free")
@@ -184,6 +185,7 @@ class Registry:
 
         An in-place form such as "aten.add_" shares some formulas with its base form "aten.add".
         """
+        name = self.implemented(name)
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
         if base is facets:
@@ -191,6 +193,19 @@ class Registry:
         return facets._replace(
             **{facet: getattr(facets, facet) or getattr(base, facet) for facet in _SHARED_BY_IN_PLACE_FORMS}
         )
+
+    def implemented(self, name: str) -> str:
+        """Return the name of the ATen operator that an operator of PyTorch's namespace ``_native`` implements.
+
+        Such an operator has the schema of the ATen operator. Its name begins with that operator's name and ends with a
+        backend and a number, as in "_native.bmm_triton_0". Any other operator implements itself.
+        """
+        if not name.startswith(_NATIVE):
+            return name
+        known = name.removeprefix(_NATIVE)
+        while known and f"aten.{known}" not in self._facets:
+            known = known.rpartition("_")[0]
+        return f"aten.{known}" if known else name
 
     def items(self) -> Iterable[tuple[str, Facets]]:
         """Return the names of all operators with their formulas and rules."""

@@ -153,7 +153,9 @@ class _Survivors:
         waiting = [name for name, item in by_id.items() if isinstance(item, torch.Tensor) and is_from_run(item)]
         while waiting:
             name = waiting.pop()
-            if name not in self.holding:
+            # If the run is the first to import a part of PyTorch, the import's functions refer to all names of their
+            # module. Python's registries refer to these functions, and must keep them.
+            if name not in self.holding and not _belongs_to_torch(by_id[name]):
                 self.holding[name] = by_id[name]
                 waiting.extend(self._referrers.get(name, ()))
         return [item for name, item in self.holding.items() if self._from_others[name] > 0]
@@ -270,6 +272,13 @@ def _is_torchs(owner: Any) -> bool:
     return isinstance(owner, (types.ModuleType, type)) and str(home).partition(".")[0] == "torch"
 
 
+def _belongs_to_torch(item: Any) -> bool:
+    """Return whether the object is a module or class of PyTorch, or the dict of names of such a module."""
+    if type(item) is dict:
+        return "__spec__" in item and str(item.get("__name__")).partition(".")[0] == "torch"
+    return _is_torchs(item)
+
+
 def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
     """If ``value`` is a dict, remove the objects in ``holding`` (id → object) from it. Return whether it is a dict.
 
@@ -289,12 +298,15 @@ def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> list[st
         Descriptions of removed values that are dicts. Such a dict may have been empty before the run.
     """
     lost = []
+    # A registry may have an item for each module, as that of `typing.overload` has. The modules that the run imported
+    # are taken out of `sys.modules` too, so their next import registers again.
+    imported = {item.__name__ for item in holding.values() if isinstance(item, types.ModuleType)}
     for key, value in list(dict.items(holder)):
         if isinstance(key, weakref.ref) and _emptied(value, holding):
             continue  # the dict held the variables of a thread in `threading.local`
         if id(value) in holding or id(key) in holding:
             dict.__delitem__(holder, key)
-            if isinstance(value, dict):
+            if isinstance(value, dict) and key not in imported:
                 lost.append(f"a dict within a dict, key {key!r}")
     return lost
 

@@ -49,7 +49,8 @@ _sparse_coo_tensor_with_dims_and_tensors sparse_dim dense_dim _dimI _dimV _nnz i
 is_set_to qscheme q_scale q_zero_point q_per_channel_axis
 """
 _NO_KERNEL = {f"aten.{name}" for name in _NO_KERNEL_NAMES.split()} | {
-    f"_c10d_functional{name}" for name in (".wait_tensor", "._wrap_tensor_autograd", "_autograd.wait_tensor")
+    f"_c10d_functional{name}"
+    for name in (".wait_tensor", ".wait_tensors", "._wrap_tensor_autograd", "_autograd.wait_tensor")
 }
 
 

@@ -13,6 +13,7 @@ import torch
 from pytest_flopsbudget.counting.isolation.global_state import state_restored
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import recurrent_functions
+from pytest_flopsbudget.results.data import PLEASE_REPORT
 
 
 @lru_cache(maxsize=1)
@@ -22,13 +23,19 @@ def canary_notes() -> tuple[str, ...]:
     The first call takes a quarter of a millisecond.
     """
     notes = []
-    report = f"PyTorch {torch.__version__} is newer than this version of pytest-flopsbudget knows, please report it: "
     if not calls_go_through_the_slot():
         # If the check of the call fails, the attribute `forward` of the clones still follows modules.
-        notes.append(report + "modules are called in a new way, and the work of hooks counts for the calling module")
+        notes.append(_report("modules", "the work of hooks counts for the calling module"))
     if recurrent_functions is not None and not recurrent_layers_go_through_functions():
-        notes.append(report + "recurrent layers are called in a new way, and their bytes and launches may be wrong")
+        notes.append(_report("recurrent layers", "their bytes and launches may be wrong"))
     return tuple(notes)
+
+
+def _report(called: str, effect: str) -> str:
+    return (
+        f"PyTorch {torch.__version__} calls {called} in a way that this version of pytest-flopsbudget does not know, "
+        f"and {effect}; {PLEASE_REPORT}, with this text"
+    )
 
 
 def calls_go_through_the_slot() -> bool:

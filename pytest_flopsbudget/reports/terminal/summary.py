@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.wording import pluralize, visible
 from pytest_flopsbudget.results.causes import find_causes
 from pytest_flopsbudget.results.comparison import tightens
+from pytest_flopsbudget.results.data import PLEASE_REPORT
 from pytest_flopsbudget.results.folding import fold, unfold_path, without_peaks
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def _closing(
     own = sum(entry.own_failure for entry in entries)
     if own:
         yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget"
+    yield from _notes_to_report(entries)
     for entry in entries:
         for verdict in entry.verdicts:
             yield from _notes(entry, verdict, settings_of(entry.test_file))
@@ -338,12 +340,21 @@ def _tightens(verdict: Verdict) -> bool:
     return tightens(verdict.comparison)
 
 
+def _notes_to_report(entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield each note that asks for a report, once for the whole run, with the tests that have it."""
+    tests: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        for note in dict.fromkeys(note for verdict in entry.verdicts for note in verdict.complexity.notes):
+            if PLEASE_REPORT in note:
+                tests[note].append(entry.nodeid)
+    for note, nodeids in tests.items():
+        others = f" and {pluralize(len(nodeids) - 1, 'other test')}" if len(nodeids) > 1 else ""
+        yield f"{nodeids[0]}{others}: {note}"
+
+
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
-    for note in (
-        *warning_lines(verdict.warned),
-        *verdict.complexity.notes,
-        *details.noisy_latency_lines(verdict),
-    ):
+    notes = (note for note in verdict.complexity.notes if PLEASE_REPORT not in note)
+    for note in (*warning_lines(verdict.warned), *notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"

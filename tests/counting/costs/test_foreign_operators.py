@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.operators.info import operator_info
 
 #: Operator → the reason why it has no formula and is not free.
 UNKNOWN_ON_PURPOSE = {
+    "flex_gemm::autograd_not_implemented": "always raises an error",
     "_inductor_test::realize": "of PyTorch's own tests",
     "onnx::Attention.opset23": "stands in a graph that is exported; models call PyTorch's attention",
     "onnx::RotaryEmbedding.opset23": "stands in a graph that is exported",
@@ -35,8 +36,10 @@ MODULES = (
     "torch.distributed.tensor",
     "torch._dynamo",
     "torch._inductor",
+    "torch._higher_order_ops.flex_gemm",
     "torch._inductor.inductor_prims",
     "torch._prims.rng_prims",
+    "torch.fx.experimental.proxy_tensor",
 )
 
 #: The script runs in a new process, so that only these modules have registered operators.
@@ -208,10 +211,28 @@ class TestCompiled:
             == expected
         )
 
-    def test_products_of_a_list(self):
+    @pytest.mark.parametrize("name", ["_foreach_mm_native_0", "_foreach_mm_native_1", "_foreach_mm_cutedsl_12"])
+    def test_products_of_a_list(self, name):
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
-        name = "_native._foreach_mm_native_0"
+        name = f"_native.{name}"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
+
+    @pytest.mark.parametrize(
+        ("name", "implemented"),
+        [
+            ("_native.bmm_triton_0", "aten.bmm"),
+            ("_native.linalg_polar_out_native_3", "aten.linalg_polar"),
+            ("_native.topk_flydsl_7", "aten.topk"),
+            ("_native._fused_rms_norm_backward_cutedsl_9", "aten._fused_rms_norm_backward"),
+            ("_native.scatter_add_cutedsl_4", "aten.scatter_add"),
+            ("_native.no_such_kernel_0", "_native.no_such_kernel_0"),
+            ("mylib.bmm_triton_0", "mylib.bmm_triton_0"),
+        ],
+    )
+    def test_another_kernel(self, name, implemented):
+        """A kernel that PyTorch registers in place of that of an ATen operator costs what the ATen operator costs."""
+        assert REGISTRY.implemented(name) == implemented
+        assert REGISTRY.facets(name) == REGISTRY.facets(implemented)
 
     def test_scattered_values(self):
         name = "flex_lib.zeros_and_scatter"

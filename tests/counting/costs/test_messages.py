@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed import _functional_collectives as functional
 
 from pytest_flopsbudget import measure, world
+from pytest_flopsbudget.counting.costs import REGISTRY, Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,30 @@ def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], 
         measure(call, tensor)
         for_real(call, tensor)
     assert torch.equal(tensor, torch.arange(float(LENGTH))), expected
+
+
+_LARGE, _SMALL = torch.empty(SIZE * LENGTH), torch.empty(LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        # Each rank sends 8 floats, and the root receives those of 4 ranks.
+        ("c10d.gather_into_tensor_", {"output_tensor": _LARGE, "input_tensor": _SMALL, "group_size": SIZE}, SIZE * OWN),
+        ("symm_mem._low_contention_all_gather_ce_multicast_out", {"tensor": _SMALL, "out": _LARGE}, SIZE * OWN),
+        ("symm_mem.memcpy_to_multicast_", {"symm_mem_out": _LARGE, "src": _SMALL, "byte_offset": 0}, OWN),
+        ("symm_mem.nccl_all_to_all_nd", {"input": _LARGE, "out": _LARGE, "scatter_dim": 0}, SIZE * OWN),
+        ("symm_mem.nccl_get_out", {"dst": _SMALL, "offset": 0, "size": OWN, "peer": 1}, OWN),
+        ("symm_mem.nvshmem_get_out", {"dst": _SMALL, "offset": 0, "size": OWN, "peer": 1}, OWN),
+    ],
+)
+def test_message_of_newer_operators(name: str, arguments: dict[str, object], expected: int) -> None:
+    """Operators that only some versions of PyTorch and only some machines can run pass the expected message."""
+    facets = REGISTRY.facets(name)
+    assert facets.message is not None
+    assert facets.message(Call.by_names(name, arguments)) == expected
+    assert facets.collective
+    assert facets.free
 
 
 def test_a_group_of_some_ranks() -> None:

@@ -2,12 +2,14 @@
 
 import functools
 import gc
+import importlib
 import subprocess
 import sys
 import threading
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -439,6 +441,26 @@ print(forward(torch.ones(3, 4)).shape)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", lines], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [str([2 * 4 * 4 * 2] * 2), "torch.Size([4, 2])"], done.stderr
+
+
+@pytest.mark.parametrize("registers", [True, False])
+def test_a_module_that_the_run_imports(registers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that the run imports, and that keeps a tensor, is imported again after the measurement."""
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = "import torch\nfrom typing import overload\nTABLE = torch.arange(4.0)\n"
+    # `typing.overload` keeps the function in a registry that has a dict for each module.
+    lines += "@overload\ndef double(x: int) -> int: ...\ndef double(x): return 2 * x\n" * registers
+    (tmp_path / "imported_late.py").write_text(lines, encoding="utf-8")
+
+    def forward(x: Tensor) -> Tensor:
+        table: Tensor = importlib.import_module("imported_late").TABLE
+        return x @ table
+
+    try:
+        assert [measure(forward, torch.ones(3, 4)).flops for _ in range(2)] == [2 * 3 * 4] * 2
+        assert forward(torch.ones(3, 4)).tolist() == [6.0] * 3
+    finally:
+        sys.modules.pop("imported_late", None)
 
 
 class TestOrdinaryModels:

@@ -17,6 +17,7 @@ from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
 from pytest_flopsbudget.reports.wording import can_show_signs, format_change, pluralize, use_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
+from pytest_flopsbudget.results.data import PLEASE_REPORT
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.run_record import Entry, pack_verdicts
 
@@ -216,6 +217,21 @@ class TestClosing:
             "    mine.op: 2 calls in a",
             "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",
             "test_net.py::test_a: in the baseline, but no longer measured: student",
+        ]
+
+    def test_notes_that_ask_for_a_report(self):
+        """A note that asks for a report is shown once a run, and other notes for each test."""
+        other = "ran on real data"
+        first, second = (f"PyTorch 2.99 does {way}; {PLEASE_REPORT}" for way in ("this", "that"))
+        entries = [
+            entry(complexity(notes=notes), complexity(), nodeid=f"test_net.py::test_{name}")
+            for name, notes in (("a", (first, other)), ("b", (first,)), ("c", (second, first)), ("d", (other,)))
+        ]
+        assert [line for line in lines(*entries, width=200) if ": " in line and line.startswith("test_net.py::")] == [
+            f"test_net.py::test_a and 2 other tests: {first}",
+            f"test_net.py::test_c: {second}",
+            f"test_net.py::test_a: {other}",
+            f"test_net.py::test_d: {other}",
         ]
 
     def test_a_metric_that_is_no_longer_measured(self):
