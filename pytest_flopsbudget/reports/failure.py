@@ -181,7 +181,7 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
 
 
 def _reaction(name: str, verdict: Verdict) -> str:
-    """Return which setting makes a measurement fail that is within its limits and its baseline."""
+    """Return which setting fails a measurement although no limit is broken and nothing grew."""
     if "new" in verdict.failing:
         return f'{name} has no baseline, and missing-baseline = "fail"'
     if "unknown operators" in verdict.failing:

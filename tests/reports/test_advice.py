@@ -116,7 +116,6 @@ class TestAttention:
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
-        """If only a child of the module has parameters, there is advice on attention."""
         own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)

@@ -1,4 +1,4 @@
-"""How a measurement is recognized if the id of its test now names another model."""
+"""Whether a test id names the same model as before."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def requests_no_format(tensor: torch.Tensor) -> bool:
-    """Return whether an operator that keeps its input's memory format returns a contiguous output for this tensor."""
+    """Return whether an operator with ``torch.preserve_format`` returns a contiguous output for this tensor."""
     if tensor.is_contiguous():
         return not may_be_channels_last(tensor) and tensor.ndim < _VOLUMES
     if tensor.ndim < _IMAGES:

@@ -264,7 +264,7 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a product of groups. The groups divide the rows, the columns or the summed dimension."""
+    """Return the output of `_grouped_mm`, which multiplies matrices group by group."""
     left, right, *_ = args
     groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
     out_dtype = kwargs.get("out_dtype", args[4] if len(args) > 4 else None)

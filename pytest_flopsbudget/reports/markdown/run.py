@@ -219,7 +219,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _head_cell(title: str) -> str:
-    """Return the title of a column, escaped. The name of a project's device may contain any characters."""
+    """Return the title of a column, escaped, because it may contain the name of a device from the pyproject."""
     return title if title.isascii() and title.isprintable() and not re.search(r"[^\w .()/[\]-]", title) else code(title)
 
 

@@ -45,7 +45,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Yield two functions that return a tensor of the same shape, each time in another memory layout."""
+    """Yield two functions. Each returns a tensor of the same shape, and each call has another memory layout."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):

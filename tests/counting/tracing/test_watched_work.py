@@ -98,7 +98,7 @@ def test_a_function_may_end_after_it_began_a_watch():
 
 @pytest.mark.parametrize("chosen", [(0,), (0, 1, 2), (3,), (), (0, 1, 2, 3), (1, 2, 3)])
 def test_outputs_whose_size_depends_on_data(chosen):
-    """The traffic of ``x[mask]`` has the elements that were chosen, also if an earlier call chose other ones."""
+    """The traffic of ``x[mask]`` counts the elements that this call chose, not those of an earlier call."""
     values, mask = torch.ones(4), torch.zeros(4, dtype=torch.bool)
     mask[list(chosen)] = True
     for _ in range(2):
