@@ -113,7 +113,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[str]:
     """Yield the blocks between head and foot. Each block has the lines of one entry.
 
     Raises:
-        ValueError: the first or the last line of the file is wrong, a line is not UTF-8, or a number has very many digits.
+        ValueError: the first or last line is wrong, a line is not UTF-8, or a number has very many digits.
     """
     pieces = iter(lines)
     if b"".join(islice(pieces, _HEAD.count("\n"))) != _HEAD.encode():

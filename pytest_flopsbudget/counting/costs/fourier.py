@@ -47,5 +47,5 @@ def _real_to_complex(call: Call) -> int:
 
 @other_formula("aten._fft_c2r", "prims.fft_c2r")
 def _complex_to_real(call: Call) -> int:
-    """Count the operations of a transform to real points. The transform has as many points as its output has elements."""
+    """Count the operations of a transform whose outputs are real numbers."""
     return _transforms(call.first_output, call["dim"], _REAL)
