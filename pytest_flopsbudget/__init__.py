@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    #: The version of the installed package.
+    __version__: str
+
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.distributed.world import world
     from pytest_flopsbudget.counting.latency.benchmark import time_model
@@ -73,6 +76,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from pytest_flopsbudget.versions import own_version  # noqa: PLC0415 -- see _HOMES
+
+        return own_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 -- see _HOMES

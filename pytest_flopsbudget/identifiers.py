@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: The name of the folder with the baselines of the test files beside it.
 FOLDER = "__flops__"
 
+#: The place of a test file in the node ids of models that --flops-budget-model names: "flops-budget-model::hf:gpt2".
+#: There is no such file.
+MODELS_FILE = "flops-budget-model"
+
 #: The name of an operator in formulas and in the pyproject: "namespace::name", without an overload.
 OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
@@ -66,7 +70,8 @@ def file_of_baseline(baseline: str) -> str:
     """Return the test file of a baseline: ``tests/test_model.py`` for ``tests/__flops__/test_model.json``."""
     folder, _, name = baseline.rpartition("/")
     above = folder.removesuffix("__flops__")
-    return f"{above}{name.removesuffix('.json')}.py"
+    stem = name.removesuffix(".json")
+    return f"{above}{stem}" if stem == MODELS_FILE else f"{above}{stem}.py"
 
 
 def is_baseline(path: str) -> bool:

@@ -7,8 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_flopsbudget.commands import accept, diff, history, merge, page, rename
+from pytest_flopsbudget.commands import accept, diff, export, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
+from pytest_flopsbudget.commands.counting import compare, measure
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
@@ -25,13 +26,21 @@ READER_GONE = 141
 _LONGEST = 2_000
 
 _COMMANDS = {
+    "measure": measure,
+    "compare": compare,
+    "init": init,
     "accept": accept,
     "merge": merge,
     "diff": diff,
     "rename": rename,
     "history": history,
     "page": page,
+    "export": export,
 }
+
+#: How the commands are called without the console script. Their examples are written for this call.
+_AS_MODULE = "python -m pytest_flopsbudget"
+_SCRIPT = "flopsbudget"
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --exit-code found a difference;
@@ -102,20 +111,21 @@ def _run(argv: list[str]) -> int:
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python -m pytest_flopsbudget",
-        description="Work with the baselines and reports of pytest-flopsbudget without running a test.",
+        prog=_program(),
+        description="Count models, and work with the baselines and reports of pytest-flopsbudget, without a test.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _add_no_color(parser, default=False)
+    parser.add_argument("--version", action=_Version, help="show the versions of this program, PyTorch and Python")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, module in _COMMANDS.items():
         own = commands.add_parser(
             name,
             help=module.SUMMARY,
             description=module.DESCRIPTION,
-            epilog=module.EXAMPLES,
+            epilog=module.EXAMPLES.replace(_AS_MODULE, parser.prog),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -125,6 +135,33 @@ def _parser() -> _Parser:
         _add_no_color(own, default=argparse.SUPPRESS)
         own.set_defaults(run=module.run)
     return parser
+
+
+def _program() -> str:
+    """Return the command that started this process, as the user would type it again."""
+    started = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]  # noqa: PTH119, PTH122
+    return _SCRIPT if started == _SCRIPT else _AS_MODULE
+
+
+class _Version(argparse.Action):
+    """``--version``: write the versions and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 -- argparse's name
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 -- argparse hands it over
+        values: object,  # noqa: ARG002
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> NoReturn:
+        from platform import python_version
+
+        from pytest_flopsbudget.versions import installed_version, own_version
+
+        torch = installed_version("torch")
+        parser.exit(0, f"pytest-flopsbudget {own_version()} (PyTorch {torch}, Python {python_version()})\n")
 
 
 def _add_no_color(parser: argparse.ArgumentParser, *, default: bool | str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_flopsbudget.config.prescan import PyprojectFinder
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
+from pytest_flopsbudget.identifiers import MODELS_FILE
 from pytest_flopsbudget.plugin.collection import CollectionRecorder
 from pytest_flopsbudget.plugin.items import is_outside_root
 
@@ -134,6 +135,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         type=int,
         help="fail the run if it makes fewer than N measurements, for example because all budgets are skipped",
     )
+    group.addoption(
+        "--flops-budget-model",
+        metavar="TARGET",
+        action="append",
+        help="measure this model like a test: mypkg.net:build?input=1x3x224x224, hf:NAME, timm:NAME or FILE.pt2; may be "
+        "repeated; docs/commands.md describes a TARGET",
+    )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 
@@ -154,6 +162,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"{flag} and --flops-budget-disable contradict each other: a run that checks no baselines does not "
                 "change them either; give one of the two"
             )
+    _register_models(config)
     config.stash[_COLLECTION_RECORDER] = collection_recorder = CollectionRecorder(config)
     config.pluginmanager.register(collection_recorder, "flopsbudget-collection")
     explain_plugin = _make_explain_plugin(config, collection_recorder)
@@ -164,6 +173,21 @@ def pytest_configure(config: pytest.Config) -> None:
             config, lambda: _get_session(config), collection_recorder.collected, _given_reports(config), explain_plugin
         )
         config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _register_models(config: pytest.Config) -> None:
+    """Register the plugin that adds the models of --flops-budget-model to the tests, if there are any."""
+    if not config.getoption("--flops-budget-model") and not any(MODELS_FILE in arg for arg in config.args):
+        return
+    from pytest_flopsbudget.plugin.models import ModelCollection, take_models
+    from pytest_flopsbudget.targets.grammar import parse_target
+
+    try:
+        targets = [parse_target(text) for text in take_models(config)]
+    except UsageError as error:
+        raise pytest.UsageError(f"--flops-budget-model: {error}") from error
+    if targets:
+        config.pluginmanager.register(ModelCollection(targets, _keep_budget), "flopsbudget-models")
 
 
 def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionRecorder) -> ExplainPlugin | None:
@@ -321,7 +345,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
     """Measure models, and check them against the test's budget. Call the fixture with a model and its inputs."""
-    budget = request.node.stash[_FIXTURE] = _make_budget(request.node)
+    return _keep_budget(request.node)
+
+
+def _keep_budget(item: pytest.Item) -> FlopsBudget:
+    budget = item.stash[_FIXTURE] = _make_budget(item)
     return budget
 
 

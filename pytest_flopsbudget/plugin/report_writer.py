@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ import pytest
 from pytest_flopsbudget.errors import ReportError, UsageError
 from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
+from pytest_flopsbudget.versions import installed_version, own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,9 +161,9 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
     )
     update = session.config.getoption("--flops-budget-update")
     run = Run(
-        plugin=_version("pytest-flopsbudget"),
+        plugin=own_version(),
         pytest=pytest.__version__,
-        torch=_version("torch"),
+        torch=installed_version("torch"),
         python=python_version(),
         root=_relative_to(top_of_repository(root), root),
         show=settings.show,
@@ -190,14 +190,6 @@ def total_limits_of(settings: Settings) -> dict[str, Limit]:
 
 #: The exit codes of runs that stopped before their last test.
 _CUT_SHORT = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
-
-
-def _version(package: str) -> str:
-    # The version is read from the installed package's metadata, so that the process does not import PyTorch.
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def top_of_repository(folder: Path) -> Path:

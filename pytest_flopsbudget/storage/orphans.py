@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.identifiers import FOLDER
+from pytest_flopsbudget.identifiers import FOLDER, MODELS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -60,6 +60,8 @@ def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> 
 def _without_test_file(folder: Path) -> Iterator[Path]:
     # The test file may have any suffix, because tests need not be written in Python.
     stems = {entry.stem for entry in folder.iterdir() if not entry.is_dir()}
+    # The models of --flops-budget-model have no file.
+    stems.add(MODELS_FILE)
     for path in sorted((folder / FOLDER).glob("*.json")):
         if path.stem not in stems:
             yield path

@@ -13,7 +13,7 @@ from samples import GitProject, linear, report, reported_test
 from pytest_flopsbudget.commands import history
 from pytest_flopsbudget.storage.report_file import save
 
-COMMANDS = ("accept", "merge", "diff", "rename", "history")
+COMMANDS = ("measure", "compare", "init", "accept", "merge", "diff", "rename", "history", "page", "export")
 
 #: A script that runs the given command lines while PyTorch and pytest cannot be imported. It prints the exit codes and
 #: the loaded modules.
@@ -103,7 +103,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     ("argv", "told"),
     [
         (["acept", "x"], "no command 'acept'; did you mean accept?"),
-        (["zzz"], "no command 'zzz'; there are accept, merge, diff, rename, history"),
+        (["zzz"], "no command 'zzz'; there are measure, compare, init, accept, merge, diff, rename, history"),
         (["--metric", "flops"], "no command 'flops'"),
         (["--version-of-what"], "COMMAND"),
         (["-x"], "COMMAND"),
@@ -117,7 +117,7 @@ def test_no_such_command(command, argv, told):
 
 
 def test_no_command_at_all(command):
-    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] [--no-color] COMMAND ..."
+    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] [--no-color] [--version] COMMAND ..."
     assert command.code == 2
 
 

@@ -64,12 +64,13 @@ _MODULE_METRICS = ("flops", "params", "activations", "memory_traffic")
 _OPERATOR_METRICS = ("flops", "other_flops", "memory_traffic", "arithmetic_intensity")
 
 
-def text(report: Report, history: Sequence[Series] = ()) -> str:
+def text(report: Report, history: Sequence[Series] = (), *, headline: str = "") -> str:
     """Return the run as an HTML page. The page loads nothing from outside, and its tables need no script.
 
     Args:
         report: the run.
         history: the history of measurements. A measurement without a history shows none.
+        headline: the sentence at the top; empty for a sentence on the verdicts.
     """
     series = {(one.address.nodeid, one.address.name): one for one in history if one.lives}
     rows = [(test, one) for test in report.tests for one in test.measurements]
@@ -90,7 +91,7 @@ def text(report: Report, history: Sequence[Series] = ()) -> str:
         style=Markup(_resource("page.css")),  # noqa: S704 -- our own file
         script=Markup(_resource("page.js")),  # noqa: S704 -- our own file
         data=_json(data),
-        headline=_headline(report),
+        headline=headline or _headline(report),
         fails=any(test.fails for test in report.tests) or bool(report.total.broken),
         versions=f"pytest-flopsbudget {report.run.plugin}, PyTorch {report.run.torch}, Python {report.run.python}",
         notes=[

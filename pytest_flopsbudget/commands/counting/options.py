@@ -1,0 +1,129 @@
+"""The options that `measure` and `compare` share, and the measuring of their targets."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.commands.profile_files import add_profile_arguments, check_path, check_profile_arguments
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_flopsbudget.commands.console import Output
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.targets.grammar import Target
+
+TARGETS = """\
+A TARGET is one of these:
+  mypkg.net:build              a model, a class or a function of a module; the current folder is searched first
+  'mypkg.net:build(18)'        a class or a function with plain arguments
+  hf:gpt2, hf:LlamaForCausalLM a model of transformers: a model type, a class, a configuration file, a model on the hub
+  timm:resnet50                a model of timm
+  model.pt2                    an exported program
+?input=SPEC&kwargs=JSON&batch=N&backward after a TARGET are options for this target alone.
+"""
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a call and of its outputs to ``parser``."""
+    parser.add_argument(
+        "--input",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help="sizes of an argument, such as 1x3x224x224, 1x128:int64 or tokens=1x128:int64; repeat it for more",
+    )
+    parser.add_argument("--kwargs", metavar="JSON", help="""arguments by name, such as '{"use_cache": false}'""")
+    parser.add_argument("--batch", metavar="N", help="the first size of each input")
+    parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
+    parser.add_argument(
+        "--on", metavar="DEVICE", action="append", default=[], help="estimate the time on a device, such as A100"
+    )
+    parser.add_argument("--metrics", metavar="LIST", help="the metrics of the table, such as macs,params")
+    parser.add_argument("--json", action="store_true", help="write JSON to standard output instead of a table")
+    parser.add_argument("--html", metavar="PATH", help="write a page with module trees, operators and rooflines")
+    add_profile_arguments(parser)
+
+
+def parse_targets(texts: Sequence[str], arguments: argparse.Namespace) -> list[Target]:
+    """Return the targets, each with the options of the command line that it does not have itself.
+
+    Raises:
+        UsageError: a target or an option has the wrong form, or a file cannot be written to.
+    """
+    from pytest_flopsbudget.targets.grammar import CallOptions, parse_batch, parse_inputs, parse_kwargs, parse_target
+
+    check_path("--html", arguments.html)
+    check_profile_arguments(arguments)
+    defaults = CallOptions(
+        inputs=parse_inputs(arguments.input),
+        kwargs={} if arguments.kwargs is None else parse_kwargs(arguments.kwargs),
+        batch=None if arguments.batch is None else parse_batch(arguments.batch),
+        backward=arguments.backward,
+    )
+    return [parse_target(text).with_defaults(defaults) for text in texts]
+
+
+def metrics_of(arguments: argparse.Namespace) -> list[str] | None:
+    """Return the metrics that --metrics names; None without the option."""
+    return None if arguments.metrics is None else [one.strip() for one in arguments.metrics.split(",")]
+
+
+def measure_all(
+    targets: Sequence[Target], arguments: argparse.Namespace, output: Output
+) -> Iterator[tuple[Target, Complexity | None]]:
+    """Count the targets one after another. Yield None for a target that cannot be counted, after writing its error.
+
+    Raises:
+        UsageError: a device is unknown.
+    """
+    from pytest_flopsbudget.counting.tracing.timeline import keeping_timelines
+    from pytest_flopsbudget.hardware.catalog import resolve_devices
+    from pytest_flopsbudget.targets.loading import measure_target
+
+    resolve_devices(arguments.on)
+    with _progress(len(targets)) as show:
+        for target in targets:
+            show(target.text)
+            try:
+                with keeping_timelines(arguments.html is not None):
+                    complexity = measure_target(target, Path.cwd(), devices=arguments.on)
+            except UsageError as error:
+                output.error(f"error: {error}")
+                yield target, None
+            else:
+                yield target, complexity
+            show(None)
+
+
+@contextmanager
+def _progress(number: int) -> Iterator[Callable[[str | None], None]]:
+    """Show a progress bar on standard error, if it is a terminal and there are several targets.
+
+    The function that is yielded takes the name of the target that begins, or None when it has ended.
+    """
+    if number < 2 or not sys.stderr.isatty():  # noqa: PLR2004 -- one target needs no bar
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from pytest_flopsbudget.safe_text import visible
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=number)
+
+        def show(text: str | None) -> None:
+            if text is None:
+                progress.advance(task)
+            else:
+                progress.update(task, description=escape(visible(text)))
+
+        yield show
