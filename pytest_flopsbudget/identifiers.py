@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 import re
 import shlex
 from pathlib import Path
@@ -113,6 +114,17 @@ def may_match_below(path: str, pattern: str) -> bool:
 def baseline_path(test_file: Path) -> Path:
     """Return the path of the baseline: ``tests/__flops__/test_net.json`` for ``tests/test_net.py``."""
     return test_file.parent / FOLDER / f"{test_file.stem}.json"
+
+
+def is_model(nodeid: str) -> bool:
+    """Return whether the node id, as the user typed it, names a model of --flops-budget-model, or all of them."""
+    return Path(nodeid.partition("::")[0]).name == MODELS_FILE
+
+
+def is_test_file(path: Path) -> bool:
+    """Return whether the path is a test file that exists, or the place of models, which have no file."""
+    # Path.is_file raises an error for a name that is too long.
+    return path.name == MODELS_FILE or os.path.isfile(path)  # noqa: PTH113
 
 
 def split_nodeid(nodeid: str) -> tuple[str, str]:

@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.identifiers import baseline_path, match_nodeids, near_nodeids, split_nodeid
+from pytest_flopsbudget.identifiers import (
+    MODELS_FILE,
+    baseline_path,
+    is_test_file,
+    match_nodeids,
+    near_nodeids,
+    split_nodeid,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -96,8 +103,10 @@ def _root(report: Report, given: str | None) -> Path:
     candidates = [*([repository / report.run.root] if repository else []), *around]
     if repository and not _is_below(repository / report.run.root, repository):
         del candidates[0]
+    # Models of --flops-budget-model have no file, so they fit into every folder.
+    with_file = [test for test in report.tests if test.file != MODELS_FILE] or report.tests
     for folder in candidates:
-        if any(_test_file(folder, test) for test in report.tests):
+        if any(_test_file(folder, test) for test in with_file):
             return _from_here(folder)
     files = sorted({test.file for test in report.tests})
     raise UsageError(
@@ -125,8 +134,7 @@ def _test_file(root: Path, test: ReportedTest) -> Path | None:
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
-    # Path.is_file raises for a name that is too long.
-    return root / path if os.path.isfile(root / path) else None  # noqa: PTH113
+    return root / path if is_test_file(root / path) else None
 
 
 class _Acceptance:

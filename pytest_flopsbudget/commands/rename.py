@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near_nodeids
+from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, is_test_file, near_nodeids
 from pytest_flopsbudget.storage.baseline import change, load, refuse_outside
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if bool(old.test_id) != bool(new.test_id):
         test, file = (old, new) if old.test_id else (new, old)
         raise UsageError(f"{test.nodeid} is a test and {file.nodeid} a file; give two tests, or two files")
-    if not os.path.isfile(as_path(new.file)):  # noqa: PTH113 -- Path.is_file raises for a name that is too long
+    if not is_test_file(as_path(new.file)):
         raise UsageError(f"{new.file}: no such test file here; node ids begin in the current folder, as pytest's do")
     for name in (old, new):
         refuse_outside(name.baseline, _root(name))

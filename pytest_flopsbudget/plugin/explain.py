@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.identifiers import is_below, near_nodeids
+from pytest_flopsbudget.identifiers import is_below, is_model, near_nodeids
 from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
 from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.targets.grammar import with_plain_signs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -56,7 +57,8 @@ class ExplainPlugin:
     def __init__(self, config: pytest.Config, collection_recorder: CollectionRecorder) -> None:
         self._config = config
         self._collection_recorder = collection_recorder
-        self._asked: str = config.getoption(FLAG)
+        asked: str = config.getoption(FLAG)
+        self._asked = with_plain_signs(asked) if is_model(asked) else asked
         #: Why the test cannot be explained. The hook at the end of the run reports these messages.
         self.mistakes: list[str] = []
         self._last: pytest.TestReport | None = None
@@ -69,6 +71,9 @@ class ExplainPlugin:
         """Make pytest collect only the file of the test, unless the command line names other files or tests."""
         config = self._config
         here = config.invocation_params.dir
+        if is_model(self._asked):
+            config.args = []
+            return
         path = _found(file, here, config.rootpath)
         if path is None:
             problem = f"{FLAG}={self._asked}: there is no file {file}{_near_files(file, here)}; {_HOW}"

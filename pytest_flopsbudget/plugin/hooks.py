@@ -15,7 +15,7 @@ import pytest
 
 from pytest_flopsbudget.config.prescan import PyprojectFinder
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
-from pytest_flopsbudget.identifiers import MODELS_FILE
+from pytest_flopsbudget.identifiers import is_model
 from pytest_flopsbudget.plugin.collection import CollectionRecorder
 from pytest_flopsbudget.plugin.items import is_outside_root
 
@@ -139,8 +139,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--flops-budget-model",
         metavar="TARGET",
         action="append",
-        help="measure this model like a test: mypkg.net:build?input=1x3x224x224, hf:NAME, timm:NAME or FILE.pt2; may be "
-        "repeated; docs/commands.md describes a TARGET",
+        help="measure this model like a test: mypkg.net:build?input=1x3x224x224, hf:NAME, timm:NAME or FILE.pt2; may "
+        "be repeated; docs/commands.md describes a TARGET",
     )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
@@ -177,7 +177,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _register_models(config: pytest.Config) -> None:
     """Register the plugin that adds the models of --flops-budget-model to the tests, if there are any."""
-    if not config.getoption("--flops-budget-model") and not any(MODELS_FILE in arg for arg in config.args):
+    named = [*config.args, config.getoption("--flops-budget-explain") or ""]
+    if not config.getoption("--flops-budget-model") and not any(map(is_model, named)):
         return
     from pytest_flopsbudget.plugin.models import ModelCollection, take_models
     from pytest_flopsbudget.targets.grammar import parse_target
@@ -442,7 +443,8 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
     line, message = (item.location[1] or 0) + 1, str(error)
     if isinstance(error, UsageError):
         line = _line_in(item.path, error) or line
-        message = f"{item.nodeid.partition('::')[0]}:{line}: {message}"
+        if not is_model(item.nodeid):  # the message begins with the model, which has no file
+            message = f"{item.nodeid.partition('::')[0]}:{line}: {message}"
     copy = type(error)(message).with_traceback(error.__traceback__)
     shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
     if shown.reprcrash is not None:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_flopsbudget.identifiers import is_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -72,11 +74,25 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
 
 
 def typed_paths(config: pytest.Config) -> list[str]:
-    """Return the files, folders and tests on the command line that a suggested command has to repeat.
+    """Return the files, folders, tests and models on the command line that a suggested command has to repeat.
 
     The list is empty if pytest would collect all of them without arguments, or if there are so many that nobody would
     type them.
     """
+    paths = _typed_files(config)
+    models = _typed_models(config)
+    return [*paths, *models] if len(paths) + len(models) <= _MAX_PATHS else []
+
+
+def _typed_models(config: pytest.Config) -> list[str]:
+    """Return the node ids and options of the command line that name models. Options in the settings are left out."""
+    typed = [str(arg) for arg in config.invocation_params.args]
+    models = config.getoption("--flops-budget-model") or ()
+    options = [f"--flops-budget-model={model}" for model in models if any(arg.endswith(model) for arg in typed)]
+    return [*(arg for arg in typed if is_model(arg)), *options]
+
+
+def _typed_files(config: pytest.Config) -> list[str]:
     if config.args_source.name != "ARGS" or len(config.args) > _MAX_PATHS:
         return []
     here, testpaths = config.invocation_params.dir, config.getini("testpaths")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.identifiers import MODELS_FILE
+from pytest_flopsbudget.identifiers import MODELS_FILE, is_model
+from pytest_flopsbudget.targets.grammar import with_plain_signs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -22,19 +22,25 @@ def take_models(config: pytest.Config) -> list[str]:
     The node id of a model names no file, and pytest would refuse it.
 
     Raises:
-        pytest.UsageError: the pseudo file of the models is named, but no model.
+        pytest.UsageError: the place of the models is named, but no model.
     """
-    models: list[str] = list(config.getoption("--flops-budget-model") or ())
+    models = [with_plain_signs(model) for model in config.getoption("--flops-budget-model") or ()]
     paths = []
     for arg in config.args:
-        file, _, model = arg.partition("::")
-        if PurePath(file).name != MODELS_FILE:
+        _, _, model = arg.partition("::")
+        if not is_model(arg):
             paths.append(arg)
         elif model:
-            models.append(model)
+            models.append(with_plain_signs(model))
         elif not models:
             raise pytest.UsageError(f"{arg}: no model is named; write --flops-budget-model=TARGET")
     config.args[:] = paths
+    explained = config.getoption("--flops-budget-explain") or ""
+    if is_model(explained):
+        model = with_plain_signs(explained.partition("::")[2])
+        # After the model, there may be the name of a measurement.
+        if not any(model == one or model.startswith(f"{one}:") for one in models):
+            models.append(model)
     return list(dict.fromkeys(models))
 
 

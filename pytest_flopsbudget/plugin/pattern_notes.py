@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.identifiers import matches_pattern, may_match_below, selects_test
+from pytest_flopsbudget.identifiers import MODELS_FILE, matches_pattern, may_match_below, selects_test
 from pytest_flopsbudget.plugin.items import nodeid_in
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def pattern_notes(
         tests = [nodeid_in(path.parent, item) for item in held]
         scope = _Scope(config, path.parent, skipped_files)
         for source, pattern in _patterns(settings):
+            if pattern.startswith(MODELS_FILE):
+                continue  # which models a run measures depends on its command line
             if not any(selects_test(nodeid, pattern) for nodeid in tests) and scope.covers(pattern):
                 notes.append(
                     f'{source} "{pattern}" matches no test; {elsewhere(path, pattern) or _near(pattern, tests)}'

@@ -34,7 +34,7 @@ _MAX_ELEMENTS = 2**62
 
 _OPTIONS = ("input", "kwargs", "batch", "backward")
 _NEXT_OPTION = re.compile(rf"&(?=(?:{'|'.join(_OPTIONS)})(?:=|&|$))")
-_INPUT = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<sizes>\d+(?:[x\u00d7]\d+)*)(?::(?P<dtype>\w+))?")
+_INPUT = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CallOptions:
 class Target:
     """A model that a command or an option of pytest names, and how to call it."""
 
-    #: The whole text, as the user typed it.
+    #: The whole text, as the user typed it, with "x" between sizes.
     text: str
     #: The text before "?", which names the model.
     model: str
@@ -94,6 +94,7 @@ def parse_target(text: str) -> Target:
     Raises:
         UsageError: the text has another form.
     """
+    text = with_plain_signs(text)
     model, question, query = text.partition("?")
     if not model:
         raise UsageError(f"{text!r} names no model; {FORMS}")
@@ -109,6 +110,11 @@ def parse_target(text: str) -> Target:
         except UsageError as error:
             raise UsageError(f"{text}: {error}") from error
     return Target(text, model, options)
+
+
+def with_plain_signs(text: str) -> str:
+    """Return ``text`` with "x" between sizes. Messages write a multiplication sign, and users copy from messages."""
+    return re.sub("(?<=\\d)\u00d7(?=\\d)", "x", text)
 
 
 FORMS = "write module:attribute, hf:NAME, timm:NAME or FILE.pt2"
@@ -150,7 +156,7 @@ def parse_input(text: str) -> InputSpec:
     Raises:
         UsageError: the text has another form, or there is no such dtype.
     """
-    found = _INPUT.fullmatch(text.strip())
+    found = _INPUT.fullmatch(with_plain_signs(text.strip()))
     if found is None:
         raise UsageError(f"{text!r} is no input; write sizes, as in 1x3x224x224, 1x128:int64 or tokens=1x128:int64")
     dtype = found["dtype"] or "float32"
@@ -158,7 +164,7 @@ def parse_input(text: str) -> InputSpec:
         near = nearest_spelling(dtype, DTYPES)
         hint = f"did you mean {near}?" if near else f"there are {', '.join(DTYPES)}"
         raise UsageError(f"input {text!r}: no dtype {dtype!r}; {hint}")
-    sizes = tuple(_whole(size) for size in re.split("[x\u00d7]", found["sizes"]))
+    sizes = tuple(_whole(size) for size in found["sizes"].split("x"))
     if math.prod(sizes) >= _MAX_ELEMENTS:
         raise UsageError(f"input {text!r}: it has too many elements for a tensor")
     return InputSpec(sizes, dtype, found["name"] or "")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +13,9 @@ from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 from pytest_flopsbudget.targets.errors import described
 from pytest_flopsbudget.targets.inputs import Arguments
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: A model, a note on where its configuration comes from, and an example input; None if the model holds its example.
 Built = tuple[Any, str, Arguments | None]

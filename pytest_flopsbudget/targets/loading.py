@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from pytest_flopsbudget.targets.project_models import importable, load_project_m
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.targets.grammar import Target
