@@ -99,15 +99,17 @@ def _attribute(found: Any, name: str, module: str) -> Any:
 
 
 def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call such as ``build(18, width=64)``."""
     try:
         call = ast.parse(text, mode="eval").body
-        assert isinstance(call, ast.Call)  # noqa: S101 -- the text has the form of a call, or of something around one
+        if not isinstance(call, ast.Call) or isinstance(call.func, ast.Call):
+            raise ValueError
         args = tuple(map(ast.literal_eval, call.args))
         kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg is not None}
-    except (ValueError, SyntaxError, AssertionError, RecursionError, MemoryError) as error:
+        if len(kwargs) < len(call.keywords):  # **dictionary
+            raise ValueError
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UsageError(f"{text!r} is no call with plain values; write build(18, width=64)") from error
-    if len(kwargs) < len(call.keywords):
-        raise UsageError(f"{text!r} is no call with plain values; write build(18, width=64)")
     return args, kwargs
 
 

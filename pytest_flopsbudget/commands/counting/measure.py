@@ -60,8 +60,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if arguments.json:
             output.document(f"{complexity.to_json()}\n")
         else:
+            if measured:
+                output.line()
             if len(targets) > 1:
-                output.line(f"{'' if not measured else chr(10)}{target.text}")
+                output.line(target.text)
             output.lines(_table(complexity, arguments).splitlines())
         measured.append((target.text, complexity))
     if measured:
