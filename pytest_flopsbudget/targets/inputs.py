@@ -10,6 +10,7 @@ from torch import nn
 from pytest_flopsbudget.counting.cloning.wrapped import is_exported_program
 from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.targets.errors import described
 from pytest_flopsbudget.targets.grammar import check_names
 
 if TYPE_CHECKING:
@@ -71,7 +72,11 @@ def _tensor(spec: InputSpec, batch: int | None, device: torch.device) -> torch.T
     # Zeros are indices that every embedding has, and the system allocates their memory when it is first used. A mask of
     # zeros would hide the whole input.
     fill = torch.ones if spec.name.endswith("mask") else torch.zeros
-    return fill(sizes, dtype=getattr(torch, spec.dtype), device=device)
+    try:
+        return fill(sizes, dtype=getattr(torch, spec.dtype), device=device)
+    except (RuntimeError, MemoryError) as error:
+        shown = "x".join(map(str, sizes))
+        raise UsageError(f"input {shown}:{spec.dtype}: PyTorch cannot make this tensor: {described(error)}") from error
 
 
 def _device_of(model: Any) -> torch.device:

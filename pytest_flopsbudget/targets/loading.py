@@ -88,11 +88,11 @@ def explained(target: Target, folder: Path) -> Iterator[None]:
             yield
     except UsageError as error:
         raise UsageError(f"{target.text}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{target.text}: the model raised {described(error)}{_hint(error, target)}") from error
 
 
-def _hint(error: Exception, target: Target) -> str:
+def _hint(error: BaseException, target: Target) -> str:
     given = target.options.inputs
     if "indices" in str(error) and given and all(one.dtype.startswith("float") for one in given):
         sizes = "x".join(map(str, given[0].sizes))

@@ -60,7 +60,7 @@ def load_project_model(text: str) -> Any:
         _refuse_required(found, name, module_name)
     try:
         model = found(*args, **kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{name}({', '.join(map(repr, args))}) raised {described(error)}") from error
     if not (isinstance(model, nn.Module) or is_exported_program(model)):
         raise UsageError(
@@ -100,17 +100,14 @@ def _attribute(found: Any, name: str, module: str) -> Any:
 
 def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call such as ``build(18, width=64)``."""
-    try:
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
         call = ast.parse(text, mode="eval").body
-        if not isinstance(call, ast.Call) or isinstance(call.func, ast.Call):
-            raise ValueError
-        args = tuple(map(ast.literal_eval, call.args))
-        kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg is not None}
-        if len(kwargs) < len(call.keywords):  # **dictionary
-            raise ValueError
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{text!r} is no call with plain values; write build(18, width=64)") from error
-    return args, kwargs
+        if isinstance(call, ast.Call) and not isinstance(call.func, ast.Call):
+            args = tuple(map(ast.literal_eval, call.args))
+            kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg is not None}
+            if len(kwargs) == len(call.keywords):  # not so with **dictionary
+                return args, kwargs
+    raise UsageError(f"{text!r} is no call with plain values; write build(18, width=64)")
 
 
 def _refuse_required(function: Any, name: str, module: str) -> None:

@@ -23,10 +23,7 @@ def test_collapsed(reported):
 def test_speedscope(reported):
     reported("export", "r.json", "--speedscope", "s.json", "--metric", "params")
     profiles = json.loads(Path("s.json").read_text())["profiles"]
-    assert [(one["name"], one["weights"]) for one in profiles if one["name"].endswith(" params")][0] == (
-        "a.py::t: params",
-        [20],
-    )
+    assert (profiles[0]["name"], profiles[0]["weights"]) == ("a.py::t: params", [20])
 
 
 @pytest.mark.parametrize(

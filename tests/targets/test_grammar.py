@@ -11,7 +11,7 @@ from pytest_flopsbudget.targets.grammar import CallOptions, InputSpec, parse_inp
     ("text", "spec"),
     [
         ("1x3x224x224", InputSpec((1, 3, 224, 224))),
-        ("1×3", InputSpec((1, 3))),
+        ("1\N{MULTIPLICATION SIGN}3", InputSpec((1, 3))),
         ("7", InputSpec((7,))),
         ("0x4", InputSpec((0, 4))),
         ("1x128:int64", InputSpec((1, 128), "int64")),
@@ -69,7 +69,9 @@ def test_targets(text, model, options):
 
 def test_sizes_copied_from_a_message():
     """Messages write a multiplication sign between sizes; the target is the same, and so is its baseline."""
-    assert parse_target("net:build?input=1×3×8×8") == parse_target("net:build?input=1x3x8x8")
+    assert parse_target("net:build?input=1x3x8x8".replace("x", "\N{MULTIPLICATION SIGN}")) == parse_target(
+        "net:build?input=1x3x8x8"
+    )
 
 
 @pytest.mark.parametrize(

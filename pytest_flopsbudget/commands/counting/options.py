@@ -12,7 +12,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.complexity import Complexity
@@ -87,28 +87,24 @@ def measure_all(
     from pytest_flopsbudget.targets.loading import measure_target
 
     resolve_devices(arguments.on)
-    with _progress(len(targets)) as show:
-        for target in targets:
-            show(target.text)
-            try:
-                with keeping_timelines(arguments.html is not None):
-                    complexity = measure_target(target, Path.cwd(), devices=arguments.on)
-            except UsageError as error:
-                output.error(f"error: {error}")
-                yield target, None
-            else:
-                yield target, complexity
-            show(None)
+    for number, target in enumerate(targets):
+        complexity = None
+        try:
+            with _progress(number, targets, arguments), keeping_timelines(arguments.html is not None):
+                complexity = measure_target(target, Path.cwd(), devices=arguments.on)
+        except UsageError as error:
+            output.error(f"error: {error}")
+        yield target, complexity
 
 
 @contextmanager
-def _progress(number: int) -> Iterator[Callable[[str | None], None]]:
+def _progress(number: int, targets: Sequence[Target], arguments: argparse.Namespace) -> Iterator[None]:
     """Show a progress bar on standard error, if it is a terminal and there are several targets.
 
-    The function that is yielded takes the name of the target that begins, or None when it has ended.
+    The bar disappears at the end of the context, so that results can be written.
     """
-    if number < 2 or not sys.stderr.isatty():  # noqa: PLR2004 -- one target needs no bar
-        yield lambda _: None
+    if len(targets) == 1 or not sys.stderr.isatty():
+        yield
         return
     from rich.console import Console
     from rich.markup import escape
@@ -117,13 +113,7 @@ def _progress(number: int) -> Iterator[Callable[[str | None], None]]:
     from pytest_flopsbudget.safe_text import visible
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=number)
-
-        def show(text: str | None) -> None:
-            if text is None:
-                progress.advance(task)
-            else:
-                progress.update(task, description=escape(visible(text)))
-
-        yield show
+    console = Console(stderr=True, no_color=arguments.no_color or None)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        progress.add_task(escape(visible(targets[number].text)), total=len(targets), completed=number)
+        yield

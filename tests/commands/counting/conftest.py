@@ -26,6 +26,10 @@ def broken():
     raise ValueError("two\\nlines")
 
 
+def leave():
+    raise SystemExit(3)
+
+
 def number():
     return 3
 

@@ -98,6 +98,8 @@ def test_page_and_profiles(nets):
         ("nets_of_tests:build(3, 4, 5)", "build(3, 4, 5) raised TypeError: build() takes from 0 to 2 positional"),
         ("nets_of_tests:build?input=1x4x8x8", "the model raised RuntimeError: Given groups=1, weight of size"),
         ("nets_of_tests:build?input=1x3x8x8:int64", "the model raised RuntimeError: "),
+        ("nets_of_tests:leave", "leave() raised SystemExit: 3 (nets_of_tests.py:"),
+        ("nets_of_tests:net?input=9999999x999999x99", "PyTorch cannot make this tensor: RuntimeError: "),
         ("nets_of_tests:build?input=x=1x3x8x8", "the model raised TypeError: "),
         ("nets_of_tests:Tokens?input=1x5", "token ids are whole numbers: --input 1x5:int64"),
         ("nets_of_tests:build", "the model takes image, and no input was given; write --input 1x3x224x224"),
@@ -258,3 +260,12 @@ def test_exported_program(nets):
     torch.export.save(program, "m.pt2")
     (found,) = totals(nets, "m.pt2")
     assert found["flops"] == 2 * 3 * 4 * 2
+
+
+def test_progress_bar(nets, monkeypatch):
+    """The bar is on standard error, if this is a terminal and there are several targets."""
+    nets("measure", "nets_of_tests:net", "nets_of_tests:Net", *IMAGE)
+    assert nets.errors == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    lines = nets("measure", "nets_of_tests:net", "nets_of_tests:Net", *IMAGE)
+    assert lines[0] == "nets_of_tests:net"
