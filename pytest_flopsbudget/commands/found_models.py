@@ -18,8 +18,6 @@ _TORCH_BASES = frozenset({"Sequential", "ModuleList", "ModuleDict"})
 _SKIPPED = frozenset(
     {"tests", "test", "docs", "examples", "build", "dist", "node_modules", "site-packages", "__pycache__", "__flops__"}
 )
-#: The maximum number of source files that are read.
-_MAX_FILES = 5_000
 
 
 @dataclass
@@ -93,7 +91,6 @@ def find_models(folder: Path) -> FoundProject:
 
 
 def _source_files(folder: Path) -> Iterator[Path]:
-    number = 0
     for here, below, names in os.walk(folder):
         below[:] = sorted(
             name
@@ -104,9 +101,6 @@ def _source_files(folder: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             if name.endswith(".py") and not name.startswith("test_") and name not in {"conftest.py", "setup.py"}:
-                number += 1
-                if number > _MAX_FILES:
-                    return
                 yield Path(here, name)
 
 

@@ -161,7 +161,8 @@ class _Version(argparse.Action):
         from pytest_flopsbudget.versions import installed_version, own_version
 
         torch = installed_version("torch")
-        parser.exit(0, f"pytest-flopsbudget {own_version()} (PyTorch {torch}, Python {python_version()})\n")
+        Output().line(f"pytest-flopsbudget {own_version()} (PyTorch {torch}, Python {python_version()})")
+        parser.exit()
 
 
 def _add_no_color(parser: argparse.ArgumentParser, *, default: bool | str) -> None:

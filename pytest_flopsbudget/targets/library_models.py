@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,15 +52,17 @@ def build_transformers(name: str, folder: Path) -> Built:
 def _configuration(transformers: Any, name: str, folder: Path) -> tuple[Any, Any, str]:
     """Return the configuration, the class of the model (None if it is not known yet), and a text on the source."""
     path = folder / name
-    file = path / "config.json" if path.is_dir() else path
-    if file.is_file():
+    # Path.is_dir and Path.is_file raise an error for a name that is too long.
+    file = path / "config.json" if os.path.isdir(path) else path  # noqa: PTH112
+    if os.path.isfile(file):  # noqa: PTH113
         return _read_configuration(transformers, file), None, name
     version = f"transformers {transformers.__version__}"
     if path.suffix == ".json":
         raise UsageError(f"{name}: there is no such file")
     found = getattr(transformers, name, None) if name.isidentifier() else None
-    if isinstance(found, type) and getattr(found, "config_class", None) is not None:
-        return found.config_class(), found, f"the defaults of {found.config_class.__name__} in {version}"
+    config_class = getattr(found, "config_class", None)
+    if isinstance(found, type) and config_class is not None:
+        return config_class(), found, f"the defaults of {config_class.__name__} in {version}"
     types = transformers.CONFIG_MAPPING
     if name in types:
         return transformers.AutoConfig.for_model(name), None, f"the defaults of model type {name} in {version}"

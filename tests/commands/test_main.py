@@ -10,8 +10,11 @@ import pytest
 from paths import ROOT
 from samples import GitProject, linear, report, reported_test
 
+import pytest_flopsbudget
 from pytest_flopsbudget.commands import history
 from pytest_flopsbudget.storage.report_file import save
+
+PYPROJECT = ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8")
 
 COMMANDS = ("measure", "compare", "init", "accept", "merge", "diff", "rename", "history", "page", "export")
 
@@ -52,11 +55,14 @@ def test_without_torch_and_pytest(command, tmp_path):
         ["rename", "test_a.py::u", "test_a.py::v"],
         ["history"],
         ["history", "test_a.py::t"],
+        ["page", "one.json", "-o", "page.html"],
+        ["export", "one.json", "--speedscope", "s.json", "--collapsed", "c.txt"],
+        ["init"],
         ["histroy"],
     ]
     run = python("-c", WITHOUT_TORCH, json.dumps(lines))
     found = json.loads(run.stdout.splitlines()[-1])
-    assert found["codes"] == [1, 0, 0, 0, 0, 0, 0, 2]
+    assert found["codes"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2]
     assert not {"torch", "pytest", "_pytest", "numpy"} & set(found["loaded"])
 
 
@@ -66,6 +72,22 @@ def test_as_a_module(command):
     assert run.stderr == (
         "error: no command 'histroy'; did you mean history? (see python -m pytest_flopsbudget --help)\n"
     )
+
+
+def test_version(command, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        command("--version")
+    assert exit_info.value.code == 0
+    version = pytest_flopsbudget.__version__
+    assert f'\nversion = "{version}"\n' in PYPROJECT
+    assert capsys.readouterr().out.startswith(f"pytest-flopsbudget {version} (PyTorch 2.")
+
+
+def test_the_console_script_is_named_in_its_messages(command, monkeypatch):
+    assert '[project.scripts]\nflopsbudget = "pytest_flopsbudget.commands.main:main"\n' in PYPROJECT
+    monkeypatch.setattr(sys, "argv", ["/bin/flopsbudget"])
+    command("histroy")
+    assert command.errors == "error: no command 'histroy'; did you mean history? (see flopsbudget --help)\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -85,4 +85,6 @@ def _table(complexity: Complexity, arguments: argparse.Namespace) -> str:
         metrics = ["flops", "params", *(key_for("time", name) for name in devices)]
     if metrics is None and arguments.depth is None:
         return str(complexity)
-    return complexity.table(depth=arguments.depth, metrics=metrics, width=printed_width())
+    table = complexity.table(depth=arguments.depth, metrics=metrics, width=printed_width())
+    # The last line is written for `Complexity.table`, whose name means nothing on the command line.
+    return table.replace("; table() shows all ", "; without --depth, there are ")

@@ -109,6 +109,7 @@ def test_page_and_profiles(nets):
         ("needs_another:build", "importing needs_another raised ModuleNotFoundError: No module named 'zzz_gone'"),
         ("timm:resnet50", "timm is not installed: pip install timm"),
         ("gone.pt2", "there is no such file"),
+        (f"{'n' * 300}.pt2", "there is no such file"),
         ("no_python.pt2", "PyTorch cannot load it: "),
     ],
 )
@@ -214,6 +215,7 @@ def test_transformers_model_type_and_class(nets):
         ("bad.json", "bad.json is no JSON: "),
         ("list.json", 'list.json is no configuration of transformers: it has no "model_type"'),
         ("kind.json", "has no model type 'gtp2'; did you mean gpt2?"),
+        ("n" * 300, "its configuration cannot be had from the hub"),
         ("org/name", "its configuration cannot be had from the hub (no network)"),
         ("gptt2", "did you mean the model type gpt2?"),
     ],
