@@ -14,6 +14,8 @@ from pytest_flopsbudget.targets.errors import described
 from pytest_flopsbudget.targets.grammar import check_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_flopsbudget.targets.grammar import CallOptions, InputSpec
 
 
@@ -40,8 +42,7 @@ def make_arguments(model: Any, options: CallOptions, example: Arguments | None) 
         return Arguments(args, {**named, **_checked(options.kwargs, named)})
     found = example
     if found is None:
-        held = find_inputs(model, (), None)
-        found = Arguments(held.args, held.kwargs, held.note)
+        found = _held_by(model)
     if not (found.args or found.kwargs or options.kwargs or is_exported_program(model)):
         required = required_arguments(model)
         if required:
@@ -60,6 +61,34 @@ def make_arguments(model: Any, options: CallOptions, example: Arguments | None) 
     return Arguments(args, {**kwargs, **options.kwargs}, note)
 
 
+def _held_by(model: Any) -> Arguments:
+    """Return the example that the model holds; no arguments if it holds none."""
+    try:
+        held = find_inputs(model, (), None)
+    except UsageError as error:
+        # The example is for other models: transformers gives token ids to models of images too.
+        name = getattr(model, "main_input_name", "")
+        sizes = "1x3x224x224" if name == "pixel_values" else "SIZES"
+        raise UsageError(
+            f"{type(model).__name__} takes {name}, and no input was given; write --input {name}={sizes}"
+        ) from error
+    args = tuple(_with_values("", value) for value in held.args)
+    return Arguments(args, {name: _with_values(name, value) for name, value in held.kwargs.items()}, held.note)
+
+
+def _with_values(name: str, value: Any) -> Any:
+    """Return a tensor with values in the place of a tensor on meta, which a model without weights may make."""
+    if not isinstance(value, torch.Tensor) or not value.is_meta:
+        return value
+    return _fill(name)(value.shape, dtype=value.dtype)
+
+
+def _fill(name: str) -> Callable[..., torch.Tensor]:
+    # Zeros are indices that every embedding has, and the system allocates their memory when it is first used. A mask of
+    # zeros would hide the whole input.
+    return torch.ones if name.endswith("mask") else torch.zeros
+
+
 def _checked(kwargs: Any, inputs: dict[str, torch.Tensor]) -> Any:
     twice = sorted(kwargs.keys() & inputs.keys())
     if twice:
@@ -69,11 +98,8 @@ def _checked(kwargs: Any, inputs: dict[str, torch.Tensor]) -> Any:
 
 def _tensor(spec: InputSpec, batch: int | None, device: torch.device) -> torch.Tensor:
     sizes = spec.sizes if batch is None else (batch, *spec.sizes[1:])
-    # Zeros are indices that every embedding has, and the system allocates their memory when it is first used. A mask of
-    # zeros would hide the whole input.
-    fill = torch.ones if spec.name.endswith("mask") else torch.zeros
     try:
-        return fill(sizes, dtype=getattr(torch, spec.dtype), device=device)
+        return _fill(spec.name)(sizes, dtype=getattr(torch, spec.dtype), device=device)
     except (RuntimeError, MemoryError) as error:
         shown = "x".join(map(str, sizes))
         raise UsageError(f"input {shown}:{spec.dtype}: PyTorch cannot make this tensor: {described(error)}") from error

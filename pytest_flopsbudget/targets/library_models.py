@@ -99,13 +99,22 @@ def _read_configuration(transformers: Any, file: Path) -> Any:
 
 
 def _class_for(transformers: Any, config: Any) -> Any:
-    """Return the class that the configuration names, else the class for pretraining, else the class without a head."""
+    """Return the class that the configuration names, or else transformers' class for pretraining.
+
+    If there is none, return the class for language models, or else the class without a head.
+    """
     for name in getattr(config, "architectures", None) or ():
         found = getattr(transformers, name, None)
         if isinstance(found, type):
             return found
     if type(config) in transformers.MODEL_FOR_PRETRAINING_MAPPING:
         return transformers.AutoModelForPreTraining
+    # The causal language model of an encoder with a decoder would be the decoder alone.
+    if getattr(config, "is_encoder_decoder", False):
+        if type(config) in transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+            return transformers.AutoModelForSeq2SeqLM
+    elif type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
     return transformers.AutoModel
 
 

@@ -98,6 +98,8 @@ def _hint(error: BaseException, target: Target) -> str:
     if "indices" in str(error) and given and all(one.dtype.startswith("float") for one in given):
         sizes = "x".join(map(str, given[0].sizes))
         return f"; token ids are whole numbers: --input {sizes}:int64"
+    if not given:
+        return "; no input was given: write --input"
     return ""
 
 

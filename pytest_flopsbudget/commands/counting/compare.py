@@ -69,5 +69,5 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.html is not None:
         from pytest_flopsbudget.commands.counting.measured_page import page_text
 
-        write_text(arguments.html, page_text(measured[1:], before=old), output)
+        write_text(arguments.html, page_text(measured[1:], before=measured[0]), output)
     return 0

@@ -13,6 +13,7 @@ from pytest_flopsbudget.reports.html import page
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run
 from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.safe_text import visible
 from pytest_flopsbudget.versions import own_version
 
 if TYPE_CHECKING:
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 
-def page_text(measurements: Sequence[tuple[str, Complexity]], before: Complexity | None = None) -> str:
+def page_text(measurements: Sequence[tuple[str, Complexity]], before: tuple[str, Complexity] | None = None) -> str:
     """Return the page.
 
     Args:
         measurements: label and measurement.
-        before: a measurement to compare each of the others with; None for no comparison.
+        before: label and measurement to compare each of the others with; None for no comparison.
     """
-    tests = [_as_test(label, complexity, before) for label, complexity in measurements]
+    old = None if before is None else before[1]
+    tests = [_as_test(label, complexity, old) for label, complexity in measurements]
     run = Run(plugin=own_version(), pytest="", torch=torch.__version__, python=python_version())
-    headline = "Measured, without a budget." if before is None else "Compared, without a budget."
+    how = "Measured" if before is None else f"Compared with {visible(before[0])}"
+    headline = f"{how}, without a budget."
     return page.text(Report(run=run, tests=tuple(tests)), headline=headline)
 
 

@@ -29,7 +29,7 @@ def test_options_of_one_side(nets):
 def test_page_and_profiles(nets):
     nets("compare", "nets_of_tests:build", "nets_of_tests:build(5)", *IMAGE, "--html", "p.html", "--collapsed", "c.txt")
     page = Path("p.html").read_text(encoding="utf-8")
-    assert "Compared, without a budget." in page
+    assert "Compared with nets_of_tests:build, without a budget." in page
     assert "+176.8%" in page  # 38,480 / 13,904
     assert Path("c.txt").read_text().splitlines()[-2] == "nets_of_tests:build(5);Net;stem 38400"
 

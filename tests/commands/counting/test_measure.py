@@ -166,13 +166,15 @@ def test_sys_path_is_put_back(nets):
 
 
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 16, "n_positions": 8}
+SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 CONFIG |= {"bos_token_id": 0, "eos_token_id": 0}
 
 
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
-        (CONFIG, "GPT2LMHeadModel"),  # the class of its pretraining
+        (CONFIG, "GPT2LMHeadModel"),  # the class for pretraining
+        (SMALL | {"model_type": "llama"}, "LlamaForCausalLM"),
         (CONFIG | {"architectures": ["GPT2Model"]}, "GPT2Model"),
     ],
 )
@@ -188,12 +190,29 @@ def test_transformers_without_inputs(nets):
     Path("c.json").write_text(json.dumps(CONFIG))
     lines = nets("measure", "hf:c.json", "--batch", "1")
     assert "inputs: the model's own dummy_inputs (input_ids=1x5), as no input was given" in lines
-    vit = {"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vit |= {"intermediate_size": 8, "image_size": 32}
-    Path("v.json").write_text(json.dumps(vit))
+    Path("v.json").write_text(json.dumps(SMALL | {"model_type": "vit", "image_size": 32}))
     lines = nets("measure", "hf:v.json")
     assert lines[0].startswith("ViTModel of pixel_values=float32[1, 3, 32, 32]: ")
     assert "inputs: one image of the size in the configuration (pixel_values=1x3x32x32), as no input was given" in lines
+
+
+TINY = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+TINY |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 16, "pad_token_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        # The decoder alone would be a causal language model. Its example is on meta, where masks have no values.
+        ({"model_type": "marian", "decoder_start_token_id": 1} | TINY, "MarianMTModel of attention_mask="),
+        ({"model_type": "whisper"} | TINY, "WhisperModel takes input_features, and no input was given; write --input"),
+        ({"model_type": "resnet", "depths": [1]}, "and no input was given; write --input pixel_values=1x3x224x224"),
+    ],
+)
+def test_transformers_with_encoders_and_other_inputs(nets, config, told):
+    special = {"bos_token_id": 0, "eos_token_id": 0, "forced_eos_token_id": 0}
+    Path("c.json").write_text(json.dumps(special | config))
+    assert told in "\n".join(nets("measure", "hf:c.json")) + nets.errors
 
 
 def test_transformers_model_type_and_class(nets):
