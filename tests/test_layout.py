@@ -116,6 +116,10 @@ def test_nothing_imports_upward():
         ),
         ("pytest_flopsbudget.storage.report_file", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
+        (
+            "pytest_flopsbudget.targets.grammar, pytest_flopsbudget.reports.profiles.speedscope",
+            ["torch", "pytest", "_pytest", "rich"],
+        ),
         ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.hardware.catalog", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.config.settings", ["torch", "pytest", "msgspec", "rich"]),
