@@ -7,6 +7,8 @@ import re
 #: The beginning of a command in the log of a CI system.
 _COMMAND = re.compile(r"(?<!\S)::|##(?=\[|vso\[)")
 
+#: A command that a text suggests, up to the end of its line.
+_SUGGESTED = re.compile(r"((?:pytest --|python -m |flopsbudget )\S[^\n]*)")
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 
@@ -20,8 +22,14 @@ def can_show_signs(encoding: str | None) -> bool:
 
 
 def use_signs(text: str) -> str:
-    """Return ``text`` with arrows and multiplication signs instead of their ASCII forms."""
-    return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
+    """Return ``text`` with arrows and multiplication signs instead of their ASCII forms.
+
+    A command at the end of a line stays as it is, because a test id in it may have such a form: ``test_net[1x3]``.
+    """
+    return "".join(
+        part if number % 2 else _TIMES.sub("\u00d7", part.replace("->", "\u2192"))
+        for number, part in enumerate(_SUGGESTED.split(text))
+    )
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -33,3 +33,12 @@ def test_update_command():
 
 def test_counted():
     assert [wording.pluralize(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["pytest --flops-budget-update 't.py::a[1x3->2]'", "python -m pytest_flopsbudget accept r.json 't.py::a[1x3]'"],
+)
+def test_commands_can_be_typed(command):
+    shown = wording.use_signs(f"3x3 -> 5; to accept: {command}\n3x3")
+    assert shown == f"3\u00d73 \u2192 5; to accept: {command}\n3\u00d73"
