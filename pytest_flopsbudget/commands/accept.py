@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SUMMARY = "accept what a report measured as the new baseline"
 DESCRIPTION = """\
 Write what a run measured to the baselines, like --flops-budget-update does, but without running again. PATTERN
-selects tests, as for history; without it, all tests of the report are accepted. Tests that exceed a limit or failed for
+selects tests, as for history; without it, all tests of the report are accepted. Tests that break a limit or failed for
 another reason are listed and not accepted, and neither is a test whose baseline has changed since the run.
 """
 EXAMPLES = """\
@@ -244,16 +244,17 @@ class _Acceptance:
 
 def _own_reason(test: ReportedTest) -> str:
     """Return why a run with --flops-budget-update would not accept the test; "" if such a run would accept it."""
+    from pytest_flopsbudget.reports.broken_limits import part_of, unmatched_pattern
+
     if test.own_failure or (test.outcome == "failed" and not test.fails):
         return "it failed for a reason other than its budget"
     for measurement in test.measurements:
         if measurement.broken:
-            metrics = dict.fromkeys(
-                " of ".join(filter(None, (item.metric, item.module, item.phase))) for item in measurement.broken
-            )
-            return f"over its limit, which has to be raised first: {', '.join(metrics)}"
+            limits = dict.fromkeys(f"{item.metric}{part_of(item)}" for item in measurement.broken)
+            words = "a limit is broken, and has" if len(limits) == 1 else "limits are broken, and have"
+            return f"{words} to be changed first: {', '.join(limits)}"
         if measurement.unmatched:
-            return f"no module matches {measurement.unmatched[0].pattern!r}, which has a limit"
+            return unmatched_pattern(measurement.unmatched[0], measurement.complexity)
         if "unknown operators" in measurement.failing:
             return f"operators without a formula: {', '.join(measurement.complexity.unknown_operators)}"
     return ""

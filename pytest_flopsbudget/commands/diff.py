@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.commands.console import Output
 
-SUMMARY = "compare two reports, baselines or revisions, module by module"
+SUMMARY = "compare two reports, baselines or revisions: what was edited, and what it costs"
 DESCRIPTION = """\
-Show which measurements became more expensive, cheaper, new, removed or renamed, and through which modules and
-operators. OLD and NEW are each a report, a baseline file, a folder with baselines, or a git revision. The default of
+Show which measurements became more expensive, cheaper, new, removed or renamed, and through which edits and modules.
+OLD and NEW are each a report, a baseline file, a folder with baselines, or a git revision. The default of
 OLD is HEAD, the default of NEW is the working tree. A..B compares two revisions; A...B compares B with the commit at
 which it branched off A.
 """
@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", nargs="?", help="the side before; HEAD by default")
     parser.add_argument("new", metavar="NEW", nargs="?", help="the side after; the working tree by default")
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for a pull request or a job summary")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show all edits, metrics, modules and operators of each measurement",
+    )
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 if there are differences")
 
 
@@ -54,11 +60,11 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.markdown:
         from pytest_flopsbudget.reports.markdown import changes as in_markdown
 
-        output.document(in_markdown.text(found, old.label, new.label))
+        output.document(in_markdown.text(found, old.label, new.label, verbose=arguments.verbose))
     else:
         output.line(output.screen.text(f"{old.label} -> {new.label}"))
         output.line()
-        output.lines(shown.lines(found, output.screen))
+        output.lines(shown.lines(found, output.screen, verbose=arguments.verbose))
         if left_out:
             output.line(f"{left_out:,} more in {old.label}, which {new.label} does not have")
     return 1 if arguments.exit_code and differing(found) else 0

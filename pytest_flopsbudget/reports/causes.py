@@ -11,13 +11,15 @@ from pytest_flopsbudget.results.causes import CauseGroups
 from pytest_flopsbudget.results.diff import FOLLOWS, shape_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.results.causes import Cause, CauseGroup
     from pytest_flopsbudget.results.edits import Edit, ModuleSettings
     from pytest_flopsbudget.results.verdict import Verdict
 
 
+#: The maximum number of edits that the text on one measurement lists.
+_MAX_EDIT_LINES = 5
 #: The maximum number of edits and of tests that the description of a cause names.
 _MAX_EDITS = 3
 _MAX_TESTS = 3
@@ -31,6 +33,15 @@ def place_of(edit: Edit) -> str:
 def edit_line(edit: Edit) -> str:
     """Describe an edit with all settings: "layer3.0.conv2: Conv2d(64->64, 3x3) -> Conv2d(64->64, 5x5)"."""
     return f"{place_of(edit)}: {_full_edit(edit)}"
+
+
+def edit_lines(edits: Sequence[Edit], *, verbose: bool) -> Iterator[str]:
+    """Yield an indented line for each of the first edits, or for all edits if ``verbose`` is true."""
+    shown = edits if verbose else edits[:_MAX_EDIT_LINES]
+    for edit in shown:
+        yield f"  {edit_line(edit)}"
+    if len(shown) < len(edits):
+        yield f"  and {pluralize(len(edits) - len(shown), 'more edited module')}"
 
 
 def _full_edit(edit: Edit) -> str:
@@ -116,11 +127,16 @@ def cause_title(cause: Cause) -> str:
 
 def change_ranges(cause: Cause) -> list[str]:
     """Return the growth of each metric without those that follow: "flops +178.0%", "params +150.1% to +178.0%"."""
+    return [f"{metric} {text}" for metric, text in ranges_by_metric(cause).items()]
+
+
+def ranges_by_metric(cause: Cause) -> dict[str, str]:
+    """Return metric → its change: "+150.1% to +178.0%". Metrics that merely follow another one are left out."""
     texts = {}
     for one in cause.changes:
         least, most = format_percent(*one.smallest), format_percent(*one.largest)
         texts[one.metric] = least if least == most else f"{least} to {most}"
-    return [f"{metric} {texts[metric]}" for metric in without_followers(texts, texts)]
+    return {metric: texts[metric] for metric in without_followers(texts, texts)}
 
 
 def without_followers(metrics: Iterable[str], texts: dict[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from pytest_flopsbudget.quantities.metrics import metric_of
 from pytest_flopsbudget.quantities.units import DECIMAL_FACTORS
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.broken_limits import limit_sentence, unmatched_pattern
-from pytest_flopsbudget.reports.causes import edit_line, input_change, place_of, short_edit
+from pytest_flopsbudget.reports.causes import edit_lines, input_change, place_of, short_edit
 from pytest_flopsbudget.reports.failure_rows import (
     broken_metrics,
     changed_modules,
@@ -23,9 +23,9 @@ from pytest_flopsbudget.reports.failure_rows import (
     module_groups,
     set_by,
 )
-from pytest_flopsbudget.reports.growth import execution_changes, model_changes, operator_rows, what_grew
+from pytest_flopsbudget.reports.growth import execution_changes, operator_rows, other_model, what_grew
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.wording import format_change, is_estimate, pluralize, visible
+from pytest_flopsbudget.reports.wording import format_change, is_estimate, visible
 from pytest_flopsbudget.results.folding import fold
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.limits import Unmeasured
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: The maximum number of edits that the text lists, and of module names that it offers for a pattern without a match.
-_MAX_EDITS = 5
+#: The maximum number of module names that the text offers for a pattern without a match.
 _MAX_NAMES = 12
 #: A limit below 1,000, of which the value is at least 100 times as much, probably lacks a prefix.
 _FEW = 1000
@@ -104,9 +103,9 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
     rows = broken_metrics(nodeid, verdict, verbose=verbose)
     groups = module_groups(verdict)
     yield headline(name, verdict, rows, groups)
-    yield from _other_model(verdict)
+    yield from other_model(verdict.comparison, verdict.edits, verdict.complexity)
     yield from execution_changes(verdict.comparison)
-    yield from _edits(verdict, verbose=verbose)
+    yield from edit_lines(verdict.edits, verbose=verbose)
     yield from metric_table(rows)
     yield from _missing_prefix(rows)
     for group in groups:
@@ -194,29 +193,10 @@ def _reaction(name: str, verdict: Verdict) -> str:
 # What was changed
 
 
-def _other_model(verdict: Verdict) -> Iterator[str]:
-    """Yield a line if the id most likely moved to another model. A few edits are a change of one model."""
-    edited = sum(edit.count for edit in verdict.edits)
-    if verdict.comparison.equal_to or not edited or 2 * edited >= _sized(verdict):
-        yield from model_changes(verdict.comparison)
-
-
-def _sized(verdict: Verdict) -> int:
-    return sum(bool(module.shape) for module in verdict.complexity.modules.values())
-
-
-def _edits(verdict: Verdict, *, verbose: bool) -> Iterator[str]:
-    shown = verdict.edits if verbose else verdict.edits[:_MAX_EDITS]
-    for edit in shown:
-        yield f"  {edit_line(edit)}"
-    if len(shown) < len(verdict.edits):
-        yield f"  and {pluralize(len(verdict.edits) - len(shown), 'more edited module')}"
-
-
 def _modules(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[str]:
     """Yield the modules through which the broken metrics changed or, if nothing changed, the largest modules."""
     if any(diff.modules for diff in verdict.diffs):
-        yield from changed_modules(verdict, rows)
+        yield from changed_modules(verdict.diffs, verdict.edits, [row.metric for row in rows])
     elif verdict.diffs:
         for diff in verdict.diffs[:1]:
             yield from operator_rows(diff)

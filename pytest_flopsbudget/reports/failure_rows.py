@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.diff import Diff
+    from pytest_flopsbudget.results.edits import Edit
     from pytest_flopsbudget.results.limits import Bound
     from pytest_flopsbudget.results.verdict import Verdict
 
@@ -262,14 +264,14 @@ def group_lines(group: ModuleGroup, nodeid: str) -> Iterator[str]:
 # Modules that changed
 
 
-def changed_modules(verdict: Verdict, rows: Sequence[BrokenMetric]) -> list[str]:
-    """Return a table of the modules through which the broken metrics changed, with a column for each metric.
+def changed_modules(diffs: Iterable[Diff], edits: Iterable[Edit], metrics: Iterable[str]) -> list[str]:
+    """Return a table of the modules through which ``metrics`` changed, with a column for each metric.
 
     The table is left out if one module made the whole change and is the only edit, because the first lines name it.
     Metrics that do not add up over the modules are left out.
     """
-    wanted = {part for row in rows for part in _judged_as(row.metric)}
-    diffs = [diff for diff in verdict.diffs if diff.metric in wanted and diff.modules and _adds_up(diff.metric)]
+    wanted = {part for metric in metrics for part in _judged_as(metric)}
+    diffs = [diff for diff in diffs if diff.metric in wanted and diff.modules and _adds_up(diff.metric)]
     by_path: dict[str, dict[str, int]] = {}
     counts: dict[str, int] = {}
     for diff in diffs:
@@ -277,7 +279,7 @@ def changed_modules(verdict: Verdict, rows: Sequence[BrokenMetric]) -> list[str]
             if change.change:
                 by_path.setdefault(change.path, {})[diff.metric] = change.change
                 counts[change.path] = change.count
-    if [*by_path] == [""] or (len(by_path) == 1 and [edit.path for edit in verdict.edits] == [*by_path]):
+    if [*by_path] == [""] or (len(by_path) == 1 and [edit.path for edit in edits] == [*by_path]):
         return []
     totals = {diff.metric: max(1, abs(diff.new - diff.old)) for diff in diffs}
     values = {

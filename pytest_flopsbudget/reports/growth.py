@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_flopsbudget.results.comparison import Comparison
+    from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.diff import Diff, ModuleChange
+    from pytest_flopsbudget.results.edits import Edit
 
 
 #: The maximum number of rows in each list. If there are more, one further row sums them up.
@@ -35,6 +37,14 @@ def model_changes(comparison: Comparison) -> Iterator[str]:
         yield f"this id held another {before}; what was measured now is in the baseline as {shown}"
     elif comparison.another_model:
         yield "this id held another model: the modules in the baseline have other types or sizes"
+
+
+def other_model(comparison: Comparison, edits: Iterable[Edit], complexity: Complexity) -> Iterator[str]:
+    """Yield a line if the id most likely moved to another model. A few edits are a change of one model."""
+    edited = sum(edit.count for edit in edits)
+    sized = sum(bool(module.shape) for module in complexity.modules.values())
+    if comparison.equal_to or not edited or 2 * edited >= sized:
+        yield from model_changes(comparison)
 
 
 def run_changes(comparison: Comparison) -> Iterator[str]:

@@ -119,11 +119,17 @@ def find_causes(tests: Iterable[tuple[str, Sequence[Verdict]]]) -> tuple[Cause, 
             if verdict.fails:
                 groups.find(verdict).tests.setdefault(nodeid, []).append(verdict)
     others = [nodeid for nodeid, verdicts in tests if any(one.comparison.status != "unchanged" for one in verdicts)]
-    causes = [_cause(group, others) for group in groups]
+    causes = [make_cause(group, others) for group in groups]
     return tuple(sorted(causes, key=lambda cause: -len(cause.tests)))
 
 
-def _cause(group: CauseGroup, changed: Sequence[str]) -> Cause:
+def make_cause(group: CauseGroup, changed: Sequence[str]) -> Cause:
+    """Return the cause of the measurements in ``group.tests``.
+
+    Args:
+        group: the measurements.
+        changed: all tests of the run that an update would write. The command that accepts the cause avoids the others.
+    """
     verdicts = [verdict for found in group.tests.values() for verdict in found]
     acceptable = any(verdict.failing and verdict.failing != ("unknown operators",) for verdict in verdicts)
     return Cause(

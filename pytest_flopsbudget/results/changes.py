@@ -10,6 +10,7 @@ import msgspec
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
+from pytest_flopsbudget.results.edits import Edit, find_edits
 from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
@@ -45,6 +46,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison | None = None
     #: The modules and operators through which the metrics changed. Metrics that follow another metric are left out.
     diffs: tuple[Diff, ...] = ()
+    #: The edited modules that explain the changes. The edit with the largest effect is first.
+    edits: tuple[Edit, ...] = ()
 
 
 def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
@@ -95,6 +98,7 @@ def _change(
     kind = _kind(comparison)
     renamed = old_key != key
     shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
+    diffs = tuple(diff(old, new, metric) for metric in shown_metrics)
     return Change(
         kind="renamed" if renamed and kind == "unchanged" else kind,
         key=key,
@@ -102,8 +106,19 @@ def _change(
         old=old,
         new=new,
         comparison=comparison,
-        diffs=tuple(diff(old, new, metric) for metric in shown_metrics),
+        diffs=diffs,
+        edits=_edits(old, new, comparison, diffs),
     )
+
+
+def _edits(old: Complexity, new: Complexity, comparison: Comparison, diffs: Iterable[Diff]) -> tuple[Edit, ...]:
+    # Another PyTorch runs other kernels. What changed in these is no edit of the model.
+    judged = {change.metric for change in comparison.changes if change.judged}
+    explained = [diff for diff in diffs if diff.metric in judged]
+    if not explained:
+        return ()
+    another_run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return find_edits(old, new, explained, otherwise_explained=bool(another_run))
 
 
 def _kind(comparison: Comparison) -> ChangeKind:

@@ -1,13 +1,16 @@
 from pathlib import Path
 
 import pytest
+from budgets import budget
 from msgspec.structs import replace
 from samples import linear, report, reported_test, write_baseline
 from timed import estimated, timed
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.quantities.bounds import Bounds
 from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import load
 from pytest_flopsbudget.storage.report_file import save
 
@@ -129,7 +132,7 @@ class TestWhatIsNot:
         [
             (
                 measured("t", linear(5), linear(4), flops_limit=99),
-                "over its limit, which has to be raised first: flops",
+                "a limit is broken, and has to be changed first: flops",
             ),
             (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason other than its budget"),
             (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason other than its budget"),
@@ -146,6 +149,33 @@ class TestWhatIsNot:
         assert f"not accepted: tests/test_a.py::t: {reason}" in command("accept", "report.json", "--force")
         assert command.code == 1
         assert widths() == {"t": 4, "u": 7}
+
+    @pytest.mark.parametrize(
+        ("limits", "reason"),
+        [
+            ({"modules": {"layer": {"flops": 99}}}, "a limit is broken, and has to be changed first: flops of layer"),
+            (
+                {"operators": {"aten.mm": {"flops": 99}}},
+                "a limit is broken, and has to be changed first: flops of aten.mm",
+            ),
+            (
+                {"limits": {"flops": 99, "params": 29}},
+                "limits are broken, and have to be changed first: flops, params",
+            ),
+            ({"limits": {"params": Bounds(minimum=31)}}, "a limit is broken, and has to be changed first: params"),
+            ({"modules": {"head": {"flops": 99}}}, "modules: no module of Net matches 'head'"),
+            (
+                {"operators": {"aten.sin": {"flops": 99}}},
+                "operators: no counted operator of Net matches 'aten.sin'; near names: aten.mm",
+            ),
+        ],
+    )
+    def test_the_limit_that_does_not_allow_it(self, command, limits, reason):
+        """The layer of width 5 has 100 FLOPs, in one product of matrices, and 30 parameters."""
+        measurement = Measurement(name="model", complexity=linear(5))
+        verdict = judge(measurement, [budget("marker", **limits)], Settings(), linear(4), accepts=False)
+        write(replace(measured("t", linear(5)), outcome="failed", measurements=(verdict,)))
+        assert command("accept", "report.json")[0] == f"not accepted: tests/test_a.py::t: {reason}"
 
     @pytest.mark.parametrize(
         ("then", "now"), [(linear(4), linear(3)), (None, linear(3)), (linear(5, batch=1), linear(4, batch=9))]

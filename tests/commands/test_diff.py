@@ -1,4 +1,5 @@
 import io
+import re
 import shlex
 import subprocess
 import sys
@@ -21,12 +22,19 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """Return {first cell: last cell} for each row of the table in the output."""
+    """Return {measurement: verdict} for each described measurement and each row of a table in the output."""
     found = {}
-    for line in lines[4:]:
-        if not line:
-            break
-        found[line.split()[0]] = line.split()[-1]
+    in_table = False
+    for line in lines:
+        described = re.fullmatch(r"(\S+): (regressed|improved|changed)", line)
+        if line.startswith("──"):
+            in_table = True
+        elif not line:
+            in_table = False
+        elif described:
+            found[described[1]] = described[2]
+        elif in_table:
+            found[line.split()[0]] = line.split()[-1]
     return found
 
 
@@ -122,6 +130,16 @@ class TestOptions:
         assert command.code == 0
         command("diff", *argv, "--exit-code")
         assert command.code == code
+
+    @pytest.mark.parametrize("option", ["-v", "--verbose"])
+    def test_verbose(self, project, command, option):
+        """The operator and the metrics that follow another one are shown only if the user asks for everything."""
+        shown = [line.split()[0] for line in command("diff", "main") if line]
+        everything = [line.split()[0] for line in command("diff", "main", option) if line]
+        assert "flops" in shown
+        assert {"aten.mm:", "param_bytes"}.isdisjoint(shown)
+        assert {"flops", "aten.mm:", "param_bytes"} <= {*everything}
+        assert "aten.mm: +36 FLOPs" in "\n".join(command("diff", "main", "--markdown", option))
 
     def test_markdown(self, project, command):
         lines = command("diff", "main..HEAD", "--markdown")

@@ -68,7 +68,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
     capsys.readouterr()
     assert main(["accept", "report.json"]) == 1
     out = capsys.readouterr().out
-    assert "not accepted: test_net.py::test_limited: over its limit, which has to be raised first: params" in out
+    assert "not accepted: test_net.py::test_limited: a limit is broken, and has to be changed first: params" in out
     assert "not accepted: test_net.py::test_breaks: it failed for a reason other than its budget" in out
     accepted = grown.baseline.read_bytes()
     grown.baseline.write_bytes(before)

@@ -169,8 +169,10 @@ def test_changes(run, screen, nodeid, other):
         {Key(nodeid, verdict.name): verdict.complexity},
     )
     check_text(markdown_changes.text(found, nodeid, other))
-    for line in terminal_changes.lines(found, screen):
-        check_line(line)
+    check_text(markdown_changes.text(found, nodeid, other, verbose=True))
+    for verbose in (False, True):
+        for line in terminal_changes.lines(found, screen, verbose=verbose):
+            check_line(line)
     steps = []
     for number, flops in enumerate((8, 9)):
         totals = Totals(model="Net", inputs=(), metrics={"flops": flops, "params": 1})

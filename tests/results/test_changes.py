@@ -1,12 +1,8 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from samples import linear
 
-from pytest_flopsbudget.reports.markdown import changes as in_markdown
-from pytest_flopsbudget.reports.terminal import changes as in_terminal
-from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.changes import Key, changes, differing
 
 
@@ -78,98 +74,3 @@ class TestChanges:
         assert sorted(change.key for change in found if change.new) == sorted(after)
         assert bool(differing(found)) == (before != after)
         assert all(change.old == before[change.old_key or change.key] for change in found if change.old)
-
-
-def shown(old, new, width=100, encoding="utf-8"):
-    return list(in_terminal.lines(changes(old, new), Screen(width=width, colour=False, encoding=encoding)))
-
-
-class TestInTheTerminal:
-    def test_a_regression(self):
-        # From 2·2·4² = 64 to 2·2·5² = 100 FLOPs, and from 20 to 30 parameters.
-        lines = shown(side(t=linear(4), u=linear(6)), side(t=linear(5), u=linear(6)))
-        assert lines[2].split() == ["a.py::t", "64", "FLOPs", "100", "FLOPs", "+56.2%", "+50.0%", "regressed"]
-        assert lines[4] == "a.py::t: regressed"
-        assert "    flops: 64 FLOPs → 100 FLOPs, +36 FLOPs (+56.2%)" in lines
-        assert "        layer: Linear 4→4 → 5→5, +36 FLOPs" in lines
-        assert "    the input changed: float32[2, 4] → float32[2, 5]" in lines
-        assert lines[-1] == "2 measurements: 1 regressed, 1 unchanged"
-
-    def test_nothing_changed(self):
-        assert shown(side(t=linear(4)), side(t=linear(4))) == ["1 measurement: 1 unchanged"]
-
-    def test_nothing_at_all(self):
-        assert shown({}, {}) == ["no measurements on either side"]
-
-    def test_what_changed_in_neither_column(self):
-        other = linear(4)
-        buffers = replace(other, metrics=other.metrics | {"buffer_bytes": 8})
-        bigger = replace(other, metrics=other.metrics | {"buffer_bytes": 9})
-        assert shown(side(t=buffers), side(t=bigger))[2].split()[-3:] == ["(other)", "=", "regressed"]
-
-    @pytest.mark.parametrize(
-        ("metrics", "change"),
-        [
-            ({"peak_memory": (8, 9)}, "(not held)"),
-            ({"launches": (8, 9), "depth": (3, 4)}, "(not held)"),
-            ({"peak_memory": (8, 9), "buffer_bytes": (8, 9)}, "(other)"),
-        ],
-    )
-    def test_metrics_that_are_not_held(self, metrics, change):
-        """Metrics that a baseline does not hold by default are marked, and a line explains the mark."""
-        old, new = (
-            replace(linear(4), metrics=linear(4).metrics | {key: values[index] for key, values in metrics.items()})
-            for index in range(2)
-        )
-        lines = shown(side(t=old), side(t=new))
-        assert f"  {change}  " in lines[2]
-        marked = [line.split(":")[0].strip() for line in lines if line.endswith(" (not held)")]
-        assert set(marked) == metrics.keys() - {"buffer_bytes"}
-        assert sum(line.startswith("(not held): growth of this metric fails no test") for line in lines) == 1
-        assert lines[-1] == "1 measurement: 1 regressed"
-        text = in_markdown.text(changes(side(t=old), side(t=new)), "main", "HEAD")
-        assert "1 measurement: 1 regressed.\n\n(not held): growth of this metric fails no test" in text
-
-    def test_of_very_many_the_first_are_shown(self):
-        lines = shown({}, side(**{f"t{number}": linear(4) for number in range(1_234)}))
-        assert len(lines) == 2 + 50 + 1 + 1 + 1
-        assert lines[52].split() == ["and", "1,184", "more", "new"]
-
-    @pytest.mark.parametrize("width", [80, 120])
-    def test_it_fits_the_screen(self, width):
-        lines = shown({}, side(**{"t" * 300: linear(4)}), width=width, encoding="ascii")
-        assert max(map(len, lines)) == width
-        assert all(line.isascii() for line in lines)
-
-
-class TestInMarkdown:
-    def test_a_regression(self):
-        text = in_markdown.text(changes(side(t=linear(4)), side(t=linear(5))), "main", "HEAD")
-        assert text.startswith("### Complexity: `main` → `HEAD`\n\n1 measurement: 1 regressed.\n")
-        assert "| ⬆️ | `a.py::t` | 64 FLOPs | 100 FLOPs | +56.2% | +50.0% | regressed |\n" in text
-        assert "<details><summary><code>a.py::t: regressed</code></summary>\n\n```text\n" in text
-        assert "\n    layer: Linear 4→4 → 5→5, +36 FLOPs\n" in text
-
-    def test_nothing_changed(self):
-        text = in_markdown.text(changes(side(t=linear(4)), side(t=linear(4))), "main", "HEAD")
-        assert text == "### Complexity: `main` → `HEAD`\n\n1 measurement: 1 unchanged.\n\n"
-
-    def test_a_test_id_cannot_break_the_table(self):
-        text = in_markdown.text(changes({}, side(**{"t[a|b`<script>]": linear(4)})), "main", "x|`<y>")
-        assert "<script>" not in text
-        assert "<y>" not in text
-        rows = [line for line in text.splitlines() if line.startswith("|")]
-        assert {row.count("|") for row in rows} == {8}
-
-    @pytest.mark.parametrize("count", [10, 400, 5_000])
-    def test_it_keeps_to_githubs_size_and_says_what_it_left_out(self, count):
-        old = side(**{f"test_number_{number}": linear(4) for number in range(count)})
-        new = side(**{f"test_number_{number}": linear(5) for number in range(count)})
-        text = in_markdown.text(changes(old, new), "main", "HEAD")
-        assert len(text.encode()) <= 65_000
-        rows = text.count("| `a.py::test_number_")
-        assert ("left out to keep to GitHub's size" in text) == (rows < count)
-        if rows < count:
-            assert f"… and {count - rows:,} regressed, left out" in text
-        details = text.count("<details>")
-        assert f"… and the details of {count - details:,} regressed, left out" in text or details == count

@@ -2,111 +2,94 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
+from rich.color import ColorSystem
+from rich.style import Style
 from rich.text import Text
 
-from pytest_flopsbudget.quantities.formatting import format_percent, format_value
-from pytest_flopsbudget.quantities.metrics import METRICS, metric_of
-from pytest_flopsbudget.reports import cells
-from pytest_flopsbudget.reports.growth import signature_changes, what_grew
+from pytest_flopsbudget.reports.change_text import (
+    HEADS,
+    change_lines,
+    group_notes,
+    group_ranges,
+    group_title,
+    label,
+    not_held_note,
+    row,
+    summarize,
+)
+from pytest_flopsbudget.reports.terminal.emphasis import emphasize
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
-from pytest_flopsbudget.reports.wording import format_change, pluralize, visible
+from pytest_flopsbudget.results.change_groups import group_changes
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.table import Table
 
     from pytest_flopsbudget.reports.terminal.screen import Screen
-    from pytest_flopsbudget.results.changes import Change, ChangeKind, Key
+    from pytest_flopsbudget.results.change_groups import ChangeGroup
+    from pytest_flopsbudget.results.changes import Change, ChangeKind
 
 
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
 #: The maximum number of rows for each kind of change. Further changes are counted.
 _MAX_ROWS = 50
 
-#: Marks a metric that a baseline does not hold by default. The compared files do not say what the tests chose.
-NOT_HELD = "(not held)"
 
-HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
+def lines(found: Sequence[Change], screen: Screen, *, verbose: bool = False) -> Iterator[str]:
+    """Yield each cause with its measurements, then a table of the other differences, then the number of changes.
 
-
-def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
-    """Yield a table of the changes, then the changed modules of each measurement, then the number of changes."""
+    Args:
+        found: the changes that `results.changes` found.
+        screen: the terminal that will show the lines.
+        verbose: whether each measurement is shown in full, with its operators.
+    """
     differences = differing(found)
-    if differences:
-        yield from screen.lines(_table(differences, screen))
-        yield ""
-    for change in differences:
-        details = list(detail_lines(change))
-        if details:
-            yield from screen.lines(Text(f"{label(change.key)}: {change.kind}", style="bold"))
-            yield from (screen.text(f"    {visible(line)}") for line in details)
+    described = [change for change in differences if _has_lines(change)]
+    for group in group_changes(described):
+        if group.cause is not None:
+            yield from _emphasized([group_title(group), *group_ranges(group)], screen)
+            yield from screen.lines(_table(group.changes, screen))
+            yield from (screen.text(line) for line in group_notes(group.changes))
             yield ""
+        if group.cause is None or verbose:
+            yield from _blocks(group, screen, verbose=verbose)
+    others = [change for change in differences if not _has_lines(change)]
+    if others:
+        yield from screen.lines(_table(others, screen))
+        yield from (screen.text(line) for line in group_notes(others))
+        yield ""
     note = not_held_note(found)
     if note:
         yield from (note, "")
     yield summarize(found)
 
 
-def summarize(found: Sequence[Change]) -> str:
-    """Count the changes of each kind: "3 measurements: 1 regressed, 2 unchanged"."""
-    kinds = Counter(change.kind for change in found)
-    words = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
-    return f"{pluralize(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
+def _has_lines(change: Change) -> bool:
+    """Return whether there is more to show than that the measurement is new, removed or renamed."""
+    return change.comparison is not None and change.kind != "renamed"
 
 
-def not_held_note(found: Sequence[Change]) -> str:
-    """Explain the mark `NOT_HELD`; return "" if no change has it."""
-    if not any(NOT_HELD in line for change in differing(found) for line in (*row(change), *detail_lines(change))):
-        return ""
-    return f"{NOT_HELD}: growth of this metric fails no test, unless hold in the pyproject.toml or in a marker names it"
+def _blocks(group: ChangeGroup, screen: Screen, *, verbose: bool) -> Iterator[str]:
+    for change in group.changes:
+        text = [f"{label(change.key)}: {change.kind}", *change_lines(change, verbose=verbose)]
+        yield from _emphasized(text, screen)
+        yield ""
 
 
-def label(key: Key) -> str:
-    """Return the test's node id, with the measurement's name if the test gave it one."""
-    return visible(cells.label(key.nodeid, key.name, alone=True))
+def _emphasized(text: Iterable[str], screen: Screen) -> Iterator[str]:
+    return emphasize(map(screen.text, text), _painter("bold", screen), _painter("red", screen))
 
 
-def row(change: Change) -> tuple[str, ...]:
-    """Return the cells of a change's table row, without the first column. `HEADS` lists the other columns."""
-    flops = METRICS["flops"]
-    before, after = (
-        "" if side is None else format_value(side.value("flops"), flops) if "flops" in side.metrics else "not measured"
-        for side in (change.old, change.new)
-    )
-    return before, after, _flops_change(change), _percent(change, "params"), change.kind
-
-
-def detail_lines(change: Change) -> Iterator[str]:
-    """Yield a line for each module and operator that changed within a measurement."""
-    if change.old_key is not None:
-        yield f"was {label(change.old_key)}"
-    comparison = change.comparison
-    if comparison is None:
-        return
-    yield from signature_changes(comparison)
-    if comparison.execution_changed:
-        yield "ran {}, then {}".format(*(_RAN[execution] for execution in comparison.execution_changed))
-    if comparison.backward_changed:
-        yield "measured {} the backward pass, then {}".format(
-            *("with" if backward else "without" for backward in comparison.backward_changed)
-        )
-    for metric in comparison.vanished:
-        yield f"{metric} is no longer measured"
-    told = {difference.metric for difference in change.diffs}
-    for item in comparison.changes:
-        if item.metric in told:
-            mark = "" if _is_held(item.metric) else f" {NOT_HELD}"
-            yield f"{item.metric}: {format_change(item.old, item.new, item.metric)}{mark}"
-    yield from what_grew(change.diffs)
-
-
-_RAN = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the test ran it"}
+def _painter(style: str, screen: Screen) -> Callable[[str], str]:
+    if not screen.colour:
+        return str
+    painted = Style.parse(style)
+    return lambda text: painted.render(text, color_system=ColorSystem.STANDARD)
 
 
 def _table(differences: Sequence[Change], screen: Screen) -> Table:
@@ -122,25 +105,3 @@ def _table(differences: Sequence[Change], screen: Screen) -> Table:
     columns = [Column(head, cells) for head, cells in zip(HEADS, amounts, strict=False)]
     columns.append(Column(HEADS[-1], [Text(kind, style=_STYLES.get(kind, "")) for kind in kinds], "left"))
     return build_table(ElasticColumn("measurement", names, end_of), columns, screen)
-
-
-def _flops_change(change: Change) -> str:
-    if change.comparison is None:
-        return ""
-    percent = _percent(change, "flops")
-    others = {item.metric for item in change.comparison.changes} - {"flops", "params"}
-    if not others or not percent == _percent(change, "params") == "=":
-        return percent
-    # The verdict of this row does not follow from the two shown columns.
-    return "(other)" if any(map(_is_held, others)) else NOT_HELD
-
-
-def _is_held(metric: str) -> bool:
-    return not metric_of(metric).of_kernels
-
-
-def _percent(change: Change, metric: str) -> str:
-    if change.comparison is None:
-        return ""
-    found = [item for item in change.comparison.changes if item.metric == metric]
-    return format_percent(found[0].old, found[0].new) if found else "="
