@@ -125,13 +125,15 @@ def _metric_table(comparison: Comparison, shown: Sequence[str]) -> list[str]:
 def group_title(group: ChangeGroup) -> str:
     """Describe what several measurements have in common: "Conv2d 3x3 -> 5x5 in blocks.*.conv: 11 measurements".
 
-    If there is one measurement, return its edits with all settings, or "" if nothing was edited.
+    If there is one measurement, return its input and its first edit, with all settings; "" if both are unchanged.
     """
+    comparison, edits = group.changes[0].comparison, group.changes[0].edits
     if group.cause is None:
-        edits = group.changes[0].edits
+        inputs = comparison.inputs_changed if comparison is not None else None
+        words = [f"another input, {input_change(inputs)}"] if inputs else []
+        words += [edit_line(edit) for edit in edits[:1]]
         more = f" and {pluralize(len(edits) - 1, 'more edited module')}" if len(edits) > 1 else ""
-        return f"{edit_line(edits[0])}{more}" if edits else ""
-    comparison = group.changes[0].comparison
+        return f"{'; '.join(words)}{more}"
     if comparison is None or is_judged(group.changes[0]):
         title = cause_title(group.cause)
     else:

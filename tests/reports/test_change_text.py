@@ -235,6 +235,14 @@ class TestSeveralMeasurements:
         assert {"a.py::t: regressed", "a.py::u: regressed"} <= set(lines)
         assert "  blocks.{0-1}.conv (x2): Conv2d(8->8, 3x3) -> Conv2d(8->8, 5x5)" in lines
 
+    @pytest.mark.parametrize(("verbose", "rows"), [(False, 10), (True, 50)])
+    def test_the_first_of_many(self, verbose, rows):
+        old, new = (side(**{f"t{number}": conv(4, kernel) for number in range(64)}) for kernel in (3, 5))
+        lines = shown(old, new, verbose=verbose)
+        assert sum(line.endswith("  regressed") and line.startswith("a.py::") for line in lines) == rows
+        assert lines[4 + rows].split() == ["and", f"{64 - rows}", "more", "regressed"]
+        assert lines.count("a.py::t0: regressed") == verbose
+
     def test_a_renamed_test_of_a_cause(self):
         old = {Key("old.py::t", "model"): conv(4, 3)} | side(u=conv(8, 3))
         lines = shown(old, side(t=conv(4, 5), u=conv(8, 5)))
@@ -276,6 +284,14 @@ class TestInMarkdown:
         assert "| ⬆️ | `a.py::t` | 36.86 kFLOPs | 102.4 kFLOPs | +177.8% | +177.8% | regressed |\n" in text
         assert "<details><summary><code>a.py::t: regressed</code></summary>\n\n```text\n" in text
         assert f"\n  {edit}\n  metric" in text
+
+    def test_another_input_stands_first(self):
+        old, new = side(t=linear(4)), side(t=linear(5))
+        words = use_signs("another input, float32[2, 4] -> float32[2, 5]; layer: Linear(4->4) -> Linear(5->5)")
+        assert f"\n- **`{words}`** in `a.py::t`\n" in in_markdown.text(changes(old, new), "main", "HEAD")
+        new = side(t=replace(linear(4), inputs=("float16[2, 4]",)))
+        words = use_signs("another input, float32[2, 4] -> float16[2, 4]")
+        assert f"\n- **`{words}`** in `a.py::t`\n" in in_markdown.text(changes(old, new), "main", "HEAD")
 
     def test_one_cause_is_described_once(self):
         old, new = (side(t=conv(4, kernel), u=conv(8, kernel)) for kernel in (3, 5))

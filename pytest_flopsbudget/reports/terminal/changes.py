@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
 #: The maximum number of rows for each kind of change. Further changes are counted.
 _MAX_ROWS = 50
+#: The maximum number of these rows below a cause, unless the user asks for everything. The cause names the ranges.
+_MAX_CAUSE_ROWS = 10
 
 
 def lines(found: Sequence[Change], screen: Screen, *, verbose: bool = False) -> Iterator[str]:
@@ -53,14 +55,14 @@ def lines(found: Sequence[Change], screen: Screen, *, verbose: bool = False) -> 
     for group in group_changes(described):
         if group.cause is not None:
             yield from _emphasized([group_title(group), *group_ranges(group)], screen)
-            yield from screen.lines(_table(group.changes, screen))
+            yield from screen.lines(_table(group.changes, screen, _MAX_ROWS if verbose else _MAX_CAUSE_ROWS))
             yield from (screen.text(line) for line in group_notes(group.changes))
             yield ""
         if group.cause is None or verbose:
             yield from _blocks(group, screen, verbose=verbose)
     others = [change for change in differences if not _has_lines(change)]
     if others:
-        yield from screen.lines(_table(others, screen))
+        yield from screen.lines(_table(others, screen, _MAX_ROWS))
         yield from (screen.text(line) for line in group_notes(others))
         yield ""
     note = not_held_note(found)
@@ -92,14 +94,14 @@ def _painter(style: str, screen: Screen) -> Callable[[str], str]:
     return lambda text: painted.render(text, color_system=ColorSystem.STANDARD)
 
 
-def _table(differences: Sequence[Change], screen: Screen) -> Table:
+def _table(differences: Sequence[Change], screen: Screen, maximum: int) -> Table:
     names, rows = [], []
     for kind in KINDS:
         of_kind = [change for change in differences if change.kind == kind]
-        names += [label(change.key) for change in of_kind[:_MAX_ROWS]]
-        rows += [row(change) for change in of_kind[:_MAX_ROWS]]
-        if len(of_kind) > _MAX_ROWS:
-            names.append(f"and {len(of_kind) - _MAX_ROWS:,} more")
+        names += [label(change.key) for change in of_kind[:maximum]]
+        rows += [row(change) for change in of_kind[:maximum]]
+        if len(of_kind) > maximum:
+            names.append(f"and {len(of_kind) - maximum:,} more")
             rows.append(("", "", "", "", kind))
     *amounts, kinds = zip(*rows, strict=True)
     columns = [Column(head, cells) for head, cells in zip(HEADS, amounts, strict=False)]
