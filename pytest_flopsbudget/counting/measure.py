@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
+from torch.nn import Module
 
 from pytest_flopsbudget.counting.attempts import SHAPES_ONLY, WAYS
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_program
@@ -62,7 +63,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     Raises:
         UsageError: one of these:
 
-            - ``model`` cannot be called.
+            - ``model`` cannot be called, or is the class of a module.
             - The model needs data, but a tensor has no data, or ``shapes`` is "only".
             - No output of the model can be differentiated, but ``backward`` is true.
             - The example inputs that the model holds do not fit the model.
@@ -94,13 +95,19 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     Other parts of `counting` need the operators that the tracer counted.
 
     Raises:
-        UsageError: ``model`` cannot be called, it needs data and a tensor has none, or no output can be differentiated.
+        UsageError: ``model`` cannot be called or is a class, it needs data and a tensor has none, or no output can be
+            differentiated.
         Exception: any exception that the model raises.
     """
     if not callable(model):
         raise UsageError(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
+        )
+    if isinstance(model, type) and issubclass(model, Module):
+        raise UsageError(
+            f"measure(model, args): the model is the class {model.__name__}; hand over an instance, as in "
+            f"measure({model.__name__}(...), args)"
         )
     with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME.held():
         run = Run(

@@ -131,12 +131,18 @@ class FlopsBudget:
             The mean of the measurements. It is rounded up where it is no whole number.
 
         Raises:
-            UsageError: there are no inputs, or the model cannot be measured with one of them.
+            UsageError: there are no inputs, ``inputs`` is a single tensor or a dict, or the model cannot be measured
+                with one of them.
             Exception: any exception that the model raises.
         """
         from pytest_flopsbudget.results.mean import mean
 
         name = DEFAULT_NAME if name is None else name
+        if isinstance(inputs, Mapping) or ("torch" in sys.modules and isinstance(inputs, sys.modules["torch"].Tensor)):
+            raise UsageError(
+                f"flops_budget.mean(model, inputs): inputs is a value of type {type(inputs).__name__}, which is a "
+                "single input; hand over a list of inputs, as in flops_budget.mean(model, [short, long])"
+            )
         measurements = []
         start = time.perf_counter()
         for given in inputs:

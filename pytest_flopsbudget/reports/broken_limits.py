@@ -35,7 +35,9 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
     """Return a sentence on a limit that is broken or cannot be checked."""
     what = f"{item.metric}{part_of(item)}"
     if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
-        return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
+        return "latency has a limit, but was not timed: only flops_budget(model, inputs) of the fixture times a model"
+    if isinstance(item, Unmeasured) and item.phase == "backward":
+        return f"{what} has a limit, but no backward pass was measured: call flops_budget(model, inputs, backward=True)"
     if isinstance(item, Unmeasured):
         return f"{what} has a limit, but was not measured"
     amounts = to_number(item.measured), to_number(item.limit)

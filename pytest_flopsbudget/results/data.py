@@ -294,6 +294,10 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
         metrics = next((part.metrics for name, part in self.phases.items() if name == phase), None)
         return metrics if metrics and (phase == "forward" or any(metrics.values())) else None
 
+    def __contains__(self, path: object) -> bool:
+        """Return whether the model has a module at ``path``."""
+        return path in self.modules
+
     def __getitem__(self, path: str) -> Module:
         """Return the module at ``path``, a key of ``dict(model.named_modules())``.
 
@@ -305,6 +309,6 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
         try:
             return self.modules[path]
         except KeyError:
-            near = difflib.get_close_matches(path, self.modules, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(str(path), self.modules, n=3, cutoff=0.5)
             hint = f"; near names: {', '.join(near)}" if near else ""
             raise KeyError(f"no module {path!r} in {self.model}{hint}") from None

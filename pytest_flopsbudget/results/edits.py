@@ -135,7 +135,7 @@ def _shifts(old: Mapping[str, Module], new: Mapping[str, Module]) -> Iterator[tu
         if sides[0][:shorter] == sides[1][:shorter]:
             # Children at the end of a list shift no names.
             continue
-        steps = difflib.SequenceMatcher(None, *sides, autojunk=False).get_opcodes()
+        steps = _steps(*sides)
         if len(before) == len(after) or any(step == "replace" for step, *_ in steps):
             continue
         edits = []
@@ -145,6 +145,25 @@ def _shifts(old: Mapping[str, Module], new: Mapping[str, Module]) -> Iterator[tu
             if step == "insert":
                 edits += [_one_sided("added", path, new[path]) for path in after[new_first:new_last]]
         yield parent, edits
+
+
+def _steps(before: Sequence[object], after: Sequence[object]) -> list[tuple[str, int, int, int, int]]:
+    """Return the steps from one sequence to the other, as difflib does, with as much as possible equal at both ends.
+
+    Most lists are of equal layers. In them, difflib pairs the first longest run, and may call a layer that is the same
+    on both sides removed and added.
+    """
+    start = _equal_at_start(before, after)
+    rest = before[start:], after[start:]
+    end = _equal_at_start(rest[0][::-1], rest[1][::-1])
+    middle = [side[: len(side) - end] for side in rest]
+    steps = difflib.SequenceMatcher(None, middle[0], middle[1], autojunk=False).get_opcodes()
+    return [(step, a + start, b + start, c + start, d + start) for step, a, b, c, d in steps]
+
+
+def _equal_at_start(before: Sequence[object], after: Sequence[object]) -> int:
+    pairs = zip(before, after, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _lists(modules: Mapping[str, Module]) -> dict[str, list[str]]:
@@ -161,11 +180,16 @@ def _lists(modules: Mapping[str, Module]) -> dict[str, list[str]]:
 
 
 def _signature(top: str, modules: Mapping[str, Module]) -> tuple[tuple[str, str, str], ...]:
-    """Return the paths, classes and settings of a module and of all modules below it."""
+    """Return the paths, classes and settings of a module and of all modules below it, in the order of the paths.
+
+    Baselines sort modules by their paths; a measurement has them in the order in which the model lists them.
+    """
     return tuple(
-        (path[len(top) :], module.type, module.shape)
-        for path, module in modules.items()
-        if f"{path}.".startswith(f"{top}.")
+        sorted(
+            (path[len(top) :], module.type, module.shape)
+            for path, module in modules.items()
+            if f"{path}.".startswith(f"{top}.")
+        )
     )
 
 

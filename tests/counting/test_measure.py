@@ -267,6 +267,11 @@ class TestErrors:
         with pytest.raises(UsageError, match=r"the model is a value of type int, .* hand over a torch.nn.Module"):
             measure(3, X)
 
+    def test_a_class(self):
+        """A class can be called, but its constructor is not the model."""
+        with pytest.raises(UsageError, match=r"the model is the class Identity; .*measure\(Identity\(...\), args"):
+            measure(nn.Identity, X)
+
     def test_the_models_own_error(self):
         def fails(layer, x):
             raise OwnError("mine")

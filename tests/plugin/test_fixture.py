@@ -122,6 +122,12 @@ class TestRefusedCalls:
         assert message in str(caught.value)
         assert "; " in str(caught.value)
 
+    @pytest.mark.parametrize("inputs", [WIDE, {"input": WIDE}])
+    def test_a_single_input_has_no_mean(self, inputs):
+        """A batch is no list of inputs: its mean would be that of its rows."""
+        with pytest.raises(UsageError, match="which is a single input; hand over a list of inputs"):
+            FlopsBudget().mean(nn.Linear(3, 5), inputs)
+
     def test_no_tensor_among_many(self):
         """The error for a call without tensors is short, even if the call has many arguments."""
         with pytest.raises(UsageError) as caught:

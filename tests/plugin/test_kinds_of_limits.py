@@ -85,6 +85,16 @@ def test_of_the_whole_run(project, total, line, code):
         (result.stderr if code == 4 else result.stdout).fnmatch_lines([line])
 
 
+def test_reports_of_a_run_over_its_total(project):
+    """No report says that all is well, although every test is within its own budget."""
+    project.settings('[tool.pytest-flopsbudget.total]\nflops = "50 kFLOPs"\n')
+    project.write(TWO)
+    project.run("--flops-budget-markdown=run.md", "--flops-budget-html=run.html")
+    markdown, page = ((project.path / name).read_text(encoding="utf-8") for name in ("run.md", "run.html"))
+    assert markdown.startswith("### ❌ Complexity budgets: the run is over its total; 1 test within budget")
+    assert '<p class="verdict bad">The run is over its total; 1 test within budget.</p>' in page
+
+
 @pytest.mark.parametrize(("required", "code"), [(2, 0), (3, 1)])
 def test_required_measurements(project, required, code):
     project.write(TWO)

@@ -217,7 +217,7 @@ class TestWatched:
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
         result.stdout.fnmatch_lines(
-            ["  latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the *"]
+            ["  latency has a limit, but was not timed: only flops_budget(model, inputs) of the fixture *"]
         )
 
     def test_a_limit_for_all(self, project, clock):
@@ -238,7 +238,7 @@ class TestWatched:
         result = project.run()
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(["* latency has a limit, but a watched model is not timed: *"])
+        result.stdout.fnmatch_lines(["* latency has a limit, but was not timed: *"])
 
 
 def test_within_a_watched_block(project, clock):

@@ -201,6 +201,13 @@ class TestLimits:
             "  buffer_bytes has a limit, but was not measured (set by here)",
         ]
 
+    def test_a_phase_that_was_not_measured(self):
+        lines = text(case(complexity(), None, budget("here", phases={"backward": {"flops": 1}})))
+        assert lines[0] == (
+            "test_net: flops of the backward phase has a limit, but no backward pass was measured: "
+            "call flops_budget(model, inputs, backward=True)"
+        )
+
     def test_a_pattern_that_matches_nothing(self):
         lines = text(case(complexity(), None, budget("here", modules={"heat": {"params": 4}})))
         assert lines == [
@@ -521,8 +528,8 @@ class TestBeyondWork:
     def test_a_latency_that_was_not_measured(self):
         """If a watched test has a limit on latency, the text says how to have the latency measured."""
         assert text(case(complexity(), None, budget("here", {"latency": 1})))[0] == (
-            "test_net: latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the "
-            "fixture"
+            "test_net: latency has a limit, but was not timed: only flops_budget(model, inputs) of the fixture times a "
+            "model"
         )
 
     def test_an_uneven_latency_of_a_test_that_fails_otherwise(self):

@@ -21,6 +21,14 @@ def test_what_is_beyond_work():
     assert one["stem"].activations == 5
 
 
+def test_modules_by_path():
+    one = net(STEM)
+    assert "stem" in one
+    assert "tail" not in one
+    with pytest.raises(KeyError, match="no module 0 in"):
+        one[0]
+
+
 def test_time_of_a_device():
     # ns: 900 + 300 + 2 * 100 for the model, 900 + 100 for the stem.
     assert (estimated().time("A100"), estimated()["stem"].time("A100")) == (1400, 1000)

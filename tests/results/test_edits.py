@@ -33,6 +33,12 @@ def edits(old, new, **fields):
 CONV = ("Conv2d", "8->8, 3x3", 900)
 WIDER = ("Conv2d", "8->8, 5x5", 2500)
 LINEAR = ("Linear", "8->4", 60)
+RELU = ("ReLU", "", 8)
+
+
+def blocks(names, parts):
+    """Build equal blocks; ``parts`` are {path below a block: its layer}."""
+    return {f"{name}{path}": part for name in names for path, part in parts.items()}
 
 
 @pytest.mark.parametrize(
@@ -102,10 +108,16 @@ LINEAR = ("Linear", "8->4", 60)
             {"0": WIDER, "1": CONV, "2": LINEAR},
             [("added", "0")],
         ),
+        # Among equal layers, and with the modules of the baseline in another order than those of the measurement.
+        (
+            blocks("012", {"": LINEAR, ".act": RELU, ".conv": CONV}),
+            blocks("023", {"": LINEAR, ".conv": CONV, ".act": RELU}) | {"1": WIDER},
+            [("added", "1")],
+        ),
     ],
     ids=[
         "none", "one", "two", "later layers", "no edit", "added", "removed", "replaced", "renamed class", "calls",
-        "siblings", "braces", "deeper", "inserted", "taken out", "in front",
+        "siblings", "braces", "deeper", "inserted", "taken out", "in front", "among equals",
     ],
 )  # fmt: skip
 def test_edits(old, new, found):

@@ -143,6 +143,8 @@ def _headline(report: Report) -> str:
         return "Nothing was measured."
     if failing:
         return f"{failing:,} of {pluralize(measured, 'test')} over budget."
+    if report.total.broken:
+        return f"The run is over its total; {pluralize(measured, 'test')} within budget."
     return f"{pluralize(measured, 'test')} within budget."
 
 

@@ -90,6 +90,9 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     if failing:
         why = ", ".join(f"{failing[reason]:,} {reason}" for reason in _REASONS.values() if failing[reason])
         yield f"### ❌ Complexity budgets: broken in {failing.total():,} of {pluralize(measured, 'test')}: {why}"
+    elif report.total.broken:
+        within = f"; {pluralize(measured, 'test')} within budget" if measured and not own else ""
+        yield f"### ❌ Complexity budgets: the run is over its total{within}"
     elif own:
         within = f"{pluralize(measured, 'test')} measured, " if measured else ""
         yield f"### ⚠️ Complexity budgets: {within}{own:,} failed for another reason"
