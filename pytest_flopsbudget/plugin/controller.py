@@ -167,9 +167,9 @@ class Controller:
         entries = [*(self._run_record or ())]
         measured = sum(len(entry.verdicts) for entry in entries)
         if measured < required:
-            self._failures.append(
-                f"{measured:,} of at least {required:,} measurements were made, which --flops-budget-require asks for"
-            )
+            from pytest_flopsbudget.reports.headline import required_words
+
+            self._failures.append(required_words(measured, required))
         if entries and self._get_session().settings.total:
             from pytest_flopsbudget.plugin.report_writer import total_limits_of
             from pytest_flopsbudget.reports.broken_limits import total_lines, warning_lines

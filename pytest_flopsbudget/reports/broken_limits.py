@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import base_of, metric_of
-from pytest_flopsbudget.reports.wording import format_growth, mark_estimate
+from pytest_flopsbudget.reports.wording import format_growth, mark_estimate, pluralize
 from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, to_number
 
 if TYPE_CHECKING:
@@ -57,13 +57,19 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
 
 
 def warning_lines(items: Iterable[Violation]) -> Iterator[str]:
-    """Yield a sentence for each value that is beyond the warning of a limit."""
+    """Yield a sentence for each value beyond the warning of a limit. Modules with one limit share a sentence."""
+    groups: dict[tuple[object, ...], list[Violation]] = {}
     for item in items:
-        amounts = to_number(item.measured), to_number(item.limit)
-        measured, warning = format_pair(*amounts, metric_of(item.metric))
-        sign = "<" if item.bound == "minimum" else ">"
-        words = mark_estimate(f"{measured} {sign} {warning}", item.metric)
-        yield f"warning: {item.metric}{part_of(item)} beyond its warning limit: {words}, set by {item.source}"
+        key = (item.metric, item.limit, item.source, item.bound, item.phase, item.operator, item.module is None)
+        groups.setdefault(key, []).append(item)
+    for group in groups.values():
+        worst = max(group, key=lambda one: one.excess)
+        amounts = to_number(worst.measured), to_number(worst.limit)
+        measured, warning = format_pair(*amounts, metric_of(worst.metric))
+        sign = "<" if worst.bound == "minimum" else ">"
+        words = mark_estimate(f"{measured} {sign} {warning}", worst.metric)
+        more = f" and of {pluralize(len(group) - 1, 'more module')}" if len(group) > 1 else ""
+        yield f"warning: {worst.metric}{part_of(worst)}{more} beyond its warning limit: {words}, set by {worst.source}"
 
 
 def part_of(item: Violation | Unmeasured) -> str:

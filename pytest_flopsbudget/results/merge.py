@@ -52,7 +52,8 @@ def failing(report: Report) -> list[ReportedTest]:
 
 def fails(report: Report) -> bool:
     """Return whether the run failed. Failures of tests without measurements count too."""
-    return bool(failing(report) or report.total.broken) or report.run.exit_status not in {_PASSED, _NO_TESTS}
+    too_few = report.measured < report.run.required_measurements
+    return bool(failing(report) or report.total.broken or too_few) or report.run.exit_status not in {_PASSED, _NO_TESTS}
 
 
 def _check_common(first_name: str, first: Run, name: str, run: Run) -> None:

@@ -60,6 +60,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     errors: tuple[str, ...] = ()
     #: Metric key → the limit on the sum over all measurements of the run.
     total_limits: dict[str, Limit] = {}
+    #: The smallest number of measurements that --flops-budget-require asks for; 0 without the flag.
+    required_measurements: Count = 0
 
 
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +104,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tests: tuple[ReportedTest, ...] = ()
     #: Why measurements fail: one cause for all tests with an equal change. The causes of most tests come first.
     causes: tuple[Cause, ...] = ()
+
+    @property
+    def measured(self) -> int:
+        """The number of measurements."""
+        return sum(len(test.measurements) for test in self.tests)
 
     @property
     def total(self) -> CheckedTotal:

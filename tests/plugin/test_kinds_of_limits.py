@@ -172,3 +172,19 @@ def test_a_limit_without_a_prefix(project, limit, line):
         result.stdout.fnmatch_lines([line])
     else:
         result.stdout.no_fnmatch_line("*meant*")
+
+
+def test_many_warnings(project):
+    """Modules with one limit share a line, and a run has at most ten lines of warnings."""
+    project.write(
+        """
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.flops_budget(modules={"*": {"flops": {"warn": 1}}})
+def test_net(flops_budget, number):
+    flops_budget(Net(), IMAGE)
+"""
+    )
+    lines = [line for line in project.run().outlines if "warning:" in line or "more warnings" in line]
+    assert len(lines) == 11
+    assert "flops of stem and of 1 more module beyond its warning limit" in lines[0]
+    assert lines[-1] == "and 2 more warnings like these"

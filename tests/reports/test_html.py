@@ -10,7 +10,8 @@ from importlib.resources import files
 import pytest
 from budgets import budget
 from hypothesis import given, settings
-from reporting import a_test, complexity, measurement, report, reports
+from msgspec.structs import replace
+from reporting import RUN, a_test, complexity, measurement, report, reports
 
 from pytest_flopsbudget.reports.html import page
 from pytest_flopsbudget.reports.html.tree import Tree, value
@@ -75,7 +76,7 @@ def test_what_stands_first():
     tests = [a_test(measurement(complexity(), complexity()), nodeid="a.py::ok"), a_test(broken, nodeid="b.py::broken")]
     text = page.text(report(*tests))
     assert text.index("b.py::broken") < text.index("a.py::ok")
-    assert "1 of 2 tests over budget." in text
+    assert "Broken in 1 of 2 tests: 1 over a limit." in text
     row = next(line for line in text.splitlines() if line.startswith('<tr class="bad"><th scope="row">flops</th>'))
     assert re.findall(r'<td class="number">(.*?)</td>', row) == ["2 kFLOPs", "3 kFLOPs", "+50.0%", "2.5 kFLOPs"]
 
@@ -105,6 +106,18 @@ def test_history():
     text = page.text(report(a_test(measurement())), [Series(points)])
     assert text.index("2026-02-03") < text.index("2026-01-02")
     assert "wider &lt;b&gt;" in text
+
+
+def test_first_sentences():
+    own = a_test(measurement(), outcome="failed", own_failure=True)
+    few = report(a_test(measurement()), run=replace(RUN, required_measurements=3))
+    for one, mood, words in (
+        (report(a_test(measurement())), "good", "1 test within budget."),
+        (report(own), "note", "1 test measured, 1 failed for another reason."),
+        (few, "bad", "1 of at least 3 measurements were made, which --flops-budget-require asks for."),
+        (report(), "note", "Nothing was measured."),
+    ):
+        assert f'<p class="verdict {mood}">{words}</p>' in page.text(one)
 
 
 class TestTree:

@@ -34,7 +34,7 @@ def page_text(measurements: Sequence[tuple[str, Complexity]], before: tuple[str,
     run = Run(plugin=own_version(), pytest="", torch=torch.__version__, python=python_version())
     how = "Measured" if before is None else f"Compared with {visible(before[0])}"
     headline = f"{how}, without a budget."
-    return page.text(Report(run=run, tests=tuple(tests)), headline=headline)
+    return page.text(Report(run=run, tests=tuple(tests)), words=headline)
 
 
 def _as_test(label: str, complexity: Complexity, before: Complexity | None) -> ReportedTest:

@@ -7,6 +7,7 @@ import json
 import posixpath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_flopsbudget.reports.broken_limits import total_lines
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.reports.wording import visible
 
@@ -47,7 +48,8 @@ class _Finding(NamedTuple):
 def sarif(report: Report) -> str:
     """Return the failing tests as SARIF 2.1.0, which code scanning services and editors read."""
     found = [*_findings(report)]
-    rules = {rule: {"id": rule, "shortDescription": {"text": text}} for rule, text in dict(_RULES.values()).items()}
+    described = {**dict(_RULES.values()), "over-total": "A run is over a limit on its total."}
+    rules = {rule: {"id": rule, "shortDescription": {"text": text}} for rule, text in described.items()}
     results = [
         {
             "ruleId": one.rule,
@@ -86,6 +88,9 @@ def code_quality(report: Report) -> str:
 
 
 def _findings(report: Report) -> Iterator[_Finding]:
+    for line in total_lines(report.total.broken):
+        file = posixpath.normpath(posixpath.join(report.run.root, "pyproject.toml"))
+        yield _Finding(rule="over-total", nodeid="total", message=line, file=file, line=1)
     for test in report.tests:
         failing = [one for one in test.measurements if one.fails]
         if failing:

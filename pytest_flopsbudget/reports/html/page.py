@@ -26,6 +26,7 @@ from pytest_flopsbudget.reports.broken_limits import total_lines, warning_lines
 from pytest_flopsbudget.reports.causes import cause_lines
 from pytest_flopsbudget.reports.details import peak_lines
 from pytest_flopsbudget.reports.failure import explain_one
+from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.html.figures import memory, roofline
 from pytest_flopsbudget.reports.html.tree import Tree, value
 from pytest_flopsbudget.reports.wording import pluralize, visible
@@ -50,6 +51,8 @@ _MAX_COMMITS = 50
 #: The device of the roofline if the run estimated no times.
 _EXAMPLE_DEVICE = "A100"
 
+#: The colour of the first sentence.
+_PAGE_MOODS = {"broken": "bad", "failed otherwise": "note", "passed": "good", "empty": "note"}
 _MOODS: Mapping[Outcome, str] = {
     "over limit": "bad",
     "regressed": "bad",
@@ -64,13 +67,13 @@ _MODULE_METRICS = ("flops", "params", "activations", "memory_traffic")
 _OPERATOR_METRICS = ("flops", "other_flops", "memory_traffic", "arithmetic_intensity")
 
 
-def text(report: Report, history: Sequence[Series] = (), *, headline: str = "") -> str:
+def text(report: Report, history: Sequence[Series] = (), *, words: str = "") -> str:
     """Return the run as an HTML page. The page loads nothing from outside, and its tables need no script.
 
     Args:
         report: the run.
         history: the history of measurements. A measurement without a history shows none.
-        headline: the sentence at the top; empty for a sentence on the verdicts.
+        words: the sentence at the top; empty for a sentence on the verdicts.
     """
     series = {(one.address.nodeid, one.address.name): one for one in history if one.lives}
     rows = [(test, one) for test in report.tests for one in test.measurements]
@@ -86,13 +89,14 @@ def text(report: Report, history: Sequence[Series] = (), *, headline: str = "") 
     }
     shown = {key for one in data["measurements"] if one for key in one["keys"]}
     data["metrics"] = {key: _metric(key) for key in sort_metrics(shown)}
+    found = headline(report)
     rendered: str = _template().render(
         title="Complexity budgets",
         style=Markup(_resource("page.css")),  # noqa: S704 -- our own file
         script=Markup(_resource("page.js")),  # noqa: S704 -- our own file
         data=_json(data),
-        headline=headline or _headline(report),
-        fails=any(test.fails for test in report.tests) or bool(report.total.broken),
+        headline=words or f"{found.words[0].upper()}{found.words[1:]}.",
+        mood=_PAGE_MOODS["passed" if words else found.mood],
         versions=f"pytest-flopsbudget {report.run.plugin}, PyTorch {report.run.torch}, Python {report.run.python}",
         notes=[
             visible(line)
@@ -134,18 +138,6 @@ def _metric(key: str) -> dict[str, Any]:
     if metric.unit == "ns":
         steps = [(1, "n"), (10**3, "\N{MICRO SIGN}"), (10**6, "m"), (10**9, "")]
     return {"title": visible(key), "unit": unit, "steps": steps}
-
-
-def _headline(report: Report) -> str:
-    failing = sum(test.fails for test in report.tests)
-    measured = sum(bool(test.measurements) for test in report.tests)
-    if not measured:
-        return "Nothing was measured."
-    if failing:
-        return f"{failing:,} of {pluralize(measured, 'test')} over budget."
-    if report.total.broken:
-        return f"The run is over its total; {pluralize(measured, 'test')} within budget."
-    return f"{pluralize(measured, 'test')} within budget."
 
 
 def _cause(cause: Cause) -> dict[str, object]:

@@ -15,6 +15,7 @@ from pytest_flopsbudget.reports.causes import ShownCauses, cause_head
 from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
 from pytest_flopsbudget.reports.failure import explain_one
 from pytest_flopsbudget.reports.growth import run_changes, what_grew
+from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.moved import NOT_JUDGED
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
@@ -84,22 +85,9 @@ def _rank(row: _Row) -> tuple[int, int]:
 
 
 def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
-    failing = Counter(_why(test) for test in report.tests if test.fails)
-    measured = sum(bool(test.measurements) for test in report.tests)
     own = sum(test.own_failure for test in report.tests)
-    if failing:
-        why = ", ".join(f"{failing[reason]:,} {reason}" for reason in _REASONS.values() if failing[reason])
-        yield f"### ❌ Complexity budgets: broken in {failing.total():,} of {pluralize(measured, 'test')}: {why}"
-    elif report.total.broken:
-        within = f"; {pluralize(measured, 'test')} within budget" if measured and not own else ""
-        yield f"### ❌ Complexity budgets: the run is over its total{within}"
-    elif own:
-        within = f"{pluralize(measured, 'test')} measured, " if measured else ""
-        yield f"### ⚠️ Complexity budgets: {within}{own:,} failed for another reason"
-    elif rows:
-        yield f"### ✅ Complexity budgets: {pluralize(measured, 'test')} within budget"
-    else:
-        yield "### Complexity budgets: nothing was measured"
+    found = headline(report)
+    yield f"### {_MOODS[found.mood]}Complexity budgets: {found.words}"
     yield ""
     if rows:
         outcomes = Counter(measurement.outcome for _, measurement in rows)
@@ -116,20 +104,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     yield ""
 
 
-#: Outcome of a failing measurement → what its test does. The first reason that applies to a test counts.
-_REASONS: dict[Outcome, str] = {
-    "over limit": "over a limit",
-    "regressed": "grown beyond the baseline",
-    "unknown operators": "with operators without a formula",
-    "new": "without a baseline",
-    "improved": "cheaper than the baseline",
-    "changed": "changed",
-}
-
-
-def _why(test: ReportedTest) -> str:
-    outcomes = {outcome for one in test.measurements if one.fails for outcome in (one.outcome, *one.failing)}
-    return next(reason for outcome, reason in _REASONS.items() if outcome in outcomes)
+_MOODS = {"broken": "❌ ", "failed otherwise": "⚠️ ", "passed": "✅ ", "empty": ""}
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:

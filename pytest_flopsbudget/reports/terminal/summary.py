@@ -52,6 +52,8 @@ _ROOM_FOR_PATHS = 20
 _INDENT = "  "
 #: If more than twice as many tests fail for one cause, only this many have a row.
 _MAX_ROWS = 5
+#: The maximum number of lines on values beyond a warning limit.
+_MAX_WARNINGS = 10
 #: The maximum number of causes that are described.
 _MAX_CAUSES = 10
 
@@ -271,6 +273,15 @@ def _closing(
     if own:
         yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget"
     yield from _notes_to_report(entries)
+    warned = [
+        f"{entry.nodeid}: {line}"
+        for entry in entries
+        for verdict in entry.verdicts
+        for line in warning_lines(verdict.warned)
+    ]
+    yield from warned[:_MAX_WARNINGS]
+    if len(warned) > _MAX_WARNINGS:
+        yield f"and {pluralize(len(warned) - _MAX_WARNINGS, 'more warning')} like these"
     for entry in entries:
         for verdict in entry.verdicts:
             yield from _notes(entry, verdict, settings_of(entry.test_file))
@@ -354,7 +365,7 @@ def _notes_to_report(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     notes = (note for note in verdict.complexity.notes if PLEASE_REPORT not in note)
-    for note in (*warning_lines(verdict.warned), *notes, *details.noisy_latency_lines(verdict)):
+    for note in (*notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
