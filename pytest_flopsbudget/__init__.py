@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.watch import watch
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
+    from pytest_flopsbudget.laws.law import Law, law
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.complexity_diff import ComplexityDiff, compare
@@ -33,7 +35,9 @@ _HOMES = {
     "Device": "hardware.profile",
     "FlopsBudget": "plugin.fixture",
     "Latency": "results.data",
+    "Law": "laws.law",
     "Measurement": "results.verdict",
+    "MetricLaw": "laws.algebra.metric_law",
     "Module": "results.data",
     "Operator": "results.data",
     "Phase": "results.data",
@@ -42,6 +46,7 @@ _HOMES = {
     "Verdict": "results.verdict",
     "compare": "results.complexity_diff",
     "flops_formula": "counting.costs.registry",
+    "law": "laws.law",
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
     "time_model": "counting.latency.benchmark",
@@ -58,7 +63,9 @@ __all__ = [
     "Device",
     "FlopsBudget",
     "Latency",
+    "Law",
     "Measurement",
+    "MetricLaw",
     "Module",
     "Operator",
     "Phase",
@@ -67,6 +74,7 @@ __all__ = [
     "Verdict",
     "compare",
     "flops_formula",
+    "law",
     "measure",
     "shape_only",
     "time_model",

@@ -1,0 +1,253 @@
+"""Count a model at single sizes. Each size is counted once, and all metrics of all modules come from this count."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from pytest_flopsbudget.counting.measure import trace_inputs
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.laws.inputs import read_made
+from pytest_flopsbudget.quantities.metrics import METRICS, key_for, measured_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_flopsbudget.config.settings import ShapesMode
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.algebra.domains import Domain, Point
+    from pytest_flopsbudget.results.complexity import Complexity
+
+#: Steps of ranges that are tried for a hint, after the model refused a size.
+_STEPS = (2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 24, 28, 32, 64, 128)
+
+
+class Key(NamedTuple):
+    """One value of a count: a metric of the model, of a module, or of an operator."""
+
+    #: "module" (the model itself has the path ""), "operator", or "calls".
+    kind: str
+    name: str
+    metric: str
+
+
+#: The calls of operators, as one number.
+CALLS = Key("calls", "", "")
+
+
+class TooManyCountsError(Exception):
+    """A search needs more counts than it may make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One count."""
+
+    complexity: Complexity
+    #: What ran: modules with numbers left out, operators and phases. Equal programs have equal fingerprints.
+    fingerprint: frozenset[tuple[str, str, str]]
+    #: A number that follows from how often each module ran each operator. If loops or branches depend on the size, it
+    #: differs between sizes.
+    calls: int
+    _known: dict[Key, int | None] = field(default_factory=dict)
+
+    def value(self, key: Key) -> int | None:
+        """Return the value; None if the count has none."""
+        try:
+            return self._known[key]
+        except KeyError:
+            value = self._known[key] = self._find(key)
+            return value
+
+    def _find(self, key: Key) -> int | None:
+        if key == CALLS:
+            return self.calls
+        if key.kind == "operator":
+            operator = self.complexity.operators.get(key.name)
+            # A count leaves out the values of operators that are 0.
+            return 0 if operator is None else _whole(operator.metrics, key.metric) or 0
+        if not key.name:
+            return _whole(self.complexity.metrics, key.metric)
+        module = self.complexity.modules.get(key.name)
+        return None if module is None else _whole(module.metrics, key.metric)
+
+
+def _whole(metrics: Mapping[str, int], metric: str) -> int | None:
+    value = measured_value(metrics, metric)
+    return value if isinstance(value, int) else None
+
+
+class Counts:
+    """The counts of a model at single sizes.
+
+    Args:
+        model: the model; None if ``make_inputs`` returns one for each size.
+        make_inputs: is called with one keyword argument for each symbol.
+        domain: the sizes of the law.
+        largest: the maximum number of counts.
+        backward: whether the backward pass is counted too.
+        on_data: whether a model that needs data may run on its data.
+        devices: the devices for which the time is estimated.
+    """
+
+    def __init__(  # noqa: PLR0913 -- the options of `law`
+        self,
+        model: Callable[..., Any] | None,
+        make_inputs: Callable[..., Any],
+        domain: Domain,
+        *,
+        largest: int,
+        backward: bool = False,
+        on_data: bool = False,
+        devices: Sequence[Device] = (),
+    ) -> None:
+        self._model, self._make_inputs, self._domain = model, make_inputs, domain
+        self._backward, self._on_data, self._devices = backward, on_data, devices
+        #: The maximum number of counts.
+        self.largest = largest
+        #: Point → its count, in the order of counting.
+        self.made: dict[Point, Count] = {}
+        #: The name of the model, and whole numbers among the attributes of its modules.
+        self.model_name = ""
+        self.settings: set[int] = set()
+
+    def at(self, point: Point) -> Count:
+        """Return the count at a point.
+
+        Raises:
+            TooManyCountsError: the maximum number of counts is reached.
+            UsageError: the model refuses the size, or needs data.
+        """
+        known = self.made.get(point)
+        if known is None:
+            if len(self.made) >= self.largest:
+                raise TooManyCountsError
+            try:
+                known = self.made[point] = self._count(point)
+            except UsageError as error:
+                raise UsageError(f"law(...) at {self._named(point)}: {error}") from error
+            except Exception as error:
+                raise UsageError(
+                    f"law(...): the model fails at {self._named(point)} with {type(error).__name__}: "
+                    f"{_first_line(error)}; {self._hint(point)}"
+                ) from error
+        return known
+
+    def named(self, point: Point) -> dict[str, int]:
+        """Return symbol → size for a point."""
+        return self._domain.named(point)
+
+    def value(self, key: Key, point: Point) -> int | None:
+        """Return one value of the count at a point."""
+        return self.at(point).value(key)
+
+    def keys(self) -> list[Key]:
+        """Return the values that all counts so far have: of the model first, then of modules, then of operators."""
+        counts = list(self.made.values())
+        first = counts[0].complexity
+        modules = [path for path in first.modules if all(path in count.complexity.modules for count in counts)]
+        of_model = [metric for metric in METRICS if _whole(first.metrics, metric) is not None]
+        of_module = [metric for metric in of_model if METRICS[metric].aggregation != "whole"]
+        operators = dict.fromkeys(name for count in counts for name in count.complexity.operators)
+        of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]
+        times = [key_for(metric, device.name) for device in self._devices for metric in METRICS if _is_time(metric)]
+        return [
+            *(Key("module", "", metric) for metric in (*of_model, *times)),
+            *(Key("module", path, metric) for path in modules if path for metric in (*of_module, *times)),
+            *(Key("operator", name, metric) for name in operators for metric in of_operator),
+        ]
+
+    def _count(self, point: Point) -> Count:
+        model, inputs = read_made(self._model, self._make_inputs(**self._domain.named(point)))
+        if not self.settings:
+            self.settings = whole_settings(model) | {1}
+        shapes: ShapesMode = "preferred" if self._on_data else "only"
+        complexity, tracer = trace_inputs(
+            model,
+            inputs,
+            backward=self._backward,
+            shapes=shapes,
+            devices=self._devices,
+        )
+        self.model_name = complexity.model
+        ran = Counter({("", name, "unknown"): one.calls for name, one in complexity.unknown_operators.items()})
+        for (node, work, when), times in tracer.credits.items():
+            ran[_without_numbers(node.path), work.name, when] += times
+        # Each kind of call has a weight, so that a change of one kind does not cancel a change of another one.
+        calls = sum(times * (1 + crc32("\0".join(kind).encode())) for kind, times in ran.items())
+        return Count(complexity, frozenset(ran), calls)
+
+    def _named(self, point: Point) -> str:
+        return ", ".join(f"{symbol}={size}" for symbol, size in self._domain.named(point).items())
+
+    def _accepts(self, point: Point) -> bool:
+        try:
+            self._count(point)
+        except Exception:  # noqa: BLE001 -- any error of the model means that it refuses the size
+            return False
+        return True
+
+    def _hint(self, point: Point) -> str:
+        """Return which range fits, if a few trials find one."""
+        sizes = self._domain.named(point)
+        for symbol, allowed in self._domain.ranges:
+            others = {**self._domain.named(self._domain.highest), **sizes}
+
+            def accepts(size: int, symbol: str = symbol, others: Mapping[str, int] = others) -> bool:
+                return self._accepts(tuple({**others, symbol: size}.values()))
+
+            larger = next(
+                (
+                    size
+                    for size in (2**power for power in range(1, 15))
+                    if size > sizes[symbol] and size in allowed and accepts(size) and accepts(size + 1)
+                ),
+                None,
+            )
+            if larger is not None:
+                return f"larger sizes fit, such as {symbol}={larger}; choose a range from there"
+            for step in _STEPS:
+                start = -(-allowed[0] // step) * step
+                if start + 2 * step <= allowed[-1] and all(
+                    map(accepts, (start, start + step, allowed[-1] // step * step))
+                ):
+                    return f"the multiples of {step} fit: {symbol}=range({start}, {allowed.stop}, {step})"
+        return "choose a range of sizes that the model takes"
+
+
+def _is_time(metric: str) -> bool:
+    return METRICS[metric].per == "device"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _without_numbers(path: str) -> str:
+    return re.sub(r"\d+", "#", path)
+
+
+#: Parts of attribute names whose values are widths or numbers of things, not distances between inputs.
+_NO_DISTANCE = ("features", "channels", "dim", "heads", "num_", "embed", "hidden", "groups", "training", "version")
+_LARGEST_SETTING = 1024
+
+
+def whole_settings(model: Any) -> set[int]:
+    """Return whole numbers among the attributes of the model's modules: strides, patches, windows, paddings."""
+    found: set[int] = set()
+    modules = getattr(model, "modules", None)
+    for module in modules() if callable(modules) else ():
+        for name, value in vars(module).items():
+            if name.startswith("_") or any(part in name for part in _NO_DISTANCE):
+                continue
+            values = value if isinstance(value, (tuple, list)) else (value,)
+            found.update(
+                one for one in values if type(one) is int and 1 < one <= _LARGEST_SETTING and len(values) <= _MOST_DIMS
+            )
+    return found
+
+
+_MOST_DIMS = 4

@@ -1,0 +1,230 @@
+"""`law`: find out how all metrics of a model grow with its sizes, exactly, from a few counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware.catalog import resolve_devices
+from pytest_flopsbudget.laws.algebra.domains import Domain
+from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
+from pytest_flopsbudget.laws.counts import CALLS, Counts, Key
+from pytest_flopsbudget.laws.fits import CHANCES
+from pytest_flopsbudget.laws.search import Search
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.algebra.domains import Point
+    from pytest_flopsbudget.laws.algebra.metric_law import Piece
+    from pytest_flopsbudget.results.complexity import Complexity
+
+#: The largest degree of a polynomial.
+DEGREE = 4
+_MOST_SYMBOLS = 3
+_MOST_COUNTS = 300
+#: The maximum number of counts that are made only for laws of modules and operators.
+_MOST_OF_PARTS = 40
+#: A law of degree 1 needs two sizes, and a third one that checks it.
+_FEWEST_SIZES = 3
+
+
+class PartLaws(Mapping[str, MetricLaw]):
+    """The laws of one part of a model: metric key → law."""
+
+    def __init__(self, name: str, laws: Mapping[str, MetricLaw]) -> None:
+        self._name, self._laws = name, laws
+
+    def __getitem__(self, metric: str) -> MetricLaw:
+        try:
+            return self._laws[metric]
+        except KeyError:
+            if metric in METRICS and METRICS[metric].over:
+                above, below = (" + ".join(parts) for parts in (METRICS[metric].derived, METRICS[metric].over))
+                raise KeyError(f"{metric} is a ratio of two laws: {above}, and {below}; take these") from None
+            raise KeyError(f"no metric {metric!r} of {self._name}; there are {', '.join(self._laws)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._laws)
+
+    def __len__(self) -> int:
+        return len(self._laws)
+
+    def __repr__(self) -> str:
+        return f"<laws of {self._name}: {', '.join(self._laws)}>"
+
+
+class Law(PartLaws):
+    """How the metrics of a model grow with its sizes: ``law["flops"]``, ``law.modules["h.0.attn"]["flops"]``."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of a result
+        self,
+        name: str,
+        laws: Mapping[str, MetricLaw],
+        *,
+        modules: Mapping[str, PartLaws],
+        operators: Mapping[str, PartLaws],
+        domain: Domain,
+        counted: Mapping[Point, Complexity],
+        letters: Mapping[str, str],
+    ) -> None:
+        super().__init__(name, laws)
+        #: The class name of the model.
+        self.model = name
+        #: Path → laws of a module with all modules below it. The path of the model itself is "".
+        self.modules = modules
+        #: Operator → laws of all its calls.
+        self.operators = operators
+        #: The sizes for which the laws hold.
+        self.domain = domain
+        #: Point → the measurement at this point, for all points that were counted.
+        self.counted = counted
+        #: Symbol → its short name in texts.
+        self.letters = letters
+
+    @property
+    def points(self) -> tuple[dict[str, int], ...]:
+        """The sizes that were counted, in the order of counting."""
+        return tuple(map(self.domain.named, self.counted))
+
+    @property
+    def chance(self) -> Fraction:
+        """An upper bound for the probability that a wrong polynomial passed the points by chance (Schwartz-Zippel)."""
+        shortest = min(len(self.domain.sizes(symbol)) for symbol in self.domain.symbols)
+        return min(Fraction(1), Fraction(DEGREE * len(self.domain.symbols), shortest)) ** CHANCES
+
+    @property
+    def execution(self) -> str:
+        """The way of counting: "real" if a count ran on data, else "shapes"."""
+        return "real" if any(one.execution == "real" for one in self.counted.values()) else "shapes"
+
+    @property
+    def evidence(self) -> str:
+        """One sentence on what the laws rest on."""
+        data = ", which ran on data" if self.execution == "real" else ""
+        return (
+            f"exact for {self.domain.text(self.letters, signs=False)}; rests on {len(self.counted):,} counts{data}; a "
+            f"wrong polynomial passes them with a probability of at most {float(self.chance):.1g}"
+        )
+
+    def text(self, *, signs: bool = True) -> str:
+        """Return the laws of the model as lines, one for each metric, with what they rest on."""
+        width = max(map(len, self), default=0)
+        lines = [f"{metric:{width}}  {law.text(signs=signs)}" for metric, law in self.items()]
+        return "\n".join([f"{self.model}: {self.evidence}", *(f"    {line}" for line in lines)])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return f"<Law of {self.model}: {self.evidence}>"
+
+
+def law(  # noqa: PLR0913 -- the options of a measurement
+    model: Callable[..., Any] | None,
+    make_inputs: Callable[..., Any],
+    *,
+    backward: bool = False,
+    on_data: bool = False,
+    devices: Sequence[str | Device] = (),
+    most_counts: int = _MOST_COUNTS,
+    **symbols: range,
+) -> Law:
+    """Return how all metrics of a model, its modules and operators grow with some sizes, as exact expressions.
+
+    ::
+
+        law(model, lambda batch, sequence: torch.empty(batch, sequence, 512),
+            batch=range(1, 65), sequence=range(128, 8193))
+
+    The model is counted at a few sizes. An expression goes through some of the counts exactly, and is checked by the
+    others. Nothing is rounded or approximated.
+
+    Args:
+        model: a module, a method of a module, or a function that calls modules. None if ``make_inputs`` returns models.
+        make_inputs: is called with one size for each symbol, as keyword arguments. It returns a tensor, a tuple of
+            arguments, a dict of keyword arguments, a tuple (arguments, keyword arguments), or a tuple (model, any of
+            these), if the size is one of the model: its width, its depth, its resolution.
+        backward: whether the backward pass is counted too.
+        on_data: whether a model that needs data may run on the data of its inputs. The law then holds for such data.
+        devices: devices for which the time is estimated: names, or profiles (`Device`).
+        most_counts: the maximum number of counts. A law that needs more counts is not found.
+        symbols: name → the sizes for which the law should hold, as a range. One to three symbols.
+
+    Raises:
+        UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data.
+    """
+    domain = _domain(symbols)
+    counts = Counts(
+        model,
+        make_inputs,
+        domain,
+        largest=most_counts,
+        backward=backward,
+        on_data=on_data,
+        devices=resolve_devices(devices),
+    )
+    letters = _letters(domain.symbols)
+    calls, reason = Search(counts, CALLS, domain, DEGREE).run()
+    keys = counts.keys()
+    laws: dict[tuple[str, str], dict[str, MetricLaw]] = {}
+    known: dict[tuple[int | None, ...], tuple[tuple[Piece, ...], str]] = {}
+    limited = False
+    # The model's metrics come first, so that the counts that they need are made before a maximum is reached.
+    for key in sorted(keys, key=lambda key: (key.name != "", base_of(key.metric) == "peak_memory")):
+        if key.name and not limited:
+            # Peaks of modules have many pieces. They must not make a law slow.
+            counts.largest, limited = min(most_counts, len(counts.made) + _MOST_OF_PARTS), True
+        values = tuple(count.value(key) for count in counts.made.values())
+        if values not in known:
+            found = Search(counts, key, domain, DEGREE).run() if calls else ((), reason)
+            values = tuple(count.value(key) for count in counts.made.values())
+            known[values] = found
+        laws.setdefault((key.kind, key.name), {})[key.metric] = MetricLaw(key.metric, domain, *known[values], letters)
+    order = {key: place for place, key in enumerate(keys)}
+
+    def part(kind: str, name: str) -> PartLaws:
+        found = laws[kind, name]
+        in_order = sorted(found, key=lambda metric: order[Key(kind, name, metric)])
+        return PartLaws(name or counts.model_name, {metric: found[metric] for metric in in_order})
+
+    names = dict.fromkeys((key.kind, key.name) for key in keys)
+    modules = {name: part(kind, name) for kind, name in names if kind == "module"}
+    return Law(
+        counts.model_name,
+        dict(modules[""]),
+        modules=modules,
+        operators={name: part(kind, name) for kind, name in names if kind == "operator"},
+        domain=domain,
+        counted={point: count.complexity for point, count in counts.made.items()},
+        letters=letters,
+    )
+
+
+def _domain(symbols: Mapping[str, Any]) -> Domain:
+    if not 1 <= len(symbols) <= _MOST_SYMBOLS:
+        raise UsageError(
+            f"law(...) takes one to three symbols, not {len(symbols)}; write law(model, make_inputs, "
+            "sequence=range(128, 8193))"
+        )
+    for name, sizes in symbols.items():
+        if not isinstance(sizes, range):
+            raise UsageError(f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193)")
+        if len(sizes) < _FEWEST_SIZES or sizes.step < 1 or sizes.start < 0:
+            raise UsageError(
+                f"law(..., {name}={sizes!r}): a law needs a growing range of at least {_FEWEST_SIZES} sizes, which are "
+                f"not negative; a polynomial of degree {DEGREE} needs {DEGREE + 2} sizes"
+            )
+    return Domain(tuple(symbols.items()))
+
+
+def _letters(symbols: Sequence[str]) -> dict[str, str]:
+    """Return symbol → its first letter as a capital, or the whole symbol where two symbols share it."""
+    first = [symbol if len(symbol) == 1 else symbol[0].upper() for symbol in symbols]
+    return {
+        symbol: letter if first.count(letter) == 1 else symbol for symbol, letter in zip(symbols, first, strict=True)
+    }

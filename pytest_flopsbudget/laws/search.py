@@ -1,0 +1,296 @@
+"""Search the law of one value: a polynomial, pieces, steps, or n log n. Each answer is exact, or there is none."""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.laws.algebra.domains import Domain
+from pytest_flopsbudget.laws.algebra.metric_law import Piece, merged
+from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, atom_expression, constant, quotient
+from pytest_flopsbudget.laws.counts import CALLS, TooManyCountsError
+from pytest_flopsbudget.laws.fits import Fit, Fitter, NoValueError, powers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_flopsbudget.laws.algebra.domains import Point
+    from pytest_flopsbudget.laws.counts import Counts, Key
+    from pytest_flopsbudget.laws.fits import Refutation
+
+_MOST_PIECES = 6
+#: If two pieces in a row are equally long, and this many more of them would fit, the law has steps.
+_REPEATS = 4
+_MOST_PERIODS = 24
+_MOST_RESIDUES = 64
+_MOST_FEATURES = 40
+#: A size in the range needs at least this many equal remainders, so that two of them check a line.
+_SIZES_OF_A_RESIDUE = 4
+
+
+class Search:
+    """Searches the law of one value of the counts. The counts are shared by all searches."""
+
+    def __init__(self, counts: Counts, key: Key, domain: Domain, degree: int) -> None:
+        self._fitter = Fitter(counts, key, degree)
+        self._counts, self._key, self._domain = counts, key, domain
+        #: Distances between places where the law changes, which may be periods.
+        self._distances: list[int] = []
+        self._refuted: tuple[Refutation, ...] = ()
+        self._degree = degree
+
+    def run(self) -> tuple[tuple[Piece, ...], str]:
+        """Return the pieces of the law and "", or no pieces and the reason why no law was found."""
+        try:
+            pieces = self._any(self._domain)
+        except TooManyCountsError:
+            return (), f"{self._no_law()}; more than {self._counts.largest:,} counts would be needed"
+        except NoValueError:
+            return (), "no law: the module does not exist at every size"
+        return (merged(pieces, self._domain.symbols), "") if pieces else ((), self._no_law())
+
+    def _no_law(self) -> str:
+        text = f"no law of degree <= {self._degree} on this range"
+        if self._refuted and (self._key == CALLS or all(one.other_program for one in self._refuted)):
+            places = " and at ".join(map(self._at, self._refuted))
+            return f"{text}: other modules or operators run at {places} than the smallest sizes predict"
+        parts = [
+            f"at {self._at(one)}, the polynomial of the smallest sizes gives {_shown(one)}, counted {one.counted:,}"
+            for one in self._refuted
+        ]
+        return ": ".join([text, *([", and ".join(parts)] if parts else [])])
+
+    def _at(self, one: Refutation) -> str:
+        return ", ".join(f"{symbol} = {size:,}" for symbol, size in self._domain.named(one.point).items())
+
+    def _any(self, domain: Domain) -> list[Piece]:
+        fit = self._fitter.polynomial(domain)
+        if fit.expression is not None and fit.holds:
+            return [Piece(domain, fit.expression)]
+        self._refuted = fit.refuted
+        cut = self._break(domain, fit)
+        doubles = cut is not None and _is_at_power_of_two(domain[cut[0]], cut[1])
+        if cut is not None and doubles:
+            found = self._logs(domain, cut[0])
+            if found:
+                return found
+        return (
+            (self._pieces(domain) if cut is not None else [])
+            or self._first(self._steps, domain)
+            or ([] if doubles else self._first(self._logs, domain))
+        )
+
+    def _first(self, method: object, domain: Domain) -> list[Piece]:
+        for symbol in domain.symbols:
+            found: list[Piece] = method(domain, symbol)  # type: ignore[operator]
+            if found:
+                return found
+        return []
+
+    # Pieces
+
+    def _pieces(self, domain: Domain) -> list[Piece]:
+        """Return a polynomial for each of a few parts of the domain; nothing if there are many parts."""
+        done: list[Piece] = []
+        todo = [domain]
+        before: tuple[str, int, int] | None = None
+        while todo:
+            part = todo.pop(0)
+            fit = self._fitter.polynomial(part)
+            if fit.expression is not None and fit.holds:
+                done.append(Piece(part, fit.expression))
+                continue
+            cut = self._break(part, fit)
+            if cut is None or len(done) + len(todo) + 2 > _MOST_PIECES:
+                return []
+            symbol, place = cut
+            distance = place * part[symbol].step
+            self._distances.append(distance)
+            if before == (symbol, part[symbol][0], distance) and len(part[symbol]) > _REPEATS * place:
+                return []
+            before = symbol, part[symbol][place], distance
+            todo[:0] = part.split(symbol, place)
+        return done
+
+    def _break(self, domain: Domain, fit: Fit) -> tuple[str, int] | None:
+        """Return a symbol and the index of one of its sizes where the law changes; None if no place is found."""
+        if fit.expression is None:
+            return self._near_break(domain, fit.bad_symbol or domain.symbols[0])
+        base = domain.lowest
+        before = base
+        for place, symbol in enumerate(domain.symbols):
+            after = (*before[:place], fit.refuted[0].point[place], *before[place + 1 :])
+            if self._fitter.agrees(fit.expression, after, base):
+                before = after
+                continue
+            sizes = domain[symbol]
+            low, high = 0, sizes.index(after[place])
+            while high - low > 1:
+                middle = (low + high) // 2
+                point = (*before[:place], sizes[middle], *before[place + 1 :])
+                if self._fitter.agrees(fit.expression, point, base):
+                    low = middle
+                else:
+                    high = middle
+            return (symbol, high) if high else None
+        return None
+
+    def _near_break(self, domain: Domain, symbol: str) -> tuple[str, int] | None:
+        """Return a place among the first sizes of a symbol where the program or the polynomial changes."""
+        points = self._fitter.axis(domain, symbol, self._degree + 2)
+        for place, point in enumerate(points[1:], start=1):
+            if not self._fitter.same_program(point, points[0]):
+                return symbol, place
+        for place in range(1, len(points)):
+            right = domain.split(symbol, place)[1]
+            if len(right[symbol]) > _SIZES_OF_A_RESIDUE and self._fitter.degree_along(right, symbol) is not None:
+                return symbol, place
+        return None
+
+    # Steps
+
+    def _steps(self, domain: Domain, symbol: str) -> list[Piece]:
+        """Return a law with a period in one symbol: patches, strides, windows, padding to multiples."""
+        sizes = domain[symbol]
+        for divisor in self._periods(len(sizes) * sizes.step // _SIZES_OF_A_RESIDUE):
+            period = lcm(divisor, sizes.step)
+            count = period // sizes.step
+            if not 1 < count <= len(sizes) // _SIZES_OF_A_RESIDUE:
+                continue
+            residue = domain.residues(symbol, count)[0]
+            fit = self._fitter.polynomial(residue)
+            if fit.expression is None or not fit.holds:
+                continue
+            found = self._rounded(domain, symbol, divisor, fit.expression) or self._several_rounded(
+                domain, symbol, divisor, fit
+            )
+            if found is not None:
+                return [Piece(domain, found)]
+            return self._residues(domain, symbol, count, fit)
+        return []
+
+    def _periods(self, largest: int) -> list[int]:
+        """Return periods to try: distances between changes, then the model's settings and products of them."""
+        settings = sorted(self._counts.settings)
+        products = {a * b for a in settings for b in settings} if len(settings) < _MOST_PERIODS else set()
+        powers_of_two = {2**power for power in range(1, 7)}
+        found = [*self._distances, *sorted({*settings, *products, *powers_of_two})]
+        return [period for period in dict.fromkeys(found) if 1 < period <= largest][:_MOST_PERIODS]
+
+    def _rounded(self, domain: Domain, symbol: str, divisor: int, of_residue: Expression) -> Expression | None:
+        """Return ``of_residue`` as an expression of one rounded quotient, if the value depends on this quotient alone.
+
+        Args:
+            domain: the domain.
+            symbol: the symbol.
+            divisor: the divisor of the quotient.
+            of_residue: the polynomial for the smallest size, and every ``divisor``-th size after it.
+        """
+        sizes, place, base = domain[symbol], domain.symbols.index(symbol), domain.lowest
+        period = lcm(divisor, sizes.step)
+        if period != divisor:
+            return None
+
+        def value(index: int) -> int:
+            return self._fitter.value((*base[:place], sizes[index], *base[place + 1 :]))
+
+        low, high = 0, period // sizes.step
+        if value(high) == value(0):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if value(middle) == value(0) else (low, middle)
+        # The quotient grows by 1 at a size after sizes[low], at sizes[high] at the latest.
+        thresholds = range(sizes[low] + 1, sizes[high] + 1)
+        threshold = next((size for size in thresholds if size % divisor in (1, 0)), sizes[high])
+        shift = -threshold % divisor
+        rounded = quotient(symbol, divisor, shift)
+        first = (sizes[0] + shift) // divisor
+        size = constant(sizes[0]) + (rounded - constant(first)).scaled(divisor)
+        expression = of_residue.substitute(Atom(symbol), size)
+        near = self._fitter.axis(domain, symbol, _SIZES_OF_A_RESIDUE)
+        return expression if self._is_right(expression, domain, near) else None
+
+    def _several_rounded(self, domain: Domain, symbol: str, divisor: int, fit: Fit) -> Expression | None:
+        """Return a sum of powers of the size, and of its quotients by several divisors, rounded up or down."""
+        degree = max(1, fit.degrees[symbol])
+        divisors = [number for number in range(2, divisor + 1) if divisor % number == 0]
+        counted = sorted({point[domain.symbols.index(symbol)] for point in self._counts.made})
+        for up in (True, False):
+            features = powers(symbol, degree)
+            for number in divisors:
+                rounded = quotient(symbol, number, number - 1 if up else 0)
+                features += [rounded**power for power in range(1, degree + 1)]
+            if len(features) > _MOST_FEATURES:
+                continue
+            others = {name: powers(name, fit.degrees[name]) for name in domain.symbols if name != symbol}
+            found = self._fitter.fit(domain, {**others, symbol: features}, counted)
+            if found.holds:
+                return found.expression
+        return None
+
+    def _residues(self, domain: Domain, symbol: str, count: int, fit: Fit) -> list[Piece]:
+        """Return a polynomial for each remainder of the sizes; nothing if one of them fits none."""
+        needed = count * (fit.degrees[symbol] + 2)
+        if count > _MOST_RESIDUES or needed > self._counts.largest:
+            return []
+        pieces = []
+        for residue in domain.residues(symbol, count):
+            one = self._fitter.polynomial(residue)
+            if one.expression is None or not one.holds:
+                return []
+            pieces.append(Piece(residue, one.expression))
+        return pieces
+
+    def _is_right(self, expression: Expression, domain: Domain, near: Iterable[Point]) -> bool:
+        points = [*near, *self._fitter.check_points(domain, _SIZES_OF_A_RESIDUE)]
+        return not self._fitter.refutations(expression, domain, points)
+
+    # Logarithms
+
+    def _logs(self, domain: Domain, symbol: str) -> list[Piece]:
+        """Return a law with logarithms of one symbol: for all sizes if possible, else for powers of two."""
+        others: dict[str, list[Expression]] = {}
+        for name in domain.symbols:
+            degree = self._fitter.degree_along(domain, name) if name != symbol else 0
+            if degree is None:
+                return []
+            others[name] = powers(name, degree)
+        counted = sorted({point[domain.symbols.index(symbol)] for point in self._counts.made})
+        if domain[symbol][0] > 0:
+            for features in _log_features(symbol, "ceil_log"):
+                found = self._fitter.fit(domain, {**others, symbol: features}, counted)
+                if found.expression is not None and found.holds:
+                    return [Piece(domain, found.expression)]
+        special = Domain(domain.ranges, frozenset({symbol}))
+        sizes = special.sizes(symbol)
+        for features in _log_features(symbol, "log"):
+            if len(sizes) < len(features) + 2:
+                break
+            found = self._fitter.fit(special, {**others, symbol: features})
+            every = self._fitter.axis(special, symbol, len(sizes))
+            if (
+                found.expression is not None
+                and found.holds
+                and not self._fitter.refutations(found.expression, special, every)
+            ):
+                return [Piece(special, found.expression)]
+        return []
+
+
+def _log_features(symbol: str, kind: object) -> Iterator[list[Expression]]:
+    n = atom_expression(Atom(symbol))
+    log = atom_expression(Atom(symbol, kind))  # type: ignore[arg-type]
+    one = constant(1)
+    yield [one, n, log, n * log]
+    yield [one, n, log, n * log, n**2, n**2 * log]
+    yield [one, n, log, n * log, log**2, n * log**2]
+
+
+def _is_at_power_of_two(sizes: range, place: int) -> bool:
+    """Return whether a power of two is between the sizes around ``place``, which includes the size before it."""
+    return any(not size & (size - 1) for size in range(sizes[place - 1], sizes[place]) if size > 1)
+
+
+def _shown(one: Refutation) -> str:
+    return f"{one.expected.numerator:,}" if one.expected.denominator == 1 else f"{float(one.expected):,.2f}"
