@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
+from pytest_flopsbudget.laws.algebra.comparing import compare_law
 from pytest_flopsbudget.laws.algebra.domains import Domain
 from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
 from pytest_flopsbudget.laws.counts import CALLS, Counts, Key
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.algebra.comparing import Comparison
     from pytest_flopsbudget.laws.algebra.domains import Point
     from pytest_flopsbudget.laws.algebra.metric_law import Piece
     from pytest_flopsbudget.results.complexity import Complexity
@@ -85,6 +87,27 @@ class Law(PartLaws):
         self.counted = counted
         #: Symbol → its short name in texts.
         self.letters = letters
+
+    def compare(self, metric: str, formula: str, where: Mapping[str, int] | None = None) -> Comparison:
+        """Compare the law of a metric with a formula, for every size of the range.
+
+        ::
+
+            assert law(...).compare("flops", "24*B*S*L*d^2 + 4*B*S^2*L*d", {"L": 12, "d": 768})
+
+        Args:
+            metric: the metric key.
+            formula: numbers, names, ``+ - * / ^``, parentheses, ceil, floor, log2, min and max. It gives the exact
+                value, or a maximum if it begins with ``<=``. Symbols go by their full or their short names.
+            where: name → value, for the other names in the formula.
+
+        Returns:
+            The comparison. It is true if the formula holds. Its text has the difference, and the modules that make it.
+
+        Raises:
+            UsageError: there is no law, or the formula has a mistake.
+        """
+        return compare_law(self[metric], formula, where, self.modules)
 
     @property
     def points(self) -> tuple[dict[str, int], ...]:
@@ -185,6 +208,8 @@ def law(  # noqa: PLR0913 -- the options of a measurement
             values = tuple(count.value(key) for count in counts.made.values())
             known[values] = found
         laws.setdefault((key.kind, key.name), {})[key.metric] = MetricLaw(key.metric, domain, *known[values], letters)
+    counts.largest = len(counts.made) + 1
+    counts.at(domain.highest)
     order = {key: place for place, key in enumerate(keys)}
 
     def part(kind: str, name: str) -> PartLaws:

@@ -133,6 +133,16 @@ class Transformed(nn.Module):
         return torch.fft.fft(torch.complex(x, x), dim=1)
 
 
+def test_a_formula_by_hand():
+    found = law(Attention(), tokens(), n=LONG)
+    assert found.compare("flops", "8*n*d^2 + 4*n^2*d", {"d": D})
+    assert found.compare("params", "4*d^2 + 4*d", {"d": D})
+    wrong = found.compare("flops", "8*n*d^2 + 2*n^2*d", {"d": D})
+    assert not wrong
+    assert "difference: 16·n²" in str(wrong)
+    assert "in the model itself: 32·n²" in str(wrong)
+
+
 def test_sorting():
     # n·⌈log2 n⌉ comparisons in each of 8 columns.
     found = law(Sorted(), tokens(), n=range(100, 40_000))["other_flops"]

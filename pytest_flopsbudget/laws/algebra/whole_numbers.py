@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, constant, symbol_expression
@@ -144,15 +145,76 @@ def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def never_above(expression: Expression, limit: Expression, domain: Domain) -> bool:
-    """Return whether it is proven that ``expression`` is at most ``limit`` at every point of the domain.
-
-    The difference is written in the distances from the smallest sizes. If no coefficient is negative, the difference is
-    nowhere negative. False means that this proof fails.
-    """
-    rest = limit - expression
+def is_zero(expression: Expression, domain: Domain) -> bool:
+    """Return whether the expression is 0 at every point of the domain."""
+    if not expression:
+        return True
+    symbol = min(domain.powers_of_two & expression.symbols(), default=None)
+    if symbol is not None:
+        return all(
+            is_zero(expression.fixed(symbol, size), domain.with_range(symbol, range(size, size + 1)))
+            for size in domain.sizes(symbol)
+        )
     for symbol, sizes in domain.ranges:
-        if any(atom.kind != "symbol" for atom in rest.atoms()):
-            return False
+        if any(atom.kind != "symbol" and atom.symbol == symbol for atom in expression.atoms()):
+            return all(
+                is_zero(polynomial, domain.with_range(symbol, part))
+                for part, polynomial in _polynomials(expression, symbol, sizes)
+            )
+    for symbol, sizes in domain.ranges:
+        # A polynomial that is 0 at more sizes than its degree is 0 everywhere.
+        if len(sizes) <= expression.orders(symbol)[0]:
+            return all(is_zero(expression.fixed(symbol, size), domain) for size in sizes)
+    return False
+
+
+#: The combinations of sizes of all but one symbol that `first_above` tries.
+_MOST_COMBINATIONS = 4096
+
+
+def first_above(expression: Expression, limit: Expression, domain: Domain) -> dict[str, int] | None:
+    """Return a point at which ``expression`` is more than ``limit``; None if it is proven that there is none.
+
+    With one symbol, the point has the smallest size.
+
+    Raises:
+        ValueError: the domain is too large, and no proof is known.
+    """
+    rest = expression - limit
+    by_length = sorted(domain.symbols, key=lambda symbol: len(domain.sizes(symbol)))
+    *others, longest = by_length
+    combinations = 1
+    for symbol in others:
+        combinations *= len(domain.sizes(symbol))
+    if _has_no_positive_coefficient(rest, domain):
+        return None
+    if combinations > _MOST_COMBINATIONS:
+        for sizes in map(domain.named, domain.corners()):
+            if rest.at(sizes) > 0:
+                return sizes
+        raise ValueError("the domain is too large")
+    for sizes in product(*(domain.sizes(symbol) for symbol in others)):
+        fixed = dict(zip(others, sizes, strict=True))
+        of_one = rest
+        for symbol, size in fixed.items():
+            of_one = of_one.fixed(symbol, size)
+        if longest in domain.powers_of_two:
+            size = next((size for size in domain.sizes(longest) if of_one.at({longest: size}) > 0), None)
+        else:
+            size = first_positive(of_one, longest, domain[longest])
+        if size is not None:
+            point = {**fixed, longest: size}
+            return {symbol: point[symbol] for symbol in domain.symbols}
+    return None
+
+
+def _has_no_positive_coefficient(rest: Expression, domain: Domain) -> bool:
+    """Return whether the expression has no positive coefficient in the distances from the smallest sizes.
+
+    Then it is nowhere positive.
+    """
+    if any(atom.kind != "symbol" for atom in rest.atoms()):
+        return False
+    for symbol, sizes in domain.ranges:
         rest = rest.substitute(Atom(symbol), symbol_expression(symbol) + constant(sizes.start))
-    return all(coefficient >= 0 for coefficient in rest.terms.values())
+    return all(coefficient <= 0 for coefficient in rest.terms.values())

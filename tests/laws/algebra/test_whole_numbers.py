@@ -14,7 +14,7 @@ from pytest_flopsbudget.laws.algebra.terms import (
     quotient,
     symbol_expression,
 )
-from pytest_flopsbudget.laws.algebra.whole_numbers import first_positive, never_above, positive_sizes
+from pytest_flopsbudget.laws.algebra.whole_numbers import first_above, first_positive, is_zero, positive_sizes
 
 n = symbol_expression("n")
 log = atom_expression(Atom("n", "ceil_log"))
@@ -39,8 +39,18 @@ def test_two_cubic_humps():
     assert list(positive_sizes(humps, "n", range(1, 10**9))) == [range(11, 20), range(1_000_001, 10**9)]
 
 
-def test_a_proof_over_several_symbols():
+def test_several_symbols():
     b = symbol_expression("b")
     domain = Domain((("b", range(2, 9)), ("n", range(4, 99))))
-    assert never_above(b * n.scaled(8), n * n * b, domain) is False  # at n = 4, 32 b is more than 16 b
-    assert never_above(b * n.scaled(4), n * n * b, domain)
+    assert first_above(b * n.scaled(8), n * n * b, domain) == {"b": 2, "n": 4}  # 64 is more than 32
+    assert first_above(b * n.scaled(4), n * n * b, domain) is None
+    assert first_above(b * n, n.scaled(7), domain) == {"b": 8, "n": 4}
+
+
+def test_zero_on_a_domain():
+    domain = Domain((("n", range(10, 100)),))
+    assert is_zero(quotient("n", 2) + quotient("n", 2, 1) - n, domain)
+    assert not is_zero(quotient("n", 2) - quotient("n", 2, 1), domain)
+    few = (n - constant(10)) * (n - constant(11))
+    assert is_zero(few, Domain((("n", range(10, 12)),)))
+    assert not is_zero(few, domain)
