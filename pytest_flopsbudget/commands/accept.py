@@ -255,6 +255,10 @@ def _own_reason(test: ReportedTest) -> str:
             return f"{words} to be changed first: {', '.join(limits)}"
         if measurement.unmatched:
             return unmatched_pattern(measurement.unmatched[0], measurement.complexity)
+        if measurement.growth:
+            from pytest_flopsbudget.reports.growth_laws import growth_sentence
+
+            return f"a limit on its growth is broken: {growth_sentence(measurement.growth[0])}"
         if "unknown operators" in measurement.failing:
             return f"operators without a formula: {', '.join(measurement.complexity.unknown_operators)}"
     return ""

@@ -111,7 +111,9 @@ def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str,
         elif not isinstance(limits, Mapping) or not limits:
             here.add(pattern, f'{quote_value(limits)} is not a table of limits; write {{flops = "1.7G"}}')
         else:
-            modules[pattern] = _read_module(pattern, limits, here)
+            rest = {key: value for key, value in limits.items() if key != "growth"}
+            if rest:
+                modules[pattern] = _read_module(pattern, rest, here)
     return modules
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
+from pytest_flopsbudget.config.growth import LAW_KEYS, read_formulas, read_growth, read_module_growth
 from pytest_flopsbudget.config.limits import (
     device_in,
     read_hold,
@@ -132,7 +133,7 @@ def marker_budget(
         if key in kwargs:
             problems.add(key, f"belongs in the call: {call}")
     limits = {key: value for key, value in kwargs.items() if key not in _OF_THE_CALL}
-    budget = _read_budget(limits, problems, source, besides=(*_PARTS, "tolerance", "hold"))
+    budget = _read_budget(limits, problems, source, besides=(*_PARTS, *LAW_KEYS, "tolerance", "hold"))
     _raise(messages)
     return budget
 
@@ -165,7 +166,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
     devices = read_devices(table.get("devices", {}), Problems(head, messages, file=file))
     problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
-        if key in METRICS or key in _PARTS:
+        if key in METRICS or key in (*_PARTS, *LAW_KEYS):
             problems.add(key, f"write limits for every test in {_LIMITS}, and limits for some tests in {_BUDGETS}")
         elif key not in _KEYS:
             problems.add_unknown_key(key, _KEYS)
@@ -274,10 +275,9 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
         if key in value:
             here.add(key, f"belongs one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key not in misplaced}
-    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=_PARTS)
-    return (
-        budget if budget.limits or budget.modules or budget.operators or budget.phases or budget.measurements else None
-    )
+    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=(*_PARTS, *LAW_KEYS))
+    limited = budget.limits or budget.modules or budget.operators or budget.phases or budget.measurements
+    return budget if limited or budget.growth or budget.module_growth or budget.formulas else None
 
 
 def _read_budgets(value: object, problems: Problems) -> tuple[Budget, ...]:
@@ -302,17 +302,23 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets no limit, no tolerance and no hold; add one, or remove it")
     source = f"{problems.file}, {_BUDGETS} {number}"
-    return replace(_read_budget(table, problems, source, besides=("match", *_PARTS, "tolerance", "hold")), match=match)
+    return replace(
+        _read_budget(table, problems, source, besides=("match", *_PARTS, *LAW_KEYS, "tolerance", "hold")), match=match
+    )
 
 
 def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
     """Return the budget in ``table``, which may have the keys ``besides`` in addition to metrics."""
+    formulas, exact, rest = read_formulas(table, problems)
     return Budget(
         source=source,
-        limits=read_quantities(table, problems, besides=besides),
+        limits={**read_quantities(rest, problems, besides=besides), **exact},
         modules=read_modules(table["modules"], problems) if "modules" in table else {},
         operators=read_operators(table["operators"], problems) if "operators" in table else {},
         phases=read_phases(table["phases"], problems) if "phases" in table else {},
+        growth=read_growth(table["growth"], problems) if "growth" in table else {},
+        module_growth=read_module_growth(table["modules"], problems) if "modules" in table else {},
+        formulas=formulas,
         measurements=_read_measurements(table["measurements"], problems, source) if "measurements" in table else {},
         tolerance=_read_tolerance(table, problems),
         tolerated=_tolerated(table),
@@ -335,7 +341,7 @@ def _read_measurements(value: object, problems: Problems, source: str) -> Mappin
         elif not isinstance(limits, Mapping) or not limits:
             here.add(pattern, f'{quote_value(limits)} is not a table of limits; write {{flops = "8G"}}')
         else:
-            besides = ("modules", "operators", "phases")
+            besides = ("modules", "operators", "phases", *LAW_KEYS)
             measurements[pattern] = _read_budget(limits, here.inside(pattern), source, besides=besides)
     return measurements
 

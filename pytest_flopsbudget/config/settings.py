@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.algebra.formula import Formula
+    from pytest_flopsbudget.laws.algebra.orders import Order
     from pytest_flopsbudget.quantities.bounds import Bounds
 
 
@@ -45,6 +47,12 @@ class Budget:
     operators: Mapping[str, Mapping[str, Bounds]] = field(default_factory=dict)
     #: "forward", "backward" or "optimizer" → metric key → limit for the work of that phase.
     phases: Mapping[str, Mapping[str, Bounds]] = field(default_factory=dict)
+    #: Metric key → symbol of a law → the largest order of growth with this symbol.
+    growth: Mapping[str, Mapping[str, Order]] = field(default_factory=dict)
+    #: Pattern of module paths → metric key → symbol of a law → the largest order of growth with this symbol.
+    module_growth: Mapping[str, Mapping[str, Mapping[str, Order]]] = field(default_factory=dict)
+    #: Metric key → the formula that the law of the metric has to be equal to, or at most.
+    formulas: Mapping[str, Formula] = field(default_factory=dict)
     #: Pattern of names of measurements → the limits only for the measurements of the test whose name matches.
     measurements: Mapping[str, Budget] = field(default_factory=dict)
     #: Metric key → allowed growth over the baseline. Other metrics keep the tolerance of the settings.
@@ -140,6 +148,8 @@ def describe(settings: Settings) -> str:
         limited = [*settings.limits.limits, *(f"modules {pattern}" for pattern in settings.limits.modules)]
         limited += [f"operators {pattern}" for pattern in settings.limits.operators]
         limited += [f"phase {phase}" for phase in settings.limits.phases]
+        limited += [f"the growth of {metric}" for metric in settings.limits.growth]
+        limited += settings.limits.formulas
         parts.append(f"limits on {', '.join(limited)}")
     if settings.total:
         parts.append(f"limits on the total of {', '.join(settings.total)}")

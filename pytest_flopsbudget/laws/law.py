@@ -115,6 +115,11 @@ class Law(PartLaws):
         return tuple(map(self.domain.named, self.counted))
 
     @property
+    def largest(self) -> Complexity:
+        """The measurement of the largest sizes."""
+        return self.counted[self.domain.highest]
+
+    @property
     def chance(self) -> Fraction:
         """An upper bound for the probability that a wrong polynomial passed the points by chance (Schwartz-Zippel)."""
         shortest = min(len(self.domain.sizes(symbol)) for symbol in self.domain.symbols)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.latency.measured_call import MeasuredCall
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.laws.law import Law
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
 
@@ -155,6 +156,62 @@ class FlopsBudget:
         complexity = mean(measurements)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
+
+    def over(
+        self,
+        model: Callable[..., Any] | None,
+        make_inputs: Callable[..., Any],
+        *,
+        name: str | None = None,
+        backward: bool = False,
+        on_data: bool = False,
+        **symbols: range,
+    ) -> Law:
+        """Find out how the costs grow with sizes, and judge this growth.
+
+        ::
+
+            flops_budget.over(model, lambda sequence: torch.empty(1, sequence, 512), sequence=range(128, 8193))
+
+        The measurement of the largest sizes is judged and recorded like that of a call of the fixture. Limits have to
+        hold for every size of the range.
+
+        Args:
+            model: a module, a method of a module, or a function that calls modules. None if ``make_inputs`` returns
+                models.
+            make_inputs: is called with one size for each symbol. It returns a tensor, a tuple of arguments, a dict of
+                keyword arguments, a tuple (arguments, keyword arguments), or a tuple (model, any of these).
+            name: the name of the measurement, as in a call of the fixture. No name is used twice.
+            backward: whether the backward pass of the summed outputs is counted too.
+            on_data: whether a model that needs data may run on the data of its inputs.
+            symbols: name → the sizes, as a range. One to three symbols.
+
+        Returns:
+            The laws, as `pytest_flopsbudget.law` returns them.
+
+        Raises:
+            UsageError: a symbol is no range, the model refuses a size or needs data, the name was used before, or the
+                test's body has ended.
+        """
+        from pytest_flopsbudget.laws.law import law
+        from pytest_flopsbudget.results.verdict import Measurement
+
+        name = DEFAULT_NAME if name is None else name
+        self._check_open("flops_budget.over(...)")
+        _check_name(name, f"flops_budget.over(..., name={name!r})")
+        if name in self._measurements:
+            raise UsageError(
+                f"flops_budget.over(...): {name!r} was measured before in this test; tell them apart with "
+                'flops_budget.over(..., name="...")'
+            )
+        self._prepare()
+        start = time.perf_counter()
+        found = law(model, make_inputs, backward=backward, on_data=on_data, devices=self._devices, **symbols)
+        complexity = self._untimed(found.largest)
+        self._measurements[name] = Measurement(
+            name=name, complexity=complexity, seconds=time.perf_counter() - start, laws=found
+        )
+        return found
 
     def _measure(self, model: Callable[..., Any], inputs: Inputs, given: object, *, backward: bool) -> MeasuredCall:
         """Measure the model. An error of the model may get a hint on ``given``, the argument ``args`` of the call."""
@@ -307,6 +364,11 @@ class FlopsBudget:
         from pytest_flopsbudget.results.verdict import Measurement
 
         known = self._measurements.get(name)
+        if known is not None and known.laws is not None:
+            raise UsageError(
+                f"{name!r} was measured before in this test, by flops_budget.over(...); tell the measurements apart "
+                'with flops_budget(..., name="...")'
+            )
         if known is None:
             self._measurements[name] = Measurement(name=name, complexity=complexity, seconds=seconds)
             return

@@ -260,6 +260,7 @@ class BudgetSession:
             return None, visible(str(error))
         verdicts: list[Verdict] = []
         others = {one.name: one.complexity for one in measurements}
+        has_laws = any(one.laws is not None for one in measurements)
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(
@@ -270,6 +271,7 @@ class BudgetSession:
                 accepts=self.accepts,
                 neighbours=self.baselines.neighbours(item.path, nodeid, measurement.name),
                 others=others,
+                has_laws=has_laws,
             )
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             verdicts.append(verdict)

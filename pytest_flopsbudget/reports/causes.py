@@ -99,7 +99,7 @@ class ShownCauses:
             return None
         broken = frozenset((item.metric, item.module, item.phase) for item in verdict.broken)
         grown = frozenset(change.metric for change in verdict.comparison.changes if not change.allowed)
-        first = self._first.setdefault((group, (broken, grown, verdict.unmatched)), nodeid)
+        first = self._first.setdefault((group, (broken, grown, verdict.unmatched, verdict.growth)), nodeid)
         return None if first == nodeid else first
 
 

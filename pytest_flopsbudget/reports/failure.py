@@ -24,6 +24,7 @@ from pytest_flopsbudget.reports.failure_rows import (
     set_by,
 )
 from pytest_flopsbudget.reports.growth import execution_changes, operator_rows, other_model, what_grew
+from pytest_flopsbudget.reports.growth_laws import growth_lines, growth_sentence
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.wording import format_change, is_estimate, visible
 from pytest_flopsbudget.results.folding import fold
@@ -112,6 +113,7 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
         yield from group_lines(group, nodeid)
     yield from _modules(verdict, rows)
     yield from _other_limits(nodeid, verdict)
+    yield from growth_lines(nodeid, verdict)
     yield from _unknown(verdict)
     if verdict.times > 1:
         yield f"  the largest of {verdict.times:,} measurements"
@@ -171,6 +173,8 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
         worst = max(groups, key=lambda group: len(group.items))
         where = f' "{worst.pattern}"' if worst.pattern is not None else ""
         return f"{worst.metric} of {len(worst.items):,} modules{where} over their limit"
+    for growth in verdict.growth:
+        return growth_sentence(growth)
     for item in verdict.broken:
         if isinstance(item, Unmeasured):
             return limit_sentence(item)
@@ -276,7 +280,7 @@ def _accept_line(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool)
 def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
     """Return what the user has to do before an update accepts the test. An update writes only tests that pass."""
     conditions = []
-    if any(verdict.broken or verdict.unmatched for verdict in verdicts):
+    if any(verdict.broken or verdict.unmatched or verdict.growth for verdict in verdicts):
         conditions.append("the limits allow it")
     if any("unknown operators" in verdict.failing for verdict in verdicts):
         conditions.append("each operator has a formula")

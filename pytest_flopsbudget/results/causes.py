@@ -166,7 +166,7 @@ class _Key(NamedTuple):
 
 
 def _limit_sources(verdict: Verdict) -> list[str]:
-    return [item.source for item in (*verdict.broken, *verdict.unmatched)]
+    return [item.source for item in (*verdict.broken, *verdict.unmatched, *verdict.growth)]
 
 
 def _key(verdict: Verdict) -> _Key:

@@ -174,7 +174,7 @@ def merge_budgets(budgets: Sequence[Budget], name: str = "") -> EffectiveLimits:
     modules: dict[str, dict[str, Limit]] = {}
     phases: dict[str, dict[str, Limit]] = {}
     operators: dict[str, dict[str, Limit]] = {}
-    for budget in _for_measurement(budgets, name):
+    for budget in in_measurement(budgets, name):
         limits = _override(limits, budget.limits, budget.source)
         for merged, closer in ((modules, budget.modules), (phases, budget.phases), (operators, budget.operators)):
             for part, bounds in closer.items():
@@ -182,7 +182,7 @@ def merge_budgets(budgets: Sequence[Budget], name: str = "") -> EffectiveLimits:
     return EffectiveLimits(limits, modules, phases, operators)
 
 
-def _for_measurement(budgets: Iterable[Budget], name: str) -> Iterator[Budget]:
+def in_measurement(budgets: Iterable[Budget], name: str) -> Iterator[Budget]:
     """Yield the budgets for a measurement. Limits for its name come after the other limits of the same budget."""
     for budget in budgets:
         yield budget

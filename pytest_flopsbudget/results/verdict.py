@@ -12,6 +12,7 @@ from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
 from pytest_flopsbudget.results.edits import Edit, find_edits
+from pytest_flopsbudget.results.growth import GrowthViolation, Laws, check_growth, unproven_limits
 from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, without_metrics
 from pytest_flopsbudget.results.limit_checks import (
     check_limits,
@@ -76,6 +77,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     warned: tuple[Violation, ...] = ()
     #: Patterns in limits that match nothing.
     unmatched: tuple[UnmatchedPattern, ...] = ()
+    #: Limits on growth, formulas, and limits for a range of sizes, that are broken or cannot be checked.
+    growth: tuple[GrowthViolation, ...] = ()
     #: The comparison of the measurement with its baseline.
     comparison: Comparison
     #: Latencies that vary too much between runs to be judged.
@@ -95,6 +98,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     complexity: Complexity
     times: int = 1
     seconds: float = 0.0
+    #: How the costs grow with sizes, if `flops_budget.over` made the measurement. ``complexity`` is the measurement of
+    #: the largest sizes.
+    laws: Laws | None = None
 
     def __str__(self) -> str:
         return f"{visible(self.name)}: {self.complexity}"
@@ -115,6 +121,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     accepts: UpdateMode | bool,
     neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
     others: Mapping[str, Complexity] | None = None,
+    has_laws: bool = False,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -129,6 +136,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
             measurement always belongs to the same model.
         others: name → measurement, for all measurements of the test. A limit may be a share of one of them.
             The verdict on the first one also reports the names in budgets that match no measurement.
+        has_laws: whether a measurement of the test has laws. Then others need none.
     """
     complexity = measurement.complexity
     others = others or {measurement.name: complexity}
@@ -162,11 +170,16 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     if measurement.name == next(iter(others)):
         unmatched += find_unmatched_measurements(budgets, others)
     unmatched = [item for item in unmatched if item.source != everywhere]
+    growth = check_growth(
+        measurement.laws, budgets, held, measurement.name, everywhere=everywhere, measured_elsewhere=has_laws
+    )
+    if measurement.laws is not None:
+        complexity = replace(complexity, notes=(*complexity.notes, *unproven_limits(measurement.laws, held)))
     diffs = _diffs(baseline, complexity, comparison)
     return Verdict(
         name=measurement.name,
-        outcome="over limit" if broken or unmatched else _outcome(comparison, failing, accepted=accepted),
-        fails=bool(broken or unmatched or failing),
+        outcome="over limit" if broken or unmatched or growth else _outcome(comparison, failing, accepted=accepted),
+        fails=bool(broken or unmatched or growth or failing),
         times=measurement.times,
         accepted=accepted,
         failing=failing,
@@ -178,6 +191,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         broken=broken,
         warned=tuple(find_warnings(complexity, held)),
         unmatched=tuple(unmatched),
+        growth=growth,
         comparison=comparison,
         unjudged=noisy,
         diffs=diffs,
@@ -202,7 +216,7 @@ def would_pass(verdicts: Iterable[Verdict], accepts: UpdateMode | Literal[True])
 
 def _fails_anyway(verdict: Verdict) -> bool:
     """Return whether the measurement fails the test even if the run accepts the measurement as the new baseline."""
-    return bool(verdict.broken or verdict.unmatched) or "unknown operators" in verdict.failing
+    return bool(verdict.broken or verdict.unmatched or verdict.growth) or "unknown operators" in verdict.failing
 
 
 def to_accept(verdict: Verdict) -> Complexity:

@@ -164,7 +164,12 @@ def _number(value: Fraction) -> str:
 
 
 def modules_with(
-    law: MetricLaw, wanted: Expression, domain: Domain, modules: Mapping[str, Mapping[str, MetricLaw]]
+    law: MetricLaw,
+    wanted: Expression,
+    domain: Domain,
+    modules: Mapping[str, Mapping[str, MetricLaw]],
+    *,
+    signs: bool = True,
 ) -> list[tuple[str, str]]:
     """Return (path, terms) for the modules that make the terms ``wanted``, without what their own submodules make.
 
@@ -179,7 +184,7 @@ def modules_with(
     exact, partial = [], []
     for (name, expression), paths in groups.items():
         shared = type(expression)({key: value for key, value in expression.terms.items() if key in wanted.terms})
-        text = f"{shared.text(law.letters)}{' each' if len(paths) > 1 else ''}"
+        text = f"{shared.text(law.letters, signs=signs)}{' each' if len(paths) > 1 else ''}"
         entry = ((name if len(paths) > 1 else paths[0]) or "the model itself", text)
         total = expression.scaled(len(paths))
         if wanted in (total, total.scaled(-1)):
