@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.laws.algebra.domains import Domain, Point
+    from pytest_flopsbudget.quantities.metrics import Amount
     from pytest_flopsbudget.results.complexity import Complexity
 
 #: Steps of ranges that are tried for a hint, after the model refused a size.
@@ -76,7 +77,9 @@ class Count:
 
 
 def _whole(metrics: Mapping[str, int], metric: str) -> int | None:
-    value = measured_value(metrics, metric)
+    value: Amount | None = metrics.get(metric)
+    if value is None:
+        value = measured_value(metrics, metric)
     return value if isinstance(value, int) else None
 
 

@@ -188,31 +188,24 @@ class Fitter:
     def solve(self, features: Mapping[str, Sequence[Expression]], nodes: Mapping[str, Sequence[int]]) -> Expression:
         """Return the combination of products of features that is right at all combinations of nodes."""
         symbols = tuple(nodes)
-        weights = {
-            symbol: inverse(
-                tuple(
-                    tuple(_integer(feature.at({symbol: size})) for feature in features[symbol])
-                    for size in nodes[symbol]
-                )
-            )
-            for symbol in symbols
-        }
+        weights = {symbol: _weights(symbol, tuple(features[symbol]), tuple(nodes[symbol])) for symbol in symbols}
         values: dict[Point, Fraction] = {
             point: Fraction(self.value(point)) for point in product(*(nodes[symbol] for symbol in symbols))
         }
         # One symbol after the other: values at nodes become coefficients of features.
-        grid = {tuple(map(_index, nodes.values(), point)): value for point, value in values.items()}
+        places = (range(len(nodes[symbol])) for symbol in symbols)
+        grid = dict(zip(product(*places), values.values(), strict=True))
         for place, symbol in enumerate(symbols):
             grid = {
-                (*at[:place], row, *at[place + 1 :]): sum(
+                at: sum(
                     (
-                        weights[symbol][row][column] * grid[(*at[:place], column, *at[place + 1 :])]
-                        for column in range(len(nodes[symbol]))
+                        weight * grid[(*at[:place], column, *at[place + 1 :])]
+                        for column, weight in enumerate(weights[symbol][at[place]])
+                        if weight
                     ),
                     Fraction(0),
                 )
                 for at in grid
-                for row in (at[place],)
             }
         result = Expression()
         for at, coefficient in grid.items():
@@ -230,9 +223,16 @@ _ENOUGH = 2
 _SAMPLES = 160
 
 
-def powers(symbol: str, degree: int) -> list[Expression]:
+@lru_cache(maxsize=64)
+def powers(symbol: str, degree: int) -> tuple[Expression, ...]:
     """Return 1, x, x^2, ... up to the degree."""
-    return [symbol_expression(symbol) ** power for power in range(degree + 1)]
+    return tuple(symbol_expression(symbol) ** power for power in range(degree + 1))
+
+
+@lru_cache(maxsize=512)
+def _weights(symbol: str, features: tuple[Expression, ...], nodes: tuple[int, ...]) -> tuple[tuple[Fraction, ...], ...]:
+    """Return the matrix that turns the values at the nodes into the coefficients of the features."""
+    return inverse(tuple(tuple(_integer(feature.at({symbol: size})) for feature in features) for size in nodes))
 
 
 def _integer(value: Fraction) -> int:
@@ -241,10 +241,6 @@ def _integer(value: Fraction) -> int:
 
 def _is_missing(size: int, nodes: Sequence[int]) -> bool:
     return size not in nodes
-
-
-def _index(sizes: Sequence[int], size: int) -> int:
-    return list(sizes).index(size)
 
 
 @lru_cache(maxsize=256)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 #: The largest degree of a polynomial.
 DEGREE = 4
 _MOST_SYMBOLS = 3
-_MOST_COUNTS = 300
+#: The maximum number of counts, unless the caller chooses another one.
+MOST_COUNTS = 300
 #: The maximum number of counts that are made only for laws of modules and operators.
 _MOST_OF_PARTS = 40
 #: A law of degree 1 needs two sizes, and a third one that checks it.
@@ -134,9 +135,12 @@ class Law(PartLaws):
     def evidence(self) -> str:
         """One sentence on what the laws rest on."""
         data = ", which ran on data" if self.execution == "real" else ""
+        chance = f"a wrong polynomial passes them with a probability of at most {float(self.chance):.1g}"
+        if len(self.counted) >= len(self.domain):
+            chance = "every size was counted"
         return (
-            f"exact for {self.domain.text(self.letters, signs=False)}; rests on {len(self.counted):,} counts{data}; a "
-            f"wrong polynomial passes them with a probability of at most {float(self.chance):.1g}"
+            f"exact for {self.domain.text(self.letters, signs=False)}; rests on {len(self.counted):,} counts{data}; "
+            f"{chance}"
         )
 
     def text(self, *, signs: bool = True) -> str:
@@ -159,7 +163,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
     backward: bool = False,
     on_data: bool = False,
     devices: Sequence[str | Device] = (),
-    most_counts: int = _MOST_COUNTS,
+    most_counts: int = MOST_COUNTS,
     **symbols: range,
 ) -> Law:
     """Return how all metrics of a model, its modules and operators grow with some sizes, as exact expressions.

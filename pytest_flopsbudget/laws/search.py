@@ -12,7 +12,7 @@ from pytest_flopsbudget.laws.counts import CALLS, TooManyCountsError
 from pytest_flopsbudget.laws.fits import Fit, Fitter, NoValueError, powers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.laws.algebra.domains import Point
     from pytest_flopsbudget.laws.counts import Counts, Key
@@ -217,7 +217,7 @@ class Search:
         divisors = [number for number in range(2, divisor + 1) if divisor % number == 0]
         counted = sorted({point[domain.symbols.index(symbol)] for point in self._counts.made})
         for up in (True, False):
-            features = powers(symbol, degree)
+            features = list(powers(symbol, degree))
             for number in divisors:
                 rounded = quotient(symbol, number, number - 1 if up else 0)
                 features += [rounded**power for power in range(1, degree + 1)]
@@ -250,7 +250,7 @@ class Search:
 
     def _logs(self, domain: Domain, symbol: str) -> list[Piece]:
         """Return a law with logarithms of one symbol: for all sizes if possible, else for powers of two."""
-        others: dict[str, list[Expression]] = {}
+        others: dict[str, Sequence[Expression]] = {}
         for name in domain.symbols:
             degree = self._fitter.degree_along(domain, name) if name != symbol else 0
             if degree is None:

@@ -193,7 +193,7 @@ class FlopsBudget:
             UsageError: a symbol is no range, the model refuses a size or needs data, the name was used before, or the
                 test's body has ended.
         """
-        from pytest_flopsbudget.laws.law import law
+        from pytest_flopsbudget.laws.law import MOST_COUNTS, law
         from pytest_flopsbudget.results.verdict import Measurement
 
         name = DEFAULT_NAME if name is None else name
@@ -206,7 +206,15 @@ class FlopsBudget:
             )
         self._prepare()
         start = time.perf_counter()
-        found = law(model, make_inputs, backward=backward, on_data=on_data, devices=self._devices, **symbols)
+        found = law(
+            model,
+            make_inputs,
+            backward=backward,
+            on_data=on_data,
+            devices=self._devices,
+            most_counts=MOST_COUNTS,
+            **symbols,
+        )
         complexity = self._untimed(found.largest)
         self._measurements[name] = Measurement(
             name=name, complexity=complexity, seconds=time.perf_counter() - start, laws=found

@@ -113,7 +113,7 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
         yield from group_lines(group, nodeid)
     yield from _modules(verdict, rows)
     yield from _other_limits(nodeid, verdict)
-    yield from growth_lines(nodeid, verdict)
+    yield from growth_lines(nodeid, verdict, in_headline=not rows and not groups)
     yield from _unknown(verdict)
     if verdict.times > 1:
         yield f"  the largest of {verdict.times:,} measurements"

@@ -30,10 +30,17 @@ def growth_sentence(item: GrowthViolation) -> str:
             return f"{what} has a limit, {limit}, that cannot be checked: {item.reason.partition(chr(10))[0]}"
 
 
-def growth_lines(nodeid: str, verdict: Verdict) -> Iterator[str]:
-    """Yield lines on the broken limits on laws: the law, where its terms come from, and where they cross."""
+def growth_lines(nodeid: str, verdict: Verdict, *, in_headline: bool) -> Iterator[str]:
+    """Yield lines on the broken limits on laws: the law, where its terms come from, and where they cross.
+
+    Args:
+        nodeid: the test's node id.
+        verdict: the measurement.
+        in_headline: whether the first line of the failure has the sentence on the first of these limits.
+    """
     for item in verdict.growth:
-        yield f"  {growth_sentence(item)} (set by {set_by(item.source, nodeid)})"
+        by = f"set by {set_by(item.source, nodeid)}"
+        yield f"  {by}" if in_headline and item is verdict.growth[0] else f"  {growth_sentence(item)} ({by})"
         if item.law:
             yield f"      {item.law}, exact for {item.sizes}"
         if item.kind == "order":

@@ -83,12 +83,13 @@ class Expression:
         terms: product of factors → coefficient. Terms with the coefficient 0 are dropped.
     """
 
-    __slots__ = ("_terms",)
+    __slots__ = ("_hash", "_terms")
 
     def __init__(self, terms: Mapping[Monomial, Fraction | int] | None = None) -> None:
         self._terms: dict[Monomial, Fraction] = {
             monomial: Fraction(coefficient) for monomial, coefficient in (terms or {}).items() if coefficient
         }
+        self._hash: int | None = None
 
     @property
     def terms(self) -> Mapping[Monomial, Fraction]:
@@ -99,7 +100,9 @@ class Expression:
         return isinstance(other, Expression) and self._terms == other._terms
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._terms.items()))
+        if self._hash is None:
+            self._hash = hash(frozenset(self._terms.items()))
+        return self._hash
 
     def __bool__(self) -> bool:
         return bool(self._terms)

@@ -189,21 +189,21 @@ def first_above(expression: Expression, limit: Expression, domain: Domain) -> di
     if _has_no_positive_coefficient(rest, domain):
         return None
     if combinations > _MOST_COMBINATIONS:
-        for sizes in map(domain.named, domain.corners()):
-            if rest.at(sizes) > 0:
-                return sizes
+        for corner in map(domain.named, domain.corners()):
+            if rest.at(corner) > 0:
+                return corner
         raise ValueError("the domain is too large")
-    for sizes in product(*(domain.sizes(symbol) for symbol in others)):
-        fixed = dict(zip(others, sizes, strict=True))
+    for combination in product(*(domain.sizes(symbol) for symbol in others)):
+        fixed = dict(zip(others, combination, strict=True))
         of_one = rest
         for symbol, size in fixed.items():
             of_one = of_one.fixed(symbol, size)
         if longest in domain.powers_of_two:
-            size = next((size for size in domain.sizes(longest) if of_one.at({longest: size}) > 0), None)
+            found = next((size for size in domain.sizes(longest) if of_one.at({longest: size}) > 0), None)
         else:
-            size = first_positive(of_one, longest, domain[longest])
-        if size is not None:
-            point = {**fixed, longest: size}
+            found = first_positive(of_one, longest, domain[longest])
+        if found is not None:
+            point = {**fixed, longest: found}
             return {symbol: point[symbol] for symbol in domain.symbols}
     return None
 
