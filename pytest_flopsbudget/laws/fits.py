@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Neighbouring sizes that are counted for each symbol: first the smaller number, and more for a higher degree.
 _FEW, _MANY = 4, 6
 #: Points by chance that check an expression.
-CHANCES = 2
+CHANCES = 3
 
 
 class NoValueError(Exception):

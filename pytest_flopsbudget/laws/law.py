@@ -123,7 +123,8 @@ class Law(PartLaws):
     @property
     def chance(self) -> Fraction:
         """An upper bound for the probability that a wrong polynomial passed the points by chance (Schwartz-Zippel)."""
-        shortest = min(len(self.domain.sizes(symbol)) for symbol in self.domain.symbols)
+        # Each point by chance is in one of as many parts of the range.
+        shortest = max(1, min(len(self.domain.sizes(symbol)) for symbol in self.domain.symbols) // CHANCES)
         return min(Fraction(1), Fraction(DEGREE * len(self.domain.symbols), shortest)) ** CHANCES
 
     @property

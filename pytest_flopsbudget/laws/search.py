@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.laws.fits import Refutation
 
 _MOST_PIECES = 6
+_SEVERAL = 2
 #: If two pieces in a row are equally long, and this many more of them would fit, the law has steps.
 _REPEATS = 4
 _MOST_PERIODS = 24
 _MOST_RESIDUES = 64
+#: With so few remainders, a polynomial for each of them may be shorter than one expression with rounded quotients.
+_FEW_RESIDUES = 4
 _MOST_FEATURES = 40
+#: A range has at least this many sizes for each unknown coefficient, so that a sum does not fit by its length alone.
+_SIZES_OF_A_FEATURE = 3
 #: A size in the range needs at least this many equal remainders, so that two of them check a line.
 _SIZES_OF_A_RESIDUE = 4
 
@@ -67,7 +72,8 @@ class Search:
         fit = self._fitter.polynomial(domain)
         if fit.expression is not None and fit.holds:
             return [Piece(domain, fit.expression)]
-        self._refuted = fit.refuted
+        if domain == self._domain:
+            self._refuted = fit.refuted
         cut = self._break(domain, fit)
         doubles = cut is not None and _is_at_power_of_two(domain[cut[0]], cut[1])
         if cut is not None and doubles:
@@ -76,6 +82,7 @@ class Search:
                 return found
         return (
             (self._pieces(domain) if cut is not None else [])
+            or self._by_axes(domain)
             or self._first(self._steps, domain)
             or ([] if doubles else self._first(self._logs, domain))
         )
@@ -147,6 +154,25 @@ class Search:
                 return symbol, place
         return None
 
+    # Several symbols
+
+    def _by_axes(self, domain: Domain) -> list[Piece]:
+        """Return a law of products of what occurs in the laws of each symbol, with the smallest sizes of the others."""
+        if sum(len(sizes) > 1 for _, sizes in domain.ranges) < _SEVERAL:
+            return []
+        features: dict[str, list[Expression]] = {}
+        for symbol in domain.symbols:
+            line = domain
+            for other in domain.symbols:
+                if other != symbol:
+                    line = line.with_range(other, domain[other][:1])
+            found = self._any(line) if len(line[symbol]) > 1 else []
+            if len(found) != 1 or found[0].domain != line:
+                return []
+            features[symbol] = _features_of(found[0].expression, symbol)
+        fit = self._fitter.fit(domain, features)
+        return [Piece(domain, fit.expression)] if fit.expression is not None and fit.holds else []
+
     # Steps
 
     def _steps(self, domain: Domain, symbol: str) -> list[Piece]:
@@ -164,9 +190,15 @@ class Search:
             found = self._rounded(domain, symbol, divisor, fit.expression) or self._several_rounded(
                 domain, symbol, divisor, fit
             )
-            if found is not None:
+            if found is not None and (count > _FEW_RESIDUES or len(found.terms) <= count):
                 return [Piece(domain, found)]
-            return self._residues(domain, symbol, count, fit)
+            pieces = self._residues(domain, symbol, count, fit)
+            if found is not None and sum(len(piece.expression.terms) for piece in pieces) not in range(
+                1, len(found.terms)
+            ):
+                return [Piece(domain, found)]
+            if pieces:
+                return pieces
         return []
 
     def _periods(self, largest: int) -> list[int]:
@@ -174,7 +206,8 @@ class Search:
         settings = sorted(self._counts.settings)
         products = {a * b for a in settings for b in settings} if len(settings) < _MOST_PERIODS else set()
         powers_of_two = {2**power for power in range(1, 7)}
-        found = [*self._distances, *sorted({*settings, *products, *powers_of_two})]
+        # The first part of a range need not be a whole period, so later distances are better guesses.
+        found = [*reversed(self._distances), *sorted({*settings, *products, *powers_of_two})]
         return [period for period in dict.fromkeys(found) if 1 < period <= largest][:_MOST_PERIODS]
 
     def _rounded(self, domain: Domain, symbol: str, divisor: int, of_residue: Expression) -> Expression | None:
@@ -212,18 +245,12 @@ class Search:
         return expression if self._is_right(expression, domain, near) else None
 
     def _several_rounded(self, domain: Domain, symbol: str, divisor: int, fit: Fit) -> Expression | None:
-        """Return a sum of powers of the size, and of its quotients by several divisors, rounded up or down."""
-        degree = max(1, fit.degrees[symbol])
-        divisors = [number for number in range(2, divisor + 1) if divisor % number == 0]
+        """Return a sum of products of the size and its rounded quotients: see `_quotient_features`."""
         counted = sorted({point[domain.symbols.index(symbol)] for point in self._counts.made})
-        for up in (True, False):
-            features = list(powers(symbol, degree))
-            for number in divisors:
-                rounded = quotient(symbol, number, number - 1 if up else 0)
-                features += [rounded**power for power in range(1, degree + 1)]
-            if len(features) > _MOST_FEATURES:
+        others = {name: powers(name, fit.degrees[name]) for name in domain.symbols if name != symbol}
+        for features in _quotient_features(symbol, divisor, max(1, fit.degrees[symbol])):
+            if len(domain[symbol]) < _SIZES_OF_A_FEATURE * len(features):
                 continue
-            others = {name: powers(name, fit.degrees[name]) for name in domain.symbols if name != symbol}
             found = self._fitter.fit(domain, {**others, symbol: features}, counted)
             if found.holds:
                 return found.expression
@@ -276,6 +303,37 @@ class Search:
             ):
                 return [Piece(special, found.expression)]
         return []
+
+
+def _features_of(expression: Expression, symbol: str) -> list[Expression]:
+    """Return 1, the products that occur in the expression, and all lower powers of their factors."""
+    found = {constant(1): None}
+    for monomial in expression.terms:
+        for atom, exponent in monomial:
+            if atom.symbol == symbol:
+                found |= dict.fromkeys(atom_expression(atom) ** power for power in range(1, exponent + 1))
+    for monomial in expression.terms:
+        factors = tuple(factor for factor in monomial if factor[0].symbol == symbol)
+        found[Expression({factors: 1})] = None
+    return list(found)
+
+
+def _quotient_features(symbol: str, divisor: int, degree: int) -> Iterator[list[Expression]]:
+    """Yield lists of expressions of the size and of its quotients, rounded up or down.
+
+    First products of the size and one quotient, as for a last part that is not whole; then powers of the quotients by
+    all divisors of the period, as for strides in a row.
+    """
+    size = atom_expression(Atom(symbol))
+    for up in (1, 0):
+        part, largest = quotient(symbol, divisor, up * (divisor - 1)), degree + 1
+        yield [size**i * part**j for i in range(largest + 1) for j in range(largest + 1 - i)]
+    divisors = [number for number in range(2, divisor + 1) if divisor % number == 0]
+    for up in (1, 0):
+        quotients = [quotient(symbol, number, up * (number - 1)) for number in divisors]
+        parts = [rounded**power for rounded in quotients for power in range(1, degree + 1)]
+        if len(parts) <= _MOST_FEATURES:
+            yield [*powers(symbol, degree), *parts]
 
 
 def _log_features(symbol: str, kind: object) -> Iterator[list[Expression]]:

@@ -215,7 +215,7 @@ class FlopsBudget:
             most_counts=MOST_COUNTS,
             **symbols,
         )
-        complexity = self._untimed(found.largest)
+        complexity = self._untimed(found.largest, "a model whose growth is measured")
         self._measurements[name] = Measurement(
             name=name, complexity=complexity, seconds=time.perf_counter() - start, laws=found
         )
@@ -354,13 +354,13 @@ class FlopsBudget:
             )
         return inputs
 
-    def _untimed(self, complexity: Complexity) -> Complexity:
-        """Return the watched measurement. If the test has a latency limit, add a note that the limit is not checked."""
+    def _untimed(self, complexity: Complexity, what: str = "a watched model") -> Complexity:
+        """Return a measurement that cannot be timed. If the test has a latency limit, add a note that the limit is not checked."""
         if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace
 
-        note = "a watched model is not timed, so its latency limit is not checked: call flops_budget(model, inputs)"
+        note = f"{what} is not timed, so its latency limit is not checked: call flops_budget(model, inputs)"
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:

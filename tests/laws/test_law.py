@@ -88,6 +88,48 @@ def test_windows():
     assert found["flops"].order("n") == "n"
 
 
+class InParts(nn.Module):
+    """Attention in parts of 16 tokens, one after the other. The last part is shorter."""
+
+    def __init__(self, part=16):
+        super().__init__()
+        self.part = part
+        self.attention = Attention()
+
+    def forward(self, x):
+        return torch.cat([self.attention(part) for part in x.split(self.part, dim=1)], dim=1)
+
+
+def test_parts_of_which_the_last_one_is_shorter():
+    found = law(InParts(), tokens(), n=range(30, 700))["flops"]
+    assert all(found.at(n=n) == n // 16 * attention_flops(16) + attention_flops(n % 16) for n in range(30, 700))
+    assert found.order("n") == "n"
+
+
+def test_steps_in_two_symbols():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
+    found = law(model, lambda h, w: torch.empty(1, 3, h, w), h=range(8, 100), w=range(8, 120))["flops"]
+    assert str(found) == "216·⌈h/2⌉·⌈w/2⌉ + 288·⌈h/4⌉·⌈w/4⌉"
+
+
+def test_even_and_odd():
+    class Odd(nn.Linear):
+        def forward(self, x):
+            return super().forward(x if x.shape[1] % 2 else super().forward(x))
+
+    found = law(Odd(8, 8), tokens(), n=range(2, 800))["flops"]
+    assert str(found) == "n = 2, 4 … 798: 256·n; n = 3, 5 … 799: 128·n"
+
+
+def test_a_bump_in_the_middle():
+    class Bump(Cliff):
+        def forward(self, x):
+            return super().forward(x) if x.shape[1] <= 3000 else self.first(x)
+
+    found = law(Bump(1000), tokens(), n=range(2, 9000))["flops"]
+    assert str(found) == "n = 2 … 1,000: 128·n; n = 1,001 … 3,000: 256·n; n = 3,001 … 8,999: 128·n"
+
+
 def test_strides():
     width = 4
     found = law(Strided(5, width), image, n=range(64, 513))["flops"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -80,16 +80,20 @@ class Domain:
     def spread_points(self, count: int) -> Iterator[Point]:
         """Yield points that are far from each other.
 
-        These are the highest corner, the middle on a logarithmic scale, and ``count`` points by chance, which are the
-        same in every run.
+        These are the highest corner, the middle on a logarithmic scale, and ``count`` points by chance. Each of
+        ``count`` equal parts of every range has one of the latter. They are the same in every run.
         """
         all_sizes = [self.sizes(symbol) for symbol in self.symbols]
         yield self.highest
         middle = [isqrt(max(sizes[0], 1) * max(sizes[-1], 1)) for sizes in all_sizes]
         yield tuple(_nearest(sizes, size) for sizes, size in zip(all_sizes, middle, strict=True))
         chance = random.Random(str(self.ranges))  # noqa: S311 -- no secret depends on these points
-        for _ in range(count):
-            yield tuple(chance.choice(sizes) for sizes in all_sizes)
+        columns = []
+        for sizes in all_sizes:
+            ends = [len(sizes) * part // count for part in range(count + 1)]
+            column = [sizes[chance.randrange(start, max(start + 1, end))] for start, end in pairwise(ends)]
+            columns.append(chance.sample(column, count))
+        yield from zip(*columns, strict=True)
 
     def corners(self) -> Iterator[Point]:
         """Yield the points with the smallest or the largest size of each symbol."""

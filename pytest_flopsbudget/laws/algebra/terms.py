@@ -182,15 +182,17 @@ class Expression:
         return {atom.symbol for atom in self.atoms()}
 
     def orders(self, symbol: str) -> tuple[int, int]:
-        """Return (a, b) for the largest growth x^a (log x)^b among the terms, where x is the value of the symbol."""
-        return max((_order(monomial, symbol) for monomial in self._terms), default=(0, 0))
+        """Return (a, b) for the growth x^a (log x)^b of the expression, where x is the value of the symbol.
 
-    def leading(self, symbol: str) -> Expression:
-        """Return the terms that grow most with ``symbol``."""
-        largest = self.orders(symbol)
-        return Expression(
-            {monomial: value for monomial, value in self._terms.items() if _order(monomial, symbol) == largest}
-        )
+        Terms that cancel each other for large sizes do not count: n^2 - n * 64 * ceil(n/64) grows like n.
+        """
+        exact = self
+        for atom in self.atoms():
+            if atom.kind == "quotient" and atom.symbol == symbol:
+                # A rounded quotient is the quotient and a rest that does not grow.
+                rest = atom_expression(Atom(f"rest of {atom}"))
+                exact = exact.substitute(atom, symbol_expression(symbol).scaled(Fraction(1, atom.divisor)) + rest)
+        return max((_order(monomial, symbol) for monomial in exact.terms), default=(0, 0))
 
     def sorted_terms(self) -> Iterator[tuple[Monomial, Fraction]]:
         """Yield the terms. Those of the highest degree come first."""
