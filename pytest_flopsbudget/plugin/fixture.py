@@ -355,7 +355,10 @@ class FlopsBudget:
         return inputs
 
     def _untimed(self, complexity: Complexity, what: str = "a watched model") -> Complexity:
-        """Return a measurement that cannot be timed. If the test has a latency limit, add a note that the limit is not checked."""
+        """Return a measurement that cannot be timed.
+
+        If the test has a latency limit, add a note that the limit is not checked.
+        """
         if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace
