@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.data import PLEASE_REPORT
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ Way = Literal["shapes", "settings", "integers", "data"]
 WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
 #: The ways that ``shapes="only"`` allows. Their counts do not depend on data.
 SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
+
+
+class ShapesOnlyError(UsageError):
+    """A model cannot be counted on shapes alone, and a run on data is not allowed."""
+
+    def __init__(self, message: str, asked: str = "") -> None:
+        super().__init__(message)
+        #: The operator that asked for data, and its module, in words.
+        self.asked = asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.attempts import (
     Attempt,
     Failure,
     LeftAttempt,
+    ShapesOnlyError,
     choose_next,
     describe,
     needs_data,
@@ -216,9 +217,10 @@ class Run:
 
     def _needs_data(self, failure: Failure, asked: tuple[str, str], ways: Sequence[Way]) -> UsageError:
         if "data" not in ways:
-            return UsageError(
+            return ShapesOnlyError(
                 f'{self._name} cannot be counted on shapes alone, as shapes = "only" demands: {needs_data(asked)}; '
-                'allow runs on data with shapes = "preferred", or take that part out of what is measured'
+                'allow runs on data with shapes = "preferred", or take that part out of what is measured',
+                needs_data(asked),
             )
         operator, path = asked
         return UsageError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from pytest_flopsbudget.counting.attempts import ShapesOnlyError
 from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.laws.inputs import read_made
@@ -130,6 +131,11 @@ class Counts:
                 raise TooManyCountsError
             try:
                 known = self.made[point] = self._count(point)
+            except ShapesOnlyError as error:
+                raise UsageError(
+                    f"law(...): the model needs data at {self._named(point)}: {error.asked}; its counts may depend on "
+                    "the data, so allow runs on the data of make_inputs with on_data=True, or leave that part out"
+                ) from error
             except UsageError as error:
                 raise UsageError(f"law(...) at {self._named(point)}: {error}") from error
             except Exception as error:

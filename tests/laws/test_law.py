@@ -250,7 +250,7 @@ def test_no_law_of_degree_5():
 
 
 def test_routing_on_data_is_said():
-    with pytest.raises(UsageError, match=r"law\(\.\.\.\) at n=4: .*data"):
+    with pytest.raises(UsageError, match=r"the model needs data at n=4: aten.nonzero .*allow .* with on_data=True"):
         law(Routed(), tokens(), n=range(4, 40))
     found = law(Routed(), lambda n: torch.ones(1, n, 8), on_data=True, n=range(4, 40))
     assert "which ran on data" in found.evidence
