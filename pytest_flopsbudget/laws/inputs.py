@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pytest_flopsbudget.counting.inputs import Inputs, find_inputs
 from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def read_made(model: Callable[..., Any] | None, made: Any) -> tuple[Callable[..., Any], Inputs]:
@@ -22,8 +25,13 @@ def read_made(model: Callable[..., Any] | None, made: Any) -> tuple[Callable[...
     Raises:
         UsageError: there is no model.
     """
-    if isinstance(made, tuple) and len(made) == _PAIR and _is_model(made[0]):
-        model, made = made
+    if isinstance(made, tuple) and len(made) == _PAIR:
+        first = made[0]
+        # A function beside the inputs is an argument, unless there is no other model.
+        if isinstance(first, torch.nn.Module) or (
+            model is None and callable(first) and not isinstance(first, torch.Tensor)
+        ):
+            model, made = made
     if model is None:
         raise UsageError(
             "law(None, make_inputs): make_inputs has to return (model, inputs), and it returned a value of type "
@@ -39,7 +47,3 @@ def read_made(model: Callable[..., Any] | None, made: Any) -> tuple[Callable[...
 
 
 _PAIR = 2
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, torch.nn.Module) or (callable(value) and not isinstance(value, torch.Tensor))

@@ -22,12 +22,13 @@ def growth_sentence(item: GrowthViolation) -> str:
             return f"{what} grows with {_order(item.measured, item)}; allowed: {_order(item.allowed, item)}"
         case "limit":
             value = item.details[0] if item.details else ""
-            return f"{what} over its limit from {item.point} on: {value} > {item.limit}"
+            first = "" if ", " in item.point else "first "
+            return f"{what} over its limit, {first}at {item.point}: {value} > {item.limit}"
         case "formula":
             return f"{what} is not {item.limit}"
         case "unknown":
-            limit = f"the formula {item.limit}" if item.limit else f"growth {_order(item.allowed, item)} at most"
-            return f"{what} has a limit, {limit}, that cannot be checked: {item.reason.partition(chr(10))[0]}"
+            limit = f"formula {item.limit}" if item.limit else f"limit on its growth with {item.symbol}"
+            return f"{what}: the {limit} cannot be checked: {item.reason.partition(chr(10))[0]}"
 
 
 def growth_lines(nodeid: str, verdict: Verdict, *, in_headline: bool) -> Iterator[str]:
@@ -60,7 +61,7 @@ def _part(item: GrowthViolation) -> str:
 
 
 def _order(order: str, item: GrowthViolation) -> str:
-    """Return the order with the name of the size in place of "n": "sequence^2"; "no size" for a constant."""
+    """Return the order with the name of the size in place of "n": "sequence^2", "no growth with sequence"."""
     if order == "1":
-        return f"no {item.symbol}"
+        return f"no growth with {item.symbol}"
     return re.sub(r"\bn\b", lambda _: item.symbol, order)

@@ -107,7 +107,26 @@ def test_a_limit_holds_for_every_size(project):
     # 64 S² + 1280 S is more than 100,000 from S = 31 on: 64·900 + 38,400 = 96,000, and 61,504 + 39,680 = 101,184.
     result = run(project, f'@pytest.mark.flops_budget(flops="100k")\n{BODY}')
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*flops over its limit from S = 31 on: 101,184 > 100,000*"])
+    result.stdout.fnmatch_lines(["*flops over its limit, first at S = 31: 101,184 > 100,000*"])
+
+
+def test_a_limit_over_two_sizes(project):
+    # A convolution with a stride of 2 costs 216 FLOPs at each of ⌈h/2⌉·⌈w/2⌉ positions; 216·32·32 is 221,184.
+    text = """
+def test_net(flops_budget):
+    make = lambda h, w: torch.empty(1, 3, h, w)
+    flops_budget.over(nn.Conv2d(3, 4, 3, 2, 1), make, h=range(8, 65), w=range(8, 65))
+"""
+    run(project, f"@pytest.mark.flops_budget(flops=221184)\n{text}").assert_outcomes(passed=1)
+    result = run(project, f"@pytest.mark.flops_budget(flops=221183)\n{text}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*flops over its limit, at h = 63, w = 63: 221,184 > 221,183 (set by marker)"])
+
+
+def test_a_constant_is_required(project):
+    result = run(project, f'@pytest.mark.flops_budget(modules={{"*.mlp": {{"growth": {{"S": "1"}}}}}})\n{BODY}')
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*flops of [*].mlp (2 modules) grows with S; allowed: no growth with S"])
 
 
 def test_a_wrong_formula(project):
@@ -129,7 +148,10 @@ def test_a_wrong_formula(project):
     ("marker", "line"),
     [
         ('growth={"length": "n"}', "*cannot be checked: the law has no size 'length'; there are sequence*"),
-        ('modules={"head": {"growth": {"sequence": "n"}}}', "*of head * cannot be checked: no module matches 'head'*"),
+        (
+            'modules={"head": {"growth": {"sequence": "n"}}}',
+            "*flops of head: the limit * cannot be checked: no module matches 'head'*",
+        ),
         ('flops="4*Q"', "*formula, character 3: unknown name 'Q'; there are sequence, S*"),
     ],
 )
@@ -145,7 +167,7 @@ ONE = "def test_one(flops_budget):\n    flops_budget(MODEL, make(16))\n"
 def test_growth_without_a_law(project):
     result = run(project, f'@pytest.mark.flops_budget(growth={{"sequence": "n"}})\n{ONE}')
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*flops has a limit, growth sequence at most, that cannot be checked: no law was*"])
+    result.stdout.fnmatch_lines(["*flops: the limit on its growth with sequence cannot be checked: no law was*"])
 
 
 def test_growth_of_all_tests_is_for_those_with_laws(project):
