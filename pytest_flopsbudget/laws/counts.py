@@ -117,6 +117,8 @@ class Counts:
         #: The name of the model, and whole numbers among the attributes of its modules.
         self.model_name = ""
         self.settings: set[int] = set()
+        #: (symbol, number of sizes) of the periods that the laws found so far have.
+        self.periods: set[tuple[str, int]] = set()
 
     def at(self, point: Point) -> Count:
         """Return the count at a point.
@@ -144,6 +146,10 @@ class Counts:
                     f"{_first_line(error)}; {self._hint(point)}"
                 ) from error
         return known
+
+    def step(self, symbol: str) -> int:
+        """Return the distance between two sizes of a symbol, as the caller gave it."""
+        return self._domain[symbol].step
 
     def named(self, point: Point) -> dict[str, int]:
         """Return symbol → size for a point."""

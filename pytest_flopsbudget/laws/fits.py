@@ -109,8 +109,23 @@ class Fitter:
         return tuple(found)
 
     def check_points(self, domain: Domain, more: int = 0) -> list[Point]:
-        """Return points that check an expression on a domain: far corners, the middle, and points by chance."""
-        return [*domain.spread_points(CHANCES + more), *domain.corners()]
+        """Return points that check an expression on a domain.
+
+        These are far corners, the middle, points by chance, and a point of multiples of the model's settings. There,
+        padding to whole windows, for example, does not run.
+        """
+        even = tuple(_most_even(domain.sizes(symbol), self.counts.settings) for symbol in domain.symbols)
+        return [*domain.spread_points(CHANCES + more), even, *domain.corners(), *self._periods(domain)]
+
+    def _periods(self, domain: Domain) -> Iterable[Point]:
+        """Yield a point with each remainder of the sizes, if a law of the model has this period."""
+        for symbol, period in sorted(self.counts.periods):
+            sizes = domain[symbol]
+            if sizes.step == self.counts.step(symbol) and symbol not in domain.powers_of_two and period <= _LONGEST:
+                place = domain.symbols.index(symbol)
+                start = max(0, min(len(sizes) // 2, len(sizes) - period))
+                for size in sizes[start : start + period]:
+                    yield (*domain.lowest[:place], size, *domain.lowest[place + 1 :])
 
     def axis(self, domain: Domain, symbol: str, number: int) -> list[Point]:
         """Return the points with the first ``number`` sizes of one symbol and the smallest sizes of the others."""
@@ -217,10 +232,23 @@ class Fitter:
         return result
 
 
+#: Periods of at most this many sizes are checked at every remainder.
+_LONGEST = 36
 #: Two points refute an expression; and a range of two sizes is a table.
 _ENOUGH = 2
 #: Sizes among which the nodes of a fit are chosen.
 _SAMPLES = 160
+
+
+def _most_even(sizes: Sequence[int], settings: Iterable[int]) -> int:
+    """Return a size that many of the settings divide, in a row if possible; the last size if there is none."""
+    multiple, found = 1, sizes[-1]
+    for setting in sorted(settings):
+        larger = multiple * setting
+        place = next((size for size in range(sizes[-1] // larger * larger, sizes[0], -larger) if size in sizes), None)
+        if place is not None:
+            multiple, found = larger, place
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.laws.fits import Refutation
 
 _MOST_PIECES = 6
+_MOST_PROGRAMS = 3
 _SEVERAL = 2
+#: A piece between two others has more sizes than this.
+_FEWEST_INNER = 3
 #: If two pieces in a row are equally long, and this many more of them would fit, the law has steps.
 _REPEATS = 4
 _MOST_PERIODS = 24
@@ -42,6 +45,8 @@ class Search:
         #: Distances between places where the law changes, which may be periods.
         self._distances: list[int] = []
         self._refuted: tuple[Refutation, ...] = ()
+        #: How often the domain was split where the program changes.
+        self._depth = 0
         self._degree = degree
 
     def run(self) -> tuple[tuple[Piece, ...], str]:
@@ -82,6 +87,7 @@ class Search:
                 return found
         return (
             (self._pieces(domain) if cut is not None else [])
+            or self._by_program(domain)
             or self._by_axes(domain)
             or self._first(self._steps, domain)
             or ([] if doubles else self._first(self._logs, domain))
@@ -116,6 +122,9 @@ class Search:
             if before == (symbol, part[symbol][0], distance) and len(part[symbol]) > _REPEATS * place:
                 return []
             before = symbol, part[symbol][place], distance
+            inner = part[symbol][0] != domain[symbol][0] or done
+            if inner and place <= _FEWEST_INNER and part[symbol][-1] != part[symbol][place - 1]:
+                return []  # such sizes are exceptions that come again, like multiples of a window
             todo[:0] = part.split(symbol, place)
         return done
 
@@ -154,6 +163,38 @@ class Search:
                 return symbol, place
         return None
 
+    # Programs
+
+    def _by_program(self, domain: Domain) -> list[Piece]:
+        """Return laws for the sizes before and after a size at which other modules or operators begin to run."""
+        base = before = domain.lowest
+        far = next(
+            (point for point in self._fitter.check_points(domain) if not self._fitter.same_program(point, base)), None
+        )
+        if far is None or self._depth >= _MOST_PROGRAMS:
+            return []
+        for place, symbol in enumerate(domain.symbols):
+            after = (*before[:place], far[place], *before[place + 1 :])
+            if self._fitter.same_program(after, base):
+                before = after
+                continue
+            sizes = domain[symbol]
+            low, high = 0, sizes.index(far[place])
+            while high - low > 1:
+                middle = (low + high) // 2
+                same = self._fitter.same_program((*before[:place], sizes[middle], *before[place + 1 :]), base)
+                low, high = (middle, high) if same else (low, middle)
+            if min(high, len(sizes) - high) <= _FEWEST_INNER:
+                return []
+            around = [(*before[:place], size, *before[place + 1 :]) for size in sizes[high - 3 : high + 3]]
+            if [self._fitter.same_program(point, base) for point in around] != [True] * 3 + [False] * 3:
+                return []  # the programs alternate
+            self._depth += 1
+            parts = [self._any(part) for part in domain.split(symbol, high)]
+            self._depth -= 1
+            return [piece for part in parts for piece in part] if all(parts) else []
+        return []
+
     # Several symbols
 
     def _by_axes(self, domain: Domain) -> list[Piece]:
@@ -166,7 +207,10 @@ class Search:
             for other in domain.symbols:
                 if other != symbol:
                     line = line.with_range(other, domain[other][:1])
-            found = self._any(line) if len(line[symbol]) > 1 else []
+            found = self._any(line) if len(line[symbol]) > 1 else [Piece(line, constant(1))]
+            if len(found) > 1 and all(piece.domain[symbol].step == domain[symbol].step for piece in found):
+                parts = [self._any(domain.with_range(symbol, piece.domain[symbol])) for piece in found]
+                return [piece for part in parts for piece in part] if all(parts) else []
             if len(found) != 1 or found[0].domain != line:
                 return []
             features[symbol] = _features_of(found[0].expression, symbol)
@@ -187,6 +231,8 @@ class Search:
             fit = self._fitter.polynomial(residue)
             if fit.expression is None or not fit.holds:
                 continue
+            if domain[symbol].step == self._counts.step(symbol):
+                self._counts.periods.add((symbol, count))
             found = self._rounded(domain, symbol, divisor, fit.expression) or self._several_rounded(
                 domain, symbol, divisor, fit
             )
@@ -328,6 +374,13 @@ def _quotient_features(symbol: str, divisor: int, degree: int) -> Iterator[list[
     for up in (1, 0):
         part, largest = quotient(symbol, divisor, up * (divisor - 1)), degree + 1
         yield [size**i * part**j for i in range(largest + 1) for j in range(largest + 1 - i)]
+    # The difference of the two quotients is 1, and 0 for multiples of the divisor, where padding does not run.
+    both = [quotient(symbol, divisor, divisor - 1), quotient(symbol, divisor)]
+    yield [
+        *powers(symbol, degree),
+        *(part**power for part in both for power in range(1, degree + 1)),
+        both[0] * both[1],
+    ]
     divisors = [number for number in range(2, divisor + 1) if divisor % number == 0]
     for up in (1, 0):
         quotients = [quotient(symbol, number, up * (number - 1)) for number in divisors]

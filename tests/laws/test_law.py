@@ -106,6 +106,39 @@ def test_parts_of_which_the_last_one_is_shorter():
     assert found.order("n") == "n"
 
 
+@pytest.mark.parametrize("window", [6, 9, 16])
+def test_padding_is_missing_where_the_windows_are_whole(window):
+    model = Windowed(window)
+    found = law(model, tokens(), n=range(58, 400))
+    for n in (10 * window, 14 * window, 14 * window + 1, 20 * window - 1):
+        counted = measure(model, torch.empty(1, n, 8))
+        for metric in ("flops", "launches", "memory_traffic", "peak_memory"):
+            assert not found[metric].found or found[metric].at(n=n) == counted.value(metric)
+    assert found["flops"].found
+
+
+def test_a_cliff_among_steps():
+    class Both(Strided):
+        def forward(self, image):
+            image = super().forward(image)
+            return self.rest(self.rest(image)) if image.shape[2] > 40 else image
+
+    found = law(Both(2), image, n=range(64, 513))["flops"]
+
+    def convolutions(n):
+        total = 0
+        for _ in range(2):
+            n = -(-n // 2)
+            total += 2 * 4 * 4 * 9 * n**2
+        return total
+
+    for n in (64, 99, 160, 161, 162, 301, 512):
+        second = -(-n // 4)
+        expected = 2 * 3 * 4 * 49 * (-(-n // 2)) ** 2 + 2 * 4 * 4 * 9 * second**2
+        expected += convolutions(second) if second > 40 else 0
+        assert not found.found or found.at(n=n) == expected
+
+
 def test_steps_in_two_symbols():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
     found = law(model, lambda h, w: torch.empty(1, 3, h, w), h=range(8, 100), w=range(8, 120))["flops"]
