@@ -21,7 +21,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "torch_pri
 ELSEWHERE = {
     "_getframe", "_replace", "_target", "_actions", "_SubParsersAction", "_option_string_actions", "_callTestMethod",
     "_file", "_asdict",
-    "_increment_mock_call", "_make_runner",  # of unittest.mock and of pytest-benchmark
+    "_increment_mock_call", "_make_runner", "_from_config",  # of unittest.mock, pytest-benchmark and transformers
 }  # fmt: skip
 
 
