@@ -40,10 +40,15 @@ def model_changes(comparison: Comparison) -> Iterator[str]:
 
 
 def other_model(comparison: Comparison, edits: Iterable[Edit], complexity: Complexity) -> Iterator[str]:
-    """Yield a line if the id most likely moved to another model. A few edits are a change of one model."""
+    """Yield a line if the id most likely moved to another model.
+
+    A few edits are a change of one model, and so is one changed setting of the same kind of module.
+    """
+    edits = [*edits]
     edited = sum(edit.count for edit in edits)
     sized = sum(bool(module.shape) for module in complexity.modules.values())
-    if comparison.equal_to or not edited or 2 * edited >= sized:
+    one_change = len(edits) == 1 and edits[0].old is not None and edits[0].new is not None
+    if comparison.equal_to or not edited or (2 * edited >= sized and not one_change):
         yield from model_changes(comparison)
 
 

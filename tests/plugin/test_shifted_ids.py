@@ -173,3 +173,17 @@ def test_workers(project):
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["this id held another model; *"])
     project.run_apart("--flops-budget-update", "-n1").assert_outcomes(passed=2)
+
+
+def test_one_changed_setting(project):
+    """If one setting of one module changed, the text does not say that the id holds another model."""
+    body = (
+        "@pytest.mark.parametrize('width', [4, 5])\n"
+        "def test_net(flops_budget, width):\n    flops_budget(Net({}, width), IMAGE)\n"
+    )
+    project.write(body.format(3))
+    project.run("--flops-budget-update").assert_outcomes(passed=2)
+    project.write(body.format(5))
+    result = project.run()
+    result.assert_outcomes(failed=2)
+    result.stdout.no_fnmatch_line("*another model*")
