@@ -260,11 +260,7 @@ def powers(symbol: str, degree: int) -> tuple[Expression, ...]:
 @lru_cache(maxsize=512)
 def _weights(symbol: str, features: tuple[Expression, ...], nodes: tuple[int, ...]) -> tuple[tuple[Fraction, ...], ...]:
     """Return the matrix that turns the values at the nodes into the coefficients of the features."""
-    return inverse(tuple(tuple(_integer(feature.at({symbol: size})) for feature in features) for size in nodes))
-
-
-def _integer(value: Fraction) -> int:
-    return int(value)
+    return inverse(tuple(tuple(int(feature.at({symbol: size})) for feature in features) for size in nodes))
 
 
 def _is_missing(size: int, nodes: Sequence[int]) -> bool:
@@ -279,13 +275,11 @@ def _choose(
     order = sorted(candidates)
     sample = order[:: max(1, len(order) // _SAMPLES)]
     columns, rows = Independent(), Independent()
-    chosen = tuple(
-        feature for feature in features if columns.add([_integer(feature.at({symbol: size})) for size in sample])
-    )
+    chosen = tuple(feature for feature in features if columns.add([int(feature.at({symbol: size})) for size in sample]))
     nodes: list[int] = []
     for size in candidates:
         if len(nodes) == len(chosen):
             break
-        if rows.add([_integer(feature.at({symbol: size})) for feature in chosen]):
+        if rows.add([int(feature.at({symbol: size})) for feature in chosen]):
             nodes.append(size)
     return chosen, tuple(nodes)

@@ -12,7 +12,7 @@ from pytest_flopsbudget.laws.counts import CALLS, TooManyCountsError
 from pytest_flopsbudget.laws.fits import Fit, Fitter, NoValueError, powers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.laws.algebra.domains import Point
     from pytest_flopsbudget.laws.counts import Counts, Key
@@ -93,9 +93,9 @@ class Search:
             or ([] if doubles else self._first(self._logs, domain))
         )
 
-    def _first(self, method: object, domain: Domain) -> list[Piece]:
+    def _first(self, method: Callable[[Domain, str], list[Piece]], domain: Domain) -> list[Piece]:
         for symbol in domain.symbols:
-            found: list[Piece] = method(domain, symbol)  # type: ignore[operator]
+            found = method(domain, symbol)
             if found:
                 return found
         return []

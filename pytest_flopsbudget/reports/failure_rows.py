@@ -160,7 +160,8 @@ def metric_table(rows: Sequence[BrokenMetric]) -> list[str]:
     if not rows:
         return []
     has_baseline = any(row.old is not None for row in rows)
-    cells = [("metric", "before", "now", "change" if has_baseline else "over", "allowed", "set by")]
+    beyond = "over" if all(row.bound == "maximum" for row in rows) else "off"
+    cells = [("metric", "before", "now", "change" if has_baseline else beyond, "allowed", "set by")]
     for row in rows:
         old, new, allowed = _amounts(row)
         change = row.percent if not has_baseline else format_percent(row.old, row.new) if row.old is not None else ""

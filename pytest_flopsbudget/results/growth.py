@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,7 +13,7 @@ from pytest_flopsbudget.laws.algebra.comparing import compare_law, modules_with
 from pytest_flopsbudget.laws.algebra.formula import Formula
 from pytest_flopsbudget.laws.algebra.orders import Order
 from pytest_flopsbudget.laws.algebra.terms import constant
-from pytest_flopsbudget.laws.algebra.whole_numbers import first_above, first_positive
+from pytest_flopsbudget.laws.algebra.whole_numbers import first_above, first_positive, is_provable
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.results.limits import EffectiveLimits, in_measurement
 
@@ -117,14 +117,24 @@ def check_growth(  # noqa: PLR0913 -- what laws are judged by
 
 
 def unproven_limits(laws: Laws, limits: EffectiveLimits) -> list[str]:
-    """Return notes on the limits that were checked at the largest sizes only, because their metric has no law."""
+    """Return notes on the limits that were not checked at every size.
+
+    Without a law, only the counted sizes are known. With a law of several large ranges, there may be no proof for the
+    sizes between the corners.
+    """
     notes = []
+    sizes = laws.domain.named(laws.domain.highest)
+    highest = ", ".join(f"{symbol} = {size:,}" for symbol, size in sizes.items())
+    for one in _limited(laws, limits):
+        what = f"the limit on {one.metric}{f' of {one.path}' if one.path else ''}"
+        if not one.law.found:
+            # Limits of modules are checked in the measurement of the largest sizes too.
+            notes.append(f"{what} was checked at {highest} only: {one.law.reason}")
+        elif not all(is_provable(piece.expression, constant(one.maximum), piece.domain) for piece in one.law.pieces):
+            notes.append(f"{what} was checked at the corners of the ranges only, which are too large for a proof")
     for metric, limit in limits.limits.items():
-        law = laws.modules[""].get(metric)
-        if _maximum(metric, limit) is not None and law is not None and not law.found:
-            sizes = laws.domain.named(laws.domain.highest)
-            place = ", ".join(f"{symbol} = {size:,}" for symbol, size in sizes.items())
-            notes.append(f"the limit on {metric} was checked at {place} only: {law.reason}")
+        if limit.minimum is not None or limit.share_of is not None:
+            notes.append(f"the limit on {metric} was checked at {highest} only: it is no amount that is a maximum")
     return notes
 
 
@@ -214,7 +224,7 @@ def _check_order(laws: Laws, path: str, common: GrowthViolation, allowed: Order)
         common,
         measured=str(measured),
         law=law.text(signs=False),
-        sizes=law.domain.text(law.letters, signs=False),
+        sizes=_sizes(law),
         leading=too_fast.text(law.letters, signs=False),
         rest=rest.text(law.letters, signs=False) if rest else "",
         overtakes=_overtakes(too_fast - rest, piece, symbol) if rest else None,
@@ -276,29 +286,53 @@ def _maximum(metric: str, limit: Limit) -> int | None:
     return limit.maximum if usual and isinstance(limit.maximum, int) else None
 
 
-def _check_limits(laws: Laws, limits: EffectiveLimits) -> Iterator[GrowthViolation]:
-    """Yield the limits that a size of the range breaks, with the smallest such size."""
-    groups: list[tuple[str, Collection[str], Mapping[str, Limit]]] = [("", [""], limits.limits)]
+class _Limited(NamedTuple):
+    """A limit on the law of a metric."""
+
+    metric: str
+    #: The path of the module; "" is the whole model.
+    path: str
+    maximum: int
+    source: str
+    law: MetricLaw
+
+
+def _limited(laws: Laws, limits: EffectiveLimits) -> Iterator[_Limited]:
+    groups: list[tuple[Collection[str], Mapping[str, Limit]]] = [([""], limits.limits)]
     for pattern, of_modules in limits.modules.items():
-        groups.append((pattern, [path for path in laws.modules if path and matches_pattern(path, pattern)], of_modules))
-    for _, paths, group in groups:
+        groups.append(([path for path in laws.modules if path and matches_pattern(path, pattern)], of_modules))
+    for paths, group in groups:
         for metric, limit in group.items():
             maximum = _maximum(metric, limit)
-            for path in paths if maximum is not None else ():
+            for path in paths:
                 law = laws.modules[path].get(metric)
-                point = None if law is None or maximum is None else _first_over(law, maximum)
-                if law is not None and point is not None:
-                    yield GrowthViolation(
-                        kind="limit",
-                        metric=metric,
-                        module=path or None,
-                        source=limit.source,
-                        law=law.text(signs=False),
-                        sizes=law.domain.text(law.letters, signs=False),
-                        point=", ".join(f"{law.letters.get(name, name)} = {size:,}" for name, size in point.items()),
-                        limit=f"{maximum:,}",
-                        details=(f"{law.at(**point):,}",),
-                    )
+                if law is not None and maximum is not None:
+                    yield _Limited(metric, path, maximum, limit.source, law)
+
+
+def _check_limits(laws: Laws, limits: EffectiveLimits) -> Iterator[GrowthViolation]:
+    """Yield the limits that a size of the range breaks, with the smallest such size."""
+    for one in _limited(laws, limits):
+        law = one.law
+        point = _first_over(law, one.maximum)
+        if point is not None:
+            yield GrowthViolation(
+                kind="limit",
+                metric=one.metric,
+                module=one.path or None,
+                source=one.source,
+                law=law.text(signs=False),
+                sizes=_sizes(law),
+                point=", ".join(f"{law.letters.get(name, name)} = {size:,}" for name, size in point.items()),
+                limit=f"{one.maximum:,}",
+                details=(f"{law.at(**point):,}",),
+            )
+
+
+def _sizes(law: MetricLaw) -> str:
+    """Return the ranges of the law, with the name of each size that the law shortens: "S (sequence) = 1 ... 64"."""
+    names = {name: letter if letter == name else f"{letter} ({name})" for name, letter in law.letters.items()}
+    return law.domain.text(names, signs=False)
 
 
 def _first_over(law: MetricLaw, maximum: int) -> dict[str, int] | None:
@@ -307,7 +341,7 @@ def _first_over(law: MetricLaw, maximum: int) -> dict[str, int] | None:
         try:
             point = first_above(piece.expression, constant(maximum), piece.domain)
         except ValueError:
-            continue  # the corners are within the limit, and no proof is known for all sizes between them
+            continue  # `unproven_limits` says this
         if point is not None:
             points.append(point)
     return min(points, key=lambda point: tuple(point.values()), default=None)

@@ -78,7 +78,7 @@ def test_too_fast(project):
         [
             "*test_net: flops grows with sequence^2; allowed: sequence*",
             "  set by marker",
-            f"*{SQUARE}[*]S^2 + {LINE:,}[*]S, exact for S = 16 ... 4,096",
+            f"*{SQUARE}[*]S^2 + {LINE:,}[*]S, exact for S (sequence) = 16 ... 4,096",
             "*where: [*].attn: 32[*]S^2 each",
             f"*{SQUARE}[*]S^2 overtakes {LINE:,}[*]S at sequence = 21",
         ]
@@ -97,7 +97,7 @@ def test_of_modules_of_the_pyproject(project):
         [
             "*flops of [*].attn (2 modules) grows with sequence^2; allowed: sequence log sequence",
             "  set by pyproject budgets 1",
-            "*32[*]S^2 + 512[*]S, exact for S = 16 ... 4,096",
+            "*32[*]S^2 + 512[*]S, exact for S (sequence) = 16 ... 4,096",
             "*32[*]S^2 overtakes 512[*]S at sequence = 17",
         ]
     )

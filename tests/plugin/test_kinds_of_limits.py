@@ -44,7 +44,7 @@ def test_of_a_marker(project, marker, line):
 @pytest.mark.parametrize(
     ("marker", "line"),
     [
-        ('flops={"at_most": 0.5, "of": "teacher"}, measurements={"teacher": {"flops": "1M"}}', None),
+        ('flops={"at_most": 0.5, "of": "teacher"}', None),
         # 13,904 FLOPs are 36% of the 38,480 of a kernel of 5 x 5: 13,824 * 25 / 9 + 80.
         (
             'measurements={"student": {"flops": {"at_most": "36%", "of": "teacher"}}}',

@@ -172,3 +172,17 @@ class TestMean:
 
     def test_one(self):
         assert mean([model()]) == model()
+
+
+class TestSharesOfItself:
+    """A measurement or a module is no share of itself, so the limit is for the others."""
+
+    def test_measurement(self):
+        teacher = model(200)
+        others = {"student": model(150), "teacher": teacher}
+        assert checked(teacher, others, limits=HALF_OF_TEACHER) == []
+        assert len(checked(others["student"], others, limits=HALF_OF_TEACHER)) == 1
+
+    def test_module(self):
+        limit = {"*": {"params": Bounds(maximum=Fraction(1, 2), share_of="head")}}
+        assert checked(model(), modules=limit) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, constant, symbol_expression
@@ -181,14 +182,10 @@ def first_above(expression: Expression, limit: Expression, domain: Domain) -> di
         ValueError: the domain is too large, and no proof is known.
     """
     rest = expression - limit
-    by_length = sorted(domain.symbols, key=lambda symbol: len(domain.sizes(symbol)))
-    *others, longest = by_length
-    combinations = 1
-    for symbol in others:
-        combinations *= len(domain.sizes(symbol))
+    *others, longest = _by_length(domain)
     if _has_no_positive_coefficient(rest, domain):
         return None
-    if combinations > _MOST_COMBINATIONS:
+    if _is_too_large(domain):
         for corner in map(domain.named, domain.corners()):
             if rest.at(corner) > 0:
                 return corner
@@ -206,6 +203,19 @@ def first_above(expression: Expression, limit: Expression, domain: Domain) -> di
             point = {**fixed, longest: found}
             return {symbol: point[symbol] for symbol in domain.symbols}
     return None
+
+
+def is_provable(expression: Expression, limit: Expression, domain: Domain) -> bool:
+    """Return whether `first_above` can look at the whole domain, and not only at its corners."""
+    return not _is_too_large(domain) or _has_no_positive_coefficient(expression - limit, domain)
+
+
+def _by_length(domain: Domain) -> list[str]:
+    return sorted(domain.symbols, key=lambda symbol: len(domain.sizes(symbol)))
+
+
+def _is_too_large(domain: Domain) -> bool:
+    return prod(len(domain.sizes(symbol)) for symbol in _by_length(domain)[:-1]) > _MOST_COMBINATIONS
 
 
 def _has_no_positive_coefficient(rest: Expression, domain: Domain) -> bool:
