@@ -497,7 +497,7 @@ class TestBeyondWork:
         lines = words(case(one, None, budget("here", {"arithmetic_intensity": 10})))
         assert lines == [
             "arithmetic_intensity 18.0% under its limit in test_net",
-            "metric now over allowed set by",
+            "metric now off allowed set by",
             "arithmetic_intensity 8.2 FLOPs/byte -18.0% min 10 FLOPs/byte here",
         ]
 
