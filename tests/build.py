@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 
 
 def net(width=1):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.quantities.metrics import key_for
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 
 #: 10 FLOPs per ns in FP32, 40 in BF16, 1 byte per ns. In FP32, products are compute-bound from 10 FLOPs/byte on.
 DEVICE = Device(

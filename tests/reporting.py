@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.metrics import STORED, key_for
-from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Latency, MemoryAtPeak, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.report import ReportedTest, Run, make_report
 from pytest_flopsbudget.results.verdict import Measurement, judge
 

@@ -10,7 +10,8 @@ from budgets import budget
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, make_report
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import BaselineFile, save

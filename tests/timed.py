@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Latency, MemoryAtPeak, Module, Operator
 
 
 def times(compute, memory, launch, device="A100"):

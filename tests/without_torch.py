@@ -55,7 +55,7 @@ class MeasuredCall:
         self.complexity = model()
 
     def time(self, _run_time, machine, _find_profile):
-        from pytest_flopsbudget.results.complexity import Latency
+        from pytest_flopsbudget.results.data import Latency
 
         return Latency(machine=machine, median_ns=10**7, q1_ns=10**7, q3_ns=10**7, runs=1, threads=1)
 

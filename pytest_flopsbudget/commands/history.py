@@ -11,7 +11,7 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, match_nodeids, near_nodeids
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 from pytest_flopsbudget.storage import baseline_document
 from pytest_flopsbudget.storage.baseline_totals import read_totals
 from pytest_flopsbudget.storage.history import Revision, Step, trace

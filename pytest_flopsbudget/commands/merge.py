@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: a report cannot be read or written, or the reports belong to different runs.
     """
-    from pytest_flopsbudget.reports.wording import pluralize
     from pytest_flopsbudget.results import merge
+    from pytest_flopsbudget.safe_text import pluralize
     from pytest_flopsbudget.storage import report_file
 
     if arguments.output in {"", "-"}:

@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity, Execution
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Execution
 
 
 #: Part of PyTorch's error message if C++ code of an operator that calls other operators reads a tensor on meta.

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity, Operator
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Operator
 
 
 class Watch:

@@ -302,6 +302,6 @@ class Controller:
 
 def _lines(messages: Sequence[str]) -> str:
     """Return the messages as one text, one message per line. Unprintable characters are escaped."""
-    from pytest_flopsbudget.reports.wording import visible
+    from pytest_flopsbudget.safe_text import visible
 
     return "\n".join(visible(line) for message in messages for line in message.split("\n"))

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_flopsbudget.identifiers import is_below, is_model, near_nodeids
 from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 from pytest_flopsbudget.targets.grammar import with_plain_signs
 
 if TYPE_CHECKING:

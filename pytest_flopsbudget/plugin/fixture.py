@@ -414,6 +414,6 @@ def _identity(complexity: Complexity) -> tuple[str, int]:
 
 
 def _in_words(complexity: Complexity) -> str:
-    from pytest_flopsbudget.reports.wording import visible
+    from pytest_flopsbudget.safe_text import visible
 
     return f"{visible(complexity.model)} of {complexity.params:,} parameters"

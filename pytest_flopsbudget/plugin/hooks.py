@@ -338,7 +338,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[PROBLEMS] = problems
         items.clear()
         return
-    from pytest_flopsbudget.reports.wording import visible
+    from pytest_flopsbudget.safe_text import visible
 
     raise pytest.UsageError("\n".join(visible(line) for problem in problems for line in problem.split("\n")))
 

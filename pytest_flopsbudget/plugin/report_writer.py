@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_flopsbudget.errors import ReportError, UsageError
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
 from pytest_flopsbudget.versions import installed_version, own_version
 

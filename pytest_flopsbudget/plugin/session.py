@@ -248,8 +248,8 @@ class BudgetSession:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.reports.ci.junit import properties
         from pytest_flopsbudget.reports.failure import explain
-        from pytest_flopsbudget.reports.wording import use_signs, visible
         from pytest_flopsbudget.results.verdict import judge
+        from pytest_flopsbudget.safe_text import use_signs, visible
         from pytest_flopsbudget.storage.run_record import pack_verdicts
 
         nodeid = item_nodeid(item)
@@ -301,7 +301,7 @@ class BudgetSession:
     @cached_property
     def _signs(self) -> bool:
         """Whether the run's terminal, which the controlling process has, can show signs beyond ASCII."""
-        from pytest_flopsbudget.reports.wording import can_show_signs
+        from pytest_flopsbudget.safe_text import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))

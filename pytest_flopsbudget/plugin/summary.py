@@ -14,7 +14,7 @@ from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable

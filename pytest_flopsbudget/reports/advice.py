@@ -17,7 +17,7 @@ from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import Bound, bound_of
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
-from pytest_flopsbudget.reports.wording import pluralize
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

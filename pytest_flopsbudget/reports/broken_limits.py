@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import base_of, metric_of
-from pytest_flopsbudget.reports.wording import format_growth, mark_estimate, pluralize
+from pytest_flopsbudget.reports.wording import format_growth, mark_estimate
 from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, to_number
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

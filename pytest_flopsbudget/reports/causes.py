@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_percent
 from pytest_flopsbudget.quantities.metrics import sort_metrics
-from pytest_flopsbudget.reports.wording import pluralize
 from pytest_flopsbudget.results.causes import CauseGroups
 from pytest_flopsbudget.results.diff import FOLLOWS, shape_change
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

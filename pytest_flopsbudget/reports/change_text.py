@@ -18,9 +18,10 @@ from pytest_flopsbudget.reports.causes import (
 )
 from pytest_flopsbudget.reports.failure_rows import align, changed_modules
 from pytest_flopsbudget.reports.growth import operator_rows, other_model, what_grew
-from pytest_flopsbudget.reports.wording import is_estimate, pluralize, visible
+from pytest_flopsbudget.reports.wording import is_estimate
 from pytest_flopsbudget.results.change_groups import is_judged
 from pytest_flopsbudget.results.changes import KINDS, differing
+from pytest_flopsbudget.safe_text import pluralize, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

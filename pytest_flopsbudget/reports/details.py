@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, devices_in, key_for
-from pytest_flopsbudget.reports.wording import pluralize
-from pytest_flopsbudget.results.complexity import MEMORY_KINDS
+from pytest_flopsbudget.results.data import MEMORY_KINDS
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

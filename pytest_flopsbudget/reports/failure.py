@@ -26,10 +26,11 @@ from pytest_flopsbudget.reports.failure_rows import (
 from pytest_flopsbudget.reports.growth import execution_changes, operator_rows, other_model, what_grew
 from pytest_flopsbudget.reports.growth_laws import growth_lines, growth_sentence
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.wording import format_change, is_estimate, visible
+from pytest_flopsbudget.reports.wording import format_change, is_estimate
 from pytest_flopsbudget.results.folding import fold
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.limits import Unmeasured
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

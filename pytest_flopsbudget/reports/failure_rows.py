@@ -18,11 +18,12 @@ from pytest_flopsbudget.quantities.metrics import (
 )
 from pytest_flopsbudget.reports.broken_limits import format_share, part_of
 from pytest_flopsbudget.reports.causes import without_followers
-from pytest_flopsbudget.reports.wording import format_growth, is_estimate, pluralize
+from pytest_flopsbudget.reports.wording import format_growth, is_estimate
 from pytest_flopsbudget.results.comparison import before
 from pytest_flopsbudget.results.diff import self_values
 from pytest_flopsbudget.results.folding import fold, unfold_path, without_peaks
 from pytest_flopsbudget.results.limits import Violation, to_number
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_flopsbudget.reports.wording import pluralize
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.results.report import Report, ReportedTest

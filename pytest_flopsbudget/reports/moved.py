@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import metric_of, sort_metrics
-from pytest_flopsbudget.reports.wording import format_change, pluralize
+from pytest_flopsbudget.reports.wording import format_change
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,10 +6,6 @@ import shlex
 
 from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import Amount, metric_of
-from pytest_flopsbudget.safe_text import can_show_signs as can_show_signs  # noqa: PLC0414 -- reports import it from here
-from pytest_flopsbudget.safe_text import pluralize as pluralize  # noqa: PLC0414
-from pytest_flopsbudget.safe_text import use_signs as use_signs  # noqa: PLC0414
-from pytest_flopsbudget.safe_text import visible as visible  # noqa: PLC0414
 
 
 def format_amount(value: Amount, metric: str) -> str:

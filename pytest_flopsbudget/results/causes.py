@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_flopsbudget.identifiers import is_below, update_command
 from pytest_flopsbudget.quantities.metrics import sort_metrics
-from pytest_flopsbudget.results.complexity import Count, Execution
+from pytest_flopsbudget.results.data import Count, Execution
 from pytest_flopsbudget.results.edits import Edit
 from pytest_flopsbudget.results.folding import first_path
 

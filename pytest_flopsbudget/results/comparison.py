@@ -17,13 +17,14 @@ from pytest_flopsbudget.quantities.metrics import (
     key_for,
     sort_metrics,
 )
-from pytest_flopsbudget.results.complexity import Complexity, Execution
+from pytest_flopsbudget.results.data import Execution
 from pytest_flopsbudget.results.identity import ids_of_equal_cost, is_another_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from pytest_flopsbudget.quantities.tolerance import Tolerance
+    from pytest_flopsbudget.results.complexity import Complexity
 
 
 Status = Literal["new", "unchanged", "regressed", "improved", "changed", "within", "moved"]

@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from pytest_flopsbudget.results.data import (
-    MEMORY_KINDS,
-    PHASES,
-    ComplexityData,
-    Count,
-    Execution,
-    Latency,
-    MemoryAtPeak,
-    Module,
-    Operator,
-    Phase,
-    PhaseName,
-    UnknownOperator,
-)
+from pytest_flopsbudget.results.data import ComplexityData
 from pytest_flopsbudget.results.module_table import MAX_ROWS, module_table, one_line
 from pytest_flopsbudget.results.table_html import to_html
 from pytest_flopsbudget.results.table_text import can_print_signs, lay_out, printed_width, shorten
@@ -28,21 +15,6 @@ from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = [
-    "MEMORY_KINDS",
-    "PHASES",
-    "Complexity",
-    "Count",
-    "Execution",
-    "Latency",
-    "MemoryAtPeak",
-    "Module",
-    "Operator",
-    "Phase",
-    "PhaseName",
-    "UnknownOperator",
-]
 
 #: The maximum width of the model's name in a ``repr``.
 _MAX_NAME = 60

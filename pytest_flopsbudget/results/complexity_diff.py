@@ -11,7 +11,8 @@ import msgspec
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import Amount, measured_value, metric_of, parts_of, title_of
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.diff import metrics_to_show, renamed_paths, shape_change
 from pytest_flopsbudget.results.module_table import (
     checked_keys,

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.quantities.metrics import count_of
-from pytest_flopsbudget.results.complexity import Count
+from pytest_flopsbudget.results.data import Count
 from pytest_flopsbudget.results.diff import merge_siblings
 from pytest_flopsbudget.results.folding import first_path, is_number, natural_key, unfold_path, write_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.complexity import Complexity, Module
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Module
     from pytest_flopsbudget.results.diff import Diff, ModuleSnapshot
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.results.complexity import Complexity, UnknownOperator
+from pytest_flopsbudget.results.data import UnknownOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_flopsbudget.results.complexity import Module, Operator, Phase
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Module, Operator, Phase
 
 _Name = TypeVar("_Name", bound=str)
 _Part = TypeVar("_Part", "Module", "Operator", "Phase")

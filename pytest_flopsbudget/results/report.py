@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_flopsbudget.config.settings import Reaction
 from pytest_flopsbudget.results.causes import Cause, find_causes
-from pytest_flopsbudget.results.complexity import Count
+from pytest_flopsbudget.results.data import Count
 from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.limits import Limit
 from pytest_flopsbudget.results.total import CheckedTotal, check_total

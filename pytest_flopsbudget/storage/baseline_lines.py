@@ -30,16 +30,8 @@ from zlib import compress
 import msgspec
 
 from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, key_for, metric_of
-from pytest_flopsbudget.results.complexity import (
-    PHASES,
-    Complexity,
-    Execution,
-    Module,
-    Operator,
-    Phase,
-    PhaseName,
-    UnknownOperator,
-)
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import PHASES, Execution, Module, Operator, Phase, PhaseName, UnknownOperator
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.sharing import SharedParts
 from pytest_flopsbudget.storage.strict_json import FaultError, convert, parse

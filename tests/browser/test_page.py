@@ -9,7 +9,8 @@ from budgets import budget
 from reporting import a_test, measurement, report
 
 from pytest_flopsbudget.reports.html import page
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 if BROWSER is None:

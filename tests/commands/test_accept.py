@@ -9,7 +9,7 @@ from timed import estimated, timed
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.quantities.bounds import Bounds
-from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.results.data import UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import load
 from pytest_flopsbudget.storage.report_file import save

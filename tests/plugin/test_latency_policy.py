@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
-from pytest_flopsbudget.results.complexity import Latency
+from pytest_flopsbudget.results.data import Latency
 
 MODEL, INPUTS = nn.Linear(4, 5), Inputs((torch.ones(3, 4),), {})
 #: FLOPs of the layer's product, its other FLOPs, and the bytes of its operands.

@@ -9,7 +9,7 @@ from explained import DEVICE, added, complexity, leaf, metrics, single
 
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.reports.advice import AdviceTarget, advice, describe_bound, min_balance
-from pytest_flopsbudget.results.complexity import Module, Phase
+from pytest_flopsbudget.results.data import Module, Phase
 from pytest_flopsbudget.results.module_tree import build_module_tree, walk
 
 #: Times of compute, memory and launches, in ns.

@@ -7,9 +7,10 @@ from samples import linear
 from pytest_flopsbudget.reports.markdown import changes as in_markdown
 from pytest_flopsbudget.reports.terminal import changes as in_terminal
 from pytest_flopsbudget.reports.terminal.screen import Screen
-from pytest_flopsbudget.reports.wording import use_signs
 from pytest_flopsbudget.results.changes import Key, changes
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
+from pytest_flopsbudget.safe_text import use_signs
 
 
 def side(**tests):

@@ -21,7 +21,7 @@ from pytest_flopsbudget.reports.ci import csv as csv_report
 from pytest_flopsbudget.reports.ci import gitlab
 from pytest_flopsbudget.reports.ci.github import commands
 from pytest_flopsbudget.reports.ci.junit import properties
-from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.results.data import UnknownOperator
 
 
 class TestCsv:

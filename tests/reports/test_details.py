@@ -9,7 +9,7 @@ from timed import estimated, net, peaking, timed, times
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.results.complexity import MEMORY_KINDS, MemoryAtPeak
+from pytest_flopsbudget.results.data import MEMORY_KINDS, MemoryAtPeak
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 GIB = 2**30

@@ -15,7 +15,8 @@ from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.reports.causes import ShownCauses
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 #: Path → (class, shape, number of its own parameters). Each parameter costs 100 FLOPs.

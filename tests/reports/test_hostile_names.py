@@ -26,11 +26,12 @@ from pytest_flopsbudget.reports.terminal import history
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
-from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.changes import Key, changes
-from pytest_flopsbudget.results.complexity import Complexity, MemoryAtPeak, Module, Operator, Phase, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.complexity_diff import compare
+from pytest_flopsbudget.results.data import MemoryAtPeak, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.safe_text import visible
 from pytest_flopsbudget.storage import report_file
 from pytest_flopsbudget.storage.baseline_totals import Totals
 from pytest_flopsbudget.storage.history import Revision, Step, trace

@@ -15,7 +15,7 @@ from reporting import RUN, a_test, complexity, measurement, report, reports
 
 from pytest_flopsbudget.reports.html import page
 from pytest_flopsbudget.reports.html.tree import Tree, value
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.storage.baseline_totals import Totals
 from pytest_flopsbudget.storage.history import Address, Point, Revision, Series
 

@@ -18,7 +18,7 @@ from timed import estimated, peaking, timed
 from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
-from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.results.data import UnknownOperator
 
 #: GitHub's limits, from https://docs.github.com and https://github.github.com/gfm/.
 COMMENT_CHARACTERS = 65_536

@@ -9,7 +9,7 @@ from build import complexity
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 

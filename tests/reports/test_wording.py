@@ -1,12 +1,13 @@
 import pytest
 
+from pytest_flopsbudget import safe_text
 from pytest_flopsbudget.identifiers import update_command
 from pytest_flopsbudget.reports import wording
 
 
 def test_with_signs():
     """``->`` becomes an arrow, and an x between digits becomes a multiplication sign."""
-    assert wording.use_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
+    assert safe_text.use_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_update_command():
 
 
 def test_counted():
-    assert [wording.pluralize(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
+    assert [safe_text.pluralize(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
 
 
 @pytest.mark.parametrize(
@@ -40,5 +41,5 @@ def test_counted():
     ["pytest --flops-budget-update 't.py::a[1x3->2]'", "python -m pytest_flopsbudget accept r.json 't.py::a[1x3]'"],
 )
 def test_commands_can_be_typed(command):
-    shown = wording.use_signs(f"3x3 -> 5; to accept: {command}\n3x3")
+    shown = safe_text.use_signs(f"3x3 -> 5; to accept: {command}\n3x3")
     assert shown == f"3\u00d73 \u2192 5; to accept: {command}\n3\u00d73"

@@ -8,7 +8,7 @@ from build import complexity
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.results.causes import common_path, cover, find_causes, general_path
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from reporting import complexities
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.complexity import Module, UnknownOperator
 from pytest_flopsbudget.results.complexity_diff import compare
+from pytest_flopsbudget.results.data import Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement
 
 

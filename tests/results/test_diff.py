@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from timed import estimated, net
 
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 from pytest_flopsbudget.results.diff import ModuleChange, ModuleSnapshot, OperatorChange, diff, shape_change
 
 

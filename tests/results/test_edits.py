@@ -6,7 +6,7 @@ import pytest
 from build import complexity
 
 from pytest_flopsbudget.config.settings import Settings
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.quantities.bounds import Bounds
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator
 from pytest_flopsbudget.results.limit_checks import check_limits, find_unmatched, find_warnings
 from pytest_flopsbudget.results.limits import Ratio, UnmatchedPattern, Unmeasured, Violation, merge_budgets
 from pytest_flopsbudget.results.mean import mean

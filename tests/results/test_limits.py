@@ -12,7 +12,8 @@ from timed import estimated, net, timed
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.tolerance import Tolerance
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.limit_checks import check_limits, find_unmatched
 from pytest_flopsbudget.results.limits import (
     EffectiveLimits,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reporting import complexities
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.complexity import Latency, Module, Phase, UnknownOperator
+from pytest_flopsbudget.results.data import Latency, Module, Phase, UnknownOperator
 from pytest_flopsbudget.results.module_table import never_called
 from pytest_flopsbudget.results.module_tree import build_module_tree, walk
 from pytest_flopsbudget.results.verdict import Measurement

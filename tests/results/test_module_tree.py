@@ -8,7 +8,7 @@ from explained import DEVICE, SUMS, blocks, complexity, leaf, metrics
 from hypothesis import given
 from reporting import complexities
 
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total, walk, weight
 
 TOTAL = blocks().metrics

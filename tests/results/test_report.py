@@ -22,7 +22,7 @@ from timed import estimated, peaking, timed
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.reports.ci import csv, github, gitlab
 from pytest_flopsbudget.reports.markdown import run
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.report import ordered
 from pytest_flopsbudget.storage.report_file import dumps, load, loads, save
 

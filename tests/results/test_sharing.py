@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator, Phase
 from pytest_flopsbudget.results.sharing import SharedParts
 
 

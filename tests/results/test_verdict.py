@@ -13,7 +13,8 @@ from timed import timed
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.quantities.tolerance import Tolerance
-from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, UnknownOperator
 from pytest_flopsbudget.results.limits import Limit, Unmeasured, Violation
 from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge, to_accept
 

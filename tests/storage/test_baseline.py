@@ -15,7 +15,8 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.quantities.metrics import STORED, key_for, metric_of
 from pytest_flopsbudget.results.comparison import compare
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, update_entries
 
 #: In EXAMPLE, "@" at the end of a line means this text.

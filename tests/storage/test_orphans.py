@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_flopsbudget.identifiers import baseline_path
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.storage.baseline import BaselineFile
 from pytest_flopsbudget.storage.orphans import Orphan, find_files_without_test, find_orphans

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from build import small
 
-from pytest_flopsbudget.results.complexity import Operator
+from pytest_flopsbudget.results.data import Operator
 from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save
 from pytest_flopsbudget.storage.packed_text import FileState, PackedText, StateOfLines
 

@@ -11,7 +11,8 @@ from timed import timed
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import BaselineFile, load, save
 from pytest_flopsbudget.storage.run_record import Baselines, RunRecord, pack_verdicts

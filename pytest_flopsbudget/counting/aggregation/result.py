@@ -15,16 +15,8 @@ from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
 from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tracing.labels import describe_output, shape_of
-from pytest_flopsbudget.results.complexity import (
-    PHASES,
-    Complexity,
-    Execution,
-    MemoryAtPeak,
-    Module,
-    Operator,
-    Phase,
-    UnknownOperator,
-)
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import PHASES, Execution, MemoryAtPeak, Module, Operator, Phase, UnknownOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import PhaseName
+    from pytest_flopsbudget.results.data import PhaseName
 
 
 #: The minor version of PyTorch: "2.13".

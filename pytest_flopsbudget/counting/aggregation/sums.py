@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import PhaseName
+    from pytest_flopsbudget.results.data import PhaseName
 
 
 _Key = TypeVar("_Key")

@@ -24,7 +24,7 @@ from pytest_flopsbudget.counting.run import run_backward
 from pytest_flopsbudget.counting.torch_private import COMPILER_ERRORS
 from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.complexity import Latency
+from pytest_flopsbudget.results.data import Latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

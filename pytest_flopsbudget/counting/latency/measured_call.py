@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity, Latency
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Latency
 
 
 @dataclass(frozen=True, slots=True)

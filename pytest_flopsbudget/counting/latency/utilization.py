@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Latency
+    from pytest_flopsbudget.results.data import Latency
 
 
 _NANOSECONDS = 10**9

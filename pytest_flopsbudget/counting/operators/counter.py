@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_flopsbudget.counting.operators.work import Work
-    from pytest_flopsbudget.results.complexity import PhaseName
+    from pytest_flopsbudget.results.data import PhaseName
 
 
 class ModuleCredits(Protocol):

@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.costs.operands import bytes_touched
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 from pytest_flopsbudget.counting.tracing.timeline import new_timeline
-from pytest_flopsbudget.results.complexity import PhaseName
+from pytest_flopsbudget.results.data import PhaseName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_flopsbudget.counting.tracing.memory import Memory
-    from pytest_flopsbudget.results.complexity import PhaseName
+    from pytest_flopsbudget.results.data import PhaseName
 
 
 _NUMBERS = (int, float, bool)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
     from pytest_flopsbudget.counting.tracing.nodes import Node
-    from pytest_flopsbudget.results.complexity import PhaseName
+    from pytest_flopsbudget.results.data import PhaseName
 
     WorkPhase: TypeAlias = PhaseName | Literal["recomputed"]
     _Credits: TypeAlias = dict[tuple[Node, Work, WorkPhase], int]

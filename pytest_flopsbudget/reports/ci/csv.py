@@ -16,8 +16,8 @@ from pytest_flopsbudget.quantities.metrics import (
     sort_metrics,
     value_of,
 )
-from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.comparison import before
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

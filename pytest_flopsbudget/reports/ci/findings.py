@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_flopsbudget.reports.broken_limits import total_lines
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

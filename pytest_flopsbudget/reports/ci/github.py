@@ -15,8 +15,8 @@ from pytest_flopsbudget.reports.broken_limits import warning_lines
 from pytest_flopsbudget.reports.causes import ShownCauses, cause_lines
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.reports.growth import signature_changes
-from pytest_flopsbudget.reports.wording import pluralize, use_signs, visible
 from pytest_flopsbudget.results.comparison import tightens
+from pytest_flopsbudget.safe_text import pluralize, use_signs, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

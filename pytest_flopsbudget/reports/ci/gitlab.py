@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import devices_in, key_for, metric_of, name_in, sort_metrics, value_of
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import Amount, devices_in, key_for, metric_of, sort_metrics, value_of
-from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ from pytest_flopsbudget.reports.failure import explain_one
 from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.html.figures import memory, roofline
 from pytest_flopsbudget.reports.html.tree import Tree, value
-from pytest_flopsbudget.reports.wording import pluralize, visible
 from pytest_flopsbudget.results.comparison import before
+from pytest_flopsbudget.safe_text import pluralize, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

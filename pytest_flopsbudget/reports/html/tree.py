@@ -6,10 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.quantities.metrics import base_of, devices_in, key_for, metric_of, sort_metrics
-from pytest_flopsbudget.reports.wording import visible
-from pytest_flopsbudget.results.complexity import Module
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.folding import unfold
 from pytest_flopsbudget.results.module_tree import build_module_tree, walk
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

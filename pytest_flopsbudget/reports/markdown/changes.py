@@ -19,9 +19,9 @@ from pytest_flopsbudget.reports.change_text import (
     summarize,
 )
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.wording import use_signs
 from pytest_flopsbudget.results.change_groups import ChangeGroup, group_changes
 from pytest_flopsbudget.results.changes import KINDS, differing
+from pytest_flopsbudget.safe_text import use_signs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.wording import use_signs, visible
+from pytest_flopsbudget.safe_text import use_signs, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,9 +19,10 @@ from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.moved import NOT_JUDGED
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.wording import format_change, pluralize, use_signs
+from pytest_flopsbudget.reports.wording import format_change
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
+from pytest_flopsbudget.safe_text import pluralize, use_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,7 +6,8 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.wording import pluralize, prune_command, rename_command
+from pytest_flopsbudget.reports.wording import prune_command, rename_command
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

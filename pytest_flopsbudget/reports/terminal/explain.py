@@ -19,10 +19,11 @@ from pytest_flopsbudget.reports.terminal.explain_tables import modules, operator
 from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.terminal.table import empty_table
 from pytest_flopsbudget.reports.unknown import unknown_operators
-from pytest_flopsbudget.reports.wording import format_amount, pluralize
+from pytest_flopsbudget.reports.wording import format_amount
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.module_table import total_cells
 from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
 from pytest_flopsbudget.reports.terminal.screen import end_of, start_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
-from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pytest_flopsbudget.reports.wording import can_show_signs, use_signs, visible
+from pytest_flopsbudget.safe_text import can_show_signs, use_signs, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,11 +26,11 @@ from pytest_flopsbudget.reports.terminal.table import (
     room_beside,
 )
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.wording import pluralize, visible
 from pytest_flopsbudget.results.causes import find_causes
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.data import PLEASE_REPORT
 from pytest_flopsbudget.results.folding import fold, unfold_path, without_peaks
+from pytest_flopsbudget.safe_text import pluralize, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.causes import Cause
     from pytest_flopsbudget.results.comparison import Status
-    from pytest_flopsbudget.results.complexity import Complexity, Module
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.data import Module
     from pytest_flopsbudget.results.verdict import Outcome, UpdateMode, Verdict
     from pytest_flopsbudget.storage.run_record import Entry
 

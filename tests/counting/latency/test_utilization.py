@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.inputs import Inputs
 from pytest_flopsbudget.counting.latency.utilization import add_utilization
 from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.hardware.profile import Device
-from pytest_flopsbudget.results.complexity import Latency
+from pytest_flopsbudget.results.data import Latency
 
 #: 1 GFLOP/s in FP32, 2 in TF32, 8 in BF16, 0.5 for work without products; 4 bytes per ns; 10 ns per launch.
 DEVICE = Device(

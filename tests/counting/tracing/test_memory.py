@@ -12,7 +12,7 @@ from zoo import for_real, on_shapes
 
 from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.counting.watch import watch
-from pytest_flopsbudget.results.complexity import MEMORY_KINDS
+from pytest_flopsbudget.results.data import MEMORY_KINDS
 
 #: Bytes of a float32 tensor of 8 x 16 elements.
 T = 8 * 16 * 4

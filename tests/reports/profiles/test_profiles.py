@@ -6,7 +6,8 @@ import pytest
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.reports.profiles import collapsed, speedscope
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 
 
 def module(kind, flops, params, **more):

@@ -9,7 +9,8 @@ import pytest
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
-from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.orphans import Orphan
 from pytest_flopsbudget.storage.run_record import RunRecord, pack_verdicts

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
-from pytest_flopsbudget.results.complexity import MemoryAtPeak, Module, Phase, UnknownOperator
+from pytest_flopsbudget.results.data import MemoryAtPeak, Module, Phase, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 NODEID = "tests/test_net.py::test_net"

@@ -15,10 +15,11 @@ from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
-from pytest_flopsbudget.reports.wording import can_show_signs, format_change, pluralize, use_signs
-from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
-from pytest_flopsbudget.results.data import PLEASE_REPORT
+from pytest_flopsbudget.reports.wording import format_change
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.data import PLEASE_REPORT, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.safe_text import can_show_signs, pluralize, use_signs
 from pytest_flopsbudget.storage.run_record import Entry, pack_verdicts
 
 
