@@ -31,7 +31,10 @@ help:
 	touch $@
 
 # Two processes, as CI has two cores; each takes under 4 GB, and PyTorch in it one thread, since the tests' models are small.
+# Many tests start Python. Each process would compile the package again if the environment forbids Python to write
+# compiled files, as PYTHONDONTWRITEBYTECODE does.
 test: .venv/installed
+	$(BIN)/python -m compileall -q pytest_flopsbudget
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 operators: .venv/installed
