@@ -20,13 +20,8 @@ from pytest_flopsbudget.counting.watch import watch
 TRACING = "pytest_flopsbudget.counting.tracing"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _only_objects_of_these_tests():
-    """Let the garbage collector look only at objects that the tests of this file make."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+# Only objects that these tests make can be leaks.
+pytestmark = pytest.mark.usefixtures("only_new_objects")
 
 
 def mlp():

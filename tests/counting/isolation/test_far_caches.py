@@ -198,16 +198,24 @@ COLLECTIONS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 }
 
 
+@pytest.mark.usefixtures("only_new_objects_of_class", "hidden_tables")
+class TestAModelThatCollectsGarbage:
+    @pytest.mark.parametrize("place", HIDDEN)
+    def test_place(self, place: str) -> None:
+        measure_a_model_that_collects_garbage(place, "before", reads_data=False)
+
+    @pytest.mark.parametrize("collection", [name for name in COLLECTIONS if name != "before"])
+    def test_collection(self, collection: str) -> None:
+        measure_a_model_that_collects_garbage("a list", collection, reads_data=False)
+
+
+# This test is outside of the class: a run on data finds its new objects only if the garbage collector ignores none.
 @pytest.mark.usefixtures("hidden_tables")
-@pytest.mark.parametrize(
-    ("place", "collection", "reads_data"),
-    [
-        *((place, "before", False) for place in HIDDEN),
-        *(("a list", collection, False) for collection in COLLECTIONS if collection != "before"),
-        ("a set", "before", True),
-    ],
-)
-def test_a_model_that_collects_garbage(place: str, collection: str, reads_data: bool) -> None:
+def test_a_model_that_reads_data_and_collects_garbage() -> None:
+    measure_a_model_that_collects_garbage("a set", "before", reads_data=True)
+
+
+def measure_a_model_that_collects_garbage(place: str, collection: str, *, reads_data: bool) -> None:
     keep, read = HIDDEN[place]
     before, after = COLLECTIONS[collection]
 

@@ -65,6 +65,9 @@ def tokens(batch, length):
     return torch.randint(0, WORDS, (batch, length))
 
 
+# Before each run, the tests collect garbage.
+pytestmark = pytest.mark.usefixtures("only_new_objects")
+
 WORDS = 1000
 MODELS = {
     "ResNet-50": (
