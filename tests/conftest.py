@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -17,15 +19,30 @@ from paths import TESTS
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # On a slow machine, an example may take longer than Hypothesis's deadline. This must not fail a test.
 settings.register_profile("steady", parent=settings(), deadline=None)
 settings.load_profile("steady")
+
 if "MUTANT_UNDER_TEST" in os.environ:
     # mutmut runs the tests several times in one process, which Hypothesis would refuse. Few examples keep mutmut fast.
     settings.register_profile(
         "mutants", deadline=None, derandomize=True, max_examples=20, suppress_health_check=list(HealthCheck)
     )
     settings.load_profile("mutants")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect the tests while the garbage collector is paused, which saves five seconds and finds no garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
 
 MODELS = """
 import torch
