@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
+.PHONY: help test operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint actionlint dist format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -17,7 +17,9 @@ help:
 	@echo "make torches    the suite, the examples and a sweep under every supported PyTorch, into docs/compatibility.md (hours, gigabytes)"
 	@echo "make pytests    the tests that depend on pytest under other versions of pytest, and beside 15 plugins (an hour)"
 	@echo "make watching-overhead  how much longer models run while they are watched"
-	@echo "make lint       linter, formatter check, type checker"
+	@echo "make lint       linter, formatter check, type checker, and zizmor for the workflows"
+	@echo "make actionlint another linter for the workflows, whose installation needs the network"
+	@echo "make dist       wheel, sdist and SBOM of the newest commit in dist/, built twice, checked and tried (2 minutes)"
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
@@ -59,6 +61,17 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet action.yml action .github/workflows
+
+# Outside make lint: the installation downloads a program, which not every machine can.
+actionlint: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[actionlint]'
+	$(BIN)/actionlint
+
+# Outside CI: only a release needs it.
+dist: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dist]'
+	$(BIN)/python scripts/dist.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix

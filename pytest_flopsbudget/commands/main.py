@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_flopsbudget.commands import accept, diff, export, history, init, merge, page, rename
+from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
 from pytest_flopsbudget.commands.counting import compare, measure
 from pytest_flopsbudget.errors import UsageError
@@ -36,6 +36,7 @@ _COMMANDS = {
     "history": history,
     "page": page,
     "export": export,
+    "github": github,
 }
 
 #: How the commands are called without the console script. Their examples are written for this call.
@@ -43,8 +44,8 @@ _AS_MODULE = "python -m pytest_flopsbudget"
 _SCRIPT = "flopsbudget"
 
 _EPILOG = """\
-exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --exit-code found a difference;
-2 a wrong argument, file or revision, with a message on standard error.
+exit codes: 0 all is well; 1 a verdict fails, something was not accepted or published, or --exit-code found a
+difference; 2 a wrong argument, file or revision, with a message on standard error.
 """
 
 

@@ -76,7 +76,9 @@ def publish(
         run_record: the measurements of the run; None if nothing was measured.
         paths: the flag of a report → the report's file.
     """
-    on_github = settings.github == "auto" and bool(run_record)
+    # The action of this project publishes the report of the run that it starts.
+    by_action = bool(os.environ.get("FLOPS_BUDGET_ACTION"))
+    on_github = settings.github == "auto" and bool(run_record) and not by_action
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github else None
     annotates = on_github and os.environ.get("GITHUB_ACTIONS") == "true"
     if session.config.option.collectonly or not (paths or summary or annotates):

@@ -64,7 +64,12 @@ def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], fold
     if rest:
         names = "\n".join(_visible_lines(test.nodeid) for test, *_ in rest[:_MAX_LINES])
         title = f"flops budget: {pluralize(len(rest), 'more test')} like these"
-        yield f"::{level} title={_property(title)}::{_data(names)}"
+        yield annotation(level, title, names)
+
+
+def annotation(level: Level, title: str, message: str) -> str:
+    """Return the command, one line, that makes GitHub show an annotation that belongs to no file."""
+    return f"::{level} title={_property(title)}::{_data(_visible_lines(message))}"
 
 
 def _of_test(test: ReportedTest, report: Report, shown: ShownCauses) -> Iterator[tuple[Level, str, str]]:
