@@ -99,6 +99,8 @@ def try_wheel(wheel: Path, examples: Path, folder: Path) -> None:
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     Path(place, "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
     quiet = ["--quiet", "--disable-pip-version-check"]
+    # venv of Python 3.11 and older brings an old setuptools.
+    subprocess.run([interpreter, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"], check=True)
     # Without the index: pip fails if a package that the wheel needs is not borrowed, or has the wrong version.
     subprocess.run(
         [interpreter, "-m", "pip", "install", *quiet, "--no-index", "--ignore-installed", "--no-deps", wheel],
