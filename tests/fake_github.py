@@ -49,9 +49,9 @@ class FakeGitHub:
         match method, address.path.removeprefix("/repos/me/net"):
             case "GET", "/pulls":
                 owner, _, branch = query["head"].partition(":")
-                found = [one for one in self.pulls if one["head"]["ref"] == branch]
-                return 200, {}, [one for one in found if (one["head"]["repo"] or {"full_name": f"{owner}/"})[
-                    "full_name"].startswith(f"{owner}/")][page]  # fmt: skip
+                heads = [(one, one["head"]["repo"] or {"full_name": f"{owner}/deleted"}) for one in self.pulls]
+                found = [one for one, repo in heads if repo["full_name"].startswith(f"{owner}/")]
+                return 200, {}, [one for one in found if one["head"]["ref"] == branch][page]
             case "GET", path if found := re.fullmatch(r"/pulls/(\d+)", path):
                 return 200, {}, next(one for one in self.pulls if one["number"] == int(found[1]))
             case "GET", "/issues/7/comments":

@@ -97,6 +97,22 @@ def test_the_options_of_the_command(capsys):
                 assert all(option in told for option in options)
 
 
+def test_options_of_pytest_in_templates_and_docs(pytestconfig):
+    texts = [DOCS / "ci.md", ROOT / "templates" / "gitlab.yml", ROOT / "action" / "make_report.py"]
+    options = {option for path in texts for option in re.findall(r"--flops-budget-[a-z]+", path.read_text("utf-8"))}
+    assert len(options) >= 5
+    for option in options:
+        assert pytestconfig.getoption(option, default="absent") != "absent"
+
+
+def test_the_template_for_gitlab():
+    """Each report that the job announces is a file that pytest writes."""
+    job = yaml.safe_load(ROOT.joinpath("templates", "gitlab.yml").read_text(encoding="utf-8"))["flops-budget"]
+    written = set(re.findall(r"=(flops-budget/\S+)", " ".join(job["script"])))
+    assert set(job["artifacts"]["reports"].values()) < written
+    assert set(job["artifacts"]["reports"]) == {"junit", "metrics", "codequality"}
+
+
 class TestMakeReport:
     @pytest.fixture
     def step(self, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,10 @@ class TestComment:
         save(report(reported_test(name, linear(5), linear(4))), Path("run.json"))
         command("github", "run.json", "--publish", "comment")
         body = github.comments[0]["body"].removeprefix(MARKER)
-        assert "<!--" not in body.partition("<pre>")[0].partition("```")[0]
+        outside = re.sub(r"(`+)[^`].*?\1|<code>.*?</code>", "", body, flags=re.DOTALL)
+        assert "details" in outside
+        for text in ("<!--", "@everyone", "::error", "!["):
+            assert text not in outside
 
     def test_a_push_has_no_pull_request(self, github, command):
         github.event("push", ref="refs/heads/main")

@@ -43,7 +43,7 @@ EXPENSIVE_FLOPS = NET_FLOPS + 4 * 3 * (25 - 9) * 2 * 64
 
 @pytest.fixture(autouse=True)
 def _away_from_ci(monkeypatch):
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "FLOPS_BUDGET_ACTION"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -311,6 +311,13 @@ class TestGithub:
 
     def test_not_asked_for(self, project, actions):
         project.settings("")
+        result = project.run()
+        assert not actions.exists()
+        assert "::error" not in result.stdout.str()
+
+    def test_the_action_publishes(self, project, actions, monkeypatch):
+        """In a run that the action starts, the action publishes the report, so that nothing is shown twice."""
+        monkeypatch.setenv("FLOPS_BUDGET_ACTION", "1")
         result = project.run()
         assert not actions.exists()
         assert "::error" not in result.stdout.str()
