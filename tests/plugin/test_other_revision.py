@@ -128,10 +128,10 @@ class TestMistakes:
     def test_no_such_revision(self, repository):
         result = repository.run("--flops-budget-compare=origin/main")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        assert result.stderr.str().strip().splitlines() == [
-            "ERROR: --flops-budget-compare=origin/main: git knows no such branch, tag or commit here; fetch it first, "
-            "for example: git fetch origin main"
-        ]
+        assert result.stderr.str().strip() == (
+            "ERROR: --flops-budget-compare=origin/main: git knows no such branch, tag or commit here; fetch it first, for "
+            "example: git fetch origin main"
+        )
 
     def test_no_repository(self, project, monkeypatch):
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.path.parent))
