@@ -24,7 +24,7 @@ REVISION_RESULTS, COMPARED_TREE = "FLOPSBUDGET_REVISION_RESULTS", "FLOPSBUDGET_C
 
 def compared_results(config: pytest.Config) -> tuple[Path, str]:
     """Return what the controlling process sent to this worker under the key `COMPARED`."""
-    path, revision = config.workerinput[COMPARED]  # type: ignore[attr-defined] -- xdist adds the attribute
+    path, revision = getattr(config, "workerinput", {})[COMPARED]
     return Path(path), revision
 
 

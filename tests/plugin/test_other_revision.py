@@ -129,8 +129,8 @@ class TestMistakes:
         result = repository.run("--flops-budget-compare=origin/main")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert result.stderr.str().strip() == (
-            "ERROR: --flops-budget-compare=origin/main: git knows no such branch, tag or commit here; fetch it first, for "
-            "example: git fetch origin main"
+            "ERROR: --flops-budget-compare=origin/main: git knows no such branch, tag or commit here; "
+            "fetch it first, for example: git fetch origin main"
         )
 
     def test_no_repository(self, project, monkeypatch):
