@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -130,6 +131,23 @@ class Repository:
         """Return the paths of the baselines below the folder in the working tree."""
         listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", BASELINES)
         return sorted({os.fsdecode(path) for path in listed.split(b"\0") if path})
+
+    def top(self) -> Path:
+        """Return the top folder of the working tree, with symbolic links resolved."""
+        return Path(os.path.realpath(os.fsdecode(self._git("rev-parse", "--show-toplevel").rstrip(b"\n"))))
+
+    @contextmanager
+    def work_tree(self, commit: str, folder: Path) -> Iterator[Path]:
+        """Check out ``commit`` in ``folder``, which must not exist, and remove the folder afterwards.
+
+        Raises:
+            UsageError: git cannot check it out.
+        """
+        self._git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+        try:
+            yield Path(os.path.realpath(folder))
+        finally:
+            self._git("worktree", "remove", "--force", str(folder))
 
     def objects(self) -> Objects:
         """Return a reader of git objects. Use it as a context manager."""

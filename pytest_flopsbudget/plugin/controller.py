@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.plugin.explain import ExplainPlugin
     from pytest_flopsbudget.plugin.session import BudgetSession
-    from pytest_flopsbudget.storage.run_record import RunRecord
+    from pytest_flopsbudget.storage.run_record import Entry, RunRecord
 
 
 class Controller:
@@ -154,7 +154,11 @@ class Controller:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
         if update is not None and self._run_record is not None:
             self._run_record.update(None if update == "all" else update)
-        if not self._config.getoption("--flops-budget-disable"):
+        # Beside another revision, the run reads no baselines.
+        if (
+            not self._config.getoption("--flops-budget-disable")
+            and self._config.getoption("--flops-budget-compare") is None
+        ):
             self._look_for_orphans(session)
         if self._run_record is not None:
             self._report_errors(self._run_record.errors, session)
@@ -258,6 +262,15 @@ class Controller:
 
             self._run_record = RunRecord(top_of_repository(self._config.rootpath))
         return self._run_record
+
+    def entries(self) -> list[Entry]:
+        """Return the tests that this run recorded, sorted by file and line."""
+        return [*(self._run_record or ())]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run ended normally and left out no test of the files that it collected."""
+        return self._ran_through and not self._collected.partial
 
     def _notes(self) -> Iterator[str]:
         """Yield the lines on unused patterns, and a line if every test with a budget was skipped or deselected."""

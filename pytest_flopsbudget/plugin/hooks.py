@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.plugin.controller import Controller
     from pytest_flopsbudget.plugin.explain import ExplainPlugin
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.other_revision import OtherRevision
     from pytest_flopsbudget.plugin.session import BudgetSession
 
 
@@ -56,6 +57,7 @@ _FINDER: pytest.StashKey[PyprojectFinder] = pytest.StashKey()
 _COLLECTION_RECORDER: pytest.StashKey[CollectionRecorder] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
+_OTHER_REVISION: pytest.StashKey[OtherRevision] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: The measurements of a watched test. If the test calls the fixture, the fixture's measurements are used instead.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
@@ -124,6 +126,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         help="measure, but check no limits and no baselines",
     )
     group.addoption(
+        "--flops-budget-compare",
+        metavar="REVISION",
+        help="measure the tests at this branch, tag or commit first, and judge growth against it instead of the "
+        "baselines",
+    )
+    group.addoption(
         "--flops-budget-explain",
         metavar="NODEID",
         help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: which "
@@ -162,6 +170,8 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"{flag} and --flops-budget-disable contradict each other: a run that checks no baselines does not "
                 "change them either; give one of the two"
             )
+    if config.getoption("--flops-budget-compare") is not None:
+        _refuse_beside_compare(config)
     _register_models(config)
     config.stash[_COLLECTION_RECORDER] = collection_recorder = CollectionRecorder(config)
     config.pluginmanager.register(collection_recorder, "flopsbudget-collection")
@@ -170,9 +180,24 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_flopsbudget.plugin.controller import Controller
 
         config.stash[_CONTROLLER] = controller = Controller(
-            config, lambda: _get_session(config), collection_recorder.collected, _given_reports(config), explain_plugin
+            config,
+            lambda: _get_session(config),
+            collection_recorder.collected,
+            _given_reports(config),
+            explain_plugin,
         )
         config.pluginmanager.register(controller, "flopsbudget-controller")
+        _register_other_revision(config)
+
+
+def _refuse_beside_compare(config: pytest.Config) -> None:
+    """Raise a usage error for an option that has no meaning beside --flops-budget-compare."""
+    for flag in ("--flops-budget-update", "--flops-budget-prune", "--flops-budget-disable"):
+        if config.getoption(flag):
+            raise pytest.UsageError(
+                f"{flag} and --flops-budget-compare contradict each other: a run that compares with another revision "
+                "neither reads nor writes baselines; give one of the two"
+            )
 
 
 def _register_models(config: pytest.Config) -> None:
@@ -207,6 +232,17 @@ def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionR
     return explain_plugin
 
 
+def _register_other_revision(config: pytest.Config) -> None:
+    """Register the plugin that measures another revision, if --flops-budget-compare names one."""
+    revision = config.getoption("--flops-budget-compare")
+    if revision is None:
+        return
+    from pytest_flopsbudget.plugin.other_revision import OtherRevision
+
+    config.stash[_OTHER_REVISION] = other_revision = OtherRevision(config, revision)
+    config.pluginmanager.register(other_revision, "flopsbudget-other-revision")
+
+
 def _given_reports(config: pytest.Config) -> dict[str, Path]:
     """Return flag → file, for each report that the command line requests."""
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
@@ -226,8 +262,19 @@ def _get_session(config: pytest.Config) -> BudgetSession:
     if session is None:
         from pytest_flopsbudget.plugin.session import BudgetSession
 
-        session = config.stash[_SESSION] = BudgetSession(config, _get_finder(config))
+        session = config.stash[_SESSION] = BudgetSession(config, _get_finder(config), _other_results(config))
     return session
+
+
+def _other_results(config: pytest.Config) -> tuple[Path, str] | None:
+    """Return the report of the revision that the run compares with, and the name of the revision; None without one."""
+    if config.getoption("--flops-budget-compare") is None or config.option.collectonly:
+        return None
+    if _OTHER_REVISION in config.stash:
+        return config.stash[_OTHER_REVISION].results
+    from pytest_flopsbudget.plugin.xdist import compared_results
+
+    return compared_results(config)
 
 
 def _get_finder(config: pytest.Config) -> PyprojectFinder:
@@ -466,3 +513,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     controller = config.stash.get(_CONTROLLER, None)
     if controller is not None:
         controller.write_summary(terminalreporter)
+        if _OTHER_REVISION in config.stash:
+            notes = config.stash[_OTHER_REVISION].notes(controller.entries(), complete=controller.is_complete)
+            terminalreporter.write("".join(f"{line}\n" for line in notes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,11 +30,19 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.run_record import Baselines
 
 
+#: Settings of a run in which the measurements at another revision take the place of the baselines.
+_BESIDE_A_REVISION: Mapping[str, Any] = {"missing_baseline": "ignore", "improved_baseline": "pass"}
+
+
 class BudgetSession:
     """Reads each pyproject and each baseline file once, and judges the measurements of every test."""
 
-    def __init__(self, config: pytest.Config, finder: PyprojectFinder) -> None:
+    def __init__(
+        self, config: pytest.Config, finder: PyprojectFinder, other_results: tuple[Path, str] | None = None
+    ) -> None:
         self._config = config
+        #: The report of another revision that takes the place of the baselines, and the name of the revision.
+        self._other_results = other_results
         self._finder = finder
         #: Folder → the settings in its pyproject.
         self._in_folder: dict[Path, Settings] = {}
@@ -53,7 +62,8 @@ class BudgetSession:
         Raises:
             UsageError: the pyproject has mistakes. The message names all of them.
         """
-        return self._first_settings(self._finder.folders_of_run()) or Settings()
+        found = self._first_settings(self._finder.folders_of_run())
+        return found or (Settings() if self._other_results is None else Settings(**_BESIDE_A_REVISION))
 
     def settings_of(self, test_file: Path) -> Settings:
         """Return the settings for the tests of a file, from the nearest pyproject with a table for this plugin.
@@ -81,11 +91,13 @@ class BudgetSession:
 
     def _load(self, folder: Path) -> Settings:
         try:
-            return load_settings(folder, self._shown(folder / FILE))
+            settings = load_settings(folder, self._shown(folder / FILE))
         except UsageError:
             if self._disabled:
                 return Settings()
             raise
+        # A test that the other revision lacks has no baseline, and one that became cheaper has none to tighten.
+        return settings if self._other_results is None else replace(settings, **_BESIDE_A_REVISION)
 
     def _shown(self, path: Path) -> str:
         try:
@@ -96,8 +108,13 @@ class BudgetSession:
     @cached_property
     def baselines(self) -> Baselines:
         """The reader of baseline files. It reads each file once."""
-        from pytest_flopsbudget.storage.run_record import Baselines
+        from pytest_flopsbudget.storage.run_record import Baselines, MeasuredBaselines
 
+        if self._other_results is not None:
+            from pytest_flopsbudget.storage.report_file import load
+
+            path, revision = self._other_results
+            return MeasuredBaselines(load(path), self._config.rootpath, revision)
         # Only --flops-budget-update without a mode may replace an entry with merge conflicts. Such an entry is not new,
         # and it has two values, so it cannot be tightened.
         return Baselines(torn=self.accepts is True)
@@ -246,6 +263,8 @@ class BudgetSession:
             measurements = [one for one in watched.close() if marked or one.complexity.runs_model]
         if not measurements and marked:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
+        import msgspec
+
         from pytest_flopsbudget.reports.ci.junit import properties
         from pytest_flopsbudget.reports.failure import explain
         from pytest_flopsbudget.results.verdict import judge
@@ -273,6 +292,9 @@ class BudgetSession:
                 others=others,
                 has_laws=has_laws,
             )
+            if self.baselines.revision:
+                comparison = msgspec.structs.replace(verdict.comparison, revision=self.baselines.revision)
+                verdict = msgspec.structs.replace(verdict, comparison=comparison)
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             verdicts.append(verdict)
         if settings.junit_properties == "on":

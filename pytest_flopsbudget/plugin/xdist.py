@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ ENCODING = "flopsbudget_encoding"
 PROBLEMS = "flopsbudget_problems"
 #: The key for the tests that a worker collected.
 COLLECTION = "flopsbudget_collection"
+#: The key for the report of the revision that a run compares with, and for the name of this revision.
+COMPARED = "flopsbudget_compared"
+#: Environment variables of the run that measures another revision. Their values are the folder for its results, and the
+#: top folder of the compared checkout.
+REVISION_RESULTS, COMPARED_TREE = "FLOPSBUDGET_REVISION_RESULTS", "FLOPSBUDGET_COMPARED_TREE"
+
+
+def compared_results(config: pytest.Config) -> tuple[Path, str]:
+    """Return what the controlling process sent to this worker under the key `COMPARED`."""
+    path, revision = getattr(config, "workerinput", {})[COMPARED]
+    return Path(path), revision
 
 
 def terminal_encoding(config: pytest.Config) -> str | None:

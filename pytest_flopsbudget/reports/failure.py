@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -274,8 +276,25 @@ def _everything(verdict: Verdict) -> Iterator[str]:
 
 
 def _accept_line(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool) -> Iterator[str]:
-    if any(verdict.failing and verdict.failing != ("unknown operators",) for verdict in verdicts):
+    acceptable = [verdict for verdict in verdicts if verdict.failing and verdict.failing != ("unknown operators",)]
+    revisions = {verdict.comparison.revision for verdict in acceptable} - {""}
+    if revisions:
+        yield from _allow_lines(acceptable, revisions.pop())
+    elif acceptable:
         yield f"to accept{_held(verdicts, own_failure=own_failure)}: {update_command(nodeid)}"
+
+
+def _allow_lines(verdicts: Sequence[Verdict], revision: str) -> Iterator[str]:
+    """Yield how to allow growth over another revision, for which there is no baseline file to update."""
+    grown = [
+        change for verdict in verdicts for change in verdict.comparison.changes if change.judged and not change.allowed
+    ]
+    if not grown:
+        return
+    percents = [ceil(Fraction(100 * (change.new - change.old), change.old)) if change.old else None for change in grown]
+    most = max((percent for percent in percents if percent is not None), default=0)
+    tolerance = '"inf"' if None in percents else f'"{most}%"'
+    yield f"before: measured at {revision}; to allow the growth: @pytest.mark.flops_budget(tolerance={tolerance})"
 
 
 def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:

@@ -131,7 +131,10 @@ def make_cause(group: CauseGroup, changed: Sequence[str]) -> Cause:
         changed: all tests of the run that an update would write. The command that accepts the cause avoids the others.
     """
     verdicts = [verdict for found in group.tests.values() for verdict in found]
-    acceptable = any(verdict.failing and verdict.failing != ("unknown operators",) for verdict in verdicts)
+    acceptable = any(
+        verdict.failing and verdict.failing != ("unknown operators",) and not verdict.comparison.revision
+        for verdict in verdicts
+    )
     return Cause(
         inputs=group.key.inputs,
         execution=group.key.execution,

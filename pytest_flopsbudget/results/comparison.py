@@ -74,6 +74,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     vanished: tuple[str, ...] = ()
     #: Metrics that this run measured and that the baseline lacks.
     added: tuple[str, ...] = ()
+    #: The revision that ``--flops-budget-compare`` measured in place of the baseline; empty for a baseline file.
+    revision: str = ""
 
 
 def compare(

@@ -20,7 +20,7 @@ from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.results.sharing import SharedParts
 from pytest_flopsbudget.results.verdict import Verdict, is_accepted, refuse, to_accept, would_pass
-from pytest_flopsbudget.storage.baseline import as_stored, change, load, refuse_outside, update_entries
+from pytest_flopsbudget.storage.baseline import BaselineFile, as_stored, change, load, refuse_outside, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.comparison import Comparison, Status
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.report import Report
     from pytest_flopsbudget.results.verdict import UpdateMode
-    from pytest_flopsbudget.storage.baseline import BaselineFile
     from pytest_flopsbudget.storage.orphans import Orphan
 
 
@@ -44,6 +44,8 @@ class Baselines:
     def __init__(self, *, torn: bool = False) -> None:
         self._torn = torn
         self._files: dict[Path, BaselineFile] = {}
+        #: The revision whose measurements take the place of the baseline files; empty if the files are read.
+        self.revision = ""
 
     def file(self, test_file: Path) -> BaselineFile:
         """Return the baseline beside ``test_file``. If there is no such file, the baseline is empty.
@@ -63,6 +65,30 @@ class Baselines:
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
         """Return a function that finds baseline entries with other ids, or None: see `find_neighbours`."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
+
+
+class MeasuredBaselines(Baselines):
+    """The measurements of a report take the place of all baseline files.
+
+    Args:
+        report: the report of a run at another revision.
+        root: pytest's root folder of this run.
+        revision: the name of the revision.
+    """
+
+    def __init__(self, report: Report, root: Path, revision: str) -> None:
+        super().__init__()
+        self.revision = revision
+        tests: dict[Path, dict[str, dict[str, Complexity]]] = {}
+        for test in report.tests:
+            measured = {one.name: as_stored(to_accept(one), None) for one in test.measurements}
+            tests.setdefault(baseline_path(root / test.file), {})[split_nodeid(test.nodeid)[1]] = measured
+        self._files = {path: BaselineFile(path, named) for path, named in tests.items()}
+
+    def file(self, test_file: Path) -> BaselineFile:
+        """Return the measurements of a test file."""
+        path = baseline_path(test_file)
+        return self._files.get(path) or BaselineFile(path, {})
 
 
 @dataclass

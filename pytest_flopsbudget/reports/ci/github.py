@@ -95,7 +95,7 @@ def _of_test(test: ReportedTest, report: Report, shown: ShownCauses) -> Iterator
     if gone and report.run.update != "all":
         message = f"{name}\nin the baseline, but no longer measured: {visible(', '.join(gone))}"
         yield "warning", "flops budget: no longer measured", message
-    if not test.would_pass():
+    if not test.would_pass() or any(one.comparison.revision for one in test.measurements):
         return
     waiting = [measurement for measurement in test.measurements if not measurement.accepted]
     outcomes = {measurement.outcome for measurement in waiting}

@@ -123,7 +123,11 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     if hint:
         yield from folded("operators without a formula: how to count them", hint)
     # A command is shown only if it would write the baseline. An update writes only the baselines of tests that pass.
-    waiting = [(test, measurement) for test, measurement in rows if not measurement.accepted and test.would_pass()]
+    waiting = [
+        (test, measurement)
+        for test, measurement in rows
+        if not measurement.accepted and test.would_pass() and not measurement.comparison.revision
+    ]
     improved = [measurement for _, measurement in waiting if measurement.outcome == "improved"]
     if improved:
         # A measurement under other conditions than its baseline, for example with another input, does not tighten the
