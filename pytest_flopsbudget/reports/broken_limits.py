@@ -50,7 +50,7 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
         case "exact value":
             return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
         case "minimum":
-            return f"{what} under its limit: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+            return f"{what} under its minimum: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
         case "maximum":
             percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
             words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"

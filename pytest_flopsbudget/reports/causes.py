@@ -121,7 +121,7 @@ def cause_title(cause: Cause) -> str:
         words.append("no baseline")
     if not words and cause.limit_sources:
         more = f" and {pluralize(len(cause.limit_sources) - 1, 'more limit')}" if len(cause.limit_sources) > 1 else ""
-        words.append(f"over the limit of {cause.limit_sources[0]}{more}")
+        words.append(f"broken limit of {cause.limit_sources[0]}{more}")
     return "; ".join(words) or "no edited module"
 
 

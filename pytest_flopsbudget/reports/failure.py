@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.causes import ShownCauses
     from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
-    from pytest_flopsbudget.results.limits import UnmatchedPattern
+    from pytest_flopsbudget.results.limits import Bound, UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
 
 
@@ -46,6 +46,13 @@ _MAX_NAMES = 12
 #: A limit below 1,000, of which the value is at least 100 times as much, probably lacks a prefix.
 _FEW = 1000
 _TIMES = 100
+
+#: What a limit is → where the values of several modules are that break it.
+_BEYOND: dict[Bound, str] = {
+    "maximum": "over their limit",
+    "minimum": "under their minimum",
+    "exact value": "off their exact value",
+}
 
 
 def explain(
@@ -164,16 +171,17 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
         amount = row.percent if row.excess else format_value(row.new, metric_of(row.metric))
         if row.bound == "exact value":
             return f"{row.label} {amount} off its exact value"
+        if row.bound == "minimum":
+            return f"{row.label} {row.percent.lstrip('-')} under its minimum"
         if amount.startswith("x"):
             # A factor: "x12.3 its limit".
             return f"{row.label} {amount} its {bound}"
-        beyond = "under" if row.bound == "minimum" else "over"
         sign = "at least " if is_estimate(row.metric) else ""
-        return f"{row.label} {sign}{amount.lstrip('-')} {beyond} its {bound}{'' if row.excess else ' of 0'}"
+        return f"{row.label} {sign}{amount} over its {bound}{'' if row.excess else ' of 0'}"
     if groups:
         worst = max(groups, key=lambda group: len(group.items))
         where = f' "{worst.pattern}"' if worst.pattern is not None else ""
-        return f"{worst.metric} of {len(worst.items):,} modules{where} over their limit"
+        return f"{worst.metric} of {len(worst.items):,} modules{where} {_BEYOND[worst.items[0].bound]}"
     for growth in verdict.growth:
         return growth_sentence(growth)
     for item in verdict.broken:

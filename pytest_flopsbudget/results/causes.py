@@ -95,7 +95,9 @@ class CauseGroups:
 
     def find(self, verdict: Verdict) -> CauseGroup:
         """Return the group of the measurement's cause. If there is none, a group is made."""
-        key, places = _key(verdict), _places(verdict)
+        key = _key(verdict)
+        # A report that was edited by hand may list edits although no judged metric changed.
+        places = _places(verdict) if key.edits else {}
         known = self._by_key.setdefault(key, [])
         group = next((one for one in known if _at_like_places(one.places, places)), None)
         if group is None:

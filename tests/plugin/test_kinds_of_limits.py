@@ -16,7 +16,7 @@ def test_two(flops_budget):
     ("marker", "line"),
     [
         (f'params={{"min": {NET_PARAMS}, "max": "1k"}}, flops={{"exactly": {NET_FLOPS}}}', None),
-        (f'params={{"min": {NET_PARAMS + 1}}}', "params 0.6% under its limit in test_net"),
+        (f'params={{"min": {NET_PARAMS + 1}}}', "params 0.6% under its minimum in test_net"),
         (
             f'flops={{"exactly": {NET_FLOPS + 1}}}',
             "  flops   13.904 kFLOPs  >-0.01%  exactly 13.905 kFLOPs  marker",
@@ -91,8 +91,8 @@ def test_reports_of_a_run_over_its_total(project):
     project.write(TWO)
     project.run("--flops-budget-markdown=run.md", "--flops-budget-html=run.html")
     markdown, page = ((project.path / name).read_text(encoding="utf-8") for name in ("run.md", "run.html"))
-    assert markdown.startswith("### ❌ Complexity budgets: the run is over its total; 1 test within budget")
-    assert '<p class="verdict bad">The run is over its total; 1 test within budget.</p>' in page
+    assert markdown.startswith("### ❌ Complexity budgets: the run breaks the limit on its total; 1 test within budget")
+    assert '<p class="verdict bad">The run breaks the limit on its total; 1 test within budget.</p>' in page
 
 
 @pytest.mark.parametrize(("required", "code"), [(2, 0), (3, 1)])

@@ -169,7 +169,7 @@ class TestLimits:
         [
             (
                 {"params": Bounds(minimum=50)},
-                "params 50.0% under its limit in test_net",
+                "params 50.0% under its minimum in test_net",
                 "params 25 -50.0% min 50 here",
             ),
             (
@@ -497,7 +497,7 @@ class TestBeyondWork:
         one = net({"flops": 82, "other_flops": 0, "memory_traffic": 10})
         lines = words(case(one, None, budget("here", {"arithmetic_intensity": 10})))
         assert lines == [
-            "arithmetic_intensity 18.0% under its limit in test_net",
+            "arithmetic_intensity 18.0% under its minimum in test_net",
             "metric now off allowed set by",
             "arithmetic_intensity 8.2 FLOPs/byte -18.0% min 10 FLOPs/byte here",
         ]
