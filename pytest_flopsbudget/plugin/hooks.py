@@ -98,6 +98,12 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
             )
 
 
+def _number_of_measurements(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of measurements; write a whole number, as in 12")
+    return int(text[:9])
+
+
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the command-line flags of this plugin. A flag that the user does not give has the value None."""
     _check_update_option(pluginmanager)
@@ -132,7 +138,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     group.addoption(
         "--flops-budget-require",
         metavar="N",
-        type=int,
+        type=_number_of_measurements,
         help="fail the run if it makes fewer than N measurements, for example because all budgets are skipped",
     )
     group.addoption(

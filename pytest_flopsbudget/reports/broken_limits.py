@@ -29,7 +29,10 @@ def unmatched_pattern(item: UnmatchedPattern, complexity: Complexity) -> str:
             names = f"; the test measured {', '.join(item.near)}" if item.near else ""
             return f"measurements: no measurement of the test matches {item.pattern!r}{names}"
         case "share of":
-            return f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}"
+            names = f"; the test measured {', '.join(item.measurements)}" if item.measurements else ""
+            return (
+                f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}{names}"
+            )
 
 
 def limit_sentence(item: Violation | Unmeasured) -> str:

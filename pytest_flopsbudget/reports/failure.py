@@ -188,7 +188,7 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
         if isinstance(item, Unmeasured):
             return limit_sentence(item)
     for pattern in verdict.unmatched:
-        return unmatched_pattern(msgspec.structs.replace(pattern, near=()), verdict.complexity)
+        return unmatched_pattern(msgspec.structs.replace(pattern, near=(), measurements=()), verdict.complexity)
     return ""
 
 

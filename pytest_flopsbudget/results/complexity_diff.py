@@ -11,6 +11,7 @@ import msgspec
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import Amount, measured_value, metric_of, parts_of, title_of
+from pytest_flopsbudget.results.call_arguments import WIDTH, check_whole_number
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.diff import metrics_to_show, renamed_paths, shape_change
@@ -96,8 +97,10 @@ class ComplexityDiff(msgspec.Struct, frozen=True, kw_only=True):
                 shortened in the middle, and columns are left out.
 
         Raises:
-            UsageError: there is no such metric, or one of the measurements does not have it.
+            UsageError: there is no such metric, one of the measurements does not have it, or an argument has a type or
+                value that is not allowed.
         """
+        check_whole_number("width", width, WIDTH, least=1)
         return "\n".join(lay_out(_table(self, metrics), width, signs=can_print_signs()))
 
     def to_dict(self) -> dict[str, Any]:

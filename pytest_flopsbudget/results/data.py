@@ -8,7 +8,8 @@ from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
-from pytest_flopsbudget.quantities.metrics import METRICS, Amount, is_measured, key_for, measured_value
+from pytest_flopsbudget.quantities.metrics import Amount, key_for, measured_value
+from pytest_flopsbudget.results.call_arguments import why_no_value
 
 Execution = Literal["shapes", "real", "watched"]
 #: "setup" is the work of a watched block before its first module runs, such as the initialization of weights.
@@ -38,12 +39,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Raises:
             KeyError: there is no such metric, it was not measured, or it is a ratio with denominator 0.
         """
-        value = measured_value(self.metrics, key)
+        value = measured_value(self.metrics, key) if isinstance(key, str) else None
         if value is not None:
             return value
-        if is_measured(self.metrics, key):
-            raise KeyError(f"metric {key!r} has no value: what it is divided by is 0")
-        raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
+        why = why_no_value(self.metrics, key)
+        raise KeyError(why or f"the metric {key!r} has no value: it is divided by another metric, which is 0")
 
     def _count(self, key: str) -> int:
         return cast("int", self.value(key))

@@ -104,6 +104,26 @@ def test_required_measurements(project, required, code):
         result.stdout.fnmatch_lines(["FAILED: 2 of at least 3 measurements were made, *"])
 
 
+@pytest.mark.parametrize("number", ["-1", "1.5", "many", ""])
+def test_a_wrong_number_of_required_measurements(project, number):
+    project.write(TWO)
+    result = project.run(f"--flops-budget-require={number}")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{number!r} is no number of measurements; write a whole number, as in 12"])
+
+
+@pytest.mark.parametrize("of", ["qqq", "Teacher2"])
+def test_a_share_of_nothing_lists_the_measurements(project, of):
+    project.write(
+        f'@pytest.mark.flops_budget(flops={{"at_most": 0.5, "of": "{of}"}})\n'
+        "def test_net(flops_budget):\n"
+        "    flops_budget(Net(), IMAGE, name='teacher')\n    flops_budget(Net(), IMAGE, name='student')\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*of: '{of}' is no measurement of the test *; the test measured teacher, student *"])
+
+
 def test_nothing_but_skipped_budgets(project):
     project.write(f"@pytest.mark.skip{TWO}")
     assert project.run("--flops-budget-require=1").ret == 1
