@@ -435,7 +435,9 @@ def pytest_runtest_makereport(
         report.longrepr = _without_traceback(call.excinfo.value, item)
         report.__dict__["flops_budget_text"] = True
     elif call.when == "call" and item.stash.get(_BROKEN, ""):
-        report.sections.append(("flops budget", item.stash[_BROKEN]))
+        from pytest_flopsbudget.plugin.xdist import SECTION
+
+        report.sections.append((SECTION, item.stash[_BROKEN]))
     return report
 
 

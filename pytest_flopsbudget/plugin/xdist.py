@@ -14,6 +14,8 @@ ENCODING = "flopsbudget_encoding"
 PROBLEMS = "flopsbudget_problems"
 #: The key for the tests that a worker collected.
 COLLECTION = "flopsbudget_collection"
+#: The head of the section with the text on the broken budget of a test that failed for another reason too.
+SECTION = "flops budget"
 
 
 def terminal_encoding(config: pytest.Config) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.formatting import format_percent
 from pytest_flopsbudget.quantities.metrics import sort_metrics
+from pytest_flopsbudget.reports.broken_limits import part_of
 from pytest_flopsbudget.results.causes import CauseGroups
 from pytest_flopsbudget.results.diff import FOLLOWS, shape_change
+from pytest_flopsbudget.results.limits import Unmeasured
 from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
@@ -85,22 +87,38 @@ def input_change(inputs: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
     return f"{', '.join(old) or 'no tensors'} -> {', '.join(new) or 'no tensors'}"
 
 
+class ShownCause(NamedTuple):
+    """A cause that was shown in full before."""
+
+    #: The node id of the test that showed it.
+    test: str
+    #: What this test broke: "params", "flops of layer4".
+    broken: frozenset[str]
+
+
 class ShownCauses:
     """Remembers which causes of failures were already shown in full, and at which test."""
 
     def __init__(self) -> None:
         self._groups = CauseGroups()
-        self._first: dict[tuple[CauseGroup, object], str] = {}
+        self._first: dict[tuple[CauseGroup, object], ShownCause] = {}
 
-    def earlier(self, nodeid: str, verdict: Verdict) -> str | None:
-        """Return the first test that failed for this cause and broke as much; None if ``nodeid`` is the first one."""
+    def earlier(self, nodeid: str, verdict: Verdict) -> ShownCause | None:
+        """Return what was shown of the failure's cause; None if ``nodeid`` is the first test that fails for this cause.
+
+        A failure with limits that cannot be checked, or with limits on growth, has a cause in common only with failures
+        that have the same ones.
+        """
         group = self._groups.find(verdict)
         if not group.is_shared:
             return None
-        broken = frozenset((item.metric, item.module, item.phase) for item in verdict.broken)
-        grown = frozenset(change.metric for change in verdict.comparison.changes if not change.allowed)
-        first = self._first.setdefault((group, (broken, grown, verdict.unmatched, verdict.growth)), nodeid)
-        return None if first == nodeid else first
+        labels = [f"{item.metric}{part_of(item)}" for item in verdict.broken]
+        labels += [change.metric for change in verdict.comparison.changes if not change.allowed]
+        unmeasured = tuple(item for item in verdict.broken if isinstance(item, Unmeasured))
+        first = self._first.setdefault(
+            (group, (unmeasured, verdict.unmatched, verdict.growth)), ShownCause(nodeid, frozenset(labels))
+        )
+        return None if first.test == nodeid else first
 
 
 def cause_title(cause: Cause) -> str:

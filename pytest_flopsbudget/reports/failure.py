@@ -35,7 +35,7 @@ from pytest_flopsbudget.safe_text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.reports.causes import ShownCauses
+    from pytest_flopsbudget.reports.causes import ShownCause, ShownCauses
     from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
     from pytest_flopsbudget.results.limits import Bound, UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
@@ -72,7 +72,7 @@ def explain(
         verdicts: the test's measurements.
         own_failure: whether the test failed for a reason other than its budget.
         verbose: whether everything that is known about the failure is shown, and not only what is broken.
-        shown: the causes that were shown before. A failure with such a cause has two lines that refer to it. If this
+        shown: the causes that were shown before. A failure with such a cause has lines that refer to it. If this
             is None, or if ``verbose`` is true, every failure is shown in full.
     """
     several = len(verdicts) > 1
@@ -83,8 +83,10 @@ def explain(
             name = _name(nodeid, verdict, several=several)
             earlier = shown.earlier(nodeid, verdict) if shown is not None and not verbose else None
             in_full |= earlier is None
-            lines = _in_full(nodeid, name, verdict, verbose) if earlier is None else _reference(name, verdict, earlier)
-            blocks.append([*lines])
+            if earlier is None:
+                blocks.append([*_in_full(nodeid, name, verdict, verbose)])
+            else:
+                blocks.append([*_reference(nodeid, name, verdict, earlier)])
     if in_full:
         blocks[-1] += _accept_line(nodeid, verdicts, own_failure=own_failure)
     return "\n\n".join("\n".join(map(visible, lines)) for lines in blocks)
@@ -97,7 +99,7 @@ def explain_one(
     name = _name(nodeid, verdict, several=len(verdicts) > 1)
     earlier = shown.earlier(nodeid, verdict) if shown is not None else None
     if earlier is not None:
-        return "\n".join(map(visible, _reference(name, verdict, earlier)))
+        return "\n".join(map(visible, _reference(nodeid, name, verdict, earlier)))
     lines = [*_in_full(nodeid, name, verdict, verbose=True), *_accept_line(nodeid, verdicts, own_failure=own_failure)]
     return "\n".join(map(visible, lines))
 
@@ -131,11 +133,19 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
         yield from _everything(verdict)
 
 
-def _reference(name: str, verdict: Verdict, earlier: str) -> Iterator[str]:
-    """Yield the two lines of a failure whose cause an earlier test has shown in full."""
-    yield headline(name, verdict, broken_metrics("", verdict), module_groups(verdict))
+def _reference(nodeid: str, name: str, verdict: Verdict, earlier: ShownCause) -> Iterator[str]:
+    """Yield the two lines of a failure whose cause an earlier test has shown in full.
+
+    A table follows if limits are broken that the earlier test does not break.
+    """
+    rows = broken_metrics(nodeid, verdict)
+    yield headline(name, verdict, rows, module_groups(verdict))
     words = ", ".join(short_edit(edit) for edit in verdict.edits[:1])
-    yield f"  the change that {earlier} shows{f': {words}' if words else ''}"
+    more = [row for row in rows if row.label not in earlier.broken]
+    grown = ", ".join(f"{row.label} {row.percent}" for row in more if row.limit is None)
+    words += f"{'; ' if words and grown else ''}{f'here also {grown}' if grown else ''}"
+    yield f"  the change that {earlier.test} shows{f': {words}' if words else ''}"
+    yield from metric_table([row for row in more if row.limit is not None])
 
 
 # The first line
