@@ -320,7 +320,7 @@ class FlopsBudget:
                 "measure in the test, or in a fixture before its yield"
             )
 
-    def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
+    def _check(self, name: object, model: Any, args: Any, kwargs: Any) -> Inputs:
         from pytest_flopsbudget.counting.call_hints import check_call
         from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments
         from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors

@@ -302,7 +302,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
     session = _get_session(item.config)
     settings = session.settings_of(item.path)
     return FlopsBudget(
-        prepare=lambda: session.formulas,
+        prepare=session.prepare,
         reuse_answers=settings.reuse_answers == "on",
         shapes=settings.shapes,
         test=getattr(item, "originalname", None) or item.name,

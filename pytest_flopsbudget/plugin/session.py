@@ -151,6 +151,17 @@ class BudgetSession:
             # This mistake is reported separately. The markers are still checked.
             return {}
 
+    def prepare(self) -> None:
+        """Prepare a measurement: register the formulas of the run, and let results name files from the root folder.
+
+        Raises:
+            UsageError: a formula is for an operator that does not exist.
+        """
+        from pytest_flopsbudget.counting.aggregation.sources import use_project
+
+        use_project(self._config.rootpath)
+        _ = self.formulas
+
     @cached_property
     def formulas(self) -> tuple[str, ...]:
         """The operators with a formula from hooks or the pyproject. The first access registers the formulas.

@@ -122,7 +122,7 @@ class ShownCauses:
 
 
 def cause_title(cause: Cause) -> str:
-    """Describe a cause in one phrase: "Conv2d 3x3 -> 5x5 in blocks.*.conv"."""
+    """Describe a cause in one phrase: "Conv2d 3x3 -> 5x5 in blocks.*.conv (mypkg/net.py:12)"."""
     words = []
     if cause.inputs is not None:
         words.append(f"another input, {input_change(cause.inputs)}")
@@ -130,7 +130,9 @@ def cause_title(cause: Cause) -> str:
         words.append("another execution, {} -> {}".format(*cause.execution))
     if cause.backward is not None:
         words.append(f"measured {'with' if cause.backward[1] else 'without'} the backward pass")
-    words += [f"{short_edit(edit)} in {edit.path or 'the model itself'}" for edit in cause.edits[:_MAX_EDITS]]
+    words += [
+        f"{short_edit(edit)} in {edit.path or 'the model itself'}{_source(edit)}" for edit in cause.edits[:_MAX_EDITS]
+    ]
     if len(cause.edits) > _MAX_EDITS:
         words.append(f"{pluralize(len(cause.edits) - _MAX_EDITS, 'more edit')}")
     if cause.unknown_operators:
@@ -141,6 +143,19 @@ def cause_title(cause: Cause) -> str:
         more = f" and {pluralize(len(cause.limit_sources) - 1, 'more limit')}" if len(cause.limit_sources) > 1 else ""
         words.append(f"broken limit of {cause.limit_sources[0]}{more}")
     return "; ".join(words) or "no edited module"
+
+
+def _source(edit: Edit) -> str:
+    """Return the file and line of the edited class: " (mypkg/net.py:12)"; "" if they are unknown.
+
+    If there are several classes, the file is without a line, and the number of the other files follows.
+    """
+    files = [*dict.fromkeys(source.file for source in edit.sources)]
+    if not files:
+        return ""
+    more = f" and {pluralize(len(files) - 1, 'more file')}" if len(files) > 1 else ""
+    line = f":{edit.sources[0].line}" if len(edit.sources) == 1 and edit.sources[0].line else ""
+    return f" ({files[0]}{line}{more})"
 
 
 def change_ranges(cause: Cause) -> list[str]:

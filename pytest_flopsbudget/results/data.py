@@ -230,6 +230,17 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.q3_ns - self.q1_ns
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the project under test defines the class of a module."""
+
+    #: The name of the class.
+    type: str
+    #: The path of the file, relative to pytest's root folder; outside of pytest, to the current folder.
+    file: str
+    #: The line of the class; 0 if it is unknown.
+    line: Count = 0
+
+
 class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     """The fields of a `Complexity`. Functions that make tables take this class, because it does not import them."""
 
@@ -257,6 +268,9 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     memory_at_peak: MemoryAtPeak | None = None
     #: The maximum of the bytes alive in each of up to 400 equal parts of the run; empty if nobody asked for it.
     memory_over_time: tuple[Count, ...] = ()
+    #: Name of a module's class → where the project defines it. Classes of installed libraries are not listed, and
+    #: neither is a name that several classes have. Empty in baselines.
+    sources: dict[str, Source] = {}
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
     #: Notes on the measurement for the user, one sentence each.

@@ -9,9 +9,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.metrics import count_of
-from pytest_flopsbudget.results.data import Count
+from pytest_flopsbudget.results.data import Count, Source
 from pytest_flopsbudget.results.diff import merge_siblings
 from pytest_flopsbudget.results.folding import first_path, is_number, natural_key, unfold_path, write_segment
 
@@ -42,6 +43,9 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kind: Literal["changed", "added", "removed", "cost"]
     #: The number of modules that the path covers.
     count: int = 1
+    #: Where the project defines the edited modules or, if a library defines them, the modules around them. For modules
+    #: that were added, removed or replaced, these are the modules around them too.
+    sources: tuple[Source, ...] = ()
     #: The module before the edit; null if it was added.
     old: ModuleSettings | None
     #: The module after the edit; null if it was removed.
@@ -85,7 +89,20 @@ def find_edits(
     if not found and not otherwise_explained:
         found = [*_costs(diffs)]
     totals = {diff.metric: max(1, abs(diff.new - diff.old)) for diff in diffs}
-    return tuple(sorted(found, key=lambda edit: -_effect(edit, old.modules, new.modules, totals)))
+    found.sort(key=lambda edit: -_effect(edit, old.modules, new.modules, totals))
+    return tuple(found if not new.sources else (replace(edit, sources=_sources(edit, new)) for edit in found))
+
+
+def _sources(edit: Edit, new: Complexity) -> tuple[Source, ...]:
+    is_inside = edit.kind != "cost" and (edit.old is None or edit.new is None or edit.old.type != edit.new.type)
+    found: dict[Source, None] = {}
+    for path in unfold_path(edit.path):
+        places = [*([] if is_inside and path else [path]), *_above(path)]
+        types = (new.modules[place].type for place in places if place in new.modules)
+        source = next((new.sources[one] for one in types if one in new.sources), None)
+        if source is not None:
+            found[source] = None
+    return tuple(found)
 
 
 def _types(complexity: Complexity) -> str:
