@@ -14,10 +14,12 @@ import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
 from inner_runs import IN_ORDER
+from msgspec.structs import replace
 from paths import TESTS
 
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
+from pytest_flopsbudget.results.data import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +63,8 @@ class Net(nn.Module):
         return self.head(self.stem(image).mean((2, 3)))
 """
 
+#: The line of the class in the file models.py, which begins with the first import.
+NET_LINE = 7
 #: FLOPs: 2·8·8·4·3·3·3 for the convolution, 2·4·10 for the linear layer.
 NET_FLOPS = 13_824 + 80
 #: Parameters: 3·4·3·3 + 4 for the convolution, 4·10 + 10 for the linear layer.
@@ -84,8 +88,12 @@ def recorded_nets(*sizes: tuple[int, int]) -> bytes:
     """Measure a `Net` for each (kernel, width). Return the results as JSON."""
     models: dict[str, object] = {}
     exec(MODELS, models)  # noqa: S102 -- this executes the test models defined above
+    # The class has no file here. In a project, models.py defines it.
+    sources = {"Net": Source(type="Net", file="models.py", line=NET_LINE)}
     measured = {
-        f"{kernel},{width}": pytest_flopsbudget.measure(models["Net"](kernel, width), models["IMAGE"])
+        f"{kernel},{width}": replace(
+            pytest_flopsbudget.measure(models["Net"](kernel, width), models["IMAGE"]), sources=sources
+        )
         for kernel, width in sizes
     }
     return msgspec.json.encode(measured)

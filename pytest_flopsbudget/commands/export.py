@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.commands.console import Output
 
-SUMMARY = "write the measurements of a report for profilers: speedscope, flame graphs"
+SUMMARY = "write the measurements of a report for speedscope, flame graphs or Model Explorer"
 DESCRIPTION = """\
 Write the measurements of a report, which --flops-budget-json wrote, in the file formats of profilers. The modules of a
 model are the stacks, and the value of a metric takes the place of time.
@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   python -m pytest_flopsbudget export report.json --speedscope profile.json
   python -m pytest_flopsbudget export report.json --collapsed stacks.txt --metric params
+  python -m pytest_flopsbudget export report.json --model-explorer net.json
 """
 
 
@@ -41,8 +42,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from pytest_flopsbudget.reports.cells import label
     from pytest_flopsbudget.storage import report_file
 
-    if arguments.speedscope is None and arguments.collapsed is None:
-        raise UsageError("export: no file is requested; write --speedscope PATH or --collapsed PATH")
+    if arguments.speedscope is None and arguments.collapsed is None and arguments.model_explorer is None:
+        raise UsageError("export: no file is requested; write --speedscope, --collapsed or --model-explorer PATH")
     check_profile_arguments(arguments)
     report = report_file.load(Path(arguments.report))
     measurements = [

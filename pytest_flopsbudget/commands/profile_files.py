@@ -1,4 +1,4 @@
-"""The options --speedscope, --collapsed and --metric, and the files that they write."""
+"""The options --speedscope, --collapsed, --model-explorer and --metric, and the files that they write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ def add_profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speedscope", metavar="PATH", help="write the modules as profiles for speedscope.app")
     parser.add_argument("--collapsed", metavar="PATH", help="write the modules as collapsed stacks, for flame graphs")
     parser.add_argument(
-        "--metric", metavar="METRIC", default="flops", help="the metric of --collapsed, and the first of --speedscope"
+        "--model-explorer",
+        metavar="PATH",
+        help="write the modules as a graph for Model Explorer, and their values beside it: net.json, net.flops.json",
+    )
+    parser.add_argument(
+        "--metric",
+        metavar="METRIC",
+        default="flops",
+        help="the metric of --collapsed and --model-explorer, and the first of --speedscope",
     )
 
 
@@ -55,6 +63,9 @@ def check_profile_arguments(arguments: argparse.Namespace) -> None:
     check_metric(arguments.metric)
     check_path("--speedscope", arguments.speedscope)
     check_path("--collapsed", arguments.collapsed)
+    check_path("--model-explorer", arguments.model_explorer)
+    if arguments.model_explorer is not None:
+        check_path("--model-explorer", str(_node_data_path(arguments)))
 
 
 def write_profiles(
@@ -65,12 +76,23 @@ def write_profiles(
     Raises:
         UsageError: a measurement has no sum of the metric over modules, or a file cannot be written.
     """
-    from pytest_flopsbudget.reports.profiles import collapsed, speedscope
+    from pytest_flopsbudget.reports.profiles import collapsed, model_explorer, speedscope
 
     if arguments.speedscope is not None:
         write_text(arguments.speedscope, speedscope.text(measurements, arguments.metric), output)
     if arguments.collapsed is not None:
         write_text(arguments.collapsed, collapsed.text(measurements, arguments.metric), output)
+    if arguments.model_explorer is not None:
+        values = model_explorer.node_data_text(measurements, arguments.metric)
+        write_text(arguments.model_explorer, model_explorer.graph_text(measurements), output)
+        write_text(str(_node_data_path(arguments)), values, output)
+
+
+def _node_data_path(arguments: argparse.Namespace) -> Path:
+    """Return the file for the values of Model Explorer's nodes, beside the graph: net.flops.json for net.json."""
+    graph = Path(arguments.model_explorer)
+    metric = "".join(sign if sign.isalnum() or sign in "_-" else "-" for sign in arguments.metric).rstrip("-")
+    return graph.with_name(f"{graph.stem}.{metric}.json")
 
 
 def write_text(path: str, text: str, output: Output) -> None:

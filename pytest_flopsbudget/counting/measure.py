@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
-from torch.nn import Module
 
 from pytest_flopsbudget.counting.attempts import SHAPES_ONLY, WAYS
+from pytest_flopsbudget.counting.call_hints import add_hint, check_call
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_program
 from pytest_flopsbudget.counting.inputs import find_inputs
 from pytest_flopsbudget.counting.isolation.forks import MeasuringLock
@@ -63,21 +63,29 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     Raises:
         UsageError: one of these:
 
-            - ``model`` cannot be called, or is the class of a module.
+            - ``model`` cannot be called, or is the class of a module, or ``kwargs`` is no dictionary.
             - The model needs data, but a tensor has no data, or ``shapes`` is "only".
             - No output of the model can be differentiated, but ``backward`` is true.
             - The example inputs that the model holds do not fit the model.
             - The run left a tensor in a place outside of the model, and the old value of the place is not known.
             - A device name is unknown.
-        Exception: any exception that the model raises.
+        Exception: any exception that the model raises. If the arguments were probably meant in another form, a note
+            (``__notes__``) says so.
     """
     known = resolve_devices(devices)
-    inputs = find_inputs(model, args, kwargs)
     try:
+        check_call("measure", model, kwargs)
         return trace_inputs(
-            model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=known
+            model,
+            find_inputs(model, args, kwargs),
+            backward=backward,
+            reuse_answers=reuse_answers,
+            shapes=shapes,
+            devices=known,
         )[0]
     except Exception as error:  # noqa: BLE001 -- it is raised again
+        if not isinstance(error, UsageError):
+            add_hint(error, "measure", args)
         raise error.with_traceback(without_own_frames(error.__traceback__))  # noqa: B904 -- the same error
 
 
@@ -99,16 +107,7 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
             differentiated.
         Exception: any exception that the model raises.
     """
-    if not callable(model):
-        raise UsageError(
-            f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
-            "hand over a torch.nn.Module or a function"
-        )
-    if isinstance(model, type) and issubclass(model, Module):
-        raise UsageError(
-            f"measure(model, args): the model is the class {model.__name__}; hand over an instance, as in "
-            f"measure({model.__name__}(...), args)"
-        )
+    check_call("measure", model)
     with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME.held():
         run = Run(
             unwrap_program(model), inputs.args, inputs.kwargs, backward, reuse_answers=reuse_answers, devices=devices

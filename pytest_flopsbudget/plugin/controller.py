@@ -14,7 +14,7 @@ from _pytest._code.code import TerminalRepr
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.collection import CollectedTests, prune_refusal
-from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, terminal_encoding
+from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, SECTION, terminal_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -69,6 +69,7 @@ class Controller:
         #: code.
         self._ran_through = False
 
+    @pytest.hookimpl(tryfirst=True)  # the text changes before another plugin, such as that of JUnit, stores it
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a test's measurements from the test's report.
 
@@ -79,8 +80,7 @@ class Controller:
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         skipped = report.__dict__.pop("flops_budget_skipped", "")
-        if report.__dict__.pop("flops_budget_text", False):
-            self._show_failure(report.longrepr)
+        self._show_failure(report, payload)
         if skipped:
             self._skipped[key] = skipped
         elif report.when == "setup":
@@ -99,15 +99,43 @@ class Controller:
         if self._run_record is not None and key in self._failed_in_part:
             self._run_record.fail(key)
 
-    def _show_failure(self, shown: object) -> None:
+    def _show_failure(self, report: pytest.TestReport, payload: Mapping[str, Any] | None) -> None:
+        """Make pytest show why a test breaks its budget, as the terminal needs it.
+
+        Workers of pytest-xdist do not know each other's failures, so the texts that they send are replaced.
+        """
+        has_text = report.__dict__.pop("flops_budget_text", False)
+        text = self._text_on_all_workers(payload) if payload is not None and hasattr(report, "node") else ""
+        if has_text:
+            self._emphasize(report.longrepr, text)
+        elif text:
+            report.sections = [(head, text if head == SECTION else body) for head, body in report.sections]
+
+    def _text_on_all_workers(self, payload: Mapping[str, Any]) -> str:
+        """Return the text on a test's broken budget, which refers to earlier tests of all workers of pytest-xdist.
+
+        Return "" if the budget is not broken.
+        """
+        if not any(verdict["fails"] for verdict in payload["verdicts"]):
+            return ""
+        from pytest_flopsbudget.storage.run_record import unpack_verdicts
+
+        own_failure = payload.get("own_failure", False)
+        return self._get_session().explain(payload["nodeid"], unpack_verdicts(payload), own_failure=own_failure)
+
+    def _emphasize(self, shown: object, text: str) -> None:
         """Make the terminal show the text of this plugin with bold and red words, and with ``--tb=line`` on one line.
 
         The text itself stays plain for other reports. A worker of pytest-xdist sends plain text, so this is done in the
         controlling process.
+
+        Args:
+            shown: the text in the form of pytest.
+            text: another text that replaces it; "" for none.
         """
         if not isinstance(shown, TerminalRepr):
             return
-        lines = str(shown).splitlines()
+        lines = (text or str(shown)).splitlines()
 
         def write(writer: TerminalWriter) -> None:
             from pytest_flopsbudget.reports.terminal.emphasis import emphasize

@@ -150,7 +150,7 @@ class FlopsBudget:
             args, kwargs = ((), given) if isinstance(given, Mapping) else (given, None)
             found = self._check(name, model, args, kwargs)
             self._prepare()
-            measurements.append(self._measure(model, found, given, backward=backward).complexity)
+            measurements.append(self._measure(model, found, args, backward=backward).complexity)
         if not measurements:
             raise UsageError("flops_budget.mean(model, inputs): there are no inputs; hand over a list of them")
         complexity = mean(measurements)
@@ -239,9 +239,9 @@ class FlopsBudget:
         except UsageError:
             raise
         except Exception as error:
-            from pytest_flopsbudget.plugin.call_hints import add_hint
+            from pytest_flopsbudget.counting.call_hints import add_hint
 
-            add_hint(error, given)
+            add_hint(error, "flops_budget", given)
             raise
 
     @staticmethod
@@ -320,28 +320,14 @@ class FlopsBudget:
                 "measure in the test, or in a fixture before its yield"
             )
 
-    def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
+    def _check(self, name: object, model: Any, args: Any, kwargs: Any) -> Inputs:
+        from pytest_flopsbudget.counting.call_hints import check_call
         from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments
         from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 
         self._check_open("flops_budget(...)")
         _check_name(name, f"flops_budget(..., name={name!r})")
-        if not callable(model):
-            raise UsageError(
-                f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
-                "called; hand over a torch.nn.Module or a function first, then its input"
-            )
-        if isinstance(model, type) and "torch" in sys.modules and issubclass(model, sys.modules["torch"].nn.Module):
-            name = model.__name__
-            raise UsageError(
-                f"flops_budget(model, args): the model is the class {name}; hand over an instance, as in "
-                f"flops_budget({name}(...), args)"
-            )
-        if kwargs is not None and not isinstance(kwargs, Mapping):
-            raise UsageError(
-                f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
-                "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
-            )
+        check_call("flops_budget", model, kwargs)
         inputs = find_inputs(model, args, kwargs)
         given = inputs.args or inputs.kwargs
         if (given or required_arguments(model)) and next(iterate_tensors((inputs.args, inputs.kwargs)), None) is None:

@@ -100,6 +100,12 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
             )
 
 
+def _number_of_measurements(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of measurements; write a whole number, as in 12")
+    return int(text[:9])
+
+
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the command-line flags of this plugin. A flag that the user does not give has the value None."""
     _check_update_option(pluginmanager)
@@ -140,7 +146,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     group.addoption(
         "--flops-budget-require",
         metavar="N",
-        type=int,
+        type=_number_of_measurements,
         help="fail the run if it makes fewer than N measurements, for example because all budgets are skipped",
     )
     group.addoption(
@@ -343,7 +349,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
     session = _get_session(item.config)
     settings = session.settings_of(item.path)
     return FlopsBudget(
-        prepare=lambda: session.formulas,
+        prepare=session.prepare,
         reuse_answers=settings.reuse_answers == "on",
         shapes=settings.shapes,
         test=getattr(item, "originalname", None) or item.name,
@@ -476,7 +482,9 @@ def pytest_runtest_makereport(
         report.longrepr = _without_traceback(call.excinfo.value, item)
         report.__dict__["flops_budget_text"] = True
     elif call.when == "call" and item.stash.get(_BROKEN, ""):
-        report.sections.append(("flops budget", item.stash[_BROKEN]))
+        from pytest_flopsbudget.plugin.xdist import SECTION
+
+        report.sections.append((SECTION, item.stash[_BROKEN]))
     return report
 
 

@@ -17,7 +17,7 @@ from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pytest
     from _pytest.nodes import Node
@@ -168,6 +168,17 @@ class BudgetSession:
             # This mistake is reported separately. The markers are still checked.
             return {}
 
+    def prepare(self) -> None:
+        """Prepare a measurement: register the formulas of the run, and let results name files from the root folder.
+
+        Raises:
+            UsageError: a formula is for an operator that does not exist.
+        """
+        from pytest_flopsbudget.counting.aggregation.sources import use_project
+
+        use_project(self._config.rootpath)
+        _ = self.formulas
+
     @cached_property
     def formulas(self) -> tuple[str, ...]:
         """The operators with a formula from hooks or the pyproject. The first access registers the formulas.
@@ -266,9 +277,8 @@ class BudgetSession:
         import msgspec
 
         from pytest_flopsbudget.reports.ci.junit import properties
-        from pytest_flopsbudget.reports.failure import explain
         from pytest_flopsbudget.results.verdict import judge
-        from pytest_flopsbudget.safe_text import use_signs, visible
+        from pytest_flopsbudget.safe_text import visible
         from pytest_flopsbudget.storage.run_record import pack_verdicts
 
         nodeid = item_nodeid(item)
@@ -299,6 +309,27 @@ class BudgetSession:
             verdicts.append(verdict)
         if settings.junit_properties == "on":
             item.user_properties += properties(verdicts)
+        text = self.explain(nodeid, verdicts, own_failure=own_failure)
+        vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
+        if not verdicts and not vanished:
+            return None, ""
+        seconds = sum(measurement.seconds for measurement in measurements)
+        payload = pack_verdicts(nodeid, item.path, item.location[1] or 0, verdicts, vanished, seconds=seconds)
+        return payload, text
+
+    def explain(self, nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
+        """Return the text on a test's broken budget. It refers to an earlier test that failed for the same cause.
+
+        A worker of pytest-xdist knows only its own tests, so the controlling process makes the texts again.
+
+        Args:
+            nodeid: the test's node id, relative to the root folder.
+            verdicts: the test's measurements.
+            own_failure: whether the test failed for a reason other than its budget.
+        """
+        from pytest_flopsbudget.reports.failure import explain
+        from pytest_flopsbudget.safe_text import use_signs
+
         text = explain(
             as_typed(nodeid, self._config),
             verdicts,
@@ -306,16 +337,11 @@ class BudgetSession:
             verbose=self._config.get_verbosity() > 0,
             shown=self._shown_causes,
         )
-        vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
-        if not verdicts and not vanished:
-            return None, ""
-        seconds = sum(measurement.seconds for measurement in measurements)
-        payload = pack_verdicts(nodeid, item.path, item.location[1] or 0, verdicts, vanished, seconds=seconds)
-        return payload, use_signs(text) if self._signs else text
+        return use_signs(text) if self._signs else text
 
     @cached_property
     def _shown_causes(self) -> ShownCauses:
-        """The causes that this process has shown in full. A worker of xdist does not know those of others."""
+        """The causes that this process has shown in full."""
         from pytest_flopsbudget.reports.causes import ShownCauses
 
         return ShownCauses()

@@ -20,6 +20,8 @@ COMPARED = "flopsbudget_compared"
 #: Environment variables of the run that measures another revision. Their values are the folder for its results, and the
 #: top folder of the compared checkout.
 REVISION_RESULTS, COMPARED_TREE = "FLOPSBUDGET_REVISION_RESULTS", "FLOPSBUDGET_COMPARED_TREE"
+#: The head of the section with the text on the broken budget of a test that failed for another reason too.
+SECTION = "flops budget"
 
 
 def compared_results(config: pytest.Config) -> tuple[Path, str]:

@@ -29,7 +29,10 @@ def unmatched_pattern(item: UnmatchedPattern, complexity: Complexity) -> str:
             names = f"; the test measured {', '.join(item.near)}" if item.near else ""
             return f"measurements: no measurement of the test matches {item.pattern!r}{names}"
         case "share of":
-            return f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}"
+            names = f"; the test measured {', '.join(item.measurements)}" if item.measurements else ""
+            return (
+                f"of: {item.pattern!r} is no measurement of the test and no module of {complexity.model}{near}{names}"
+            )
 
 
 def limit_sentence(item: Violation | Unmeasured) -> str:
@@ -50,7 +53,7 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
         case "exact value":
             return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
         case "minimum":
-            return f"{what} under its limit: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+            return f"{what} under its minimum: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
         case "maximum":
             percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
             words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"

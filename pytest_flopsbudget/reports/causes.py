@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.formatting import format_percent
 from pytest_flopsbudget.quantities.metrics import sort_metrics
+from pytest_flopsbudget.reports.broken_limits import part_of
 from pytest_flopsbudget.results.causes import CauseGroups
 from pytest_flopsbudget.results.diff import FOLLOWS, shape_change
+from pytest_flopsbudget.results.limits import Unmeasured
 from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
@@ -85,26 +87,42 @@ def input_change(inputs: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
     return f"{', '.join(old) or 'no tensors'} -> {', '.join(new) or 'no tensors'}"
 
 
+class ShownCause(NamedTuple):
+    """A cause that was shown in full before."""
+
+    #: The node id of the test that showed it.
+    test: str
+    #: What this test broke: "params", "flops of layer4".
+    broken: frozenset[str]
+
+
 class ShownCauses:
     """Remembers which causes of failures were already shown in full, and at which test."""
 
     def __init__(self) -> None:
         self._groups = CauseGroups()
-        self._first: dict[tuple[CauseGroup, object], str] = {}
+        self._first: dict[tuple[CauseGroup, object], ShownCause] = {}
 
-    def earlier(self, nodeid: str, verdict: Verdict) -> str | None:
-        """Return the first test that failed for this cause and broke as much; None if ``nodeid`` is the first one."""
+    def earlier(self, nodeid: str, verdict: Verdict) -> ShownCause | None:
+        """Return what was shown of the failure's cause; None if ``nodeid`` is the first test that fails for this cause.
+
+        A failure with limits that cannot be checked, or with limits on growth, has a cause in common only with failures
+        that have the same ones.
+        """
         group = self._groups.find(verdict)
         if not group.is_shared:
             return None
-        broken = frozenset((item.metric, item.module, item.phase) for item in verdict.broken)
-        grown = frozenset(change.metric for change in verdict.comparison.changes if not change.allowed)
-        first = self._first.setdefault((group, (broken, grown, verdict.unmatched, verdict.growth)), nodeid)
-        return None if first == nodeid else first
+        labels = [f"{item.metric}{part_of(item)}" for item in verdict.broken]
+        labels += [change.metric for change in verdict.comparison.changes if not change.allowed]
+        unmeasured = tuple(item for item in verdict.broken if isinstance(item, Unmeasured))
+        first = self._first.setdefault(
+            (group, (unmeasured, verdict.unmatched, verdict.growth)), ShownCause(nodeid, frozenset(labels))
+        )
+        return None if first.test == nodeid else first
 
 
 def cause_title(cause: Cause) -> str:
-    """Describe a cause in one phrase: "Conv2d 3x3 -> 5x5 in blocks.*.conv"."""
+    """Describe a cause in one phrase: "Conv2d 3x3 -> 5x5 in blocks.*.conv (mypkg/net.py:12)"."""
     words = []
     if cause.inputs is not None:
         words.append(f"another input, {input_change(cause.inputs)}")
@@ -112,7 +130,9 @@ def cause_title(cause: Cause) -> str:
         words.append("another execution, {} -> {}".format(*cause.execution))
     if cause.backward is not None:
         words.append(f"measured {'with' if cause.backward[1] else 'without'} the backward pass")
-    words += [f"{short_edit(edit)} in {edit.path or 'the model itself'}" for edit in cause.edits[:_MAX_EDITS]]
+    words += [
+        f"{short_edit(edit)} in {edit.path or 'the model itself'}{_source(edit)}" for edit in cause.edits[:_MAX_EDITS]
+    ]
     if len(cause.edits) > _MAX_EDITS:
         words.append(f"{pluralize(len(cause.edits) - _MAX_EDITS, 'more edit')}")
     if cause.unknown_operators:
@@ -121,8 +141,21 @@ def cause_title(cause: Cause) -> str:
         words.append("no baseline")
     if not words and cause.limit_sources:
         more = f" and {pluralize(len(cause.limit_sources) - 1, 'more limit')}" if len(cause.limit_sources) > 1 else ""
-        words.append(f"over the limit of {cause.limit_sources[0]}{more}")
+        words.append(f"broken limit of {cause.limit_sources[0]}{more}")
     return "; ".join(words) or "no edited module"
+
+
+def _source(edit: Edit) -> str:
+    """Return the file and line of the edited class: " (mypkg/net.py:12)"; "" if they are unknown.
+
+    If there are several classes, the file is without a line, and the number of the other files follows.
+    """
+    files = [*dict.fromkeys(source.file for source in edit.sources)]
+    if not files:
+        return ""
+    more = f" and {pluralize(len(files) - 1, 'more file')}" if len(files) > 1 else ""
+    line = f":{edit.sources[0].line}" if len(edit.sources) == 1 and edit.sources[0].line else ""
+    return f" ({files[0]}{line}{more})"
 
 
 def change_ranges(cause: Cause) -> list[str]:

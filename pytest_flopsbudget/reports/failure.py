@@ -37,9 +37,9 @@ from pytest_flopsbudget.safe_text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.reports.causes import ShownCauses
+    from pytest_flopsbudget.reports.causes import ShownCause, ShownCauses
     from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
-    from pytest_flopsbudget.results.limits import UnmatchedPattern
+    from pytest_flopsbudget.results.limits import Bound, UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
 
 
@@ -48,6 +48,13 @@ _MAX_NAMES = 12
 #: A limit below 1,000, of which the value is at least 100 times as much, probably lacks a prefix.
 _FEW = 1000
 _TIMES = 100
+
+#: What a limit is → where the values of several modules are that break it.
+_BEYOND: dict[Bound, str] = {
+    "maximum": "over their limit",
+    "minimum": "under their minimum",
+    "exact value": "off their exact value",
+}
 
 
 def explain(
@@ -67,7 +74,7 @@ def explain(
         verdicts: the test's measurements.
         own_failure: whether the test failed for a reason other than its budget.
         verbose: whether everything that is known about the failure is shown, and not only what is broken.
-        shown: the causes that were shown before. A failure with such a cause has two lines that refer to it. If this
+        shown: the causes that were shown before. A failure with such a cause has lines that refer to it. If this
             is None, or if ``verbose`` is true, every failure is shown in full.
     """
     several = len(verdicts) > 1
@@ -78,8 +85,10 @@ def explain(
             name = _name(nodeid, verdict, several=several)
             earlier = shown.earlier(nodeid, verdict) if shown is not None and not verbose else None
             in_full |= earlier is None
-            lines = _in_full(nodeid, name, verdict, verbose) if earlier is None else _reference(name, verdict, earlier)
-            blocks.append([*lines])
+            if earlier is None:
+                blocks.append([*_in_full(nodeid, name, verdict, verbose)])
+            else:
+                blocks.append([*_reference(nodeid, name, verdict, earlier)])
     if in_full:
         blocks[-1] += _accept_line(nodeid, verdicts, own_failure=own_failure)
     return "\n\n".join("\n".join(map(visible, lines)) for lines in blocks)
@@ -92,7 +101,7 @@ def explain_one(
     name = _name(nodeid, verdict, several=len(verdicts) > 1)
     earlier = shown.earlier(nodeid, verdict) if shown is not None else None
     if earlier is not None:
-        return "\n".join(map(visible, _reference(name, verdict, earlier)))
+        return "\n".join(map(visible, _reference(nodeid, name, verdict, earlier)))
     lines = [*_in_full(nodeid, name, verdict, verbose=True), *_accept_line(nodeid, verdicts, own_failure=own_failure)]
     return "\n".join(map(visible, lines))
 
@@ -126,11 +135,19 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
         yield from _everything(verdict)
 
 
-def _reference(name: str, verdict: Verdict, earlier: str) -> Iterator[str]:
-    """Yield the two lines of a failure whose cause an earlier test has shown in full."""
-    yield headline(name, verdict, broken_metrics("", verdict), module_groups(verdict))
+def _reference(nodeid: str, name: str, verdict: Verdict, earlier: ShownCause) -> Iterator[str]:
+    """Yield the two lines of a failure whose cause an earlier test has shown in full.
+
+    A table follows if limits are broken that the earlier test does not break.
+    """
+    rows = broken_metrics(nodeid, verdict)
+    yield headline(name, verdict, rows, module_groups(verdict))
     words = ", ".join(short_edit(edit) for edit in verdict.edits[:1])
-    yield f"  the change that {earlier} shows{f': {words}' if words else ''}"
+    more = [row for row in rows if row.label not in earlier.broken]
+    grown = ", ".join(f"{row.label} {row.percent}" for row in more if row.limit is None)
+    words += f"{'; ' if words and grown else ''}{f'here also {grown}' if grown else ''}"
+    yield f"  the change that {earlier.test} shows{f': {words}' if words else ''}"
+    yield from metric_table([row for row in more if row.limit is not None])
 
 
 # The first line
@@ -166,23 +183,24 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
         amount = row.percent if row.excess else format_value(row.new, metric_of(row.metric))
         if row.bound == "exact value":
             return f"{row.label} {amount} off its exact value"
+        if row.bound == "minimum":
+            return f"{row.label} {row.percent.lstrip('-')} under its minimum"
         if amount.startswith("x"):
             # A factor: "x12.3 its limit".
             return f"{row.label} {amount} its {bound}"
-        beyond = "under" if row.bound == "minimum" else "over"
         sign = "at least " if is_estimate(row.metric) else ""
-        return f"{row.label} {sign}{amount.lstrip('-')} {beyond} its {bound}{'' if row.excess else ' of 0'}"
+        return f"{row.label} {sign}{amount} over its {bound}{'' if row.excess else ' of 0'}"
     if groups:
         worst = max(groups, key=lambda group: len(group.items))
         where = f' "{worst.pattern}"' if worst.pattern is not None else ""
-        return f"{worst.metric} of {len(worst.items):,} modules{where} over their limit"
+        return f"{worst.metric} of {len(worst.items):,} modules{where} {_BEYOND[worst.items[0].bound]}"
     for growth in verdict.growth:
         return growth_sentence(growth)
     for item in verdict.broken:
         if isinstance(item, Unmeasured):
             return limit_sentence(item)
     for pattern in verdict.unmatched:
-        return unmatched_pattern(msgspec.structs.replace(pattern, near=()), verdict.complexity)
+        return unmatched_pattern(msgspec.structs.replace(pattern, near=(), measurements=()), verdict.complexity)
     return ""
 
 

@@ -253,7 +253,7 @@ def group_lines(group: ModuleGroup, nodeid: str) -> Iterator[str]:
     yield f"{group.metric} of {where}, allowed {limit}, set by {set_by(first.source, nodeid)}:"
     items = sorted(group.items, key=lambda item: -item.excess)
     sign = ">=" if is_estimate(group.metric) else ""
-    cells = [("now", "over", "module")]
+    cells = [("now", "over" if first.bound == "maximum" else "off", "module")]
     for item in items[:_MAX_OVER]:
         measured, limited = to_number(item.measured), to_number(item.limit)
         now = format_pair(measured, limited, metric)[0]
@@ -279,7 +279,8 @@ def changed_modules(diffs: Iterable[Diff], edits: Iterable[Edit], metrics: Itera
     for diff in diffs:
         for change in diff.modules:
             if change.change:
-                by_path.setdefault(change.path, {})[diff.metric] = change.change
+                values = by_path.setdefault(change.path, {})
+                values[diff.metric] = values.get(diff.metric, 0) + change.change
                 counts[change.path] = change.count
     if [*by_path] == [""] or (len(by_path) == 1 and [edit.path for edit in edits] == [*by_path]):
         return []

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Outcome of a failing measurement → what its test does. The first reason that applies to a test counts.
 _REASONS: dict[Outcome, str] = {
     "over limit": "over a limit",
+    "under limit": "under a limit",
+    "unchecked limit": "with a limit that cannot be checked",
     "regressed": "grown beyond the baseline",
     "unknown operators": "with operators without a formula",
     "new": "without a baseline",
@@ -39,7 +41,7 @@ def headline(report: Report) -> Headline:
         return Headline("broken", f"broken in {failing.total():,} of {pluralize(measured, 'test')}: {why}")
     if report.total.broken:
         within = f"; {pluralize(measured, 'test')} within budget" if measured and not own else ""
-        return Headline("broken", f"the run is over its total{within}")
+        return Headline("broken", f"the run breaks the limit on its total{within}")
     if report.measured < report.run.required_measurements:
         return Headline("broken", required_words(report.measured, report.run.required_measurements))
     if own:

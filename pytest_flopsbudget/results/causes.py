@@ -81,7 +81,7 @@ class CauseGroup:
         for key, found in places.items():
             known = self.places.setdefault(key, {})
             for path, (count, edit) in found.items():
-                known[path] = (known[path][0] + count, known[path][1]) if path in known else (count, edit)
+                known[path] = _joined(known.get(path), count, edit)
 
 
 class CauseGroups:
@@ -95,7 +95,9 @@ class CauseGroups:
 
     def find(self, verdict: Verdict) -> CauseGroup:
         """Return the group of the measurement's cause. If there is none, a group is made."""
-        key, places = _key(verdict), _places(verdict)
+        key = _key(verdict)
+        # A report that was edited by hand may list edits although no judged metric changed.
+        places = _places(verdict) if key.edits else {}
         known = self._by_key.setdefault(key, [])
         group = next((one for one in known if _at_like_places(one.places, places)), None)
         if group is None:
@@ -201,9 +203,16 @@ def _places(verdict: Verdict) -> _Places:
     for edit in verdict.edits:
         path = general_path(first_path(edit.path))
         places = found.setdefault(_edit_key(edit), {})
-        known = places.get(path, (0, edit))
-        places[path] = known[0] + edit.count, known[1]
+        places[path] = _joined(places.get(path), edit.count, edit)
     return found
+
+
+def _joined(known: tuple[int, Edit] | None, count: int, edit: Edit) -> tuple[int, Edit]:
+    """Return the number of edited modules, and one of the edits with the sources of all."""
+    if known is None:
+        return count, edit
+    sources = tuple(dict.fromkeys((*known[1].sources, *edit.sources)))
+    return known[0] + count, msgspec.structs.replace(known[1], sources=sources)
 
 
 def general_path(path: str) -> str:
@@ -261,7 +270,12 @@ def _general_edits(group: CauseGroup) -> Iterator[Edit]:
             by_name = {"": list(places)}
         for paths in by_name.values():
             first = places[paths[0]][1]
-            yield msgspec.structs.replace(first, path=common_path(paths), count=sum(places[path][0] for path in paths))
+            yield msgspec.structs.replace(
+                first,
+                path=common_path(paths),
+                count=sum(places[path][0] for path in paths),
+                sources=tuple(dict.fromkeys(one for path in paths for one in places[path][1].sources)),
+            )
 
 
 def common_path(paths: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from pytest_flopsbudget.results.call_arguments import WIDTH, check_whole_number
 from pytest_flopsbudget.results.data import ComplexityData
 from pytest_flopsbudget.results.module_table import MAX_ROWS, module_table, one_line
 from pytest_flopsbudget.results.table_html import to_html
@@ -37,8 +38,10 @@ class Complexity(ComplexityData, frozen=True, kw_only=True):
                 shortened in the middle, and columns are left out.
 
         Raises:
-            UsageError: there is no such metric, it was not measured, or ``depth`` is negative.
+            UsageError: there is no such metric, it was not measured, or an argument has a type or value that is not
+                allowed.
         """
+        check_whole_number("width", width, WIDTH, least=1)
         return "\n".join(lay_out(module_table(self, metrics, depth), width, signs=can_print_signs()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,7 +54,11 @@ class Complexity(ComplexityData, frozen=True, kw_only=True):
 
         Args:
             indent: the number of blanks for each level; None for one line.
+
+        Raises:
+            UsageError: ``indent`` is neither None nor a whole number of at least 0.
         """
+        check_whole_number("indent", indent, "the number of blanks for each level")
         return json.dumps(msgspec.to_builtins(self), indent=indent)
 
     def to_pandas(self) -> Any:

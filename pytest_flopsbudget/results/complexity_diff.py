@@ -11,6 +11,8 @@ import msgspec
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import Amount, measured_value, metric_of, parts_of, title_of
+from pytest_flopsbudget.results.alignment import aligned
+from pytest_flopsbudget.results.call_arguments import WIDTH, check_whole_number
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.diff import metrics_to_show, renamed_paths, shape_change
@@ -96,15 +98,18 @@ class ComplexityDiff(msgspec.Struct, frozen=True, kw_only=True):
                 shortened in the middle, and columns are left out.
 
         Raises:
-            UsageError: there is no such metric, or one of the measurements does not have it.
+            UsageError: there is no such metric, one of the measurements does not have it, or an argument has a type or
+                value that is not allowed.
         """
+        check_whole_number("width", width, WIDTH, least=1)
         return "\n".join(lay_out(_table(self, metrics), width, signs=can_print_signs()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the totals and the modules that differ, as dicts, lists, texts and numbers.
 
         "totals" has metric → {"before": value, "now": value}. "modules" has path → {"before": module, "now": module};
-        a module that does not exist is None. A renamed module is at its new path.
+        a module that does not exist is None. A renamed module is at its new path. If a removed layer of a list has a
+        number that another layer has now, " (before)" follows its name.
         """
         keys = [key for key in self.old.metrics if key in self.new.metrics]
         found = {
@@ -150,8 +155,12 @@ def _complexity_of(side: object) -> Complexity:
 
 
 def _pairs(diff: ComplexityDiff) -> dict[str, _Pair]:
-    """Return path → the module on both sides: all modules of ``new`` in their order, then those that were removed."""
-    old, new = diff.old.modules, diff.new.modules
+    """Return path → the module on both sides: all modules of ``new`` in their order, then those that were removed.
+
+    In lists of modules that only gained and lost children, equal children are a pair. If another module has the path of
+    a removed one now, the removed one has `BEFORE` at the end of its name.
+    """
+    old, new = aligned(diff.old.modules, diff.new.modules), diff.new.modules
     renamed = renamed_paths(old, new)
     sources = {path: source for source, path in renamed.items()}
     pairs = {}

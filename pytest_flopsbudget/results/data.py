@@ -8,7 +8,8 @@ from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
-from pytest_flopsbudget.quantities.metrics import METRICS, Amount, is_measured, key_for, measured_value
+from pytest_flopsbudget.quantities.metrics import Amount, key_for, measured_value
+from pytest_flopsbudget.results.call_arguments import why_no_value
 
 Execution = Literal["shapes", "real", "watched"]
 #: "setup" is the work of a watched block before its first module runs, such as the initialization of weights.
@@ -38,12 +39,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Raises:
             KeyError: there is no such metric, it was not measured, or it is a ratio with denominator 0.
         """
-        value = measured_value(self.metrics, key)
+        value = measured_value(self.metrics, key) if isinstance(key, str) else None
         if value is not None:
             return value
-        if is_measured(self.metrics, key):
-            raise KeyError(f"metric {key!r} has no value: what it is divided by is 0")
-        raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
+        why = why_no_value(self.metrics, key)
+        raise KeyError(why or f"the metric {key!r} has no value: it is divided by another metric, which is 0")
 
     def _count(self, key: str) -> int:
         return cast("int", self.value(key))
@@ -230,6 +230,17 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.q3_ns - self.q1_ns
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the project under test defines the class of a module."""
+
+    #: The name of the class.
+    type: str
+    #: The path of the file, relative to pytest's root folder; outside of pytest, to the current folder.
+    file: str
+    #: The line of the class; 0 if it is unknown.
+    line: Count = 0
+
+
 class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     """The fields of a `Complexity`. Functions that make tables take this class, because it does not import them."""
 
@@ -257,6 +268,9 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     memory_at_peak: MemoryAtPeak | None = None
     #: The maximum of the bytes alive in each of up to 400 equal parts of the run; empty if nobody asked for it.
     memory_over_time: tuple[Count, ...] = ()
+    #: Name of a module's class → where the project defines it. Classes of installed libraries are not listed, and
+    #: neither is a name that several classes have. Empty in baselines.
+    sources: dict[str, Source] = {}
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
     #: Notes on the measurement for the user, one sentence each.

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.metrics import count_of, metric_of, sort_metrics
+from pytest_flopsbudget.results.alignment import BEFORE, aligned
 from pytest_flopsbudget.results.folding import identities, is_number, natural_key, write_segment
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
 
     A module is listed if its self value changed: its value without the modules below it. If a subtree was
     added or removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added
-    elsewhere.
+    elsewhere. In lists of modules that only gained and lost children, equal children are compared with each other, and
+    not those with equal numbers.
 
     Args:
         old: The complexity before.
@@ -104,7 +106,7 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
         metric=metric,
         old=_total(old, metric),
         new=_total(new, metric),
-        modules=_module_changes(old.modules, new.modules, metric),
+        modules=_module_changes(aligned(old.modules, new.modules), new.modules, metric),
         operators=_operator_changes(old, new, metric),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
     )
@@ -362,9 +364,9 @@ def _folded_path(path: Segments, change: _Change) -> ModuleChange:
     old_segments = [*segments[: change.common], *(write_segment((name,)) for name in change.old_rest)]
     count = math.prod(map(len, path))
     return ModuleChange(
-        path=".".join(segments),
+        path=".".join(segments).replace(BEFORE, ""),
         kind=change.kind,
-        old_path=".".join(old_segments) if change.kind == "renamed" else "",
+        old_path=".".join(old_segments).replace(BEFORE, "") if change.kind == "renamed" else "",
         count=count,
         change=change.change * count,
         old=change.old,

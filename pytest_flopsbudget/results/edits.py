@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.metrics import count_of
-from pytest_flopsbudget.results.data import Count
+from pytest_flopsbudget.results.alignment import find_shifts
+from pytest_flopsbudget.results.data import Count, Source
 from pytest_flopsbudget.results.diff import merge_siblings
-from pytest_flopsbudget.results.folding import first_path, is_number, natural_key, unfold_path, write_segment
+from pytest_flopsbudget.results.folding import first_path, natural_key, unfold_path, write_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kind: Literal["changed", "added", "removed", "cost"]
     #: The number of modules that the path covers.
     count: int = 1
+    #: Where the project defines the edited modules or, if a library defines them, the modules around them. For modules
+    #: that were added, removed or replaced, these are the modules around them too.
+    sources: tuple[Source, ...] = ()
     #: The module before the edit; null if it was added.
     old: ModuleSettings | None
     #: The module after the edit; null if it was removed.
@@ -73,7 +77,14 @@ def find_edits(
         for path in old.modules
         if path in new.modules and path and _is_replaced(old.modules[path], new.modules[path], metrics)
     }
-    shifted = {parent: edits for parent, edits in _shifts(old.modules, new.modules) if not _is_below(parent, replaced)}
+    shifted = {
+        parent: [
+            *(_one_sided("removed", path, old.modules[path]) for path in shift.removed),
+            *(_one_sided("added", path, new.modules[path]) for path in shift.added),
+        ]
+        for parent, shift in find_shifts(old.modules, new.modules).items()
+        if not _is_below(parent, replaced)
+    }
     hidden = replaced | shifted.keys()
     found = [
         *_changed(old.modules, new.modules, replaced, hidden),
@@ -85,7 +96,20 @@ def find_edits(
     if not found and not otherwise_explained:
         found = [*_costs(diffs)]
     totals = {diff.metric: max(1, abs(diff.new - diff.old)) for diff in diffs}
-    return tuple(sorted(found, key=lambda edit: -_effect(edit, old.modules, new.modules, totals)))
+    found.sort(key=lambda edit: -_effect(edit, old.modules, new.modules, totals))
+    return tuple(found if not new.sources else (replace(edit, sources=_sources(edit, new)) for edit in found))
+
+
+def _sources(edit: Edit, new: Complexity) -> tuple[Source, ...]:
+    is_inside = edit.kind != "cost" and (edit.old is None or edit.new is None or edit.old.type != edit.new.type)
+    found: dict[Source, None] = {}
+    for path in unfold_path(edit.path):
+        places = [*([] if is_inside and path else [path]), *_above(path)]
+        types = (new.modules[place].type for place in places if place in new.modules)
+        source = next((new.sources[one] for one in types if one in new.sources), None)
+        if source is not None:
+            found[source] = None
+    return tuple(found)
 
 
 def _types(complexity: Complexity) -> str:
@@ -118,80 +142,6 @@ def _changed(
     for segments, sides in merge_siblings(found):
         path = ".".join(map(write_segment, segments))
         yield _edit("changed", path, math.prod(map(len, segments)), sides)
-
-
-def _shifts(old: Mapping[str, Module], new: Mapping[str, Module]) -> Iterator[tuple[str, list[Edit]]]:
-    """Yield (parent, its added and removed children) for each list of modules that only gained and lost children.
-
-    The children of a list are named by numbers, so a new child shifts the names of all later children. The children
-    are compared in their order: those that are equal on both sides were not edited.
-    """
-    old_lists, new_lists = _lists(old), _lists(new)
-    for parent, before in old_lists.items():
-        after = new_lists.get(parent, [])
-        if not after or before == after:
-            continue
-        sides = [_signature(path, old) for path in before], [_signature(path, new) for path in after]
-        shorter = min(map(len, sides))
-        if sides[0][:shorter] == sides[1][:shorter]:
-            # Children at the end of a list shift no names.
-            continue
-        steps = _steps(*sides)
-        if len(before) == len(after) or any(step == "replace" for step, *_ in steps):
-            continue
-        edits = []
-        for step, first, last, new_first, new_last in steps:
-            if step == "delete":
-                edits += [_one_sided("removed", path, old[path]) for path in before[first:last]]
-            if step == "insert":
-                edits += [_one_sided("added", path, new[path]) for path in after[new_first:new_last]]
-        yield parent, edits
-
-
-def _steps(before: Sequence[object], after: Sequence[object]) -> list[tuple[str, int, int, int, int]]:
-    """Return the steps from one sequence to the other, as difflib does, with as much as possible equal at both ends.
-
-    Most lists are of equal layers. In them, difflib pairs the first longest run, and may call a layer that is the same
-    on both sides removed and added.
-    """
-    start = _equal_at_start(before, after)
-    rest = before[start:], after[start:]
-    end = _equal_at_start(rest[0][::-1], rest[1][::-1])
-    middle = [side[: len(side) - end] for side in rest]
-    steps = difflib.SequenceMatcher(None, middle[0], middle[1], autojunk=False).get_opcodes()
-    return [(step, a + start, b + start, c + start, d + start) for step, a, b, c, d in steps]
-
-
-def _equal_at_start(before: Sequence[object], after: Sequence[object]) -> int:
-    pairs = zip(before, after, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _lists(modules: Mapping[str, Module]) -> dict[str, list[str]]:
-    """Return parent → its children in order, for each module whose children are all named by numbers."""
-    children: dict[str, list[str]] = {}
-    for path in modules:
-        if path:
-            children.setdefault(path.rpartition(".")[0], []).append(path)
-    return {
-        parent: sorted(paths, key=natural_key)
-        for parent, paths in children.items()
-        if all(is_number(path.rpartition(".")[2]) for path in paths)
-    }
-
-
-def _signature(top: str, modules: Mapping[str, Module]) -> tuple[tuple[str, str, str], ...]:
-    """Return the paths, classes and settings of a module and of all modules below it, in the order of the paths.
-
-    Baselines sort modules by their paths; a measurement has them in the order in which the model lists them.
-    """
-    return tuple(
-        sorted(
-            (path[len(top) :], module.type, module.shape)
-            for path, module in modules.items()
-            if f"{path}.".startswith(f"{top}.")
-        )
-    )
 
 
 def _one_sided(kind: Literal["added", "removed"], path: str, module: Module) -> Edit:
@@ -246,7 +196,8 @@ def _effect(edit: Edit, old: Mapping[str, Module], new: Mapping[str, Module], to
     for path in unfold_path(edit.path):
         for metric, total in totals.items():
             before, after = (
-                count_of(modules[path].metrics, metric) or 0 if path in modules else 0 for modules in (old, new)
+                count_of(modules[path].metrics, metric) or 0 if side is not None and path in modules else 0
+                for side, modules in ((edit.old, old), (edit.new, new))
             )
             effect += Fraction(abs(after - before), total)
     return effect

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.limits import Bound
 
 _NEAR_NAMES = 3
+#: The maximum number of measurements that are listed.
+MAX_NAMES = 12
 
 
 class _Group(NamedTuple):
@@ -99,7 +101,10 @@ def find_unmatched(
         for of, source in dict.fromkeys((limit.share_of, limit.source) for limit in group.limits.values()):
             if of is not None and of not in (others or {}) and of not in complexity.modules:
                 near = _near(of, [*(others or {}), *filter(None, complexity.modules)])
-                found.append(UnmatchedPattern(pattern=of, source=source, near=near, kind="share of"))
+                names = tuple(others or {})[:MAX_NAMES]
+                found.append(
+                    UnmatchedPattern(pattern=of, source=source, near=near, measurements=names, kind="share of")
+                )
     return found
 
 

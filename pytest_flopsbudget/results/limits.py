@@ -142,6 +142,8 @@ class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     source: str
     #: Similar names, the most similar first.
     near: tuple[str, ...] = ()
+    #: For "share of": the names of the first measurements of the test.
+    measurements: tuple[str, ...] = ()
     #: What the pattern should match. "share of": a measurement of the test or a module of the model.
     kind: Literal["module", "operator", "measurement", "share of"] = "module"
 

@@ -6,20 +6,19 @@ from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import (
     METRICS,
     Amount,
     base_of,
     devices_in,
-    is_key,
     is_measured,
     key_for,
     measured_value,
     metric_of,
     title_of,
 )
+from pytest_flopsbudget.results.call_arguments import check_metrics, check_whole_number
 from pytest_flopsbudget.results.folding import fold, is_number, unfold, without_peaks
 from pytest_flopsbudget.results.module_tree import build_module_tree
 from pytest_flopsbudget.results.table_text import Branch, Column, TreeTable
@@ -79,11 +78,10 @@ def module_table(
             level is kept.
 
     Raises:
-        UsageError: there is no such metric, the metric was not measured, or ``depth`` is negative.
+        UsageError: there is no such metric, the metric was not measured, or ``depth`` is no number of levels.
     """
     keys = checked_keys(complexity, metrics)
-    if depth is not None and depth < 0:
-        raise UsageError(f"depth={depth}: the number of levels below the model is not negative")
+    check_whole_number("depth", depth, "the number of levels below the model")
     rows = tree_rows(build_module_tree(complexity), {path: place for place, path in enumerate(complexity.modules)})
     # How many rows each level has; level 0 is the model.
     sizes = Counter(len(branch.lasts) for branch, _ in rows)
@@ -230,19 +228,13 @@ def checked_keys(complexity: ComplexityData, metrics: Sequence[str] | None) -> l
     """Return the metrics that get columns.
 
     Raises:
-        UsageError: there is no such metric, or it was not measured.
+        UsageError: ``metrics`` is no list of texts, there is no such metric, or it was not measured.
     """
     if metrics is None:
         # A model without products shows its other arithmetic instead.
         work = "flops" if complexity.metrics.get("flops") or "other_flops" not in complexity.metrics else "total_flops"
         return [key for key in (work, *_USUAL[1:]) if is_measured(complexity.metrics, key)]
-    keys = [metrics] if isinstance(metrics, str) else list(metrics)
-    for key in keys:
-        if not is_key(key):
-            raise UsageError(f"there is no metric {key!r}; there are {', '.join(METRICS)}")
-        if not is_measured(complexity.metrics, key):
-            raise UsageError(f"the metric {key!r} was not measured")
-    return keys
+    return check_metrics(metrics, complexity.metrics)
 
 
 def tree_rows(root: ModuleGroup, places: Mapping[str, int]) -> list[tuple[Branch, ModuleGroup]]:

@@ -31,6 +31,7 @@ from pytest_flopsbudget.results.limits import (
     largest_share,
     merge_budgets,
     name_machine,
+    to_number,
     tolerance_for,
 )
 from pytest_flopsbudget.safe_text import visible
@@ -41,7 +42,18 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.config.settings import Budget, Settings
 
 
-Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "changed", "new", "ok"]
+Outcome = Literal[
+    "over limit",
+    "under limit",
+    "unchecked limit",
+    "regressed",
+    "unknown operators",
+    "accepted",
+    "improved",
+    "changed",
+    "new",
+    "ok",
+]
 #: The measurements that an update accepts: only those without a baseline, or only those that tighten a baseline.
 UpdateMode = Literal["new", "improved"]
 
@@ -178,7 +190,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     diffs = _diffs(baseline, complexity, comparison)
     return Verdict(
         name=measurement.name,
-        outcome="over limit" if broken or unmatched or growth else _outcome(comparison, failing, accepted=accepted),
+        outcome=_limit_outcome(broken, unmatched, growth) or _outcome(comparison, failing, accepted=accepted),
         fails=bool(broken or unmatched or growth or failing),
         times=measurement.times,
         accepted=accepted,
@@ -242,6 +254,24 @@ def _failing(
     if complexity.unknown_operators and settings.unknown_operators == "fail":
         failing.append("unknown operators")
     return tuple(failing)
+
+
+def _limit_outcome(
+    broken: Sequence[Violation | Unmeasured],
+    unmatched: Sequence[UnmatchedPattern],
+    growth: Sequence[GrowthViolation],
+) -> Outcome | None:
+    """Return the outcome of a measurement that breaks limits; None if it breaks none.
+
+    A value over one limit is more important than a value under another, and both are more important than a limit that
+    cannot be checked.
+    """
+    violations = [item for item in broken if isinstance(item, Violation)]
+    if growth or any(to_number(item.measured) > to_number(item.limit) for item in violations):
+        return "over limit"
+    if violations:
+        return "under limit"
+    return "unchecked limit" if broken or unmatched else None
 
 
 def _outcome(comparison: Comparison, failing: Collection[Outcome], *, accepted: bool) -> Outcome:

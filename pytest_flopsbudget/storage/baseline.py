@@ -147,8 +147,8 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
-    A baseline has no notes, no ``memory_at_peak`` and no ``timing``. It has no output shapes and no peaks of modules
-    either: see `without_peaks`.
+    A baseline has no notes, no sources, no ``memory_at_peak`` and no ``timing``. It has no output shapes and no peaks
+    of modules either: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
         measured,
@@ -156,6 +156,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
         notes=(),
         memory_at_peak=None,
         memory_over_time=(),
+        sources={},
         timing=None,
     )
     return keep_latencies(kept, old)

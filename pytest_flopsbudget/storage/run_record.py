@@ -148,7 +148,7 @@ class Entry:
     def unpack_verdicts(self) -> tuple[Verdict, ...]:
         """Return the verdicts, complete with modules and operators."""
         data = marshal.loads(zlib.decompress(self.packed_verdicts))  # noqa: S302 -- what this process packed itself
-        verdicts = msgspec.convert(data, tuple[Verdict, ...])
+        verdicts = unpack_verdicts({"verdicts": data})
         return verdicts if self.passed else tuple(map(refuse, verdicts))
 
 
@@ -371,3 +371,8 @@ def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
         "vanished": list(vanished),
         "seconds": seconds,
     }
+
+
+def unpack_verdicts(data: Mapping[str, Any]) -> tuple[Verdict, ...]:
+    """Return the complete verdicts in ``data``, the return value of `pack_verdicts`."""
+    return msgspec.convert(data["verdicts"], tuple[Verdict, ...])

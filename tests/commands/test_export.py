@@ -26,14 +26,24 @@ def test_speedscope(reported):
     assert (profiles[0]["name"], profiles[0]["weights"]) == ("a.py::t: params", [20])
 
 
+def test_model_explorer(reported):
+    reported("export", "r.json", "--model-explorer", "new/net.json", "--metric", "params")
+    assert reported.errors == "written: new/net.json\nwritten: new/net.params.json\n"
+    assert [graph["id"] for graph in json.loads(Path("new/net.json").read_text())] == ["a.py::t", "b.py::u"]
+    values = json.loads(Path("new/net.params.json").read_text())
+    assert values["a.py::t"]["results"] == {"layer": {"value": 20}}
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["r.json"], "no file is requested; write --speedscope PATH or --collapsed PATH"),
+        (["r.json"], "no file is requested; write --speedscope, --collapsed or --model-explorer PATH"),
         (["gone.json", "--collapsed", "c"], "gone.json: cannot be read"),
         (["r.json", "--collapsed", "-"], "--collapsed -: names no file"),
         (["r.json", "--speedscope", "x.py"], "would overwrite a source file"),
         (["r.json", "--collapsed", "c", "--metric", "depth"], "depth does not add up over modules"),
+        (["r.json", "--model-explorer", "x.toml"], "would overwrite a source file"),
+        (["r.json", "--model-explorer", ""], "--model-explorer '': names no file"),
         (["r.json", "--collapsed", "."], "--collapsed .: cannot be written: it is a folder"),
     ],
 )

@@ -83,7 +83,7 @@ class TestRatio:
         result = project.run()
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(
-            ["arithmetic_intensity 100.0% under its limit in test_net", "* FLOPs/byte *min 1 GFLOPs/byte *"]
+            ["arithmetic_intensity 100.0% under its minimum in test_net", "* FLOPs/byte *min 1 GFLOPs/byte *"]
         )
 
 

@@ -16,7 +16,7 @@ def test_two(flops_budget):
     ("marker", "line"),
     [
         (f'params={{"min": {NET_PARAMS}, "max": "1k"}}, flops={{"exactly": {NET_FLOPS}}}', None),
-        (f'params={{"min": {NET_PARAMS + 1}}}', "params 0.6% under its limit in test_net"),
+        (f'params={{"min": {NET_PARAMS + 1}}}', "params 0.6% under its minimum in test_net"),
         (
             f'flops={{"exactly": {NET_FLOPS + 1}}}',
             "  flops   13.904 kFLOPs  >-0.01%  exactly 13.905 kFLOPs  marker",
@@ -91,8 +91,8 @@ def test_reports_of_a_run_over_its_total(project):
     project.write(TWO)
     project.run("--flops-budget-markdown=run.md", "--flops-budget-html=run.html")
     markdown, page = ((project.path / name).read_text(encoding="utf-8") for name in ("run.md", "run.html"))
-    assert markdown.startswith("### ❌ Complexity budgets: the run is over its total; 1 test within budget")
-    assert '<p class="verdict bad">The run is over its total; 1 test within budget.</p>' in page
+    assert markdown.startswith("### ❌ Complexity budgets: the run breaks the limit on its total; 1 test within budget")
+    assert '<p class="verdict bad">The run breaks the limit on its total; 1 test within budget.</p>' in page
 
 
 @pytest.mark.parametrize(("required", "code"), [(2, 0), (3, 1)])
@@ -102,6 +102,26 @@ def test_required_measurements(project, required, code):
     assert result.ret == code
     if code:
         result.stdout.fnmatch_lines(["FAILED: 2 of at least 3 measurements were made, *"])
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "many", ""])
+def test_a_wrong_number_of_required_measurements(project, number):
+    project.write(TWO)
+    result = project.run(f"--flops-budget-require={number}")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{number!r} is no number of measurements; write a whole number, as in 12"])
+
+
+@pytest.mark.parametrize("of", ["qqq", "Teacher2"])
+def test_a_share_of_nothing_lists_the_measurements(project, of):
+    project.write(
+        f'@pytest.mark.flops_budget(flops={{"at_most": 0.5, "of": "{of}"}})\n'
+        "def test_net(flops_budget):\n"
+        "    flops_budget(Net(), IMAGE, name='teacher')\n    flops_budget(Net(), IMAGE, name='student')\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*of: '{of}' is no measurement of the test *; the test measured teacher, student *"])
 
 
 def test_nothing_but_skipped_budgets(project):

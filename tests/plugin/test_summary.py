@@ -117,7 +117,7 @@ def test_inside(flops_budget):
     result.assert_outcomes(failed=5)
     lines = result.stdout.lines
     (title,) = [place for place, line in enumerate(lines) if ": 5 tests, flops +" in line]
-    assert lines[title].startswith("Conv2d 3\u00d73 \u2192 5\u00d75 in *.stem: 5 tests, flops +")
+    assert lines[title].startswith("Conv2d 3\u00d73 \u2192 5\u00d75 in *.stem (models.py:7): 5 tests, flops +")
     command = lines[title + 2].strip()
     assert command == "to accept: pytest --flops-budget-update test_net.py"
     # Each failure after the first one has two lines.

@@ -49,6 +49,27 @@ def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
     assert "  stem: Conv2d(3->4, 3x3) -> Conv2d(3->4, 5x5)" in project.run_apart(*workers).stdout.lines
 
 
+@pytest.mark.parametrize(("after", "in_xml"), [("pass", 5), ("assert 0", 0)], ids=["budget", "own failure too"])
+def test_one_cause_on_several_workers(project, after, in_xml):
+    """A failure refers to an earlier one with its cause, also if that one failed on another worker."""
+    tests = (
+        "@pytest.mark.parametrize('number', range(6))\n"
+        "def test_net(flops_budget, number):\n    flops_budget(Net({}), IMAGE)\n    {}\n"
+    )
+    project.write(tests.format("", "pass"))
+    project.run("--flops-budget-update").assert_outcomes(passed=6)
+    project.write(tests.format("kernel=5", after))
+    result = project.run_apart("-n2", "--junitxml=junit.xml")
+    result.assert_outcomes(failed=6)
+    lines = result.stdout.lines
+    assert sum(line.startswith("  metric  ") for line in lines) == 1
+    references = [line for line in lines if line.startswith("  the change that test_net.py::test_net[")]
+    assert len(references) == 5
+    assert len({line.partition(" shows")[0] for line in references}) == 1
+    # pytest's own XML report stores what the terminal shows.
+    assert (project.path / "junit.xml").read_text(encoding="utf-8").count("  the change that test_net.py::") == in_xml
+
+
 def test_from_conftest_alone(project, monkeypatch):
     """If plugins are not loaded automatically, one line in conftest.py loads this plugin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")

@@ -169,7 +169,7 @@ class TestLimits:
         [
             (
                 {"params": Bounds(minimum=50)},
-                "params 50.0% under its limit in test_net",
+                "params 50.0% under its minimum in test_net",
                 "params 25 -50.0% min 50 here",
             ),
             (
@@ -394,14 +394,37 @@ class TestShownBefore:
             (("Conv2d", "3->4, 7x7", 90), ()),
             (("Conv1d", "3->4, 5x5", 50), ()),
             (("Conv2d", "3->8, 5x5", 90), ()),
-            (("Conv2d", "3->4, 5x5", 50), (budget("here", {"params": 40}),)),
+            (("Conv2d", "3->4, 5x5", 50), (budget("here", modules={"sten": {"flops": 1}}),)),
+            (("Conv2d", "3->4, 5x5", 50), (budget("here", {"latency": 1}),)),
         ],
-        ids=["other setting", "other class", "one more setting", "a limit too"],
+        ids=["other setting", "other class", "one more setting", "no module", "not timed"],
     )
     def test_another_cause_is_shown(self, stem, budgets):
         first = case(complexity(GROWN), complexity())
         lines = self.both(first, case(complexity(SMALL | {"stem": stem}), complexity(), *budgets))
         assert any(line.startswith("  metric") for line in lines)
+
+    def test_a_metric_that_the_earlier_test_does_not_break(self):
+        """FLOPs grow from 2,500 to 5,500; in the second test, activations grow from 16 to 20 too."""
+        first = case(complexity(GROWN), complexity())
+        before, after = ({"flops": 2500, "params": 25, "activations": 16}, {"flops": 5500, "params": 55})
+        second = case(complexity(GROWN, metrics=after | {"activations": 20}), complexity(metrics=before))
+        assert self.both(first, second) == [
+            "flops +120.0% over its baseline by stem in second",
+            "  the change that a.py::first shows: Conv2d 3x3 -> 5x5; here also activations +25.0%",
+        ]
+        # The earlier test shows everything that this one breaks.
+        assert self.both(second, first)[1:] == ["  the change that a.py::first shows: Conv2d 3x3 -> 5x5"]
+
+    def test_a_limit_that_the_earlier_test_does_not_break(self):
+        first = case(complexity(GROWN), complexity())
+        limit = budget("here", modules={"stem": {"params": 40}})
+        assert self.both(first, case(complexity(GROWN), complexity(), limit)) == [
+            "params of stem +25.0% over its limit by stem in second",
+            "  the change that a.py::first shows: Conv2d 3x3 -> 5x5",
+            "  metric          now    over  allowed  set by",
+            "  params of stem   50  +25.0%       40  here",
+        ]
 
     def test_in_full_with_v(self):
         one = case(complexity(GROWN), complexity())
@@ -497,7 +520,7 @@ class TestBeyondWork:
         one = net({"flops": 82, "other_flops": 0, "memory_traffic": 10})
         lines = words(case(one, None, budget("here", {"arithmetic_intensity": 10})))
         assert lines == [
-            "arithmetic_intensity 18.0% under its limit in test_net",
+            "arithmetic_intensity 18.0% under its minimum in test_net",
             "metric now off allowed set by",
             "arithmetic_intensity 8.2 FLOPs/byte -18.0% min 10 FLOPs/byte here",
         ]

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
+from pytest_flopsbudget.quantities.bounds import Bounds
 from pytest_flopsbudget.quantities.metrics import COMPARED
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
@@ -110,6 +111,14 @@ class TestVerdict:
             ([over(), GREW, OK], "broken in 2 of 3 tests: 1 over a limit, 1 grown beyond the baseline"),
             ([measurement(missing_baseline="fail"), OK], "broken in 1 of 2 tests: 1 without a baseline"),
             (
+                [
+                    measurement(complexity(), None, budget("here", {"flops": Bounds(minimum=10**9)})),
+                    OK,
+                    measurement(complexity(), None, budget("here", modules={"sten": {"flops": 1}})),
+                ],
+                "broken in 2 of 3 tests: 1 under a limit, 1 with a limit that cannot be checked",
+            ),
+            (
                 [measurement(complexity(1000), complexity(), improved_baseline="fail")],
                 "broken in 1 of 1 test: 1 cheaper than the baseline",
             ),
@@ -118,7 +127,7 @@ class TestVerdict:
                 "broken in 1 of 1 test: 1 with operators without a formula",
             ),
         ],
-        ids=["limits", "baselines", "both", "new", "improved", "unknown"],
+        ids=["limits", "baselines", "both", "new", "under", "improved", "unknown"],
     )
     def test_says_what_is_broken(self, tests, head):
         """The headline agrees with the verdicts: a test is over a limit only if a limit is broken."""

@@ -36,13 +36,18 @@ def test_time_of_a_device():
         estimated().time("T4")
 
 
+def test_a_device_is_named():
+    with pytest.raises(KeyError, match=r"'time\[T4\]' was not measured; there are .*time\[A100\]"):
+        estimated().value("time[T4]")
+
+
 def test_latency_of_this_machine():
     assert timed(5).value("latency") == 5
     assert timed(1000, 101).timing.spread_ns == 101
 
 
 def test_a_ratio_over_nothing_says_so():
-    with pytest.raises(KeyError, match="divided by is 0"):
+    with pytest.raises(KeyError, match="divided by another metric, which is 0"):
         _ = net({"flops": 1, "other_flops": 0, "memory_traffic": 0}).arithmetic_intensity
 
 

@@ -97,7 +97,13 @@ class TestShares:
         others = {"student": model(), "teachers": model()}
         assert check_limits(model(), effective, others) == []
         assert find_unmatched(model(), effective, others) == [
-            UnmatchedPattern(pattern="teacher", source="here", near=("teachers",), kind="share of")
+            UnmatchedPattern(
+                pattern="teacher",
+                source="here",
+                near=("teachers",),
+                measurements=("student", "teachers"),
+                kind="share of",
+            )
         ]
 
 

@@ -185,7 +185,7 @@ class TestMetrics:
             ("flop", "no metric 'flop'"),
             ("time[A100]", "was not measured"),
             ("latency", "was not measured"),
-            ("time", "no metric"),
+            ("time", r"'time' has a value for each device; name one, as in 'time\[A100\]'"),
         ],
     )
     def test_wrong(self, key, message):

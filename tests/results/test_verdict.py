@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from timed import timed
 
 from pytest_flopsbudget.config.settings import Settings
+from pytest_flopsbudget.quantities.bounds import Bounds
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import Module, UnknownOperator
@@ -48,6 +49,23 @@ class TestLimits:
         verdict = judged(complexity(150), budgets=[budget("here", {"flops": 100, "params": 10})])
         assert verdict.broken == (Violation(metric="flops", module=None, measured=150, limit=100, source="here"),)
         assert verdict.outcome == "over limit"
+
+    @pytest.mark.parametrize(
+        ("limits", "modules", "outcome"),
+        [
+            ({"flops": Bounds(minimum=200)}, {}, "under limit"),
+            ({"flops": Bounds(minimum=200), "params": 9}, {}, "over limit"),
+            ({"flops": Bounds(minimum=99, maximum=99)}, {}, "over limit"),
+            ({"flops": Bounds(minimum=101, maximum=101)}, {}, "under limit"),
+            ({}, {"stem": {"params": Bounds(minimum=11)}}, "under limit"),
+            ({}, {"sten": {"params": 1}}, "unchecked limit"),
+            ({"latency": 3}, {}, "unchecked limit"),
+            ({"latency": 3, "flops": Bounds(minimum=200)}, {}, "under limit"),
+        ],
+    )
+    def test_the_direction(self, limits, modules, outcome):
+        """100 FLOPs and 10 parameters, in ``stem`` too."""
+        assert judged(complexity(), budgets=[budget("here", limits, modules)]).outcome == outcome
 
     def test_they_hold_where_a_run_accepts(self):
         verdict = judged(complexity(150), complexity(), [budget("here", {"flops": 100})], accepts=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.counting.options import (
@@ -14,8 +15,6 @@ from pytest_flopsbudget.commands.counting.options import (
 from pytest_flopsbudget.commands.profile_files import write_profiles, write_text
 
 if TYPE_CHECKING:
-    import argparse
-
     from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.complexity import Complexity
 
@@ -35,10 +34,16 @@ examples:
 _FAILED = 2
 
 
+def _depth(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of levels; write a whole number, as in --depth 2")
+    return int(text[:9])
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command ``measure`` to ``parser``."""
     parser.add_argument("targets", metavar="TARGET", nargs="+", help="the model to count; see above")
-    parser.add_argument("--depth", metavar="N", type=int, help="show N levels of modules below the model")
+    parser.add_argument("--depth", metavar="N", type=_depth, help="show N levels of modules below the model")
     add_target_arguments(parser)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from pytest_flopsbudget.counting.aggregation.sources import sources_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
@@ -280,5 +281,6 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         phases=_phases(sums, alone=alone),
         memory_at_peak=at_peak,
         memory_over_time=_memory_over_time(tracer.memory, at_peak),
+        sources=sources_of(nodes.values()),
         notes=tuple(sorted({*tracer.notes, OPAQUE} if hidden else tracer.notes)),
     )

@@ -21,6 +21,8 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 #: Outcome of a failing measurement → (rule, description of the rule).
 _RULES: dict[Outcome, tuple[str, str]] = {
     "over limit": ("over-limit", "A model is over a limit of its budget."),
+    "under limit": ("under-limit", "A model is under a limit of its budget."),
+    "unchecked limit": ("unchecked-limit", "A limit of a model's budget cannot be checked."),
     "regressed": ("regressed", "A metric of a model grew beyond its tolerance of the baseline."),
     "unknown operators": ("unknown-operators", "A model runs operators without a formula."),
     "new": ("no-baseline", "A model has no baseline."),
@@ -48,7 +50,7 @@ class _Finding(NamedTuple):
 def sarif(report: Report) -> str:
     """Return the failing tests as SARIF 2.1.0, which code scanning services and editors read."""
     found = [*_findings(report)]
-    described = {**dict(_RULES.values()), "over-total": "A run is over a limit on its total."}
+    described = {**dict(_RULES.values()), "broken-total": "A run breaks a limit on its total."}
     rules = {rule: {"id": rule, "shortDescription": {"text": text}} for rule, text in described.items()}
     results = [
         {
@@ -90,7 +92,7 @@ def code_quality(report: Report) -> str:
 def _findings(report: Report) -> Iterator[_Finding]:
     for line in total_lines(report.total.broken):
         file = posixpath.normpath(posixpath.join(report.run.root, "pyproject.toml"))
-        yield _Finding(rule="over-total", nodeid="total", message=line, file=file, line=1)
+        yield _Finding(rule="broken-total", nodeid="total", message=line, file=file, line=1)
     for test in report.tests:
         failing = [one for one in test.measurements if one.fails]
         if failing:

@@ -55,6 +55,8 @@ _EXAMPLE_DEVICE = "A100"
 _PAGE_MOODS = {"broken": "bad", "failed otherwise": "note", "passed": "good", "empty": "note"}
 _MOODS: Mapping[Outcome, str] = {
     "over limit": "bad",
+    "under limit": "bad",
+    "unchecked limit": "bad",
     "regressed": "bad",
     "unknown operators": "bad",
     "accepted": "note",

@@ -60,6 +60,9 @@ class Tree:
         for one in diffs:
             for change in one.modules:
                 paths = [*unfold({change.path: _NO_MODULE})]
+                if change.kind == "removed":
+                    # Another module may have the path of the removed one now.
+                    paths = [path.rpartition(".")[0] for path in paths]
                 for number, path in enumerate(paths):
                     # The change of a folded row is a sum over its modules. The first module gets the remainder.
                     share, remainder = divmod(change.change, len(paths))

@@ -42,6 +42,8 @@ _MAX_ERRORS = 5
 
 _SIGNS: dict[Outcome, str] = {
     "over limit": "❌",
+    "under limit": "❌",
+    "unchecked limit": "❌",
     "regressed": "❌",
     "unknown operators": "❌",
     "accepted": "✏️",

@@ -30,6 +30,8 @@ class Stack(NamedTuple):
 
     frames: tuple[Frame, ...]
     value: int
+    #: The path of the module; empty for the model itself.
+    path: str = ""
 
 
 def check_metric(key: str) -> None:
@@ -69,7 +71,7 @@ def stacks(complexity: Complexity, key: str) -> Iterator[Stack]:
     for path in paths:
         value = max(0, total[path] - below[path])
         if value:
-            yield Stack(_frames(complexity, path), value)
+            yield Stack(_frames(complexity, path), value, path)
 
 
 def _value(complexity: Complexity, path: str, key: str) -> int:

@@ -61,6 +61,8 @@ _MAX_CAUSES = 10
 #: Outcome → the colour of the outcome in the table.
 STYLES: dict[Outcome, str] = {
     "over limit": "red",
+    "under limit": "red",
+    "unchecked limit": "red",
     "regressed": "red",
     "unknown operators": "red",
     "accepted": "yellow",

@@ -1,11 +1,11 @@
-"""Collapsed stacks and speedscope files, of a model whose values are written by hand."""
+"""Collapsed stacks, and files for speedscope and Model Explorer, of a model whose values are written by hand."""
 
 import json
 
 import pytest
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.reports.profiles import collapsed, speedscope
+from pytest_flopsbudget.reports.profiles import collapsed, model_explorer, speedscope
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import Module
 
@@ -77,6 +77,53 @@ def test_speedscope():
     }
 
 
+def test_node_data_of_model_explorer():
+    """The fields of ``ModelNodeData`` in Model Explorer's node_data_builder.py: graph id → ``GraphNodeData``."""
+    found = json.loads(model_explorer.node_data_text([("net:build", NET)], "flops"))
+    assert found["net:build"]["results"] == {
+        "(model)": {"value": 5},
+        "blocks.0.a;b c": {"value": 60},
+        "blocks.1": {"value": 30},
+        "head": {"value": 5},
+    }
+    assert [stop["stop"] for stop in found["net:build"]["gradient"]] == [0, 1]
+
+
+def test_graph_of_model_explorer():
+    """The fields of ``Graph`` in Model Explorer's graph_builder.py."""
+    (graph,) = json.loads(model_explorer.graph_text([("net:build", NET)]))
+    nodes = {node["id"]: (node["label"], node["namespace"]) for node in graph["nodes"]}
+    assert graph["id"] == "net:build"
+    assert nodes == {
+        "(model)": ("(itself)", "Net"),
+        "blocks.0.a;b c": ("a;b c (Linear)", "Net/blocks/0"),
+        "blocks.1": ("1 (Block)", "Net/blocks"),
+        "head": ("head (Linear)", "Net"),
+        "unused": ("unused (Linear)", "Net"),
+    }
+    attributes = {node["id"]: {one["key"]: one["value"] for one in node["attrs"]} for node in graph["nodes"]}
+    assert attributes["head"] == {"class": "Linear", "FLOPs": "5 FLOPs", "params": "2"}
+    assert graph["groupNodeAttributes"] == {
+        "": {"class": "Net", "FLOPs": "100 FLOPs", "params": "6"},
+        "Net/blocks": {"class": "ModuleList", "FLOPs": "90 FLOPs", "params": "4"},
+        "Net/blocks/0": {"class": "Block", "FLOPs": "60 FLOPs", "params": "4"},
+    }
+
+
+def test_names_of_model_explorer():
+    """A slash separates layers, so a slash in a name becomes another sign."""
+    modules = {"": module("N/et", 1, 1), "a/b": module("A", 1, 1), "a/b.c": module("Linear", 1, 1)}
+    net = Complexity(model="N/et", inputs=(), execution="shapes", metrics={"flops": 1}, modules=modules)
+    (graph,) = json.loads(model_explorer.graph_text([("x", net)]))
+    assert [(node["id"], node["namespace"]) for node in graph["nodes"]] == [("a/b.c", "N|et/a|b")]
+
+
+def test_a_function_in_model_explorer():
+    net = Complexity(model="step", inputs=(), execution="shapes", metrics={"flops": 3}, modules={})
+    (graph,) = json.loads(model_explorer.graph_text([("x", net)]))
+    assert [(node["id"], node["label"], node["namespace"]) for node in graph["nodes"]] == [("(model)", "step", "step")]
+
+
 @pytest.mark.parametrize(
     ("key", "told"),
     [
@@ -87,7 +134,7 @@ def test_speedscope():
         ("time[A100]", r"time\[A100\] was not measured"),
     ],
 )
-@pytest.mark.parametrize("write", [collapsed.text, speedscope.text])
+@pytest.mark.parametrize("write", [collapsed.text, speedscope.text, model_explorer.node_data_text])
 def test_metrics_without_stacks(write, key, told):
     with pytest.raises(UsageError, match=told):
         write([("net:build", NET)], key)
