@@ -20,6 +20,7 @@ from pytest_flopsbudget.config.prescan import FILE, TABLE
 from pytest_flopsbudget.config.problems import Problems
 from pytest_flopsbudget.config.pyproject import find_table, read_document
 from pytest_flopsbudget.config.settings import (
+    AnchorSetting,
     Budget,
     Improvement,
     OnGitHub,
@@ -68,6 +69,7 @@ _KEYS = (
     "missing-baseline",
     "unknown-operators",
     "improved-baseline",
+    "anchor",
     "free-operators",
     "show",
     "github",
@@ -185,6 +187,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
         improved_baseline=_read_choice(
             table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, problems
         ),
+        anchor=_read_anchor(table["anchor"], problems) if "anchor" in table else None,
         free_operators=_read_operators(table.get("free-operators", []), problems),
         show=_read_shown(table.get("show", Settings().show), problems),
         github=_read_choice(table, "github", _ON_GITHUB, Settings().github, problems),
@@ -197,6 +200,22 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
         machine=_read_machine(table["machine"], problems) if "machine" in table else None,
         latency_run_time=_read_run_time(table.get("latency-run-time", "1 s"), problems),
     )
+
+
+def _read_anchor(value: object, problems: Problems) -> AnchorSetting | None:
+    if not isinstance(value, dict) or not {"revision", "tolerance"} <= value.keys():
+        example = '{revision = "v1.2.0", tolerance = "10%"}'
+        problems.add("anchor", f"{quote_value(value)} does not name both a revision and a tolerance; write {example}")
+        return None
+    here = problems.inside("anchor")
+    for key in value.keys() - {"revision", "tolerance"}:
+        here.add_unknown_key(key, ("revision", "tolerance"))
+    revision = value["revision"]
+    if not isinstance(revision, str) or not revision or revision.startswith("-") or not revision.isprintable():
+        here.add("revision", f'{quote_value(revision)} is no tag, branch or commit; write one like "v1.2.0"')
+        return None
+    tolerance = {**exact_tolerances(), **_read_tolerance(value, here)}
+    return AnchorSetting(revision, tolerance, f"{problems.head} anchor")
 
 
 def _read_machine(value: object, problems: Problems) -> str | None:

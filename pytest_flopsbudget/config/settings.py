@@ -71,6 +71,18 @@ def exact_tolerances() -> Mapping[str, Tolerance]:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchorSetting:
+    """An earlier revision, over whose baselines costs may grow by a second tolerance."""
+
+    #: A tag, a branch or a commit of the repository.
+    revision: str
+    #: Metric key → allowed growth over the baseline of the revision, for every metric.
+    tolerance: Mapping[str, Tolerance]
+    #: The place of the setting, for messages: "pyproject.toml: [tool.pytest-flopsbudget] anchor".
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings in the pyproject. Missing keys have their defaults."""
 
@@ -96,6 +108,8 @@ class Settings:
     unknown_operators: Reaction = "warn"
     #: Whether a test passes if its measurement is below its baseline.
     improved_baseline: Improvement = "pass"
+    #: The earlier revision over which the sum of all growth is limited; None for no such limit.
+    anchor: AnchorSetting | None = None
     #: Operators that count zero FLOPs in this project, as "namespace::name".
     free_operators: tuple[str, ...] = ()
     #: The metric that summaries and tables show first.

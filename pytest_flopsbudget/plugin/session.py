@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.config.prescan import PyprojectFinder
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.plugin.anchor import Anchor
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.reports.causes import ShownCauses
     from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
@@ -48,6 +49,8 @@ class BudgetSession:
         self._in_folder: dict[Path, Settings] = {}
         #: Folder of a test file → the settings for its tests.
         self._of_tests: dict[Path, Settings] = {}
+        #: (folder of the pyproject, revision) → the baselines at the revision.
+        self._anchors: dict[tuple[Path, str], Anchor] = {}
         #: ``id`` of a marker → (the marker, its budget). The marker itself is no key, because its arguments may not be
         #: hashable. The marker is kept alive, so no later marker gets the same ``id``.
         self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
@@ -144,11 +147,31 @@ class BudgetSession:
         checks: list[Callable[[], object]] = [lambda: self.settings]
         files = dict.fromkeys([*test_files, *(item.path for item in items)])
         checks += [partial(self.settings_of, path) for path in files]
+        checks += [partial(self._anchor_for, path) for path in dict.fromkeys(item.path for item in items)]
         checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
         # A dict keeps the order and drops repetitions. Each parameter set of a test has the mistakes of the test's
         # marker.
         return list(dict.fromkeys(filter(None, map(_find_problem, checks))))
+
+    def _anchor_for(self, test_file: Path) -> Anchor | None:
+        """Return the baselines of the revision that the setting ``anchor`` names; None without the setting.
+
+        Raises:
+            UsageError: git does not know the revision.
+        """
+        settings = self.settings_of(test_file)
+        if settings.anchor is None or settings.path is None:
+            return None
+        from pytest_flopsbudget.plugin.anchor import Anchor
+
+        key = settings.path.parent, settings.anchor.revision
+        if key not in self._anchors:
+            try:
+                self._anchors[key] = Anchor(*key)
+            except UsageError as error:
+                raise UsageError(f"{settings.anchor.source}: {error}") from error
+        return self._anchors[key]
 
     def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
         return [self._marker_budget(item, *found) for found in _markers(item)]
@@ -285,6 +308,8 @@ class BudgetSession:
         settings, budgets = self.settings_of(item.path), self.budgets_for(item)
         try:
             baseline = self.baselines.entries(item.path, nodeid)
+            anchor = self._anchor_for(item.path)
+            anchored = {} if anchor is None else anchor.entries(item.path, nodeid)
         except BaselineError as error:
             return None, visible(str(error))
         verdicts: list[Verdict] = []
@@ -301,6 +326,7 @@ class BudgetSession:
                 neighbours=self.baselines.neighbours(item.path, nodeid, measurement.name),
                 others=others,
                 has_laws=has_laws,
+                anchor=anchored.get(measurement.name),
             )
             if self.baselines.revision:
                 comparison = msgspec.structs.replace(verdict.comparison, revision=self.baselines.revision)

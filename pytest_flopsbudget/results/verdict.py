@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.metrics import base_of
+from pytest_flopsbudget.results.anchor import anchor_limits, with_anchor
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
@@ -134,6 +135,7 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
     others: Mapping[str, Complexity] | None = None,
     has_laws: bool = False,
+    anchor: Complexity | None = None,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -149,12 +151,22 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         others: name → measurement, for all measurements of the test. A limit may be a share of one of them.
             The verdict on the first one also reports the names in budgets that match no measurement.
         has_laws: whether a measurement of the test has laws. Then others need none.
+        anchor: the cost at the revision of the setting ``anchor``; None if this revision lacks the measurement.
     """
     complexity = measurement.complexity
     others = others or {measurement.name: complexity}
     effective = name_machine(merge_budgets(budgets, measurement.name), complexity)
     tolerance = tolerance_for(budgets, settings)
     held_by_baseline = held_metrics(budgets, settings)
+    if anchor is not None and settings.anchor is not None:
+        revision = settings.anchor.revision
+        if anchor.inputs == complexity.inputs:
+            limits = anchor_limits(anchor, complexity, held_by_baseline, settings.anchor.tolerance, revision)
+            effective = with_anchor(effective, limits)
+        else:
+            inputs = ", ".join(anchor.inputs)
+            note = f"not held to the anchor {revision}, which measured another input: {inputs}"
+            complexity = replace(complexity, notes=(*complexity.notes, note))
     has_budget = "latency" in held_by_baseline or any(base_of(metric) == "latency" for metric in effective.limits)
     noisy = find_noisy_latency(complexity, tolerance, has_budget=has_budget)
     comparison = compare(
