@@ -279,8 +279,8 @@ def changed_modules(diffs: Iterable[Diff], edits: Iterable[Edit], metrics: Itera
     for diff in diffs:
         for change in diff.modules:
             if change.change:
-                values = by_path.setdefault(change.path, {})
-                values[diff.metric] = values.get(diff.metric, 0) + change.change
+                own = by_path.setdefault(change.path, {})
+                own[diff.metric] = own.get(diff.metric, 0) + change.change
                 counts[change.path] = change.count
     if [*by_path] == [""] or (len(by_path) == 1 and [edit.path for edit in edits] == [*by_path]):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 
 import pytest
@@ -92,6 +93,38 @@ def test_accessible(opened, width, scheme):
     assert len(shown.requests) == 1
     # The page itself never scrolls sideways; wide tables scroll in their own boxes.
     assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("width", "is_wide"), [(390, True), (1600, False)])
+def test_a_table_that_scrolls_has_a_shadow(opened, width, is_wide):
+    """The shadow is at the edge behind which more of the table is, and at no other edge."""
+    shown = opened(width)
+    box = shown.locator(".scroll").first
+    assert box.evaluate("one => one.scrollWidth > one.clientWidth") == is_wide
+    # The rightmost pixels of the table's lower edge are outside of all texts.
+    area = box.bounding_box()
+    edges = {
+        "left": {"x": area["x"], "width": 2},
+        "right": {"x": area["x"] + area["width"] - 2, "width": 2},
+    }
+
+    def darkest(edge):
+        clip = {"y": area["y"] + 2, "height": 4, **edges[edge]}
+        image = base64.b64encode(shown.screenshot(clip=clip)).decode()
+        return shown.evaluate(
+            """async image => {
+                const bitmap = await createImageBitmap(await (await fetch("data:image/png;base64," + image)).blob());
+                const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+                context.drawImage(bitmap, 0, 0);
+                const data = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+                return Math.min(...data.filter((_, place) => place % 4 < 3));
+            }""",
+            image,
+        )
+
+    assert (darkest("right") < 200, darkest("left") < 200) == (is_wide, False)
+    box.evaluate("one => one.scrollLeft = one.scrollWidth")
+    assert (darkest("right") < 200, darkest("left") < 200) == (False, is_wide)
 
 
 def test_icicle(opened):

@@ -81,6 +81,26 @@ def test_what_stands_first():
     assert re.findall(r'<td class="number">(.*?)</td>', row) == ["2 kFLOPs", "3 kFLOPs", "+50.0%", "2.5 kFLOPs"]
 
 
+@pytest.mark.parametrize(
+    ("failing", "passing", "listed", "others"),
+    [
+        (1, 60, 1, "60 more measurements: 60 ok"),
+        (12, 3, 10, "5 more measurements: 2 regressed, 3 ok"),
+        (0, 12, 10, "2 more measurements: 2 ok"),
+        (0, 1, 1, ""),
+        (10, 0, 10, ""),
+    ],
+)
+def test_measurements_that_need_a_look_are_at_the_top(failing, passing, listed, others):
+    grew, same = measurement(complexity(3000), complexity(2000)), measurement(complexity(), complexity())
+    tests = [a_test(one, nodeid=f"a.py::t{place}") for place, one in enumerate([*[same] * passing, *[grew] * failing])]
+    text = page.text(report(*tests))
+    top, _, rest = text[: text.index('<section class="measurement"')].partition("<summary>")
+    assert top.count('<tr><th scope="row">') == listed
+    assert rest.count('<tr><th scope="row">') == failing + passing - listed
+    assert rest.partition("<")[0] == others
+
+
 OLD = {
     "": Module(type="Net", metrics={"flops": 50}),
     "a": Module(type="A", metrics={"flops": 30}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ _MAX_SECTIONS = 200
 _MAX_ROWS = 400
 #: The maximum number of commits in the history of a measurement.
 _MAX_COMMITS = 50
+#: The maximum number of measurements in the table at the top; the others follow in a table that opens with a click.
+_MAX_ROWS = 10
 #: The device of the roofline if the run estimated no times.
 _EXAMPLE_DEVICE = "A100"
 
@@ -84,6 +87,8 @@ def text(report: Report, history: Sequence[Series] = (), *, words: str = "") -> 
         _measurement(report, test, one, number, series.get((test.nodeid, one.name)))
         for number, (test, one) in enumerate(rows)
     ]
+    # The rows of measurements that need a look come before the explanations; all others are behind a click.
+    listed = min(_MAX_ROWS, sum(one.fails or one.outcome != "ok" for _, one in rows) or len(rows))
     left_out = len(rows) - _MAX_SECTIONS
     data = {
         "metrics": {},
@@ -109,11 +114,21 @@ def text(report: Report, history: Sequence[Series] = (), *, words: str = "") -> 
             )
         ],
         causes=[_cause(cause) for cause in report.causes if len(cause.tests) > 1 or cause.edits],
-        heads=[metric_of(report.run.show).title, "change", "budget", "params"],
+        heads=[metric_of(report.run.show).title, "change", "limit", "params"],
+        overview=measurements[:listed],
+        others=measurements[listed:],
+        others_title=_others_title([one.outcome for _, one in rows[listed:]]),
         measurements=measurements,
         left_out=f"{pluralize(left_out, 'measurement')} more have no section of their own." if left_out > 0 else "",
     )
     return rendered
+
+
+def _others_title(outcomes: Sequence[Outcome]) -> str:
+    """Return the heading of the table of the other measurements: "61 more measurements: 1 regressed, 60 ok"."""
+    counts = Counter(outcomes)
+    words = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in _MOODS if counts[outcome])
+    return f"{pluralize(len(outcomes), 'more measurement')}: {words}"
 
 
 def _template() -> Any:
