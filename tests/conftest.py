@@ -13,7 +13,7 @@ import pytest
 import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
-from inner_runs import IN_ORDER
+from inner_runs import IN_ORDER, WITHOUT_WORKERS
 from msgspec.structs import replace
 from paths import TESTS
 
@@ -118,7 +118,8 @@ class Project:
         self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *IN_ORDER, *args)
+        alone = () if any(arg.startswith(("-n", "--dist", "--numprocesses")) for arg in args) else WITHOUT_WORKERS
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *IN_ORDER, *alone, *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
         """Run pytest in another process without PyTorch. Its models return costs that were recorded before."""
