@@ -180,6 +180,7 @@ def _key(verdict: Verdict) -> _Key:
     if "unknown operators" in verdict.failing:
         key = key._replace(unknown_operators=tuple(sorted(verdict.complexity.unknown_operators)))
     judged = [change.metric for change in comparison.changes if change.judged]
+    judged += [law.metric for law in comparison.laws if law.metric not in judged]
     if not judged:
         return key._replace(limits=tuple(dict.fromkeys(_limit_sources(verdict))))
     key = key._replace(

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import Budget
-    from pytest_flopsbudget.laws.algebra.domains import Domain
+    from pytest_flopsbudget.laws.algebra.domains import Domain, Point
     from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw, Piece
     from pytest_flopsbudget.laws.algebra.terms import Expression
+    from pytest_flopsbudget.results.data import ComplexityData
     from pytest_flopsbudget.results.limits import Limit
 
 
@@ -37,6 +38,14 @@ class Laws(Protocol):
     @property
     def domain(self) -> Domain:
         """The sizes for which the laws hold."""
+
+    @property
+    def counted(self) -> Mapping[Point, ComplexityData]:
+        """Point → the measurement at this point."""
+
+    @property
+    def evidence(self) -> str:
+        """One sentence on what the laws rest on."""
 
 
 class GrowthViolation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
