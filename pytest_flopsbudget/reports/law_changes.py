@@ -66,9 +66,7 @@ def _details(change: LawChange, *, in_table: bool) -> Iterator[str]:
         yield f"{change.old} before, compared at the counted sizes of {change.sizes}"
     if change.reason:
         yield change.reason
-    crossing = _crossing(change)
-    if crossing:
-        yield crossing
+    yield from _crossing(change)
     if change.largest.old != change.largest.new and not in_table:
         words = format_change(change.largest.old, change.largest.new, change.metric)
         yield f"at {change.largest.sizes}: {words}"
@@ -78,18 +76,14 @@ def _details(change: LawChange, *, in_table: bool) -> Iterator[str]:
         yield f"in {place}{times}: {module.old or '0'} -> {module.new or '0'}{each}"
 
 
-def _crossing(change: LawChange) -> str:
-    """Return at which sizes the metric is less and more than before, and at which size it is beyond the tolerance."""
-    words = []
+def _crossing(change: LawChange) -> Iterator[str]:
+    """Yield at which sizes the metric is less and more than before, and at which size it is beyond the tolerance."""
     if change.shrinks is not None and change.grows is not None:
-        words.append(f"the laws cross: less at {change.shrinks.sizes}, {_point('more', change.grows)}")
-    elif change.grows is not None and change.grows != change.beyond:
-        words.append(_point("more", change.grows))
+        yield f"the laws cross: less at {change.shrinks.sizes}, {_point('more', change.grows)}"
+    elif change.grows is not None:
+        yield _point("more", change.grows)
     if change.beyond is not None and change.beyond != change.grows:
-        words.append(_point("beyond the tolerance", change.beyond))
-    elif change.beyond is not None and change.shrinks is None:
-        words.append(_point("more", change.beyond))
-    return "; ".join(words)
+        yield _point("beyond the tolerance", change.beyond)
 
 
 def _point(what: str, point: LawPoint) -> str:

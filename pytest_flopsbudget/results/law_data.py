@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 
-_Size = Annotated[int, msgspec.Meta(ge=0)]
+#: A size. Ranges of larger numbers have no length in Python, and no model has such sizes.
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Value = Annotated[int, msgspec.Meta(ge=0)]
 #: A whole number, or a fraction such as "1/2".
 Coefficient = int | Annotated[str, msgspec.Meta(pattern=r"^-?[1-9][0-9]*/[1-9][0-9]*$")]
 
@@ -29,7 +31,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: The largest size.
     last: _Size
     #: The distance between two sizes.
-    step: Annotated[int, msgspec.Meta(ge=1)] = 1
+    step: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 1
     #: Whether only those of these sizes belong to the range that are powers of two.
     powers_of_two: bool = False
 
@@ -54,7 +56,7 @@ class StoredLaw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     held: bool = True
     #: The values at the sizes that were counted, in the order of `MeasuredLaws.counted`; null where the metric has no
     #: whole value. Empty in baselines, and if the metric does not change with any size.
-    counts: tuple[_Size | None, ...] = ()
+    counts: tuple[_Value | None, ...] = ()
 
 
 class MeasuredLaws(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -67,6 +67,16 @@ def test_the_page_shows_how_a_test_fails(project):
     assert shown == text
 
 
+def test_the_page_shows_what_a_law_means(project):
+    page = PAGE.read_text(encoding="utf-8")
+    ((test, _),) = [block for block in BLOCKS.findall(page) if block[0].startswith(TEST)]
+    project.write(f"import torch\nfrom torch import nn\n{ATTENTION[0]}\n{test}")
+    lines = project.run("--flops-budget-explain=test_net.py::test_attention").outlines
+    shown = re.search(r"<!-- explained: begin -->\n\n```text\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    start = lines.index("growth")
+    assert lines[start : start + len(shown)] == shown
+
+
 def test_the_page_shows_how_a_law_regresses(project):
     blocks = BLOCKS.findall(PAGE.read_text(encoding="utf-8"))
     ((test, text),) = [block for block in blocks if block[0].startswith(REGRESSED)]

@@ -51,7 +51,10 @@ class Domain:
     def sizes(self, symbol: str) -> tuple[int, ...] | range:
         """Return the sizes of one symbol, the smallest first."""
         allowed = self[symbol]
-        return tuple(filter(_is_power_of_two, allowed)) if symbol in self.powers_of_two else allowed
+        if symbol not in self.powers_of_two or not allowed:
+            return allowed
+        powers = (1 << exponent for exponent in range(allowed[-1].bit_length()))
+        return tuple(size for size in powers if size in allowed)
 
     @property
     def lowest(self) -> Point:
