@@ -175,7 +175,8 @@ def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: 
         rows: the broken metrics.
         groups: the limits that several modules break.
     """
-    words = _worst(verdict, rows, groups)
+    about_law = _is_about_law(verdict, rows, groups)
+    words = law_sentence(_regressed_laws(verdict)[0]) if about_law else _worst(verdict, rows, groups)
     if not words:
         return _reaction(name, verdict)
     if verdict.comparison.range_changed and verdict.comparison.laws:
@@ -185,8 +186,7 @@ def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: 
     if verdict.edits:
         more = len(verdict.edits) - 1
         words += f" by {place_of(verdict.edits[0])}{f' and {more:,} more' if more else ''}"
-    in_words = (rows or groups) and not _is_about_law(verdict, rows, groups)
-    return f"{words} in {name}" if in_words else f"{name}: {words}"
+    return f"{words} in {name}" if (rows or groups) and not about_law else f"{name}: {words}"
 
 
 def _regressed_laws(verdict: Verdict) -> list[LawChange]:
@@ -206,8 +206,6 @@ def _sizes_of_table(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[
 
 def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
     """Return the most important broken limit, or else the largest growth over the baseline; "" if there is neither."""
-    if _is_about_law(verdict, rows, groups):
-        return law_sentence(_regressed_laws(verdict)[0])
     if rows:
         row = max(rows, key=lambda one: (one.limit is not None, one.excess))
         bound = "limit" if row.limit is not None else "baseline"

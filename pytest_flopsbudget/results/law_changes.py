@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pytest_flopsbudget.laws.algebra.terms import Expression, constant
 from pytest_flopsbudget.laws.algebra.whole_numbers import first_all_positive
-from pytest_flopsbudget.quantities.metrics import base_of, sort_metrics
+from pytest_flopsbudget.quantities.metrics import base_of, is_optional, sort_metrics
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.data import Count
 from pytest_flopsbudget.results.folding import unfold_path
@@ -19,6 +20,7 @@ from pytest_flopsbudget.results.folding import unfold_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from pytest_flopsbudget.laws.algebra.domains import Domain
     from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
     from pytest_flopsbudget.results.law_data import MeasuredLaws, StoredLaw
 
@@ -86,7 +88,8 @@ class LawChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     largest: LawPoint
     #: The modules that make the change. The largest change is first.
     modules: tuple[ModuleLawChange, ...] = ()
-    #: Why not every size was compared: the metric has no law any more, or the ranges are too large for a proof.
+    #: Why not every size was compared: the metric has no law any more, or one for fewer sizes, or the ranges are too
+    #: large for a proof.
     reason: str = ""
 
 
@@ -121,22 +124,18 @@ def compare_laws(
     range_changed = None
     if old.sizes != new.sizes:
         range_changed = old.domain.text(signs=False), new.domain.text(signs=False)
+    both = [metric for metric in sort_metrics(old.metrics.keys() & new.metrics.keys()) if base_of(metric) in held]
     changes, judged, vanished = [], set(), []
-    for metric in sort_metrics(old.metrics.keys() & new.metrics.keys()):
-        if base_of(metric) not in held or not old.metrics[metric].pieces:
-            continue
-        now = new.metrics[metric]
-        if not now.pieces:
-            vanished.append(f"the law of {metric}")
-        elif old.metrics[metric].pieces == now.pieces and range_changed is None:
+    for metric in both:
+        if old.metrics[metric].pieces == new.metrics[metric].pieces and range_changed is None:
             judged.add(metric)
             continue
         found = _Comparison(old, new, metric, tolerance.get(base_of(metric), Tolerance()))
+        vanished += [f"{found.missing} {metric}"] if found.missing else []
         if found.pairs or found.counted:
             judged.add(metric)
-            if found.differs:
-                changes.append(found.change())
-    vanished += [f"the law of {metric}" for metric in old.metrics if metric not in new.metrics]
+            changes += [found.change()] if found.differs else []
+    vanished += [f"the law of {key}" for key in old.metrics if key not in new.metrics and not is_optional(key)]
     return LawComparison(tuple(changes), frozenset(judged), range_changed, tuple(vanished))
 
 
@@ -155,9 +154,23 @@ class _Comparison:
             for one, other in product(before.pieces, now.pieces)
             if (common := one.domain.common(other.domain)) is not None
         ]
-        #: (point, old value, new value) for the counts that have a value by the old law, if there is no new law.
-        self.counted = [] if now.found else list(_counted(before, new, new.metrics[metric]))
+        #: (point, old value, new value) for the counts that have a value by the old law, and none by the new one.
+        self.counted = list(_counted(before, now, new, new.metrics[metric]))
         self._limits: list[str] = []
+
+    @property
+    def missing(self) -> str:
+        """What the new law lacks, in words; "" if it holds wherever the old one does."""
+        if self.old.found and not self.new.found:
+            return "the law of"
+        return "a part of the law of" if self.is_partial else ""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the new law lacks sizes that the old law has, although they are in the new range."""
+        known = (one.domain.common(self.new.domain) for one in self.old.pieces)
+        covered = sum(_points(domain) for domain, _, _ in self.pairs)
+        return covered < sum(_points(domain) for domain in known if domain is not None)
 
     @property
     def differs(self) -> bool:
@@ -212,8 +225,15 @@ class _Comparison:
             beyond=beyond,
             largest=self._largest(),
             modules=tuple(_modules(self._before, self._now, self.metric)[:_MOST_MODULES]),
-            reason="; ".join(dict.fromkeys([*filter(None, [self.new.reason]), *self._limits])),
+            reason="; ".join(dict.fromkeys(self._reasons())),
         )
+
+    def _reasons(self) -> Iterator[str]:
+        if self.new.reason:
+            yield self.new.reason
+        elif self.is_partial:
+            yield "the law holds for fewer sizes than before; of the others, those that were counted are compared"
+        yield from self._limits
 
     def _sizes(self) -> str:
         letters = self.old.letters
@@ -222,11 +242,9 @@ class _Comparison:
         return (common or self.new.domain).text(names, signs=False)
 
     def _largest(self) -> LawPoint:
-        found = [(domain.highest, domain.named(domain.highest), before, now) for domain, before, now in self.pairs]
-        if found:
-            _, point, before, now = max(found, key=lambda one: one[0])
-            return self._point(point, before.at(point), now.at(point))
-        point, old, new = max(self.counted, key=lambda one: tuple(one[0].values()))
+        corners = ((domain.named(domain.highest), before, now) for domain, before, now in self.pairs)
+        found = [(point, int(before.at(point)), int(now.at(point))) for point, before, now in corners]
+        point, old, new = max([*found, *self.counted], key=lambda one: tuple(one[0].values()))
         return self._point(point, old, new)
 
 
@@ -238,10 +256,18 @@ def _decline(before: Expression, now: Expression) -> Sequence[Expression]:
     return [before - now]
 
 
-def _counted(old: MetricLaw, new: MeasuredLaws, law: StoredLaw) -> Iterator[tuple[dict[str, int], int, int]]:
-    for sizes, value in zip(new.counted, law.counts, strict=False):
-        point = dict(zip(new.sizes, sizes, strict=True))
+def _points(domain: Domain) -> int:
+    return prod(len(domain.sizes(symbol)) for symbol in domain.symbols)
+
+
+def _counted(
+    old: MetricLaw, new: MetricLaw, laws: MeasuredLaws, law: StoredLaw
+) -> Iterator[tuple[dict[str, int], int, int]]:
+    for sizes, value in zip(laws.counted, law.counts, strict=False):
+        point = dict(zip(laws.sizes, sizes, strict=True))
         piece = next((piece for piece in old.pieces if piece.domain.contains(point)), None)
+        if any(one.domain.contains(point) for one in new.pieces):
+            continue
         if piece is not None and value is not None:
             yield point, int(piece.expression.at(point)), value
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.law_changes import compare_laws
-from pytest_flopsbudget.results.law_data import LawPiece, StoredLaw
+from pytest_flopsbudget.results.law_data import LawPiece, Sizes, StoredLaw
 
 SIZES = {"n": range(4, 61)}
 HELD = ("flops",)
@@ -117,6 +117,19 @@ def test_a_metric_without_a_law_is_compared_at_the_counts():
         assert [change.allowed for change in found.changes] == [allowed] * (not allowed)
     assert found.changes[0].beyond.sizes == "n = 60"
     assert found.changes[0].reason == "no law of degree <= 4"
+
+
+def test_a_law_for_fewer_sizes_is_compared_at_the_counts_too():
+    old = laws(SIZES, {"flops": {"n": 40}})
+    powers = Sizes(first=4, last=60, powers_of_two=True)
+    law = StoredLaw(pieces=(LawPiece(sizes={"n": powers}, terms={"n": 40}),), counts=(160, 2400))
+    now = replace(laws(SIZES, {}), metrics={"flops": law}, counted=((4,), (60,)))
+    same = compare_laws(old, now, {}, HELD)
+    assert (same.vanished, same.changes) == (("a part of the law of flops",), ())
+    more = replace(now, metrics={"flops": replace(law, counts=(160, 2401))})
+    (change,) = compare_laws(old, more, {}, HELD).changes
+    assert (change.beyond.sizes, change.largest.new) == ("n = 60", 2401)
+    assert change.reason.startswith("the law holds for fewer sizes than before")
 
 
 def test_missing_laws():
