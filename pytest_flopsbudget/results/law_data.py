@@ -64,8 +64,8 @@ class MeasuredLaws(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     #: Symbol → the sizes that the laws were asked for.
     sizes: dict[str, Sizes]
-    #: Metric key → law of the model.
-    metrics: dict[str, StoredLaw] = {}
+    #: Metric key → law of the model. Files call it "totals", and write each law on a line.
+    metrics: dict[str, StoredLaw] = msgspec.field(name="totals", default_factory=dict)
     #: Folded path of modules, "layers.{0-31}.mlp" → metric key → the law of each of these modules without the modules
     #: below it. Only held metrics that grow with a size are listed. The path of the model itself is "".
     modules: dict[str, dict[str, StoredLaw]] = {}

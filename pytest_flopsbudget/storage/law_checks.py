@@ -79,7 +79,7 @@ def check_measured(laws: MeasuredLaws, place: JsonPath) -> None:
         FaultError: a law is damaged.
     """
     check_symbols(laws.sizes, (*place, "sizes"))
-    parts: dict[JsonPath, Mapping[str, StoredLaw]] = {(*place, "metrics"): laws.metrics}
+    parts: dict[JsonPath, Mapping[str, StoredLaw]] = {(*place, "totals"): laws.metrics}
     for path, of_module in laws.modules.items():
         parts[(*place, "modules", path)] = of_module
         check_path(path, (*place, "modules", path))

@@ -33,7 +33,7 @@ _REMEDY = "Take it anew from the run that wrote it, or run the tests again with 
 #: Keys whose values are written on several lines.
 _OPENED = frozenset({
     "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
-    "causes", "complexity", "laws", "modules", "operators", "unknown_operators", "phases",
+    "causes", "complexity", "laws", "totals", "modules", "operators", "unknown_operators", "phases",
 })  # fmt: skip
 
 

@@ -165,11 +165,11 @@ def test_the_report_has_laws_and_accepts(accepted):
     (measurement,) = report["tests"][0]["measurements"]
     laws = measurement["complexity"]["laws"]
     assert laws["sizes"] == {"sequence": {"first": 4, "last": 512}}
-    flops = laws["metrics"]["flops"]
+    flops = laws["totals"]["flops"]
     assert flops["pieces"] == [{"terms": {"sequence^2": SQUARE_LAW, "sequence": REST}}]
     assert flops["counts"] == [SQUARE_LAW * size**2 + REST * size for (size,) in laws["counted"]]
     assert [512] in laws["counted"]
-    assert laws["metrics"]["peak_memory"]["held"] is False
+    assert laws["totals"]["peak_memory"]["held"] is False
     change = measurement["comparison"]["laws"][0]
     assert (change["metric"], change["allowed"], change["beyond"]["sizes"]) == ("flops", False, "S = 9")
     assert main(["accept", "report.json"]) == 0

@@ -200,11 +200,11 @@ class TestFaults:
         [
             ('"n^2": 4', '"k^2": 4', "flops.pieces[0].terms[\"k^2\"]: character 1: unknown name 'k'; there are n."),
             ('"n^2": 4', '"n^2": 0', 'terms["n^2"]: a coefficient of 0; leave the term out.'),
-            ('"flops": {"pieces"', '"flop": {"pieces"', "laws.metrics.flop: no such metric; there are flops, "),
+            ('"flops": {"pieces"', '"flop": {"pieces"', "laws.totals.flop: no such metric; there are flops, "),
             ('"layers.{0-1}": {"flops": {"p', '"layers.{1-0}": {"flops": {"p', "'{1-0}' is no list of rising numbers"),
             ('"first": 1', '"first": 9', "laws.sizes: n: no range from 9 to 8 in steps of 1."),
             ('"counted": [[1], [8]]', '"counted": [[1], [8, 9]]', "laws.counted[1]: 2 sizes; the laws are of n."),
-            ('"counts": [4, 256]', '"counts": [4]', "laws.metrics.flops.counts: 1 counts at 2 counted sizes."),
+            ('"counts": [4, 256]', '"counts": [4]', "laws.totals.flops.counts: 1 counts at 2 counted sizes."),
         ],
     )  # fmt: skip
     def test_damaged_laws(self, old, new, message):
