@@ -45,6 +45,14 @@ def law_facts(laws: MeasuredLaws, *, signs: bool) -> Iterator[tuple[int, str]]:
         yield 0, f"equal for every size: {', '.join(constant)}"
 
 
+def law_in_words(laws: MeasuredLaws | None, metric: str, *, signs: bool) -> str:
+    """Return the law of a metric and its sizes: "4·S² + 8·S, for S = 16 … 1,024"; "" if there is none."""
+    law = laws.law(metric) if laws is not None else None
+    if law is None:
+        return ""
+    return f"{law.text(signs=signs)}, for {law.domain.text(law.letters, signs=signs)}"
+
+
 def _is_constant(law: MetricLaw) -> bool:
     return len(law.pieces) == 1 and not law.pieces[0].expression.symbols()
 

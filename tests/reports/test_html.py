@@ -160,6 +160,23 @@ class TestTree:
         assert below["below"][0]["path"] == "a.{0-1}"
 
 
+def test_a_history_of_laws():
+    made = [None, {"n": 2}, {"n^2": 4}]
+    points = [
+        Point(
+            Revision(f"abc{number}", "2026-01-01", "change"),
+            Address("tests/test_net.py", "test_a", "model"),
+            Totals("Net", (), {"flops": 7, "params": 1}, laws=terms and laws({"n": range(1, 9)}, {"flops": terms})),
+        )
+        for number, terms in enumerate(made)
+    ]
+    text = page.text(report(a_test(measurement())), [Series(points)])
+    assert text.index("4·n², for n = 1 … 8") < text.index("2·n, for n = 1 … 8") < text.index("abc0")
+    without = page.text(report(a_test(measurement())), [Series(points[:1])])
+    assert '<th scope="col" class="number">law</th>' in text
+    assert '<th scope="col" class="number">law</th>' not in without
+
+
 def points(text):
     """Return the horizontal places of the counts in each figure of a law."""
     figures = [part.partition("</svg>")[0] for part in text.split("the line is the law")[1:]]

@@ -31,7 +31,7 @@ from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.html.figures import growth, memory, roofline
 from pytest_flopsbudget.reports.html.tree import Tree, value
 from pytest_flopsbudget.reports.law_changes import law_sentence
-from pytest_flopsbudget.reports.law_facts import law_facts
+from pytest_flopsbudget.reports.law_facts import law_facts, law_in_words
 from pytest_flopsbudget.results.comparison import before
 from pytest_flopsbudget.safe_text import pluralize, use_signs, visible
 
@@ -209,7 +209,7 @@ def _measurement(
             }
             for name, operator in operators
         ],
-        "history_heads": [metric_of(report.run.show).title, "params"],
+        "history_heads": [metric_of(report.run.show).title, "params", *(["law"] if _has_laws(series) else [])],
         "history": [] if series is None else [*_history_rows(series, report.run.show)],
         "figures": [*_figures(one, device, report.run.show)],
         "data": {"keys": tree.keys, "tree": tree.plain(), "changed": bool(one.diffs)},
@@ -290,15 +290,22 @@ def _module_cell(tree: Tree, group: ModuleGroup, key: str) -> str:
 
 
 def _history_rows(series: Series, show: str) -> Iterator[dict[str, Any]]:
-    """Yield a row for each commit that changed the shown metric or the parameters. The newest commit is first."""
+    """Yield a row for each commit that changed the shown metric, its law or the parameters, the newest one first."""
     for point in series.changes({show, "params"})[: -_MAX_COMMITS - 1 : -1]:
         totals = point.totals
+        values = ["", ""] if totals is None else [cells.amount(totals.metrics, key) for key in (show, "params")]
+        if _has_laws(series):
+            values.append("" if totals is None else visible(law_in_words(totals.laws, show, signs=True)))
         yield {
             "date": point.revision.date,
             "commit": point.revision.commit,
             "subject": visible(point.revision.subject),
-            "cells": ["", ""] if totals is None else [cells.amount(totals.metrics, key) for key in (show, "params")],
+            "cells": values,
         }
+
+
+def _has_laws(series: Series | None) -> bool:
+    return series is not None and any(point.totals and point.totals.laws for point in series.points)
 
 
 def _law_figures(one: Verdict, show: str) -> Iterator[dict[str, object]]:

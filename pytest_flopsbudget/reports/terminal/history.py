@@ -9,6 +9,7 @@ from rich.text import Text
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.law_facts import law_in_words
 from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
 from pytest_flopsbudget.reports.terminal.screen import end_of, start_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
@@ -116,11 +117,8 @@ def _laws(points: Sequence[Point], before: Point | None, metric: str, screen: Sc
 
 
 def _law(point: Point | None, metric: str) -> str:
-    laws = point.totals.laws if point is not None and point.totals is not None else None
-    law = laws.law(metric) if laws is not None else None
-    if laws is None or law is None:
-        return ""
-    return f"{law.text(signs=False)}, for {laws.domain.text(law.letters, signs=False)}"
+    totals = point.totals if point is not None else None
+    return "" if totals is None else law_in_words(totals.laws, metric, signs=False)
 
 
 def _value(point: Point, metric: str) -> str:
