@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from build import laws
+
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import Module, Operator
 
@@ -18,6 +20,7 @@ def net(width=1):
             "": Module(type="Net", calls=1, metrics=flops),
             "head": Module(type="Linear", shape=f"{width}->10", calls=1, metrics=flops),
         },
+        laws=laws({"n": range(1, width + 2)}, {"flops": {"n": 5 * width}}, {"head": {"flops": {"n": 5 * width}}}),
         operators={"aten.addmm": Operator(calls=1, metrics={"flops": 10 * width})},
     )
 

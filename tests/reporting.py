@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from budgets import budget
+from build import laws
 from hypothesis import strategies as st
 
 from pytest_flopsbudget.config.settings import Settings
@@ -69,6 +70,22 @@ _latencies = st.builds(
 )  # fmt: skip
 
 
+_terms = st.dictionaries(st.sampled_from(["n^2", "n", "ceil(n/7)", "1"]), _amounts.filter(bool), max_size=3)
+_laws = st.builds(
+    lambda last, flops, params, of_module: laws(
+        {"n": range(1, last)},
+        {"flops": flops, "params": params},
+        {"layers.{0-1}": {"flops": of_module}},
+        counted=((1,), (last - 1,)),
+        evidence="exact",
+    ),
+    st.integers(2, 99),
+    _terms,
+    _terms,
+    _terms,
+)
+
+
 @st.composite
 def complexities(draw):
     metrics = draw(_metrics)
@@ -92,6 +109,7 @@ def complexities(draw):
             ),
             memory_at_peak=st.none() | _peaks,
             timing=st.none() | _latencies,
+            laws=st.none() | _laws,
             notes=st.lists(_texts, max_size=1).map(tuple),
         )
     )

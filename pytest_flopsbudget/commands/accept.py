@@ -182,6 +182,7 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
+        from pytest_flopsbudget.reports.law_changes import law_sentence
         from pytest_flopsbudget.reports.moved import NOT_JUDGED
         from pytest_flopsbudget.reports.wording import format_amount, format_change
         from pytest_flopsbudget.results.comparison import compare
@@ -197,13 +198,14 @@ class _Acceptance:
                 self._kinds["unchanged"] += 1
                 continue
             comparison = compare(old, new, {})
-            kind = "new" if old is None else comparison.status if comparison.changes else "changed"
+            kind = "new" if old is None else comparison.status if comparison.changes or comparison.laws else "changed"
             if kind == "moved" or (kind == "improved" and measurement.comparison.another_model):
                 kind = "changed"
             self._kinds[kind] += 1
             shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
             flops = f", {format_amount(new.flops, 'flops')}" if not shown_metrics and "flops" in new.metrics else ""
             yield f"{test.nodeid}{name}: {kind}{flops}"
+            yield from (f"    {law_sentence(law)}" for law in comparison.laws)
             unjudged = {change.metric for change in measurement.comparison.changes if not change.judged}
             for change in comparison.changes:
                 if change.metric in shown_metrics:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
 from pytest_flopsbudget.laws.algebra.comparing import compare_law
-from pytest_flopsbudget.laws.algebra.domains import Domain
+from pytest_flopsbudget.laws.algebra.domains import Domain, short_names
 from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
 from pytest_flopsbudget.laws.counts import CALLS, Counts, Key
 from pytest_flopsbudget.laws.fits import CHANCES
@@ -201,7 +201,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         on_data=on_data,
         devices=resolve_devices(devices),
     )
-    letters = _letters(domain.symbols)
+    letters = short_names(domain.symbols)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
     keys = counts.keys()
     laws: dict[tuple[str, str], dict[str, MetricLaw]] = {}
@@ -255,11 +255,3 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
                 f"not negative; a polynomial of degree {DEGREE} needs {DEGREE + 2} sizes"
             )
     return Domain(tuple(symbols.items()))
-
-
-def _letters(symbols: Sequence[str]) -> dict[str, str]:
-    """Return symbol → its first letter as a capital, or the whole symbol where two symbols share it."""
-    first = [symbol if len(symbol) == 1 else symbol[0].upper() for symbol in symbols]
-    return {
-        symbol: letter if first.count(letter) == 1 else symbol for symbol, letter in zip(symbols, first, strict=True)
-    }

@@ -114,6 +114,7 @@ class ShownCauses:
             return None
         labels = [f"{item.metric}{part_of(item)}" for item in verdict.broken]
         labels += [change.metric for change in verdict.comparison.changes if not change.allowed]
+        labels += [law.metric for law in verdict.comparison.laws if not law.allowed]
         unmeasured = tuple(item for item in verdict.broken if isinstance(item, Unmeasured))
         first = self._first.setdefault(
             (group, (unmeasured, verdict.unmatched, verdict.growth)), ShownCause(nodeid, frozenset(labels))

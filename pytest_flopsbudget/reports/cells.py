@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.formatting import format_factor, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import base_of, measured_value, metric_of
+from pytest_flopsbudget.reports.law_changes import law_factor
 from pytest_flopsbudget.reports.wording import is_estimate
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
@@ -41,7 +42,10 @@ def change(comparison: Comparison, show: str = "flops") -> str:
     work = [change for change in comparison.changes if key in (change.metric, base_of(change.metric))]
     if work:
         return format_percent(work[0].old, work[0].new)
-    return "(other)" if any(change.judged for change in comparison.changes) else "="
+    laws = [law for law in comparison.laws if law.metric == key]
+    if laws:
+        return law_factor(laws[0])
+    return "(other)" if comparison.laws or any(change.judged for change in comparison.changes) else "="
 
 
 def change_of(verdict: Verdict, show: str = "flops") -> str:

@@ -18,6 +18,7 @@ from pytest_flopsbudget.reports.causes import (
 )
 from pytest_flopsbudget.reports.failure_rows import align, changed_modules
 from pytest_flopsbudget.reports.growth import operator_rows, other_model, what_grew
+from pytest_flopsbudget.reports.law_changes import law_factor, law_lines, range_change
 from pytest_flopsbudget.reports.wording import is_estimate
 from pytest_flopsbudget.results.change_groups import is_judged
 from pytest_flopsbudget.results.changes import KINDS, differing
@@ -84,6 +85,8 @@ def change_lines(change: Change, *, verbose: bool) -> Iterator[str]:
     yield from edit_lines(change.edits, verbose=verbose)
     texts = {item.metric: format_percent(item.old, item.new) for item in comparison.changes}
     shown = [*texts] if verbose else without_followers(texts, texts)
+    in_table = {item.metric for item in comparison.changes}
+    yield from law_lines(comparison.laws, in_headline=False, in_table=in_table, verbose=verbose)
     yield from _metric_table(comparison, shown)
     if verbose:
         yield from (f"  {line}" for line in what_grew(change.diffs))
@@ -95,6 +98,8 @@ def change_lines(change: Change, *, verbose: bool) -> Iterator[str]:
 
 def _run_lines(comparison: Comparison) -> Iterator[str]:
     """Yield a line for each difference in the input, in how the model ran, and in what was measured."""
+    if comparison.range_changed:
+        yield f"another range: {range_change(comparison)}; laws are compared for the sizes of both"
     if comparison.inputs_changed:
         yield f"another input: {input_change(comparison.inputs_changed)}"
     if comparison.execution_changed:
@@ -190,7 +195,10 @@ def _percent(change: Change, metric: str) -> str:
     if change.comparison is None:
         return ""
     found = [item for item in change.comparison.changes if item.metric == metric]
-    return format_percent(found[0].old, found[0].new) if found else "="
+    laws = [law for law in change.comparison.laws if law.metric == metric]
+    if found:
+        return format_percent(found[0].old, found[0].new)
+    return law_factor(laws[0]) if laws else "="
 
 
 def percent_table(changes: Sequence[Change], maximum: int) -> list[str]:

@@ -27,6 +27,7 @@ from pytest_flopsbudget.reports.failure_rows import (
 )
 from pytest_flopsbudget.reports.growth import execution_changes, operator_rows, other_model, what_grew
 from pytest_flopsbudget.reports.growth_laws import growth_lines, growth_sentence
+from pytest_flopsbudget.reports.law_changes import law_lines, law_sentence, range_change
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.wording import format_change, is_estimate
 from pytest_flopsbudget.results.folding import fold
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.causes import ShownCause, ShownCauses
     from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
+    from pytest_flopsbudget.results.law_changes import LawChange
     from pytest_flopsbudget.results.limits import Bound, UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
 
@@ -116,9 +118,18 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
     rows = broken_metrics(nodeid, verdict, verbose=verbose)
     groups = module_groups(verdict)
     yield headline(name, verdict, rows, groups)
+    if verdict.comparison.range_changed:
+        yield f"  another range: {range_change(verdict.comparison)}; laws are compared for the sizes of both"
     yield from other_model(verdict.comparison, verdict.edits, verdict.complexity)
     yield from execution_changes(verdict.comparison)
     yield from edit_lines(verdict.edits, verbose=verbose)
+    yield from law_lines(
+        _regressed_laws(verdict),
+        in_headline=_is_about_law(verdict, rows, groups),
+        in_table={row.metric for row in rows},
+        verbose=verbose,
+    )
+    yield from _sizes_of_table(verdict, rows)
     yield from metric_table(rows)
     yield from _missing_prefix(rows)
     for group in groups:
@@ -164,15 +175,33 @@ def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: 
         rows: the broken metrics.
         groups: the limits that several modules break.
     """
-    words = _worst(verdict, rows, groups)
+    about_law = _is_about_law(verdict, rows, groups)
+    words = law_sentence(_regressed_laws(verdict)[0]) if about_law else _worst(verdict, rows, groups)
     if not words:
         return _reaction(name, verdict)
-    if verdict.comparison.inputs_changed and verdict.comparison.changes:
+    if verdict.comparison.range_changed and verdict.comparison.laws:
+        words = f"another range: {words}"
+    elif verdict.comparison.inputs_changed and verdict.comparison.changes:
         words = f"another input, {input_change(verdict.comparison.inputs_changed)}: {words}"
     if verdict.edits:
         more = len(verdict.edits) - 1
         words += f" by {place_of(verdict.edits[0])}{f' and {more:,} more' if more else ''}"
-    return f"{words} in {name}" if rows or groups else f"{name}: {words}"
+    return f"{words} in {name}" if (rows or groups) and not about_law else f"{name}: {words}"
+
+
+def _regressed_laws(verdict: Verdict) -> list[LawChange]:
+    return [law for law in verdict.comparison.laws if not law.allowed]
+
+
+def _is_about_law(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> bool:
+    """Return whether the first line is about a law: one regressed, and no limit is broken."""
+    return bool(_regressed_laws(verdict)) and not groups and all(row.limit is None for row in rows)
+
+
+def _sizes_of_table(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[str]:
+    laws = verdict.complexity.laws
+    if rows and laws is not None:
+        yield f"  at the largest sizes, {', '.join(f'{symbol} = {one.last:,}' for symbol, one in laws.sizes.items())}:"
 
 
 def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
@@ -212,6 +241,8 @@ def _reaction(name: str, verdict: Verdict) -> str:
         return f'{name} runs operators without a formula, and unknown-operators = "fail"'
     changes = [change for change in verdict.comparison.changes if change.judged]
     words = "".join(f": {one.metric} {format_change(one.old, one.new, one.metric)}" for one in changes[:1])
+    if verdict.comparison.laws:
+        words = f": {law_sentence(verdict.comparison.laws[0])}"
     return f'{name} {verdict.comparison.status}, and improved-baseline = "fail"{words}'
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flopsbudget.reports.law_changes import range_change
 from pytest_flopsbudget.reports.wording import format_growth
 from pytest_flopsbudget.results.diff import shape_change
 
@@ -22,7 +23,9 @@ _MAX_IDS = 3
 
 
 def signature_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield a line if the baseline was measured with another input or another model."""
+    """Yield a line if the baseline was measured with other sizes, with another input, or if it is of another model."""
+    if comparison.range_changed:
+        yield f"the range of sizes changed: {range_change(comparison)}; laws are compared for the sizes of both"
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"

@@ -180,6 +180,7 @@ def _key(verdict: Verdict) -> _Key:
     if "unknown operators" in verdict.failing:
         key = key._replace(unknown_operators=tuple(sorted(verdict.complexity.unknown_operators)))
     judged = [change.metric for change in comparison.changes if change.judged]
+    judged += [law.metric for law in comparison.laws if law.metric not in judged]
     if not judged:
         return key._replace(limits=tuple(dict.fromkeys(_limit_sources(verdict))))
     key = key._replace(
@@ -250,6 +251,8 @@ def _shape_key(old: str, new: str) -> object:
 
 def _at_like_places(one: _Places, other: _Places) -> bool:
     """Return whether the last names of the edited paths are equal. The path of a model itself is like any path."""
+    if one.keys() != other.keys():
+        return False  # A damaged report may have edits without changes.
     for key, places in one.items():
         last_names, other_names = ({path.rpartition(".")[2] for path in found} for found in (places, other[key]))
         if last_names != other_names and "" not in last_names | other_names:

@@ -47,7 +47,8 @@ def group_changes(found: Iterable[Change]) -> list[ChangeGroup]:
 
 def is_judged(change: Change) -> bool:
     """Return whether a metric of the model changed, and not only metrics of the kernels of another PyTorch."""
-    return change.comparison is not None and any(one.judged for one in change.comparison.changes)
+    comparison = change.comparison
+    return comparison is not None and (bool(comparison.laws) or any(one.judged for one in comparison.changes))
 
 
 def _find(change: Change, causes: _Causes) -> CauseGroup | None:

@@ -128,7 +128,12 @@ def _kind(comparison: Comparison) -> ChangeKind:
         return "improved"
     if comparison.status in {"changed", "moved"}:
         return "changed"
-    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    run = (
+        comparison.inputs_changed
+        or comparison.range_changed
+        or comparison.execution_changed
+        or comparison.backward_changed
+    )
     return "changed" if run or comparison.vanished else "unchanged"
 
 

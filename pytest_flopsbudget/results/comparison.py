@@ -19,6 +19,7 @@ from pytest_flopsbudget.quantities.metrics import (
 )
 from pytest_flopsbudget.results.data import Execution
 from pytest_flopsbudget.results.identity import ids_of_equal_cost, is_another_model
+from pytest_flopsbudget.results.law_changes import LawChange, compare_laws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -54,7 +55,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
-    #: Stored metrics that are judged only as parts of another metric: compute_time is judged as a part of time.
+    #: Metrics that differ and that are judged in another way: compute_time as a part of time; a metric with a law by
+    #: its law, if the range of sizes changed and with it the largest sizes.
     parts: tuple[MetricChange, ...] = ()
     #: Latencies that differ from the baseline's by no more than their tolerance; no change is reported for them.
     steady: tuple[str, ...] = ()
@@ -70,7 +72,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     backward_changed: tuple[bool, bool] | None = None
     #: (old, new) minor version of PyTorch, if they differ. Metrics that depend on kernels are not judged then.
     pytorch_changed: tuple[str, str] | None = None
-    #: Metrics of the baseline that every run should measure, but that this run did not measure.
+    #: The laws that differ from the baseline's. Each was compared for all sizes that both have.
+    laws: tuple[LawChange, ...] = ()
+    #: (old, new) range of the sizes of laws, if they differ: "sequence = 128 ... 8,192".
+    range_changed: tuple[str, str] | None = None
+    #: Metrics of the baseline that every run should measure, but that this run did not measure, and laws.
     vanished: tuple[str, ...] = ()
     #: Metrics that this run measured and that the baseline lacks.
     added: tuple[str, ...] = ()
@@ -108,15 +114,21 @@ def compare(
     both = set() if same else old.metrics.keys() & new.metrics.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
+    laws = compare_laws(old.laws, new.laws, tolerance, judged)
+    if laws.range_changed is not None:
+        # The totals are of the largest sizes, and those are others now.
+        parts |= laws.judged & both
+        times -= laws.judged
     changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance, judged))
     equal_to: tuple[str, ...] = ()
     another_model = False
-    if changes and neighbours is not None:
+    if (changes or laws.changes) and neighbours is not None:
         equal_to = ids_of_equal_cost(new, neighbours())
         another_model = is_another_model(old, new) or (bool(equal_to) and old.inputs == new.inputs)
-    status = _status(changes)
+    status = _status(changes, laws.changes)
+    another = another_model or equal_to or laws.range_changed
     return Comparison(
-        status="changed" if status == "improved" and (another_model or equal_to) else status,
+        status="changed" if status == "improved" and another else status,
         changes=changes,
         steady=tuple(
             key
@@ -134,7 +146,12 @@ def compare(
         execution_changed=(old.execution, new.execution) if old.execution != new.execution else None,
         pytorch_changed=pytorch_changed,
         backward_changed=(old.backward, new.backward) if old.backward != new.backward else None,
-        vanished=tuple(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
+        laws=laws.changes,
+        range_changed=laws.range_changed,
+        vanished=(
+            *(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
+            *laws.vanished,
+        ),
         added=tuple(key for key in new.metrics if key not in old.metrics),
     )
 
@@ -180,13 +197,13 @@ def _changes(
             yield MetricChange(key, before, after, after < before or after - before <= tolerated, tolerated=tolerated)
 
 
-def _status(changes: Collection[MetricChange]) -> Status:
+def _status(changes: Collection[MetricChange], laws: Collection[LawChange]) -> Status:
     judged = [change for change in changes if change.judged]
-    if not all(change.allowed for change in judged):
+    if not (all(change.allowed for change in judged) and all(law.allowed for law in laws)):
         return "regressed"
-    if any(change.new > change.old for change in judged):
+    if any(change.new > change.old for change in judged) or any(law.grows for law in laws):
         return "within"
-    if judged:
+    if judged or laws:
         return "improved"
     return "moved" if changes else "unchanged"
 
@@ -197,7 +214,12 @@ def tightens(comparison: Comparison) -> bool:
     The whole entry is accepted, or nothing of it: a mixture of two measurements would describe a model that never
     existed. A measurement with other inputs, another execution or fewer metrics does not tighten the baseline.
     """
-    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    another = (
+        comparison.inputs_changed
+        or comparison.range_changed
+        or comparison.execution_changed
+        or comparison.backward_changed
+    )
     # With another PyTorch, a metric of kernels is not judged even if it is held, so its growth is unnoticed.
     grew = comparison.pytorch_changed and any(one.new > one.old and not one.judged for one in comparison.changes)
     return comparison.status == "improved" and not another and not grew and not comparison.vanished

@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_flopsbudget.quantities.metrics import Amount, key_for, measured_value
 from pytest_flopsbudget.results.call_arguments import why_no_value
+from pytest_flopsbudget.results.law_data import MeasuredLaws
 
 Execution = Literal["shapes", "real", "watched"]
 #: "setup" is the work of a watched block before its first module runs, such as the initialization of weights.
@@ -273,6 +274,9 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
     sources: dict[str, Source] = {}
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
+    #: How the metrics grow with sizes; null if the measurement is of one size. The other fields are then of the largest
+    #: sizes.
+    laws: MeasuredLaws | None = None
     #: Notes on the measurement for the user, one sentence each.
     notes: tuple[str, ...] = ()
 

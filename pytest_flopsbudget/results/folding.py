@@ -11,17 +11,19 @@ import functools
 import itertools
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from pytest_flopsbudget.quantities.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
     from pytest_flopsbudget.results.data import Module
 
+_T = TypeVar("_T")
 
 #: A number as Python writes it: "01" is not the number 1. No list is so long that it needs more than 18 digits.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -32,12 +34,12 @@ _MAX_MODULES = 1_000_000
 
 
 class _Node:
-    """A node of the tree: a module, or a path that has children but no module."""
+    """A node of the tree: a module (or its value), or a path that has children but no module."""
 
     __slots__ = ("children", "identity", "module", "rows")
 
     def __init__(self) -> None:
-        self.module: Module | None = None
+        self.module: Any = None
         self.children: dict[str, _Node] = {}
         #: The children as they are written: (segment, one of the equal children).
         self.rows: Sequence[tuple[str, _Node]] = ()
@@ -54,9 +56,18 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
     Returns:
         Folded path → one of the equal modules at these paths, in natural order of the paths.
     """
+    return _fold(modules, _content)
+
+
+def fold_equal(values: Mapping[str, _T]) -> dict[str, _T]:
+    """Write equal siblings that are named by numbers as one entry, like `fold`, for any values that JSON can hold."""
+    return _fold(values, msgspec.json.encode)
+
+
+def _fold(modules: Mapping[str, _T], content: Callable[[_T], object]) -> dict[str, _T]:
     nodes, _ = _tree(modules)
-    _identify(nodes, {})
-    folded: dict[str, Module] = {}
+    _identify(nodes, {}, content)
+    folded: dict[str, _T] = {}
     root = nodes[0]
     stack = [("", root)]
     while stack:
@@ -121,9 +132,12 @@ def unfold_path(folded: str) -> list[str]:
     """Return the paths that a folded path covers: "layers.{0-1}.mlp" gives "layers.0.mlp" and "layers.1.mlp".
 
     Raises:
-        ValueError: a segment in braces is malformed.
+        ValueError: a segment in braces is malformed, or there are more than a million paths.
     """
-    return [".".join(names) for names in itertools.product(*map(_read_segment, folded.split(".")))]
+    choices = [_read_segment(segment) for segment in folded.split(".")]
+    if math.prod(map(len, choices)) > _MAX_MODULES:
+        raise ValueError(f"{folded!r} stands for more than {_MAX_MODULES:,} modules")
+    return [".".join(names) for names in itertools.product(*choices)]
 
 
 def first_path(folded: str) -> str:
@@ -163,11 +177,11 @@ def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]
         Path → the number of the subtree at this path.
     """
     nodes, places = _tree(modules)
-    _identify(nodes, known)
+    _identify(nodes, known, _content)
     return {path: node.identity for path, node in places.items()}
 
 
-def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]:
+def _tree(modules: Mapping[str, Any]) -> tuple[list[_Node], dict[str, _Node]]:
     """Return all nodes, parents before children, and path → node for the paths of ``modules``."""
     root = _Node()
     nodes = [root]
@@ -185,14 +199,14 @@ def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]
     return nodes, places
 
 
-def _identify(nodes: Sequence[_Node], known: MutableMapping[object, int]) -> None:
+def _identify(nodes: Sequence[_Node], known: MutableMapping[object, int], content: Callable[[Any], object]) -> None:
     """Set ``rows`` and ``identity`` of all nodes. ``known`` has the numbers that subtrees have so far."""
     for node in reversed(nodes):
         below: tuple[object, ...] = ()
         if node.children:
             node.rows = _rows(node.children)
             below = tuple((segment, child.identity) for segment, child in node.rows)
-        node.identity = known.setdefault((_content(node.module), below), len(known))
+        node.identity = known.setdefault((node.module and content(node.module), below), len(known))
 
 
 def _rows(children: Mapping[str, _Node]) -> list[tuple[str, _Node]]:
@@ -202,8 +216,8 @@ def _rows(children: Mapping[str, _Node]) -> list[tuple[str, _Node]]:
     return [(write_segment(names), children[names[0]]) for names in groups.values()]
 
 
-def _content(module: Module | None) -> object:
-    return module and (module.type, module.shape, module.calls, module.outputs, tuple(sorted(module.metrics.items())))
+def _content(module: Module) -> object:
+    return module.type, module.shape, module.calls, module.outputs, tuple(sorted(module.metrics.items()))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import Budget
-    from pytest_flopsbudget.laws.algebra.domains import Domain
+    from pytest_flopsbudget.laws.algebra.domains import Domain, Point
     from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw, Piece
     from pytest_flopsbudget.laws.algebra.terms import Expression
+    from pytest_flopsbudget.results.data import ComplexityData
     from pytest_flopsbudget.results.limits import Limit
 
 
@@ -37,6 +38,14 @@ class Laws(Protocol):
     @property
     def domain(self) -> Domain:
         """The sizes for which the laws hold."""
+
+    @property
+    def counted(self) -> Mapping[Point, ComplexityData]:
+        """Point → the measurement at this point."""
+
+    @property
+    def evidence(self) -> str:
+        """One sentence on what the laws rest on."""
 
 
 class GrowthViolation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,7 +236,7 @@ def _check_order(laws: Laws, path: str, common: GrowthViolation, allowed: Order)
         sizes=_sizes(law),
         leading=too_fast.text(law.letters, signs=False),
         rest=rest.text(law.letters, signs=False) if rest else "",
-        overtakes=_overtakes(too_fast - rest, piece, symbol) if rest else None,
+        overtakes=first_overtaking(too_fast - rest, piece, symbol) if rest else None,
         details=tuple(
             f"{name}: {terms}"
             for name, terms in modules_with(law, too_fast, piece.domain, inside, signs=False)
@@ -256,7 +265,14 @@ def _split(expression: Expression, symbol: str, allowed: Order) -> tuple[Express
 _BEYOND = 1000
 
 
-def _overtakes(difference: Expression, piece: Piece, symbol: str) -> int | None:
+def first_overtaking(difference: Expression, piece: Piece, symbol: str) -> int | None:
+    """Return the smallest size from which on ``difference`` is positive, also beyond the range; None if none is found.
+
+    Args:
+        difference: some terms of the piece, less others.
+        piece: the piece. Its other symbols have their largest sizes.
+        symbol: the symbol.
+    """
     for name, sizes in piece.domain.ranges:
         if name != symbol:
             difference = difference.fixed(name, sizes[-1])

@@ -15,6 +15,7 @@ from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
 from pytest_flopsbudget.results.edits import Edit, find_edits
 from pytest_flopsbudget.results.growth import GrowthViolation, Laws, check_growth, unproven_limits
 from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, without_metrics
+from pytest_flopsbudget.results.law_storing import store
 from pytest_flopsbudget.results.limit_checks import (
     check_limits,
     find_unmatched,
@@ -158,6 +159,8 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     effective = name_machine(merge_budgets(budgets, measurement.name), complexity)
     tolerance = tolerance_for(budgets, settings)
     held_by_baseline = held_metrics(budgets, settings)
+    if measurement.laws is not None:
+        complexity = replace(complexity, laws=store(measurement.laws, held_by_baseline))
     if anchor is not None and settings.anchor is not None:
         revision = settings.anchor.revision
         if anchor.inputs == complexity.inputs:

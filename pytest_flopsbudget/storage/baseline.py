@@ -148,7 +148,8 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
     A baseline has no notes, no sources, no ``memory_at_peak`` and no ``timing``. It has no output shapes and no peaks
-    of modules either: see `without_peaks`.
+    of modules either: see `without_peaks`. It has the laws of the held metrics only, without the counts that they rest
+    on.
     """
     kept = msgspec.structs.replace(
         measured,
@@ -158,6 +159,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
         memory_over_time=(),
         sources={},
         timing=None,
+        laws=None if measured.laws is None else measured.laws.held(),
     )
     return keep_latencies(kept, old)
 

@@ -5,6 +5,9 @@ An entry is one measurement of one test. It consists of these lines, followed by
     {"test": "test_net", "name": "model"},
     {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "pytorch": "2.13", …},
     {"metrics": {"flops": 384, "params": 136}, "test": …, "name": …},
+    {"sizes": {"sequence": {"first": 1, "last": 64}}, "test": …, "name": …},
+    {"law": "flops", "terms": {"sequence^2": 4, "sequence": 128}, "test": …, "name": …},
+    {"law": "flops", "module": "block.{0-1}", "terms": {"sequence^2": 2}, "test": …, "name": …},
     {"module": "", "type": "Net", "calls": 1, "flops": 384, "params": 136, "test": …, "name": …},
     {"module": "block.{0-1}", "type": "Linear", "shape": "8->8", "calls": 1, …},
     {"operator": "aten.mm", "calls": 3, "flops": 384, "test": …, "name": …},
@@ -12,7 +15,9 @@ An entry is one measurement of one test. It consists of these lines, followed by
     {"phase": "backward", "flops": 256, "other_flops": 16, …},
     {"end": true, "test": …, "name": …},
 
-Values for several devices or machines are nested under the names: `"compute_time": {"A100": 812, "T4": 4060}`.
+Only measurements of growth have ``sizes`` and laws. A law with several expressions has a line for each of them, with
+the ``sizes`` for which it holds. Values for several devices or machines are nested under the names:
+`"compute_time": {"A100": 812, "T4": 4060}`.
 
 The first line, the title, and the last line of an entry never change, and no other line equals them. So between a
 change in an entry and a new entry next to it, there is always a line that git finds on both sides of a merge.
@@ -34,6 +39,7 @@ from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import PHASES, Execution, Module, Operator, Phase, PhaseName, UnknownOperator
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.sharing import SharedParts
+from pytest_flopsbudget.storage.baseline_laws import LawLine, SizesLine, Title, check_laws, read_laws, write_laws
 from pytest_flopsbudget.storage.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:
@@ -63,6 +69,7 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
         }
         | ({"pytorch": entry.pytorch} if entry.pytorch else {}),
         {"metrics": _by_row(entry.metrics)},
+        *(write_laws(entry.laws) if entry.laws is not None else ()),
         *({"module": path} | _module(module) for path, module in fold(without_peaks(entry.modules)).items()),
         *({"operator": name} | _operator(operator) for name, operator in sorted(entry.operators.items())),
         *(
@@ -140,14 +147,7 @@ def as_json(value: object) -> str:
 # Reading
 
 
-class _Title(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The fields at the end of every line. A line with only these fields is the first line of an entry."""
-
-    test: str
-    name: str
-
-
-class _Run(_Title):
+class _Run(Title):
     model: str
     execution: Execution
     backward: bool
@@ -155,29 +155,29 @@ class _Run(_Title):
     pytorch: str = ""
 
 
-class _End(_Title):
+class _End(Title):
     end: bool
 
 
-class _UnknownOperator(_Title):
+class _UnknownOperator(Title):
     unknown_operator: str
     calls: _Count
     modules: tuple[str, ...]
 
 
-class _ModuleFields(_Title):
+class _ModuleFields(Title):
     module: str
     type: str
     calls: _Count
     shape: str = ""
 
 
-class _OperatorFields(_Title):
+class _OperatorFields(Title):
     operator: str
     calls: _Count
 
 
-class _PhaseFields(_Title):
+class _PhaseFields(Title):
     phase: PhaseName
 
 
@@ -194,22 +194,24 @@ def _with(fields: Sequence[tuple[str, Any] | tuple[str, Any, Any]], line: type[_
     return cast("type[_L]", struct)
 
 
-_METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], _Title)
+_METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], Title)
 
 #: Kind of line → the key that occurs only in lines of this kind.
-_KINDS: Mapping[str, type[_Title]] = {
+_KINDS: Mapping[str, type[Title]] = {
     "module": _with(_VALUES, _ModuleFields),
     "operator": _with(_VALUES, _OperatorFields),
     "metrics": _METRICS,
     "model": _Run,
+    "law": LawLine,
+    "sizes": SizesLine,
     "unknown_operator": _UnknownOperator,
     "phase": _with(_VALUES, _PhaseFields),
     "end": _End,
 }
 
 
-#: Kinds of lines of which an entry has exactly one.
-_ALONE = ("title", "model", "metrics", "end")
+#: Kinds of lines of which an entry has at most one.
+_ALONE = ("title", "model", "metrics", "sizes", "end")
 
 _TORN = (
     "Run this test with --flops-budget-update, which writes its lines anew; or delete all of them, or those that are "
@@ -238,12 +240,13 @@ class _Entry:
         self.first = first
         self.has_title = False
         #: Kind of line → the thing that the line describes, such as a module's path → the line.
-        self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
+        self.parts: dict[str, dict[Any, Any]] = {kind: {} for kind in _KINDS}
 
     def missing(self) -> str:
         """Return the kind of a line that this entry lacks, although every entry needs it; "" if no line is missing."""
         absent = [] if self.has_title else ["title"]
-        return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
+        needed = ("model", "metrics", *(("sizes",) if self.parts["law"] else ()), "end")
+        return next(iter(absent + [kind for kind in needed if not self.parts[kind]]), "")
 
 
 def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, FaultError]]:
@@ -266,10 +269,15 @@ def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, Faul
             numbers[kind].append(number)
     entries: dict[Key, _Entry] = {}
     torn: dict[Key, FaultError] = {}
-    for number, title in zip(numbers["title"], _convert(by_kind["title"], _Title, numbers["title"]), strict=True):
+    for number, title in zip(numbers["title"], _convert(by_kind["title"], Title, numbers["title"]), strict=True):
         entries.setdefault((title.test, title.name), _Entry(number)).has_title = True
+    converted: dict[str, list[tuple[int, Any]]] = {}
     for kind, struct in _KINDS.items():
-        _distribute(_convert(by_kind[kind], struct, numbers[kind]), kind, numbers[kind], entries, torn)
+        found = _convert(by_kind[kind], struct, numbers[kind])
+        _distribute(found, kind, numbers[kind], entries, torn)
+        converted[kind] = [*zip(numbers[kind], found, strict=True)]
+    for key, fault in check_laws(converted["sizes"], converted["law"], _TORN):
+        torn.setdefault(key, fault)
     built: dict[Key, Complexity] = {}
     for key, entry in entries.items():
         missing = entry.missing()
@@ -328,7 +336,7 @@ def read_blocks(blocks: Iterable[str], *, keep_texts: bool) -> dict[Key, tuple[C
 
 def _read_title(text: str) -> Key | None:
     try:
-        title = msgspec.json.decode(text.removesuffix(","), type=_Title)
+        title = msgspec.json.decode(text.removesuffix(","), type=Title)
     except (msgspec.MsgspecError, UnicodeError):
         return None
     key = title.test, title.name
@@ -351,7 +359,7 @@ def _kind(line: _Line) -> str:
     return first if first in _KINDS else next((kind for kind in _KINDS if kind in line), "title")
 
 
-_T = TypeVar("_T", bound=_Title)
+_T = TypeVar("_T", bound=Title)
 
 
 def _shortened(value: object, maximum: int = 40) -> str:
@@ -370,15 +378,19 @@ def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> li
 
 
 def _distribute(
-    lines: Sequence[_Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
+    lines: Sequence[Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
 ) -> None:
     """Add each line of one kind to its entry. Add a fault to ``torn`` if two lines contradict each other.
 
     ``numbers`` has the index of each line among all lines of the file.
     """
-    about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
+    about: Callable[[Any], object] = lambda _: ""  # noqa: E731 -- it is replaced
+    if kind == "law":
+        about = attrgetter("place")
+    elif kind not in _ALONE:
+        about = attrgetter(kind)
     key: Key = ("", "")
-    parts: dict[str, Any] | None = None
+    parts: dict[Any, Any] | None = None
     # Line → its number, built at first use.
     places: dict[int, int] = {}
     line: Any
@@ -426,6 +438,7 @@ def _build(entry: _Entry) -> Complexity:
             for name, line in parts["unknown_operator"].items()
         },
         phases={name: Phase(metrics=_values(parts["phase"][name])) for name in PHASES if name in parts["phase"]},
+        laws=read_laws(parts["sizes"].get(""), parts["law"].values()),
     )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pytest_flopsbudget.quantities.metrics import Amount
     from pytest_flopsbudget.storage.baseline_totals import Tests, Totals
 
 
@@ -80,7 +79,7 @@ class Series:
         return {point.address.nodeid for point in self.points}
 
     def changes(self, metrics: Iterable[str]) -> list[Point]:
-        """Return the first point, and every point at which a value of ``metrics`` differs from the point before."""
+        """Return the first point, and every point at which a value or a law of ``metrics`` differs from before."""
         metrics = tuple(metrics)
         kept: list[Point] = []
         for point in self.points:
@@ -125,8 +124,14 @@ def trace(steps: Iterable[Step]) -> list[Series]:
     return sorted(found, key=lambda series: series.address)
 
 
-def _values(point: Point, metrics: tuple[str, ...]) -> tuple[Amount | None, ...] | None:
-    return None if point.totals is None else tuple(point.totals.value(metric) for metric in metrics)
+def _values(point: Point, metrics: tuple[str, ...]) -> tuple[object, ...] | None:
+    if point.totals is None:
+        return None
+    laws = point.totals.laws
+    return (
+        *(point.totals.value(metric) for metric in metrics),
+        *(laws.metrics.get(metric) for metric in metrics if laws is not None),
+    )
 
 
 def _entries(file: str, tests: Tests) -> Iterable[tuple[Address, Totals]]:

@@ -14,6 +14,7 @@ from pytest_flopsbudget.results.folding import first_path, fold, unfold
 from pytest_flopsbudget.results.report import FORMAT, Report
 from pytest_flopsbudget.storage import strict_json
 from pytest_flopsbudget.storage.atomic_file import write_report
+from pytest_flopsbudget.storage.law_checks import check_measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ _REMEDY = "Take it anew from the run that wrote it, or run the tests again with 
 #: Keys whose values are written on several lines.
 _OPENED = frozenset({
     "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
-    "causes", "complexity", "modules", "operators", "unknown_operators", "phases",
+    "causes", "complexity", "laws", "totals", "modules", "operators", "unknown_operators", "phases",
 })  # fmt: skip
 
 
@@ -148,9 +149,18 @@ def _read(data: object) -> Report:
         if not (is_stored(key) if stored else is_key(key)):
             known = (*STORED, *STORED_BY_NAME) if stored else METRICS
             raise strict_json.FaultError(f"no such metric; there are {', '.join(known)}", (*place, key))
+    _check_laws(report)
     for place, path in _edited_paths(report):
         _check_path(place, path)
     return _each(report, _unfolded)
+
+
+def _check_laws(report: Report) -> None:
+    for number, test in enumerate(report.tests):
+        for own_number, measurement in enumerate(test.measurements):
+            laws = measurement.complexity.laws
+            if laws is not None:
+                check_measured(laws, ("tests", number, "measurements", own_number, "complexity", "laws"))
 
 
 def _check_path(place: JsonPath, path: str) -> None:
@@ -200,6 +210,7 @@ def _of_verdict(measurement: Verdict) -> Iterator[tuple[JsonPath, str]]:
         (("warned",), measurement.warned),
         (("comparison", "changes"), measurement.comparison.changes),
         (("comparison", "parts"), measurement.comparison.parts),
+        (("comparison", "laws"), measurement.comparison.laws),
         (("diffs",), measurement.diffs),
         (("unjudged",), measurement.unjudged),
         (("share",), [measurement.share] if measurement.share else []),

@@ -155,7 +155,7 @@ class Entry:
 def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
     complexity = verdict["complexity"]
     root = {path: module for path, module in complexity["modules"].items() if not path}
-    return {**verdict, "complexity": {**complexity, "modules": root, "operators": {}}}
+    return {**verdict, "complexity": {**complexity, "modules": root, "operators": {}, "laws": None}}
 
 
 class RunRecord:
@@ -318,6 +318,7 @@ def _differs(comparison: Comparison) -> bool:
     """Return whether an update would change the baseline entry."""
     run = (
         comparison.inputs_changed
+        or comparison.range_changed
         or comparison.execution_changed
         or comparison.backward_changed
         or comparison.pytorch_changed

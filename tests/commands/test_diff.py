@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from build import laws
+from msgspec.structs import replace
 from samples import GitProject, linear, report, reported_test, write_baseline
 
 from pytest_flopsbudget.storage.report_file import save
@@ -264,3 +266,31 @@ def test_a_repository_without_commits(command):
     subprocess.run(["git", "init", "-q"], check=True)
     assert command("diff") == []
     assert command.errors == "error: there is no commit in this repository yet\n"
+
+
+def test_a_changed_law(command, tmp_path):
+    project = GitProject(tmp_path / "here")
+    for factor in (2, 4):
+        found = laws({"n": range(1, 65)}, {"flops": {"n^2": factor, "n": 9}}, {"attn": {"flops": {"n^2": factor}}})
+        project.commit(f"Factor {factor}", {"test_a.py": {"t": replace(linear(4), laws=found)}})
+    lines = command("diff", "HEAD~1..HEAD")
+    start = lines.index("test_a.py::t: regressed")
+    # The values are of the largest sizes, and equal.
+    assert lines[start + 1 : start + 6] == [
+        "  flops regressed: 2*n^2 \u2192 4*n^2 (+100.0%); n: unchanged",
+        "      2*n^2 + 9*n \u2192 4*n^2 + 9*n, compared exactly for n = 1 ... 64",
+        "      first more at n = 1: 11 \u2192 13",
+        "      at n = 64: 8.768 kFLOPs \u2192 16.96 kFLOPs, +8.192 kFLOPs (+93.4%)",
+        "      in attn: 2*n^2 \u2192 4*n^2",
+    ]
+    assert "flops regressed: 2*n^2" in "\n".join(command("diff", "HEAD~1..HEAD", "--markdown"))
+
+
+def test_another_range(command, tmp_path):
+    project = GitProject(tmp_path / "here")
+    for last in (64, 128):
+        found = laws({"n": range(1, last + 1)}, {"flops": {"n": 9}})
+        project.commit(f"Up to {last}", {"test_a.py": {"t": replace(linear(4), laws=found)}})
+    lines = command("diff", "HEAD~1..HEAD")
+    assert "test_a.py::t: changed" in lines
+    assert "  another range: n = 1 ... 64 \u2192 n = 1 ... 128; laws are compared for the sizes of both" in lines

@@ -2,6 +2,8 @@ import io
 import sys
 
 import pytest
+from build import laws
+from msgspec.structs import replace
 from samples import GitProject, linear, write_baseline
 from timed import estimated
 
@@ -315,3 +317,24 @@ class TestMistakes:
         assert told in command.errors
         assert command.errors.count("\n") == 1
         assert command.code == 2
+
+
+def growing(terms, last=64):
+    found = laws({"sequence": range(1, last + 1)}, {"flops": terms})
+    return replace(linear(4), laws=found)
+
+
+def test_coefficients(project, command):
+    test = "tests/test_a.py"
+    models = [linear(4), growing({"sequence": 9}), growing({"sequence": 9}), growing({"sequence^2": 2, "sequence": 9})]
+    models.append(growing({"sequence^2": 2, "sequence": 9}, last=128))
+    commits = [project.commit(f"Change {number}", {test: {"test_x": one}}) for number, one in enumerate(models)]
+    lines = command("history", TEST)
+    # The values are equal, and the laws are not.
+    assert [row[0] for row in rows(lines[: lines.index("law of flops")])] == [commits[number] for number in (3, 1, 0)]
+    assert lines[lines.index("law of flops") :] == [
+        "law of flops",
+        f"{commits[3]}  2*S^2 + 9*S, for S = 1 ... 64",
+        f"{commits[1]}  9*S, for S = 1 ... 64",
+    ]
+    assert "law of flops" not in command("history", TEST, "--metric", "params")

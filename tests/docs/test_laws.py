@@ -12,13 +12,14 @@ PAGE = DOCS / "laws.md"
 BLOCKS = re.compile(r"```python\n((?:(?!```).)*)```\n\n```text\n((?:(?!```).)*)```", re.DOTALL)
 #: The first line of an example that is a test.
 TEST = "# test_attention.py\n"
+REGRESSED = "# test_linear.py\n"
 
 
 def printed(page):
     names = {}
 
     def run(block):
-        if block[1].startswith(TEST):
+        if block[1].startswith((TEST, REGRESSED)):
             return block[0]
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
@@ -31,7 +32,7 @@ def printed(page):
 def test_the_page_shows_what_is_printed():
     page = PAGE.read_text(encoding="utf-8")
     assert printed(page) == page
-    assert len(BLOCKS.findall(page)) == page.count("```python\n") == 6
+    assert len(BLOCKS.findall(page)) == page.count("```python\n") == 7
 
 
 def test_by_hand():
@@ -44,7 +45,10 @@ def test_by_hand():
     assert f"patches: {2 * 3 * 8 * 16 * 16:,}·⌊n/16⌋²" in page
 
 
-def failure(project, definitions, test):
+def failure(project, definitions, test, before=None):
+    if before is not None:
+        project.write(f"import torch\nfrom torch import nn\n{definitions}\n{before}")
+        project.run("--flops-budget-update").assert_outcomes(passed=1)
     project.write(f"import torch\nfrom torch import nn\n{definitions}\n{test}")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -61,6 +65,25 @@ def test_the_page_shows_how_a_test_fails(project):
     ((test, text),) = [block for block in BLOCKS.findall(PAGE.read_text(encoding="utf-8")) if block[0].startswith(TEST)]
     shown = failure(project, ATTENTION[0], test)
     assert shown == text
+
+
+def test_the_page_shows_what_a_law_means(project):
+    page = PAGE.read_text(encoding="utf-8")
+    ((test, _),) = [block for block in BLOCKS.findall(page) if block[0].startswith(TEST)]
+    project.write(f"import torch\nfrom torch import nn\n{ATTENTION[0]}\n{test}")
+    lines = project.run("--flops-budget-explain=test_net.py::test_attention").outlines
+    shown = re.search(r"<!-- explained: begin -->\n\n```text\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    start = lines.index("growth")
+    assert lines[start : start + len(shown)] == shown
+
+
+def test_the_page_shows_how_a_law_regresses(project):
+    blocks = BLOCKS.findall(PAGE.read_text(encoding="utf-8"))
+    ((test, text),) = [block for block in blocks if block[0].startswith(REGRESSED)]
+    now, before = re.search(r"self.out\((.*)\)    # before: (.*)\n", test).groups()
+    assert failure(project, ATTENTION[0], test, test.replace(now, before, 1)) == text
+    # Two products cost 4·d²·S before and 4·d·S² now, where d is 64: they are equal at S = 64.
+    assert "less at S = 16, first more at S = 65" in text
 
 
 def test_the_readme_shows_how_a_test_fails(project):

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import pytest
 from budgets import budget
+from build import laws
 from hypothesis import given, settings
 from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, report, reports
@@ -157,3 +158,80 @@ class TestTree:
         (below,) = tree.plain()["below"]
         assert (below["name"], below["now"]["flops"], below["before"]["flops"]) == ("a", 70, 30)
         assert below["below"][0]["path"] == "a.{0-1}"
+
+
+def test_a_history_of_laws():
+    made = [None, {"n": 2}, {"n^2": 4}]
+    points = [
+        Point(
+            Revision(f"abc{number}", "2026-01-01", "change"),
+            Address("tests/test_net.py", "test_a", "model"),
+            Totals("Net", (), {"flops": 7, "params": 1}, laws=terms and laws({"n": range(1, 9)}, {"flops": terms})),
+        )
+        for number, terms in enumerate(made)
+    ]
+    text = page.text(report(a_test(measurement())), [Series(points)])
+    assert text.index("4·n², for n = 1 … 8") < text.index("2·n, for n = 1 … 8") < text.index("abc0")
+    without = page.text(report(a_test(measurement())), [Series(points[:1])])
+    assert '<th scope="col" class="number">law</th>' in text
+    assert '<th scope="col" class="number">law</th>' not in without
+
+
+def points(text):
+    """Return the horizontal places of the counts in each figure of a law."""
+    figures = [part.partition("</svg>")[0] for part in text.split("the line is the law")[1:]]
+    found = (re.findall(r'<circle class="point" cx="([\d.]+)"', one) for one in figures)
+    return [[*map(float, one)] for one in found]
+
+
+def page_of(found, **others):
+    return page.text(report(a_test(measurement(complexity(laws=found, **others)))))
+
+
+def counted(found, *sizes):
+    flops = found.law("flops")
+    values = tuple(flops.at(**dict(zip(found.sizes, point, strict=True))) for point in sizes)
+    return replace(found, counted=sizes, metrics={"flops": replace(found.metrics["flops"], counts=values)})
+
+
+def test_a_law_is_drawn_with_its_counts():
+    found = counted(laws({"n": range(1, 1001)}, {"flops": {"n^2": 2}}), (1,), (10,), (1000,))
+    text = page_of(found)
+    # The axis is logarithmic from 1 to 1,000: 10 is at a third.
+    (places,) = points(text)
+    assert places == [76, pytest.approx(76 + (640 - 16 - 76) / 3, abs=0.1), 624]
+    assert "flops = 2·n²" in text
+    assert "doubling n costs x4" in text
+    assert text.count('<path class="roof"') >= 1
+    assert Reader(text).elements.count("script") == 2
+
+
+def test_a_narrow_range_has_linear_axes():
+    found = counted(laws({"n": range(200, 301)}, {"flops": {"n": 1}}), (200,), (300,))
+    # The axis ends at 300.
+    assert points(page_of(found)) == [[pytest.approx(76 + (640 - 16 - 76) * 2 / 3, abs=0.1), 624]]
+
+
+def test_a_figure_for_each_size():
+    found = counted(laws({"batch": range(1, 9), "n": range(1, 65)}, {"flops": {"batch*n": 2}}), (1, 1), (8, 1), (8, 64))
+    text = page_of(found)
+    assert "flops over batch, for n = 64: the line is the law" in text
+    assert "flops over n, for batch = 8: the line is the law" in text
+    # Counts at other sizes of the other symbol are no points of the figure.
+    assert [len(one) for one in points(text)] == [1, 2]
+
+
+@pytest.mark.parametrize("terms", [{}, {"1": 7}, ()])
+def test_what_does_not_grow_has_no_figure(terms):
+    text = page_of(laws({"n": range(1, 9)}, {"flops": terms}))
+    assert "the line is the law" not in text
+
+
+def test_values_of_any_size_are_drawn():
+    found = counted(laws({"n": range(0, 2**53, 2**40)}, {"flops": {"n^4": 2**80, "n": -1}}), (0,), (2**52,))
+    assert [len(one) for one in points(page_of(found))] == [1]
+
+
+def test_a_changed_law_is_on_the_page():
+    old, new = (complexity(laws=laws({"n": range(1, 9)}, {"flops": {"n": factor}})) for factor in (2, 4))
+    assert "flops regressed: 2*n \u2192 4*n (+100.0%)" in page.text(report(a_test(measurement(new, old))))

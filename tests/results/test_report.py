@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import jsonschema
 import msgspec
 import pytest
 from budgets import budget
+from build import laws
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from long_runs import examples
@@ -194,6 +196,29 @@ class TestFaults:
         assert line - found in {0, *(by for words, by in nearest.items() if words in message)}
 
     @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('"n^2": 4', '"k^2": 4', "flops.pieces[0].terms[\"k^2\"]: character 1: unknown name 'k'; there are n."),
+            ('"n^2": 4', '"n^2": 0', 'terms["n^2"]: a coefficient of 0; leave the term out.'),
+            ('"flops": {"pieces"', '"flop": {"pieces"', "laws.totals.flop: no such metric; there are flops, "),
+            ('"layers.{0-1}": {"flops": {"p', '"layers.{1-0}": {"flops": {"p', "'{1-0}' is no list of rising numbers"),
+            ('"first": 1', '"first": 9', "laws.sizes: n: no range from 9 to 8 in steps of 1."),
+            ('"counted": [[1], [8]]', '"counted": [[1], [8, 9]]', "laws.counted[1]: 2 sizes; the laws are of n."),
+            ('"counts": [4, 256]', '"counts": [4]', "laws.totals.flops.counts: 1 counts at 2 counted sizes."),
+        ],
+    )  # fmt: skip
+    def test_damaged_laws(self, old, new, message):
+        found = laws({"n": range(1, 9)}, {"flops": {"n^2": 4}}, {"layers.{0-1}": {"flops": {"n^2": 2}}})
+        counted = replace(found.metrics["flops"], counts=(4, 256))
+        found = replace(found, metrics={"flops": counted}, counted=((1,), (8,)))
+        text = dumps(report(a_test(measurement(complexity(laws=found)))))
+        assert loads(text, PATH).tests[0].measurements[0].complexity.laws == found
+        damaged = text.replace(old, new, 1)
+        assert damaged != text
+        with pytest.raises(ReportError, match=re.escape(message)):
+            loads(damaged, PATH)
+
+    @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("", "report.json, line 1: no JSON from column 1 on"),
@@ -263,6 +288,7 @@ class TestFuzz:
     @settings(max_examples=MANY)
     @example(("tests", 0, "measurements", 0, "complexity", "metrics", "flops"), 10**99)
     @example(("tests", 0, "measurements", 0, "complexity", "metrics"), {})
+    @example(("tests", 0, "measurements", 0, "comparison", "changes"), [])
     def test_another_value_anywhere(self, place, value):
         data = json.loads(dumps(FULL))
         inner = data

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import isqrt
+from math import gcd, isqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 #: A size of each symbol, in the order of the domain's symbols.
 Point = tuple[int, ...]
@@ -51,7 +51,10 @@ class Domain:
     def sizes(self, symbol: str) -> tuple[int, ...] | range:
         """Return the sizes of one symbol, the smallest first."""
         allowed = self[symbol]
-        return tuple(filter(_is_power_of_two, allowed)) if symbol in self.powers_of_two else allowed
+        if symbol not in self.powers_of_two or not allowed:
+            return allowed
+        powers = (1 << exponent for exponent in range(allowed[-1].bit_length()))
+        return tuple(size for size in powers if size in allowed)
 
     @property
     def lowest(self) -> Point:
@@ -71,6 +74,14 @@ class Domain:
     def split(self, symbol: str, place: int) -> tuple[Domain, Domain]:
         """Return the parts of the domain before and from the size at index ``place`` of the symbol's range."""
         return self.with_range(symbol, self[symbol][:place]), self.with_range(symbol, self[symbol][place:])
+
+    def common(self, other: Domain) -> Domain | None:
+        """Return the sizes that both domains contain; None if there are none, or if their symbols differ."""
+        if self.symbols != other.symbols:
+            return None
+        ranges = tuple((symbol, common_sizes(sizes, other[symbol])) for symbol, sizes in self.ranges)
+        found = Domain(ranges, self.powers_of_two | other.powers_of_two)
+        return found if all(found.sizes(symbol) for symbol in found.symbols) else None
 
     def residues(self, symbol: str, count: int) -> list[Domain]:
         """Return ``count`` parts. Each has every ``count``-th size of the symbol."""
@@ -114,6 +125,31 @@ class Domain:
                 text = f"{sizes[0]:,} {dots} {sizes[-1]:,}"
             parts.append(f"{name} = {text}")
         return ", ".join(parts)
+
+
+def short_names(symbols: Sequence[str]) -> dict[str, str]:
+    """Return symbol → its first letter as a capital, or the whole symbol where two symbols share it."""
+    first = [symbol if len(symbol) == 1 else symbol[0].upper() for symbol in symbols]
+    return {
+        symbol: letter if first.count(letter) == 1 else symbol for symbol, letter in zip(symbols, first, strict=True)
+    }
+
+
+def common_sizes(one: range, other: range) -> range:
+    """Return the sizes that two growing ranges share. The result is empty if there are none."""
+    if not one or not other:
+        return range(0)
+    shared = gcd(one.step, other.step)
+    distance = other.start - one.start
+    if distance % shared:
+        return range(0)
+    step = one.step // shared * other.step
+    # By the Chinese remainder theorem, one size of every `step` has the remainders of both ranges.
+    rest = other.step // shared
+    first = one.start + one.step * (distance // shared * pow(one.step // shared, -1, rest) % rest)
+    start = max(one.start, other.start)
+    first += -(-(start - first) // step) * step
+    return range(first, min(one[-1], other[-1]) + 1, step)
 
 
 def _is_power_of_two(size: int) -> bool:

@@ -10,10 +10,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, atom_expression, constant, quotient
+from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, atom_expression, constant, quotient, term_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from pytest_flopsbudget.laws.algebra.terms import Monomial
 
 #: Name of a function → its smallest and largest number of arguments.
 _FUNCTIONS = {"ceil": (1, 1), "floor": (1, 1), "log2": (1, 1), "min": (2, 99), "max": (2, 99)}
@@ -248,6 +250,34 @@ class Formula:
                 return atom_expression(Atom(str(_single(first)), "log"))
             case _:
                 return None
+
+
+def parse_term(text: str, symbols: Iterable[str]) -> Monomial:
+    """Parse a product of factors: "batch*sequence^2", "ceil(n/16)", "1".
+
+    Args:
+        text: the text as `term_text` writes it.
+        symbols: the names that may occur.
+
+    Raises:
+        ValueError: ``text`` is no such product. The message does not say where ``text`` was written.
+    """
+    known = list(symbols)
+    try:
+        formula = Formula(text)
+        formula.check_names(known)
+        expression = formula.expression({symbol: symbol for symbol in known})
+    except FormulaError as error:
+        raise ValueError(str(error).partition("\n")[0].removeprefix("formula, ")) from None
+    terms = {} if expression is None else expression.terms
+    if formula.relation == "==" and list(terms.values()) == [1]:
+        (monomial,) = terms
+        if term_text(monomial) == text:
+            return monomial
+        raise ValueError(f"another spelling of {term_text(monomial)!r}")
+    raise ValueError(
+        f"no single term; write one like {known[0]}^2, or 1 for the constant" if known else "no single term"
+    )
 
 
 def _is_number(expression: Expression) -> bool:

@@ -245,6 +245,11 @@ def quotient(symbol: str, divisor: int, shift: int = 0) -> Expression:
     return atom_expression(Atom(symbol, "quotient", divisor, rest)) + constant(whole)
 
 
+def term_text(monomial: Monomial) -> str:
+    """Return a product of factors as text, with the full names of its symbols: "batch*sequence^2"; "1" for none."""
+    return _term(monomial, Fraction(1), {}, signs=False)
+
+
 def _multiply(one: Monomial, two: Monomial) -> Monomial:
     if not one or not two:
         return one or two

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, constant, symbol_expression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.laws.algebra.domains import Domain
 
@@ -181,28 +181,48 @@ def first_above(expression: Expression, limit: Expression, domain: Domain) -> di
     Raises:
         ValueError: the domain is too large, and no proof is known.
     """
-    rest = expression - limit
+    return first_all_positive([expression - limit], domain)
+
+
+def first_all_positive(expressions: Sequence[Expression], domain: Domain) -> dict[str, int] | None:
+    """Return a point at which every one of the expressions is positive; None if it is proven that there is none.
+
+    With one symbol, the point has the smallest size.
+
+    Raises:
+        ValueError: the domain is too large, and no proof is known.
+    """
     *others, longest = _by_length(domain)
-    if _has_no_positive_coefficient(rest, domain):
+    if any(_has_no_positive_coefficient(expression, domain) for expression in expressions):
         return None
     if _is_too_large(domain):
         for corner in map(domain.named, domain.corners()):
-            if rest.at(corner) > 0:
+            if all(expression.at(corner) > 0 for expression in expressions):
                 return corner
         raise ValueError("the domain is too large")
     for combination in product(*(domain.sizes(symbol) for symbol in others)):
         fixed = dict(zip(others, combination, strict=True))
-        of_one = rest
-        for symbol, size in fixed.items():
-            of_one = of_one.fixed(symbol, size)
-        if longest in domain.powers_of_two:
-            found = next((size for size in domain.sizes(longest) if of_one.at({longest: size}) > 0), None)
-        else:
-            found = first_positive(of_one, longest, domain[longest])
+        found = _first_all_positive([_fixed(expression, fixed) for expression in expressions], longest, domain)
         if found is not None:
             point = {**fixed, longest: found}
             return {symbol: point[symbol] for symbol in domain.symbols}
     return None
+
+
+def _fixed(expression: Expression, sizes: Mapping[str, int]) -> Expression:
+    for symbol, size in sizes.items():
+        expression = expression.fixed(symbol, size)
+    return expression
+
+
+def _first_all_positive(expressions: Sequence[Expression], symbol: str, domain: Domain) -> int | None:
+    if symbol in domain.powers_of_two:
+        sizes = domain.sizes(symbol)
+        return next((size for size in sizes if all(one.at({symbol: size}) > 0 for one in expressions)), None)
+    parts = [domain[symbol]]
+    for expression in expressions:
+        parts = [found for part in parts for found in positive_sizes(expression, symbol, part)]
+    return min((part[0] for part in parts), default=None)
 
 
 def is_provable(expression: Expression, limit: Expression, domain: Domain) -> bool:

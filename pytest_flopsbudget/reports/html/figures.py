@@ -1,21 +1,25 @@
-"""Figures of the page as SVG: the roofline of a device, and the memory over the course of a run."""
+"""Figures of the page as SVG: the roofline of a device, the memory over a run, and a law with its counted points."""
 
 from __future__ import annotations
 
+import bisect
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
 from pytest_flopsbudget.quantities.formatting import format_value
-from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, metric_of
+from pytest_flopsbudget.results.law_facts import value_at
 from pytest_flopsbudget.safe_text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from fractions import Fraction
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.law_data import MeasuredLaws
 
 _WIDTH, _HEIGHT = 640, 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 76, 40, 16, 16
@@ -107,6 +111,88 @@ def memory(complexity: Complexity) -> Markup:
     return _svg(parts, f"Bytes alive over the run; at most {format_value(top, METRICS['peak_memory'])}")
 
 
+#: The number of sizes at which a law is drawn.
+_SAMPLES = 160
+#: A range whose largest size is less than this many times its smallest size has linear axes.
+_WIDE_RANGE = 20
+
+
+class _Linear:
+    """A linear axis from 0: values up to ``high`` are mapped to pixels from ``start`` to ``end``."""
+
+    def __init__(self, high: float, start: float, end: float) -> None:
+        step: float = 10.0 ** math.floor(math.log10(high))
+        self.high = step * math.ceil(high / step)
+        self._start, self._end = start, end
+
+    def __call__(self, value: float) -> float:
+        return round(self._start + value / self.high * (self._end - self._start), 1)
+
+    def ticks(self) -> list[float]:
+        """Return five values on the axis."""
+        return [self.high * part / 4 for part in range(5)]
+
+
+def growth(laws: MeasuredLaws, metric: str, symbol: str) -> Markup:
+    """Return the law of a metric over the sizes of a symbol as SVG, with a point for each count.
+
+    The other symbols have their largest sizes. The axes are logarithmic for a wide range. If the metric does not grow
+    with the symbol, or has no value above 0 at two sizes, the result is empty.
+    """
+    law = laws.law(metric)
+    if law is None or not any(symbol in piece.expression.symbols() for piece in law.pieces):
+        return Markup()
+    others = law.domain.named(law.domain.highest)
+    curve = [(size, value_at(law, {**others, symbol: size})) for size in _samples(law.domain.sizes(symbol))]
+    points = [
+        (point[symbol], value)
+        for point, value in zip(map(law.domain.named, laws.counted), laws.metrics[metric].counts, strict=False)
+        if value and point[symbol] and all(point[other] == size for other, size in others.items() if other != symbol)
+    ]
+    known = [(size, float(value)) for size, value in (*curve, *points) if value and value > 0]
+    sizes, values = [float(size) for size, _ in known], [value for _, value in known]
+    if len(set(sizes)) < 2:  # noqa: PLR2004 -- a curve needs two points
+        return Markup()
+    left, right, bottom = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    x: _Scale | _Linear
+    y: _Scale | _Linear
+    if max(sizes) < _WIDE_RANGE * min(sizes):
+        x, y = _Linear(max(sizes), left, right), _Linear(max(values), bottom, _TOP)
+    else:
+        x, y = _Scale(min(sizes), max(sizes), left, right), _Scale(min(values), max(values), bottom, _TOP)
+    unit = {"count": "", "bytes": "B", "ns": "ns"}.get(metric_of(metric).unit, metric_of(metric).unit)
+    parts = [*_grid(x, y)]
+    parts.append(f'<text class="soft" x="{right}" y="{_HEIGHT - 6}" text-anchor="end">{Markup.escape(symbol)}</text>')
+    parts.append(f'<text class="soft" x="{_LEFT}" y="{_TOP - 4}">{Markup.escape(unit or metric)}</text>')
+    parts += [f'<path class="roof" d="M{"L".join(piece)}"/>' for piece in _unbroken(curve, x, y)]
+    for size, value in points:
+        words = f"{symbol} = {size:,}: {format_value(value, metric_of(metric))}"
+        circle = f'<circle class="point" cx="{x(size)}" cy="{y(value)}" r="4">'
+        parts.append(f"{circle}<title>{Markup.escape(words)}</title></circle>")
+    return _svg(parts, f"{metric} over {symbol}: {law.text()}")
+
+
+def _samples(sizes: tuple[int, ...] | range) -> list[int]:
+    """Return sizes that are spread evenly on a logarithmic scale, without 0."""
+    first, last = max(sizes[0], 1), max(sizes[-1], 1)
+    wanted = [first * (last / first) ** (number / (_SAMPLES - 1)) for number in range(_SAMPLES)]
+    places = [min(bisect.bisect_left(sizes, size), len(sizes) - 1) for size in wanted]
+    return [sizes[place] for place in dict.fromkeys([*places, len(sizes) - 1]) if sizes[place]]
+
+
+def _unbroken(
+    curve: Sequence[tuple[int, Fraction | None]], x: Callable[[float], float], y: Callable[[float], float]
+) -> list[list[str]]:
+    """Return the lines of a curve. It is interrupted where the law has no value above 0."""
+    lines: list[list[str]] = [[]]
+    for size, value in curve:
+        if value is not None and value > 0:
+            lines[-1].append(f"{x(size)} {y(float(value))}")
+        elif lines[-1]:
+            lines.append([])
+    return [line for line in lines if line]
+
+
 class _Labels:
     """Places texts so that no text covers another one."""
 
@@ -147,18 +233,24 @@ def _points(complexity: Complexity, device: Device) -> Iterator[_Point]:
 
 
 def _axes(x: _Scale, y: _Scale) -> Iterator[str]:
+    yield from _grid(x, y)
+    yield f'<text class="soft" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">FLOPs per byte</text>'
+    yield f'<text class="soft" x="4" y="{_TOP - 4}">FLOP/s</text>'
+
+
+def _grid(x: _Scale | _Linear, y: _Scale | _Linear) -> Iterator[str]:
     for tick in x.ticks():
+        # The text of the last tick would leave the figure.
+        anchor = "end" if x(tick) >= _WIDTH - _RIGHT else "middle"
         yield (
             f'<path class="grid" d="M{x(tick)} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
-            f'<text class="soft" x="{x(tick)}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{tick:g}</text>'
+            f'<text class="soft" x="{x(tick)}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="{anchor}">{tick:g}</text>'
         )
     for tick in y.ticks():
         yield (
             f'<path class="grid" d="M{_LEFT} {y(tick)}H{_WIDTH - _RIGHT}"/>'
             f'<text class="soft" x="{_LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{_short(tick).strip()}</text>'
         )
-    yield f'<text class="soft" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">FLOPs per byte</text>'
-    yield f'<text class="soft" x="4" y="{_TOP - 4}">FLOP/s</text>'
 
 
 def _short(value: float) -> str:

@@ -28,10 +28,12 @@ from pytest_flopsbudget.reports.causes import cause_lines
 from pytest_flopsbudget.reports.details import peak_lines
 from pytest_flopsbudget.reports.failure import explain_one
 from pytest_flopsbudget.reports.headline import headline
-from pytest_flopsbudget.reports.html.figures import memory, roofline
+from pytest_flopsbudget.reports.html.figures import growth, memory, roofline
 from pytest_flopsbudget.reports.html.tree import Tree, value
+from pytest_flopsbudget.reports.law_changes import law_sentence
+from pytest_flopsbudget.reports.law_facts import law_facts, law_in_words
 from pytest_flopsbudget.results.comparison import before
-from pytest_flopsbudget.safe_text import pluralize, visible
+from pytest_flopsbudget.safe_text import pluralize, use_signs, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -194,6 +196,7 @@ def _measurement(
         "why": explain_one(test.nodeid, one, test.measurements, own_failure=test.own_failure) if one.fails else "",
         "notes": [visible(note) for note in (*warning_lines(one.warned), *complexity.notes)],
         "metrics": [*_metric_rows(one)],
+        "laws": [*_laws(one)],
         "open": False,
         "module_heads": [METRICS[key].title for key in _MODULE_METRICS],
         "modules": [*_module_rows(tree)],
@@ -206,9 +209,9 @@ def _measurement(
             }
             for name, operator in operators
         ],
-        "history_heads": [metric_of(report.run.show).title, "params"],
+        "history_heads": [metric_of(report.run.show).title, "params", *(["law"] if _has_laws(series) else [])],
         "history": [] if series is None else [*_history_rows(series, report.run.show)],
-        "figures": [*_figures(one, device)],
+        "figures": [*_figures(one, device, report.run.show)],
         "data": {"keys": tree.keys, "tree": tree.plain(), "changed": bool(one.diffs)},
     }
 
@@ -223,6 +226,20 @@ def _work(metrics: Mapping[str, int]) -> int:
 def _device(one: Verdict) -> Device:
     names = devices_in(one.complexity.metrics)
     return DEVICES.get(names[0] if names else _EXAMPLE_DEVICE, DEVICES[_EXAMPLE_DEVICE])
+
+
+def _laws(one: Verdict) -> Iterator[dict[str, object]]:
+    """Yield each law in words, with the lines on what it means."""
+    found: list[tuple[str, list[str]]] = []
+    changes = [law_sentence(change) for change in one.comparison.laws]
+    facts = [] if one.complexity.laws is None else law_facts(one.complexity.laws, signs=True)
+    for depth, words in (*((0, use_signs(words)) for words in changes), *facts):
+        if depth:
+            found[-1][1].append(visible(words))
+        else:
+            found.append((visible(words), []))
+    for head, lines in found:
+        yield {"head": head, "lines": lines}
 
 
 def _metric_rows(one: Verdict) -> Iterator[dict[str, str]]:
@@ -273,18 +290,40 @@ def _module_cell(tree: Tree, group: ModuleGroup, key: str) -> str:
 
 
 def _history_rows(series: Series, show: str) -> Iterator[dict[str, Any]]:
-    """Yield a row for each commit that changed the shown metric or the parameters. The newest commit is first."""
+    """Yield a row for each commit that changed the shown metric, its law or the parameters, the newest one first."""
     for point in series.changes({show, "params"})[: -_MAX_COMMITS - 1 : -1]:
         totals = point.totals
+        values = ["", ""] if totals is None else [cells.amount(totals.metrics, key) for key in (show, "params")]
+        if _has_laws(series):
+            values.append("" if totals is None else visible(law_in_words(totals.laws, show, signs=True)))
         yield {
             "date": point.revision.date,
             "commit": point.revision.commit,
             "subject": visible(point.revision.subject),
-            "cells": ["", ""] if totals is None else [cells.amount(totals.metrics, key) for key in (show, "params")],
+            "cells": values,
         }
 
 
-def _figures(one: Verdict, device: Device) -> Iterator[dict[str, object]]:
+def _has_laws(series: Series | None) -> bool:
+    return series is not None and any(point.totals and point.totals.laws for point in series.points)
+
+
+def _law_figures(one: Verdict, show: str) -> Iterator[dict[str, object]]:
+    laws = one.complexity.laws
+    if laws is None:
+        return
+    for symbol in laws.sizes:
+        for metric in dict.fromkeys((show if show in laws.metrics else "flops", "peak_memory")):
+            drawn = growth(laws, metric, symbol)
+            if drawn:
+                sizes = (f"{other} = {own.last:,}" for other, own in laws.sizes.items() if other != symbol)
+                fixed = f", for {', '.join(sizes)}" if len(laws.sizes) > 1 else ""
+                words = f"{metric} over {symbol}{fixed}: the line is the law, the points were counted"
+                yield {"caption": visible(words), "svg": drawn}
+
+
+def _figures(one: Verdict, device: Device, show: str) -> Iterator[dict[str, object]]:
+    yield from _law_figures(one, show)
     alive = memory(one.complexity)
     if alive:
         yield {"caption": "Memory over the run. " + " ".join(map(visible, peak_lines(one.complexity))), "svg": alive}

@@ -15,6 +15,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, me
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.advice import NAMES, AdviceTarget, describe_bound
 from pytest_flopsbudget.reports.cells import change, percent, used
+from pytest_flopsbudget.reports.law_facts import law_facts
 from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.terminal.table import empty_table
@@ -71,6 +72,7 @@ def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], scree
     sections: Mapping[str, Iterable[RenderableType]] = {
         "": _head(nodeid, verdict, screen),
         "totals": _totals(complexity, screen),
+        "growth": _growth(complexity, screen),
         "bounds": _bounds(complexity, devices, screen),
         "by phase": phases(complexity, name, screen),
         f"modules, {by}": [modules(complexity, root, name, screen)],
@@ -145,6 +147,14 @@ def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -
                 yield _line(line, screen, indent=4)
     if not devices:
         yield _line(_HOW_TO_ASK, screen)
+
+
+def _growth(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
+    """Yield the law of each metric, what doubling each size costs, and where one term overtakes another."""
+    if complexity.laws is None:
+        return
+    for depth, words in law_facts(complexity.laws, signs=screen.unicode):
+        yield _line(words, screen, indent=2 + 4 * depth)
 
 
 def _parts(complexity: Complexity, device: Device) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.law_facts import law_in_words
 from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
 from pytest_flopsbudget.reports.terminal.screen import end_of, start_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
@@ -47,6 +48,7 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
     yield ""
     before = points[-len(shown) - 1] if len(points) > len(shown) else None
     yield from screen.lines(_table(shown, before, key, screen))
+    yield from _laws(shown, before, key, screen)
     if before is not None:
         yield f"{len(points) - len(shown):,} earlier ones; --limit 0 shows all"
     yield from (screen.text(line) for line in _renames(series))
@@ -96,6 +98,27 @@ def _table(points: Sequence[Point], before: Point | None, metric: str, screen: S
     ]
     subjects = ElasticColumn("subject", [subject for _, subject in rows], start_of, is_last=True)
     return build_table(subjects, columns, screen)
+
+
+def _laws(points: Sequence[Point], before: Point | None, metric: str, screen: Screen) -> Iterator[str]:
+    """Yield each law that the metric had, with the commits that changed its coefficients. The newest is first."""
+    found: list[tuple[Point, str]] = []
+    last = _law(before, metric)
+    for point in points:
+        law = _law(point, metric)
+        if law != last:
+            found.append((point, law))
+        last = law
+    if found:
+        yield ""
+        yield from screen.lines(Text(f"law of {metric}", style="bold"))
+    for point, law in reversed(found):
+        yield screen.text(f"{point.revision.commit}  {law or 'no law'}")
+
+
+def _law(point: Point | None, metric: str) -> str:
+    totals = point.totals if point is not None else None
+    return "" if totals is None else law_in_words(totals.laws, metric, signs=False)
 
 
 def _value(point: Point, metric: str) -> str:

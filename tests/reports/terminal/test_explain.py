@@ -8,6 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 from budgets import budget
+from build import laws
 from explained import DEVICE, blocks, complexity, leaf, metrics, single
 from hypothesis import given
 from hypothesis import strategies as st
@@ -315,3 +316,27 @@ class TestScreens:
         plain, coloured = (of(blocks(), DEVICE, colour=colour) for colour in (False, True))
         assert plain == [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in coloured]
         assert plain != coloured
+
+
+class TestGrowth:
+    LAWS = laws(
+        {"sequence": range(16, 1025)},
+        {"flops": {"sequence^2": 4, "sequence": 256}, "params": {"1": 20}},
+        {"attn": {"flops": {"sequence^2": 4}}},
+    )
+
+    def test_laws_and_what_they_mean(self):
+        assert section(of(complexity({"": leaf("Net")}, laws=self.LAWS)), "growth") == [
+            "  flops = 4·S² + 256·S",
+            "      doubling S costs x2.40 from 16 to 32, x3.78 from 512 to 1,024",
+            "      4·S² overtakes 256·S at S = 65",
+            "      in attn: 4·S²",
+            "  equal for every size: params",
+        ]
+
+    def test_a_terminal_without_signs(self):
+        found = of(complexity({"": leaf("Net")}, laws=self.LAWS), encoding="ascii")
+        assert "  flops = 4*S^2 + 256*S" in found
+
+    def test_no_section_without_laws(self):
+        assert "growth" not in of(complexity({"": leaf("Net")}))
