@@ -199,7 +199,7 @@ class Run:
         if isinstance(error, ReadsMemoryError):
             asked = (error.instruction, "")
             with suppress(NoMetaCloneError):
-                # The model was refused before its inputs were cloned. The inputs may be the tensors without data.
+                # The model was refused before its inputs were cloned. Clone them now, to find inputs without data.
                 trial.cloner.clone((self._args, self._kwargs))
         return replace(
             failure,
