@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.data import Execution
 
 
-#: Part of PyTorch's error message if C++ code of an operator that calls other operators reads a tensor on meta.
+#: Part of PyTorch's error message if the C++ code of a composite operator reads a tensor on meta.
 _UNALLOCATED = "data is not allocated yet"
 
 

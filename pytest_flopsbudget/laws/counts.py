@@ -223,7 +223,7 @@ class Counts:
                 None,
             )
             if larger is not None:
-                return f"larger sizes fit, such as {symbol}={larger}; choose a range from there"
+                return f"larger sizes fit, such as {symbol}={larger}; choose a range that begins there"
             for step in _STEPS:
                 start = -(-allowed[0] // step) * step
                 if start + 2 * step <= allowed[-1] and all(
