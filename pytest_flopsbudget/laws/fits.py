@@ -84,7 +84,7 @@ class Fitter:
         return self.counts.at(point).fingerprint == self.counts.at(other).fingerprint
 
     def agrees(self, expression: Expression, point: Point, base: Point) -> bool:
-        """Return whether the expression is right at ``point``, where the modules and operators of ``base`` run."""
+        """Return whether the expression is right at ``point``, and the modules and operators of ``base`` run there."""
         return self.refutation(expression, point, base) is None
 
     def refutation(self, expression: Expression, point: Point, base: Point) -> Refutation | None:

@@ -106,8 +106,8 @@ class ShownCauses:
     def earlier(self, nodeid: str, verdict: Verdict) -> ShownCause | None:
         """Return what was shown of the failure's cause; None if ``nodeid`` is the first test that fails for this cause.
 
-        A failure with limits that cannot be checked, or with limits on growth, has a cause in common only with failures
-        that have the same ones.
+        If a failure has limits that cannot be checked, or limits on growth, only failures with equal ones share its
+        cause.
         """
         group = self._groups.find(verdict)
         if not group.is_shared:
