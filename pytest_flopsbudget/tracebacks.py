@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 _PACKAGE = str(Path(__file__).parent)
-#: The file in which PyTorch calls an operator from Python, as the tracer does and a model does not.
+#: The file of PyTorch through which Python code calls an operator object. The tracer calls operators so; models do not.
 _OPERATORS = str(Path("torch", "_ops.py"))
 
 

@@ -52,7 +52,7 @@ def fuses_fewer_heads() -> bool:
 
 
 def _exports_code_that_looks_at_itself() -> bool:
-    """Return whether `torch.export` takes a model that reads the names of its variables, as those of transformers."""
+    """Return whether `torch.export` takes a model that reads the names of its variables, like those of transformers."""
 
     class Model(torch.nn.Module):
         def forward(self, value):

@@ -124,7 +124,7 @@ def _dotted(node: ast.expr) -> str:
 
 
 def _classes_of_models(classes: Mapping[str, _Class]) -> dict[str, _Class]:
-    """Return the classes that derive from a class of PyTorch, Lightning or transformers, also through others."""
+    """Return the classes that derive, directly or not, from a model class of PyTorch, Lightning or transformers."""
     models: dict[str, _Class] = {}
     while True:
         more = {

@@ -144,7 +144,7 @@ def _read(data: bytes, place: str, output: Output) -> Tests | None:
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
-        output.error(f"passed over: {str(error).removesuffix(baseline_document.REMEDY).rstrip()}")
+        output.error(f"skipped: {str(error).removesuffix(baseline_document.REMEDY).rstrip()}")
         return None
 
 
@@ -154,7 +154,7 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        output.error(f"passed over: {path}: cannot be read: {error.strerror}")
+        output.error(f"skipped: {path}: cannot be read: {error.strerror}")
         return None
 
 

@@ -55,7 +55,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
                 "is no name of a device: write at least one character, no blanks around it, and no brackets",
             )
         elif name.casefold() in map(str.casefold, devices):
-            here.add(name, "another profile has this name, but for its case; give one of them another")
+            here.add(name, "another profile has this name with other capital letters; rename one of them")
         elif not isinstance(profile, Mapping):
             here.add(
                 name, f'{quote_value(profile)} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}'

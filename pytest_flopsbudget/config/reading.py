@@ -52,7 +52,7 @@ _ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 _LIMITS = f"[tool.{TABLE}.limits]"
 _TOTAL = f"[tool.{TABLE}.total]"
 _BUDGETS = f"[[tool.{TABLE}.budgets]]"
-#: A word that a marker does not take → how the call of the fixture takes it.
+#: A keyword that only the fixture takes, and no marker → a call of the fixture with this keyword.
 _OF_THE_CALL = {
     "backward": "flops_budget(model, inputs, backward=True)",
     "name": 'flops_budget(model, inputs, name="...")',
@@ -228,7 +228,7 @@ def _read_machine(value: object, problems: Problems) -> str | None:
     ):
         return value
     problems.add(
-        "machine", f'{quote_value(value)} is no name of a machine, which has no brackets; write one like "ci-runner"'
+        "machine", f'{quote_value(value)} is not the name of a machine; write a name without brackets, like "ci-runner"'
     )
     return None
 
@@ -240,7 +240,7 @@ def _read_run_time(value: object, problems: Problems) -> int:
         problems.add("latency-run-time", error)
         return Settings().latency_run_time
     if not run_time:
-        problems.add("latency-run-time", f'{quote_value(value)} is no time to run in; write one like "1 s"')
+        problems.add("latency-run-time", f'{quote_value(value)} is not a time above zero; write one like "1 s"')
     return run_time
 
 
@@ -406,7 +406,7 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
             here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give these a tolerance")
         elif key in tolerances:
-            here.add(key, "is one quantity with another key of this table; give one of the two")
+            here.add(key, "is the same quantity as another key of this table; give one of the two")
         else:
             try:
                 tolerances.update(_with_derived(key, parse_tolerance(growth, METRICS[key])))

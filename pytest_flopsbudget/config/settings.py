@@ -51,7 +51,7 @@ class Budget:
     growth: Mapping[str, Mapping[str, Order]] = field(default_factory=dict)
     #: Pattern of module paths → metric key → symbol of a law → the largest order of growth with this symbol.
     module_growth: Mapping[str, Mapping[str, Mapping[str, Order]]] = field(default_factory=dict)
-    #: Metric key → the formula that the law of the metric has to be equal to, or at most.
+    #: Metric key → the formula. The law of the metric has to be equal to it, or at most as large.
     formulas: Mapping[str, Formula] = field(default_factory=dict)
     #: Pattern of names of measurements → the limits only for the measurements of the test whose name matches.
     measurements: Mapping[str, Budget] = field(default_factory=dict)

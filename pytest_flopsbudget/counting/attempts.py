@@ -37,7 +37,7 @@ class Attempt:
     """One attempt to run a model: on which tensors it runs, and with which options."""
 
     #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
-    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
+    #: the model holds beside its parameters (strides, scales) are known, because they are settings of the model.
     #: Large tensors that follow from Python numbers, such as masks of ones, are known too.
     #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
     #: and operators that need data often need just them.
@@ -51,7 +51,7 @@ class Attempt:
     own_hooks: bool
     #: Whether a run on shapes also replaces functions that check for a device which the machine may not have.
     any_device: bool = False
-    #: Whether a run on shapes keeps the values of Python lists in an index that reads elements.
+    #: Whether a run on shapes keeps the values of Python lists that are used as indices: ``x[[0, -1]]``.
     keeps_lists: bool = False
 
 

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.data import Execution
 
 
-#: Part of PyTorch's error message if C++ code of an operator that calls other operators reads a tensor on meta.
+#: Part of PyTorch's error message if the C++ code of a composite operator reads a tensor on meta.
 _UNALLOCATED = "data is not allocated yet"
 
 
@@ -199,7 +199,7 @@ class Run:
         if isinstance(error, ReadsMemoryError):
             asked = (error.instruction, "")
             with suppress(NoMetaCloneError):
-                # The model was refused before its inputs were cloned. The inputs may be the tensors without data.
+                # The model was refused before its inputs were cloned. Clone them now, to find inputs without data.
                 trial.cloner.clone((self._args, self._kwargs))
         return replace(
             failure,

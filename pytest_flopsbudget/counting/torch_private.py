@@ -194,7 +194,7 @@ no_dispatch = _function("torch.utils._mode_utils:no_dispatch", "Counting scaled_
 count_dispatch_modes: Callable[[], int] = _optional(
     "torch._C:_len_torch_dispatch_stack",
     "Measuring within another dispatch mode",
-    "another mode is taken to be active always, which is slower",
+    "another mode is assumed to be active always, which is slower",
     lambda: 1,
 )
 
@@ -207,7 +207,7 @@ current_dispatch_mode: Callable[[], Any] = _optional(
 )
 NAMES["torch.utils._python_dispatch:TorchDispatchMode.supports_higher_order_operators"] = PrivateName(
     "Counting operators that take functions",
-    "the table of the operator is asked for a mode's class; 2.6 to 2.8 do not have it",
+    "the mode's class is searched in a table of the operator, as 2.6 to 2.8 do, which lack the name",
 )
 #: Whether PyTorch passes operators that take functions to a dispatch mode.
 modes_see_higher_order_operators: bool = hasattr(TorchDispatchMode, "supports_higher_order_operators")
@@ -264,7 +264,7 @@ without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
 count_function_modes: Callable[[], int] = _optional(
     "torch._C:_len_torch_function_stack",
     "Looking at tensors while watching",
-    "such a mode is taken to be active always, which is slower",
+    "such a mode is assumed to be active always, which is slower",
     lambda: 1,
 )
 

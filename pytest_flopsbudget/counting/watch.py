@@ -87,7 +87,7 @@ class Watch:
     def __enter__(self) -> Self:
         if self._tracer is not None or self._complexity is not None:
             raise RuntimeError("a watch can be entered only once")
-        canary_notes()  # calls modules once in a process; within the watch, these would count as the test's
+        canary_notes()  # its first call in a process runs modules, which the watch must not count
         with keeping_timelines(self._keeps_timeline):
             tracker = WatchedModules(self._name)
         tracker.begin_below(sys._getframe(1))

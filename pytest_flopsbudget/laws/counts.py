@@ -117,7 +117,7 @@ class Counts:
         #: The name of the model, and whole numbers among the attributes of its modules.
         self.model_name = ""
         self.settings: set[int] = set()
-        #: (symbol, number of sizes) of the periods that the laws found so far have.
+        #: (symbol, period as a number of sizes), for each period in the laws that were found so far.
         self.periods: set[tuple[str, int]] = set()
 
     def at(self, point: Point) -> Count:
@@ -223,7 +223,7 @@ class Counts:
                 None,
             )
             if larger is not None:
-                return f"larger sizes fit, such as {symbol}={larger}; choose a range from there"
+                return f"larger sizes fit, such as {symbol}={larger}; choose a range that begins there"
             for step in _STEPS:
                 start = -(-allowed[0] // step) * step
                 if start + 2 * step <= allowed[-1] and all(

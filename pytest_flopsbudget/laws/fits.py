@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Neighbouring sizes that are counted for each symbol: first the smaller number, and more for a higher degree.
 _FEW, _MANY = 4, 6
-#: Points by chance that check an expression.
+#: The number of random points that check an expression.
 CHANCES = 3
 
 
@@ -84,7 +84,7 @@ class Fitter:
         return self.counts.at(point).fingerprint == self.counts.at(other).fingerprint
 
     def agrees(self, expression: Expression, point: Point, base: Point) -> bool:
-        """Return whether the expression is right at ``point``, and the program is that of ``base``."""
+        """Return whether the expression is right at ``point``, and the modules and operators of ``base`` run there."""
         return self.refutation(expression, point, base) is None
 
     def refutation(self, expression: Expression, point: Point, base: Point) -> Refutation | None:
@@ -111,14 +111,14 @@ class Fitter:
     def check_points(self, domain: Domain, more: int = 0) -> list[Point]:
         """Return points that check an expression on a domain.
 
-        These are far corners, the middle, points by chance, and a point of multiples of the model's settings. There,
-        padding to whole windows, for example, does not run.
+        These are far corners, the middle, random points, and a point of multiples of the model's settings. At that
+        point, padding to whole windows, for example, does not run.
         """
         even = tuple(_most_even(domain.sizes(symbol), self.counts.settings) for symbol in domain.symbols)
         return [*domain.spread_points(CHANCES + more), even, *domain.corners(), *self._periods(domain)]
 
     def _periods(self, domain: Domain) -> Iterable[Point]:
-        """Yield a point with each remainder of the sizes, if a law of the model has this period."""
+        """Yield one point for each remainder of a size modulo a period, for the periods found so far."""
         for symbol, period in sorted(self.counts.periods):
             sizes = domain[symbol]
             if sizes.step == self.counts.step(symbol) and symbol not in domain.powers_of_two and period <= _LONGEST:
@@ -234,14 +234,14 @@ class Fitter:
 
 #: Periods of at most this many sizes are checked at every remainder.
 _LONGEST = 36
-#: Two points refute an expression; and a range of two sizes is a table.
+#: Two wrong points are enough to refute an expression, and a range of two sizes needs no check by a third size.
 _ENOUGH = 2
 #: Sizes among which the nodes of a fit are chosen.
 _SAMPLES = 160
 
 
 def _most_even(sizes: Sequence[int], settings: Iterable[int]) -> int:
-    """Return a size that many of the settings divide, in a row if possible; the last size if there is none."""
+    """Return a size that is a multiple of the product of many settings; the last size if there is no such size."""
     multiple, found = 1, sizes[-1]
     for setting in sorted(settings):
         larger = multiple * setting

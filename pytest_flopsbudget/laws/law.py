@@ -122,8 +122,8 @@ class Law(PartLaws):
 
     @property
     def chance(self) -> Fraction:
-        """An upper bound for the probability that a wrong polynomial passed the points by chance (Schwartz-Zippel)."""
-        # Each point by chance is in one of as many parts of the range.
+        """An upper bound for the probability that a wrong polynomial passed the random points (Schwartz-Zippel)."""
+        # Each random point is from another part of the range.
         shortest = max(1, min(len(self.domain.sizes(symbol)) for symbol in self.domain.symbols) // CHANCES)
         return min(Fraction(1), Fraction(DEGREE * len(self.domain.symbols), shortest)) ** CHANCES
 

@@ -30,9 +30,9 @@ _MOST_RESIDUES = 64
 #: With so few remainders, a polynomial for each of them may be shorter than one expression with rounded quotients.
 _FEW_RESIDUES = 4
 _MOST_FEATURES = 40
-#: A range has at least this many sizes for each unknown coefficient, so that a sum does not fit by its length alone.
+#: A range needs at least this many sizes for each unknown coefficient, so that a long sum does not fit by chance.
 _SIZES_OF_A_FEATURE = 3
-#: A size in the range needs at least this many equal remainders, so that two of them check a line.
+#: Each remainder needs at least this many sizes: two determine a line, and the others check it.
 _SIZES_OF_A_RESIDUE = 4
 
 
@@ -198,7 +198,7 @@ class Search:
     # Several symbols
 
     def _by_axes(self, domain: Domain) -> list[Piece]:
-        """Return a law of products of what occurs in the laws of each symbol, with the smallest sizes of the others."""
+        """Find the law of each symbol at the smallest sizes of the others; return a law of products of their terms."""
         if sum(len(sizes) > 1 for _, sizes in domain.ranges) < _SEVERAL:
             return []
         features: dict[str, list[Expression]] = {}
@@ -367,8 +367,8 @@ def _features_of(expression: Expression, symbol: str) -> list[Expression]:
 def _quotient_features(symbol: str, divisor: int, degree: int) -> Iterator[list[Expression]]:
     """Yield lists of expressions of the size and of its quotients, rounded up or down.
 
-    First products of the size and one quotient, as for a last part that is not whole; then powers of the quotients by
-    all divisors of the period, as for strides in a row.
+    The first lists have products of the size and one quotient, for models whose last part is not whole. The next list
+    has powers of the quotients by all divisors of the period, for models with several strides.
     """
     size = atom_expression(Atom(symbol))
     for up in (1, 0):
@@ -399,7 +399,7 @@ def _log_features(symbol: str, kind: object) -> Iterator[list[Expression]]:
 
 
 def _is_at_power_of_two(sizes: range, place: int) -> bool:
-    """Return whether a power of two is between the sizes around ``place``, which includes the size before it."""
+    """Return whether there is a power of two from the size before ``place`` up to the size at ``place``, exclusive."""
     return any(not size & (size - 1) for size in range(sizes[place - 1], sizes[place]) if size > 1)
 
 

@@ -1,6 +1,6 @@
 """The plugin of the run that measures another revision: ``-p pytest_flopsbudget.plugin.at_revision``.
 
-That run takes the arguments of the run that compares, and this plugin changes what would not fit the other revision.
+That run gets the arguments of the run that compares. This plugin adapts the arguments to the other revision.
 """
 
 from __future__ import annotations

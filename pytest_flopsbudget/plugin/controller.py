@@ -182,7 +182,7 @@ class Controller:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
         if update is not None and self._run_record is not None:
             self._run_record.update(None if update == "all" else update)
-        # Beside another revision, the run reads no baselines.
+        # With --flops-budget-compare, the run reads no baselines, so it has no orphans.
         if (
             not self._config.getoption("--flops-budget-disable")
             and self._config.getoption("--flops-budget-compare") is None

@@ -197,7 +197,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _refuse_beside_compare(config: pytest.Config) -> None:
-    """Raise a usage error for an option that has no meaning beside --flops-budget-compare."""
+    """Raise a usage error for an option that has no meaning together with --flops-budget-compare."""
     for flag in ("--flops-budget-update", "--flops-budget-prune", "--flops-budget-disable"):
         if config.getoption(flag):
             raise pytest.UsageError(

@@ -66,7 +66,7 @@ class ModelCollection:
 
 
 class ModelCollector(pytest.Collector):
-    """Collects an item for each model. It is no `pytest.File`, because it need not have an item for each baseline."""
+    """Collects an item for each model. It is no `pytest.File`, so a baseline without an item is no orphan."""
 
     targets: Sequence[Target]
     make_budget: Callable[[pytest.Item], FlopsBudget]

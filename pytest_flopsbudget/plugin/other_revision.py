@@ -28,7 +28,7 @@ _SHOWN_LINES = 12
 class OtherRevision:
     """Runs the tests at another revision before the tests of this run, in a process and a work tree of its own.
 
-    The work tree is a temporary one of the user's git repository. It is removed when this run ends.
+    This is a temporary work tree of the user's git repository. It is removed when this run ends.
     """
 
     def __init__(self, config: pytest.Config, revision: str) -> None:

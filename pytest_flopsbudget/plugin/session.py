@@ -99,7 +99,7 @@ class BudgetSession:
             if self._disabled:
                 return Settings()
             raise
-        # A test that the other revision lacks has no baseline, and one that became cheaper has none to tighten.
+        # In place of the baselines there is another revision. So no setting on missing or improved baselines applies.
         return settings if self._other_results is None else replace(settings, **_BESIDE_A_REVISION)
 
     def _shown(self, path: Path) -> str:

@@ -35,7 +35,7 @@ class Bounds:
 
     minimum: Amount | None = None
     maximum: Amount | None = None
-    #: A value beyond it passes with a warning: a larger value, or a smaller one if more of the metric is better.
+    #: Values beyond this bound pass with a warning: larger values, or smaller ones if more of the metric is better.
     warning: Amount | None = None
     #: The name of another measurement of the test, or the path of a module; "" is the whole model.
     share_of: str | None = None

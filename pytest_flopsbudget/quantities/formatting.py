@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SIGNIFICANT_DIGITS = 4
 #: The maximum number of significant digits of a value that is not written exactly.
 _MAX_DIGITS = 6
-#: Two short texts may show a difference that is wrong by at most one in so many parts.
+#: The difference of two short texts may differ from the exact difference by at most 1/10 of it.
 _DIFFERENCE_ERROR = 10
 #: From this percentage on, a change is shown as a factor. A reader compares "x711k", but not "71143961.0%".
 _LARGEST_PERCENT = 1000

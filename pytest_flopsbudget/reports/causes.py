@@ -106,8 +106,8 @@ class ShownCauses:
     def earlier(self, nodeid: str, verdict: Verdict) -> ShownCause | None:
         """Return what was shown of the failure's cause; None if ``nodeid`` is the first test that fails for this cause.
 
-        A failure with limits that cannot be checked, or with limits on growth, has a cause in common only with failures
-        that have the same ones.
+        If a failure has limits that cannot be checked, or limits on growth, only failures with equal ones share its
+        cause.
         """
         group = self._groups.find(verdict)
         if not group.is_shared:
@@ -160,12 +160,12 @@ def _source(edit: Edit) -> str:
 
 
 def change_ranges(cause: Cause) -> list[str]:
-    """Return the growth of each metric without those that follow: "flops +178.0%", "params +150.1% to +178.0%"."""
+    """Return metrics with their changes, as `ranges_by_metric` has them: "flops +178.0%", "params +1.1% to +1.8%"."""
     return [f"{metric} {text}" for metric, text in ranges_by_metric(cause).items()]
 
 
 def ranges_by_metric(cause: Cause) -> dict[str, str]:
-    """Return metric → its change: "+150.1% to +178.0%". Metrics that merely follow another one are left out."""
+    """Return metric → its change: "+150.1% to +178.0%". See `without_followers` for metrics that are left out."""
     texts = {}
     for one in cause.changes:
         least, most = format_percent(*one.smallest), format_percent(*one.largest)
@@ -174,7 +174,7 @@ def ranges_by_metric(cause: Cause) -> dict[str, str]:
 
 
 def without_followers(metrics: Iterable[str], texts: dict[str, str]) -> list[str]:
-    """Return the metrics without those that merely follow another one: param_bytes after params, by as much.
+    """Leave out each metric that follows from a listed one and changed as much, like param_bytes with params.
 
     Args:
         metrics: the metrics that changed.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 #: The maximum number of module names that the text offers for a pattern without a match.
 _MAX_NAMES = 12
-#: A limit below 1,000, of which the value is at least 100 times as much, probably lacks a prefix.
+#: If a limit is below 1,000, and the value is at least 100 times the limit, the limit probably lacks a prefix.
 _FEW = 1000
 _TIMES = 100
 
@@ -165,7 +165,7 @@ def _reference(nodeid: str, name: str, verdict: Verdict, earlier: ShownCause) ->
 
 
 def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
-    """Return the sentence that says it all: the metric, how far it is beyond its bound, the test, and the module.
+    """Return the first line of a failure: the metric, how far it is beyond its bound, the test, and the module.
 
     Another input comes first.
 

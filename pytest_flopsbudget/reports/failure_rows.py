@@ -61,7 +61,7 @@ class BrokenMetric(NamedTuple):
     tolerated: int | None
     #: Who set the limit or the tolerance: "marker", "pyproject budgets 1", "baseline".
     set_by: tuple[str, ...]
-    #: What the limit is.
+    #: The kind of the limit.
     bound: Bound = "maximum"
     #: If the limit is a share, which share of what: "30% of head".
     share: str = ""
@@ -82,12 +82,12 @@ class BrokenMetric(NamedTuple):
 
 
 def broken_metrics(nodeid: str, verdict: Verdict, *, verbose: bool = False) -> list[BrokenMetric]:
-    """Return the broken metrics, sorted like tables. A metric that merely follows another one is left out.
+    """Return the broken metrics, sorted like tables. A metric that follows from another one is left out.
 
     Args:
         nodeid: the node id of the test. A limit of its own marker is set by "marker", without the marker's place.
         verdict: the measurement.
-        verbose: whether metrics that merely follow are included.
+        verbose: whether metrics that follow from others, like param_bytes from params, are included too.
     """
     old = before(verdict.comparison, verdict.complexity.metrics)
     limits = [_over_limit(nodeid, item, old) for item in single_violations(verdict)]

@@ -156,13 +156,13 @@ def make_cause(group: CauseGroup, changed: Sequence[str]) -> Cause:
 
 
 class _Key(NamedTuple):
-    """Failing measurements with equal keys, and edits at like places, have one cause."""
+    """Failing measurements have one cause if their keys are equal and their edits are at similar places."""
 
     inputs: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     execution: tuple[Execution, Execution] | None = None
     backward: tuple[bool, bool] | None = None
     edits: frozenset[object] = frozenset()
-    #: For a change that nothing explains: the model and the metrics. They most likely changed together.
+    #: For a change that nothing explains: the model and the metrics. If these are equal, one cause is most likely.
     unexplained: tuple[str, ...] = ()
     unknown_operators: tuple[str, ...] = ()
     without_baseline: bool = False
@@ -250,9 +250,7 @@ def _shape_key(old: str, new: str) -> object:
 
 
 def _at_like_places(one: _Places, other: _Places) -> bool:
-    """Return whether the last names of the edited paths are equal. The path of a model itself is like any path."""
-    if one.keys() != other.keys():
-        return False  # A damaged report may have edits without changes.
+    """Return whether the last names of the edited paths are equal. The path "" of a model equals any path."""
     for key, places in one.items():
         last_names, other_names = ({path.rpartition(".")[2] for path in found} for found in (places, other[key]))
         if last_names != other_names and "" not in last_names | other_names:

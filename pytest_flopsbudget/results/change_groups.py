@@ -33,7 +33,7 @@ def group_changes(found: Iterable[Change]) -> list[ChangeGroup]:
     A measurement is a group by itself if it exists on one side only, if its id held another model before, or if nothing
     explains its change: no edit, no other input, no other kind of run and no other PyTorch.
     """
-    #: What differs in the runs, if no metric of the model changed; else None → the causes.
+    #: Key → the causes. The key is what differs in the runs if no metric of the model changed, else None.
     causes: _Causes = defaultdict(CauseGroups)
     groups: dict[object, tuple[CauseGroup | None, list[Change]]] = {}
     for change in found:

@@ -35,7 +35,7 @@ from pytest_flopsbudget.safe_text import pluralize
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-#: The metrics of a table for which none are asked. Those that changed are shown; `total_flops` only without `flops`.
+#: The metrics of a table if the caller names none. Those that changed are shown; `total_flops` only without `flops`.
 _USUAL = ("flops", "total_flops", "params", "memory_traffic")
 
 

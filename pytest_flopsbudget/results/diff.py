@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
-#: Metric → the metric that it follows. If both change, a second list with the same modules would tell nothing new.
+#: Metric → the metric that it follows. If both change, a second list with the same modules would add nothing new.
 FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
 #: A path: its segments, each with the names that it covers.

@@ -182,7 +182,7 @@ def _added_and_removed(diffs: Iterable[Diff]) -> Iterator[Edit]:
 def _costs(diffs: Iterable[Diff]) -> Iterator[Edit]:
     found: set[str] = set()
     for change in itertools.chain.from_iterable(diff.modules for diff in diffs):
-        # Work outside of all child modules has no better name than the model's own, which every text has anyway.
+        # The model itself is left out: every text names the model anyway.
         if not change.path or change.old is None or change.new is None:
             continue
         if found.isdisjoint(unfold_path(change.path)):

@@ -140,10 +140,12 @@ def unproven_limits(laws: Laws, limits: EffectiveLimits) -> list[str]:
             # Limits of modules are checked in the measurement of the largest sizes too.
             notes.append(f"{what} was checked at {highest} only: {one.law.reason}")
         elif not all(is_provable(piece.expression, constant(one.maximum), piece.domain) for piece in one.law.pieces):
-            notes.append(f"{what} was checked at the corners of the ranges only, which are too large for a proof")
+            notes.append(
+                f"{what} was checked only at the corners of the ranges, because the ranges are too large for a proof"
+            )
     for metric, limit in limits.limits.items():
         if limit.minimum is not None or limit.share_of is not None:
-            notes.append(f"the limit on {metric} was checked at {highest} only: it is no amount that is a maximum")
+            notes.append(f"the limit on {metric} was checked at {highest} only: every size needs a maximum in numbers")
     return notes
 
 
@@ -261,7 +263,7 @@ def _split(expression: Expression, symbol: str, allowed: Order) -> tuple[Express
     return type(expression)(too_fast), type(expression)(rest)
 
 
-#: How far beyond the range a size is searched at which some terms overtake others.
+#: The size at which some terms overtake others is searched in a range that is this many times as long.
 _BEYOND = 1000
 
 

@@ -56,7 +56,7 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     source: str
     #: The smallest allowed value; null if there is none.
     minimum: int | Ratio | None = None
-    #: A value beyond it passes with a warning; null if there is none.
+    #: Values beyond this bound pass with a warning; null if there is none.
     warning: int | Ratio | None = None
     #: If not null, ``maximum`` and ``minimum`` are shares of the value of this measurement or of this module.
     share_of: str | None = None
@@ -108,7 +108,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     phase: str | None = None
     #: The operator; None for all operators together.
     operator: str | None = None
-    #: What ``limit`` is: the measured value is above a maximum, below a minimum, or not equal to an exact value.
+    #: The kind of ``limit``: the measured value is above a maximum, below a minimum, or not equal to an exact value.
     bound: Bound = "maximum"
     #: If the limit is a share: the measurement or the path of the module whose value is multiplied by ``share``.
     share_of: str | None = None

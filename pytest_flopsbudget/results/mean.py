@@ -22,8 +22,8 @@ _Called = TypeVar("_Called", "Module", "Operator")
 def mean(measurements: Sequence[Complexity]) -> Complexity:
     """Return the mean of measurements of one model, in every metric of the model, its modules and its operators.
 
-    A mean that is no whole number is rounded up, so that no limit is met by rounding. A part that some measurements
-    lack counts there as 0.
+    A mean that is not a whole number is rounded up, so that rounding never brings a value within its limit. If a
+    measurement lacks a module or an operator, the value there counts as 0.
 
     Args:
         measurements: the measurements, at least one.

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.data import ComplexityData, Module
     from pytest_flopsbudget.results.module_tree import ModuleGroup
 
-#: The metrics of a table for which none are asked.
+#: The metrics of a table if the caller names none.
 _USUAL = ("flops", "params", "memory_traffic")
 #: Heads that are shorter than the titles of the metrics.
 _HEADS = {"memory_traffic": "traffic"}
-#: If no depth is asked for, a table has as many whole levels as fit into this number of rows, but at least one level.
+#: If the caller gives no depth, a table has as many whole levels as fit into this number of rows, but at least one.
 MAX_ROWS = 40
 #: Classes that only hold other modules or parameters, and that are never called.
 _CONTAINERS = frozenset({"ModuleDict", "ModuleList", "ParameterDict", "ParameterList"})

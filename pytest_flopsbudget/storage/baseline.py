@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 60.0
 
 _ATTRIBUTES = b"""\
-# pytest-flopsbudget: where two branches change a baseline, git keeps the lines of both. Each says by itself what it is
-# about; the next run refuses those that contradict each other.
+# pytest-flopsbudget: where two branches change a baseline, git keeps the lines of both. Each line names its test. The
+# next run refuses lines that contradict each other.
 *.json merge=union text eol=lf
 """
 

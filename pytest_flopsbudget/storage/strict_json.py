@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: An integer that is larger than any amount. Python reads integers of up to 4,300 digits, and floats end at 10^308.
+#: Matches an integer of more than 100 digits, which is refused. Python reads up to 4,300 digits; floats end at 10^308.
 LONG_INTEGER = re.compile(r"\d{101}")
 
 #: A place in JSON: keys of objects and positions in arrays. The outermost one is first.
@@ -102,7 +102,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
             inner, inner_kind, place = inner[own], _inside(inner_kind, own), (*place, own)
         raise _fault(reason, inner_kind, place) from error
     except UnicodeEncodeError as error:
-        raise FaultError("a key holds half of a character, which is no text", place) from error
+        raise FaultError("a key holds half of a surrogate pair, which is not valid text", place) from error
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:

@@ -53,7 +53,7 @@ class CallOptions:
     """How a model is called."""
 
     inputs: tuple[InputSpec, ...] = ()
-    #: Arguments by name besides the inputs.
+    #: Keyword arguments besides the inputs.
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     #: The first size of each input; None for the size that each input has.
     batch: int | None = None

@@ -67,14 +67,14 @@ def _configuration(transformers: Any, name: str, folder: Path) -> tuple[Any, Any
     if name in types:
         return transformers.AutoConfig.for_model(name), None, f"the defaults of model type {name} in {version}"
     try:
-        # False, so that no code of the hub runs, and nobody is asked whether it may.
+        # With False, transformers neither runs code from the hub nor asks the user for permission to run it.
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         near = nearest_spelling(name, [*types.keys()])
         hint = f"; did you mean the model type {near}?" if near else ""
         raise UsageError(
-            f"{name} is neither a file, a class or a model type of {version}, and its configuration cannot be had from "
-            f"the hub ({_first_line(error)}){hint}"
+            f"{name} is neither a file, nor a class or a model type of {version}, and the hub gave no configuration "
+            f"({_first_line(error)}){hint}"
         ) from error
     return config, None, f"the configuration of {name} on the hub"
 

@@ -105,7 +105,7 @@ def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(call, ast.Call) and not isinstance(call.func, ast.Call):
             args = tuple(map(ast.literal_eval, call.args))
             kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg is not None}
-            if len(kwargs) == len(call.keywords):  # not so with **dictionary
+            if len(kwargs) == len(call.keywords):  # a call with **dictionary is refused
                 return args, kwargs
     raise UsageError(f"{text!r} is no call with plain values; write build(18, width=64)")
 

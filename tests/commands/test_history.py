@@ -197,8 +197,8 @@ def test_a_revision_that_cannot_be_read_is_named_and_passed_over(project, comman
     assert rows(lines)[-1][0] == first
     assert len(rows(lines)) == 3
     passed_over = command.errors.splitlines()
-    assert passed_over[0].startswith(f"passed over: {broken}:tests/__flops__/test_a.json: conflict marker, line 2")
-    assert passed_over[1].startswith(f"passed over: {binary}:tests/__flops__/test_a.json, line 1")
+    assert passed_over[0].startswith(f"skipped: {broken}:tests/__flops__/test_a.json: conflict marker, line 2")
+    assert passed_over[1].startswith(f"skipped: {binary}:tests/__flops__/test_a.json, line 1")
     assert len(passed_over) == 2
 
 

@@ -225,7 +225,7 @@ class TestProfiles:
 
     def test_tells_names_that_differ_in_case(self, problems):
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
-        assert " devices.Camera: another profile has this name, but for its case" in line
+        assert " devices.Camera: another profile has this name with other capital letters" in line
 
 
 class TestDeviceNamed:

@@ -309,12 +309,12 @@ class TestLatency:
         """If the name of a machine has brackets, a line break or a blank at its beginning, it is refused."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
-        assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
+        assert line.endswith('is not the name of a machine; write a name without brackets, like "ci-runner"')
 
     @pytest.mark.parametrize(
         ("value", "message"),
         [
-            ('"0 s"', "'0 s' is no time to run in; write one like \"1 s\""),
+            ('"0 s"', "'0 s' is not a time above zero; write one like \"1 s\""),
             ('"1 m"', "latency-run-time: '1 m'"),
             ("1", "1"),
         ],

@@ -1,4 +1,4 @@
-"""The work of a watched block before its first module runs is told apart from the model's."""
+"""The work of a watched block before its first module runs is counted separately from the model's work."""
 
 from __future__ import annotations
 

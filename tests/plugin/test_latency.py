@@ -202,7 +202,7 @@ class TestRefused:
         result.stderr.fnmatch_lines(
             [
                 "*latency-run-tme: no such key; did you mean latency-run-time[?]",
-                "*machine: '?box?' is no name of a machine, which has no brackets; write one like \"ci-runner\"",
+                "*machine: '?box?' is not the name of a machine; write a name without brackets, like \"ci-runner\"",
             ]
         )
 

@@ -168,7 +168,7 @@ class TestOneMeasurement:
 
 class TestSeveralMeasurements:
     def test_one_cause_is_described_once(self):
-        """Kernels of 5x5 for 3x3 in models of two widths: 25/9 of the FLOPs and parameters."""
+        """In models of two widths, kernels of 3x3 became 5x5, so FLOPs and parameters are multiplied by 25/9."""
         old, new = (side(t=conv(4, kernel), u=conv(8, kernel)) for kernel in (3, 5))
         lines = shown(old, new)
         assert lines[:2] == ["Conv2d 3x3 -> 5x5 in blocks.*.conv: 2 measurements", "  flops +177.8%, params +177.8%"]

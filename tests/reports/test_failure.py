@@ -378,7 +378,7 @@ class TestShownBefore:
         return explain("b.py::second", [second], shown=shown, **fields).splitlines()
 
     def test_two_lines(self):
-        """Layers of another width at another place have the same cause if one setting changed alike."""
+        """Layers of another width at another place have the same cause if one setting changed in the same way."""
         old = {"": ("Net", "", 0), "model.stem": ("Conv2d", "8->8, 3x3", 70)}
         new = {"": ("Net", "", 0), "model.stem": ("Conv2d", "8->8, 5x5", 190)}
         lines = self.both(case(complexity(GROWN), complexity()), case(complexity(new), complexity(old)))

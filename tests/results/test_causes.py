@@ -64,7 +64,7 @@ def test_equal_changes(first, second, together):
 
 class TestKinds:
     def test_another_input(self):
-        """Tests whose input changed alike have one cause, whatever their models are."""
+        """Tests whose input changed in the same way have one cause, whatever their models are."""
         verdicts = [
             fails(net({name: ("Conv2d", "", 9)}, ("f[1]",)), net({name: ("Conv2d", "", 18)}, ("f[2]",)))
             for name in "ab"

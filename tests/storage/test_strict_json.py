@@ -117,7 +117,7 @@ class TestConvert:
             ({"one": {"flop": 1}}, 'unknown key (did you mean "flops"?)', ("here", "one", "flop")),
             ({"one": {"flops": 1}, "many": [{"flops": 1}, 3]}, "Expected `object`, got `int`", ("here", "many", 1)),
             ({"two": 1}, 'unknown key (allowed: "one", "many")', ("here", "two")),
-            ({"one": {"\ud800": 1}}, "a key holds half of a character, which is no text", ("here",)),
+            ({"one": {"\ud800": 1}}, "a key holds half of a surrogate pair, which is not valid text", ("here",)),
         ],
     )
     def test_faults(self, value, reason, place):

@@ -53,7 +53,7 @@ class FunctionCloner(BaseCloner):
         if function.__closure__:
             return self._clone_function(function)
         if function.__defaults__ or function.__kwdefaults__ or function.__dict__:
-            # It may keep tensors there. The function is not cloned, but `OutsideCaches` must see it.
+            # Defaults and attributes may keep tensors. The function is not cloned, but `OutsideCaches` must see it.
             return self._register(function, function)
         return function
 

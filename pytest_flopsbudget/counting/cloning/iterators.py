@@ -54,7 +54,7 @@ class IteratorCloner(BaseCloner):
         if getattr(iterator, "gi_frame", iterator) is None:
             return iterator  # a generator that has ended
         if type(iterator) is _TEE:
-            return self._register(iterator, copy.copy(iterator))  # the items that the copy takes are kept for the other
+            return self._register(iterator, copy.copy(iterator))  # both iterators yield all remaining items
         parts = _parts_of(iterator)
         if parts is None:
             return self._register(iterator, _Refusing(_describe(iterator)))
@@ -87,7 +87,7 @@ def _parts_of(iterator: Any) -> Sequence[Any] | None:
             make, args, *states = iterator.__reduce_ex__(2)
             if args and isinstance(args[0], deque):
                 return iter, (list(copy.copy(iterator)),)
-    except (TypeError, RuntimeError):  # no way to copy it; its dict or deque has changed
+    except (TypeError, RuntimeError):  # it cannot be copied, or its dict or deque has changed
         return None
     return None if make is copyreg.__newobj__ else (make, args, *states)  # type: ignore[attr-defined] # no stub has it
 

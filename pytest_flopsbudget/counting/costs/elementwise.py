@@ -96,7 +96,7 @@ _OPERATIONS: Mapping[str, int] = {
     # Quantize: x / scale, rounding, + zero point, a maximum and a minimum. Dequantize: - zero point, · scale.
     "quantize_per_channel": 5,
     "quantize_per_tensor": 5,
-    "quantize_per_tensor_dynamic": 7,  # 2 more than above, to find the smallest and the largest value
+    "quantize_per_tensor_dynamic": 7,  # 2 more than `quantize_per_tensor`: it finds the minimum and the maximum
     "dequantize": 2,
     "fake_quantize_per_channel_affine_cachemask": 7,
     "fake_quantize_per_tensor_affine_cachemask": 7,

@@ -142,7 +142,9 @@ def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
     number of bytes is the same.
     """
     if communication_hooks(clone):
-        tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
+        tracer.notes.add(
+            "communication hooks of DistributedDataParallel are not called: gradients count without compression"
+        )
     reduce_in_python(clone, partial(_synchronize_buffers, clone))
     register_gradient_hooks(clone)()
 

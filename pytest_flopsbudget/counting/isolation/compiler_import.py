@@ -48,7 +48,7 @@ def _import_undisturbed(loader: Any, after_import: Callable[[], None]) -> None:
     run = loader.exec_module
 
     def run_undisturbed(module: ModuleType) -> None:
-        vars(loader).pop("exec_module", None)  # of nested measurements, the innermost one removes it
+        vars(loader).pop("exec_module", None)  # a nested measurement may have removed it
         with our_modes_aside(), unpatched():
             run(module)
         after_import()

@@ -107,5 +107,5 @@ def _restore(before: list[_Patch]) -> None:
     for owner, name, value in reversed(before):
         if value is not _ABSENT:
             setattr(owner, name, value)
-        elif name in vars(owner):  # within two calls of `unpatched` it is removed already
+        elif name in vars(owner):  # an outer `unpatched` may have removed it already
             delattr(owner, name)

@@ -45,7 +45,7 @@ class NewObjects:
 
     def __init__(self) -> None:
         self._freezes = gc.isenabled()
-        #: False in a run on data within another one, or in a program that itself called `gc.freeze`.
+        #: False in a run on data that is inside of another run on data, or if the program itself called `gc.freeze`.
         self.known = not (self._freezes and gc.get_freeze_count())
         self._before: set[int] = set()
         #: Ids of objects of the run that left the youngest generation. Another object that gets the id of a freed one

@@ -111,7 +111,7 @@ def time_inputs(
     name = name_of(unwrap_compiled(unwrap_program(model)))
     if has_process_group() and torch.distributed.get_world_size() > 1:
         raise UsageError(
-            f"{name} cannot be timed as one process of several, which wait for each other; time it by itself, or "
+            f"{name} cannot be timed as one process of several, which wait for each other; time it alone, or "
             "remove the latency limit"
         )
     with state_restored():

@@ -46,9 +46,9 @@ class KnownValues:
     def __init__(self) -> None:
         #: Values are kept for tensors with at most this many elements.
         self.max_elements = MAX_ELEMENTS
-        #: Whether a tensor that follows from Python numbers was larger than that.
+        #: Whether a tensor that follows from Python numbers had more than ``max_elements`` elements.
         self.left_out = False
-        #: Storage → its values, or a function that computes them: few are ever read.
+        #: Storage → its values, or a function that computes the values when they are read. Few are ever read.
         self._values: _Values = StorageTable()
         #: The storages on the CPU that hold values and that the model may read. A reference to the tensor would keep
         #: its memory alive, and so would change the peak memory.

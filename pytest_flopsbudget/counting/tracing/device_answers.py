@@ -46,7 +46,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
     kind = torch.Tensor
     yield kind, "device", property(_device)
     yield kind, "is_meta", property(_is_meta)
-    yield torch.UntypedStorage, "device", property(_storage_device)  # `torch.TypedStorage` asks this one
+    yield torch.UntypedStorage, "device", property(_storage_device)  # `torch.TypedStorage` reads this one
     for name, of in _TYPES.items():
         yield kind, name, property(_has_type(name, of))
     replacements: tuple[tuple[str, Callable[[Any], Callable[..., Any]]], ...] = (
@@ -94,8 +94,8 @@ def _is_meta(tensor: torch.Tensor) -> bool:
     tracer = asked_tracer(tensor)
     if tracer is None:
         return is_on_meta(tensor)
-    # An initializer of PyTorch that sees a tensor without data leaves it alone. Otherwise it may draw numbers until all
-    # of them are in a range, which only data can tell.
+    # If an initializer of PyTorch sees that a tensor is on meta, it does nothing. Otherwise it may draw numbers until
+    # all of them are in a range, and without data this would not end.
     return tracer.builds and sys._getframe(1).f_globals.get("__name__") == _INITIALIZERS
 
 

@@ -36,7 +36,7 @@ class Mark:
     __slots__ = ("before", "node", "owner")
 
     def __init__(self, owner: object, node: Node | None, before: Callable[..., Any] | None) -> None:
-        #: Belongs to one watch. Nested watches mark a frame one after the other.
+        #: An object that identifies one watch. Nested watches may all mark the same frame.
         self.owner = owner
         #: The node of the called module; None if the frame is no call to count.
         self.node = node

@@ -283,7 +283,7 @@ class ModuleTracker:
         for name in path.split("."):
             module = getattr(module, name, None)
         if not isinstance(module, torch.jit.ScriptModule):
-            # A method other than ``forward`` was called from Python. The operators do not know of which module.
+            # Python called a method other than ``forward``. The inserted operators do not show of which module.
             self.opaque_modules.update(scripted_modules(self.nodes.values()))
             node = caller
         else:

@@ -47,7 +47,7 @@ class _OtherThreadMode(DispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, OpOverload):  # it takes functions; their operators arrive here too
+        if not isinstance(func, OpOverload):  # it runs functions, whose operators arrive here too
             with self:
                 return func(*args, **kwargs)
         output = run_operator(func, args, kwargs)

@@ -168,7 +168,7 @@ class ShapesTracer(Tracer):
         wants_cpu = info.name == "aten._to_copy" and kwargs.get("device") == _CPU
         if info.has_device:
             self._redirect_to_meta(info, kwargs)
-        parts: list[Any] = [info, _default_dtype()]  # an operator that gets a new formula gets a new info
+        parts: list[Any] = [info, _default_dtype()]  # a new formula for the operator makes a new info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:

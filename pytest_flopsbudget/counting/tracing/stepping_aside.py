@@ -53,7 +53,7 @@ def _explaining(compile_: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(compile_)
     def explaining(*args: Any, **kwargs: Any) -> Any:
         decorate = compile_(*args, **kwargs)
-        if kwargs.get("guard_export_fn") is None:  # only `explain` passes it
+        if kwargs.get("guard_export_fn") is None:  # only `explain` passes this argument
             return decorate
         return lambda function: _compiling(decorate(function))
 

@@ -23,7 +23,7 @@ def keeping_timelines(keep: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _KEPT.set(before)  # no reset by a token: a generator may be resumed in another context
+        _KEPT.set(before)  # `reset` would need the same context, but a generator may resume in another one
 
 
 class Timeline:

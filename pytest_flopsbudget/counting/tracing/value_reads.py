@@ -36,14 +36,14 @@ _OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
 _ONLY_LOOK: dict[str, tuple[str, ...]] = {
     # transformers asks whether an address is a multiple of 16, as each address from PyTorch's allocator is.
     "data_ptr": ("torch.", "transformers.integrations.moe."),
-    "__reduce_ex__": ("copy.",),  # `copy.copy` makes a tensor of what it returns; pickle makes bytes
+    "__reduce_ex__": ("copy.",),  # `copy.copy` only makes a tensor of the result; pickle writes the values
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }
 #: The types of sequences that an index may contain, alone or nested, and of which PyTorch makes a tensor.
 _OF_PLACES = (list, tuple, range)
 #: The types of numbers that may be assigned to elements of a tensor of any dtype.
 _NUMBERS = (int, float, bool)
-#: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
+#: The name in `ShapesTracer.asked_for_data` if code converts a tensor to text, for example to print it.
 TEXT = "torch.Tensor.__repr__"
 #: Methods that read the values of storages.
 _OF_STORAGES = {
@@ -96,7 +96,7 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
         if value is None:
             return tracer.require_data(f"torch.Tensor.{original.__name__}")
         if tensor.requires_grad:
-            value = value.detach().requires_grad_()  # PyTorch refuses some ways of reading it
+            value = value.detach().requires_grad_()  # PyTorch refuses `numpy()` of such a tensor
         with disable_current_modes():
             return original(value, *args, **kwargs)
 

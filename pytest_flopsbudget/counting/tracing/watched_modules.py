@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 
 #: The note of a watch that does not find the module of a scripted method.
 _UNKNOWN_OWNER = "forward of a scripted module was called, but the module was not found; its work counts for the caller"
-#: The file and the name of PyTorch's method that calls a module. The method that replaces it has both.
-#: Flags of the code of functions that run after their call has ended.
+#: Flags in the code of generators and coroutines, which run after their call has ended.
 _SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: The file and the name of PyTorch's method that calls a module. The watch's replacement has the same file and name.
 _CALL_FILE, _CALL_NAME = CALL.__code__.co_filename, CALL.__code__.co_name
 
 
 def _caller_of_module() -> FrameType | None:
     """Return the frame that calls a module, for a function that is called while the call begins."""
-    frame: FrameType | None = _getframe(3)  # of `enter`, the watch, and then the call
+    frame: FrameType | None = _getframe(3)  # skip this function, `enter` and the watch
     while frame is not None and frame.f_code.co_name != _CALL_NAME:
         frame = frame.f_back
     while frame is not None and frame.f_code.co_name == _CALL_NAME:
@@ -340,8 +340,9 @@ class WatchedModules(ModuleTracker):
         self._names.update(code.co_name for code in codes.values())
         self._suspending.update(kind for kind, code in codes.items() if code.co_flags & _SUSPENDS)
         with without_torch_function():
+            # Earlier steps made these gradients.
             gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
-            self.memory.record_gradients(storage_tensors(gradients))  # earlier steps made them; this run may free them
+            self.memory.record_gradients(storage_tensors(gradients))  # this run may free them
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """Record one call of the module, and return the module's node."""

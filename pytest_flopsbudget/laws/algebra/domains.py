@@ -20,7 +20,7 @@ class Domain:
     """A grid of sizes: one range for each symbol. No range is empty, and all steps are positive."""
 
     ranges: tuple[tuple[str, range], ...]
-    #: Symbols of which only those sizes belong to the domain that are powers of two.
+    #: Symbols for which only powers of two belong to the domain, and not the other sizes of the range.
     powers_of_two: frozenset[str] = frozenset()
 
     @property
@@ -91,8 +91,8 @@ class Domain:
     def spread_points(self, count: int) -> Iterator[Point]:
         """Yield points that are far from each other.
 
-        These are the highest corner, the middle on a logarithmic scale, and ``count`` points by chance. Each of
-        ``count`` equal parts of every range has one of the latter. They are the same in every run.
+        These are the highest corner, the middle on a logarithmic scale, and ``count`` random points: each range is
+        divided into ``count`` equal parts, and each part has one random point. All points are the same in every run.
         """
         all_sizes = [self.sizes(symbol) for symbol in self.symbols]
         yield self.highest

@@ -61,7 +61,7 @@ class _Node:
     what: str
     place: int
     value: Fraction | None = None
-    #: The name; empty if this part is no name.
+    #: The name, if this part of the formula is a name; otherwise empty.
     name: str = ""
     parts: tuple[_Node, ...] = ()
 

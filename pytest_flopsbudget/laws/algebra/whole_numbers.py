@@ -169,7 +169,7 @@ def is_zero(expression: Expression, domain: Domain) -> bool:
     return False
 
 
-#: The combinations of sizes of all but one symbol that `first_above` tries.
+#: The maximum number of combinations of sizes that `first_above` tries: the sizes of all symbols but one.
 _MOST_COMBINATIONS = 4096
 
 

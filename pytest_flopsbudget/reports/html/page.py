@@ -330,5 +330,8 @@ def _figures(one: Verdict, device: Device, show: str) -> Iterator[dict[str, obje
     drawn = roofline(one.complexity, device)
     if drawn:
         estimated = device.name in devices_in(one.complexity.metrics)
-        how = "by their estimated times" if estimated else "an example; name devices in time-on to see yours"
-        yield {"caption": f"Roofline of {device.name}: operators, larger where they do more ({how})", "svg": drawn}
+        size = "time (estimate)" if estimated else "FLOPs; the device is an example, name yours in time-on"
+        yield {
+            "caption": f"Roofline of {device.name}: the larger a point, the larger its operator's {size}",
+            "svg": drawn,
+        }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
-#: Unit of a metric → the unit of speedscope. Other units have none there.
+#: Unit of a metric → its name in speedscope, for the units that speedscope knows.
 _UNITS = {"bytes": "bytes", "ns": "nanoseconds"}
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: The maximum number of modules that the page names.
 MAX_GROUPS = 10
-#: The dtypes for which the page shows from which intensity on products are compute-bound, if the device has a rate.
+#: For these dtypes, if the device has a rate, the page shows the intensity above which products are compute-bound.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
 #: If the terminal is at least this wide, totals are in two columns.
 _WIDE = 72

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 #: Columns of times are added only if the paths of modules then still have this many characters.
 _ROOM_FOR_PATHS = 20
 _INDENT = "  "
-#: If more than twice as many tests fail for one cause, only this many have a row.
+#: If one cause fails more than twice this number of tests, only this number of them have a row.
 _MAX_ROWS = 5
 #: The maximum number of lines on values beyond a warning limit.
 _MAX_WARNINGS = 10

@@ -234,8 +234,8 @@ def test_transformers_model_type_and_class(nets):
         ("bad.json", "bad.json is no JSON: "),
         ("list.json", 'list.json is no configuration of transformers: it has no "model_type"'),
         ("kind.json", "has no model type 'gtp2'; did you mean gpt2?"),
-        ("n" * 300, "its configuration cannot be had from the hub"),
-        ("org/name", "its configuration cannot be had from the hub (no network)"),
+        ("n" * 300, "and the hub gave no configuration"),
+        ("org/name", "and the hub gave no configuration (no network)"),
         ("gptt2", "did you mean the model type gpt2?"),
     ],
 )

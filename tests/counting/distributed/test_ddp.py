@@ -75,7 +75,9 @@ def test_communication_hooks() -> None:
         model.register_comm_hook(None, fp16_compress_hook)
         part = measure(model, torch.ones(ROWS, IN), backward=True)
     assert part.communication == PARAMS * FLOAT
-    assert part.notes == ("communication hooks of DistributedDataParallel are not called: gradients count as they are",)
+    assert part.notes == (
+        "communication hooks of DistributedDataParallel are not called: gradients count without compression",
+    )
 
 
 def test_gradients_that_are_not_summed_up() -> None:

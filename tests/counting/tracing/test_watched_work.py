@@ -41,7 +41,7 @@ def other_flops(run):
     ],
 )  # fmt: skip
 def test_factors(run, by_factor):
-    """Calls with different fractions share their work, and a whole number has its own."""
+    """Calls with different fractional factors share one entry of the cache. A whole factor has a separate entry."""
     for _ in range(2):
         assert {factor: other_flops(lambda factor=factor: run(factor)) for factor in by_factor} == by_factor
 

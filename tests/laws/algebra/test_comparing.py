@@ -1,4 +1,4 @@
-"""Laws next to formulas."""
+"""Compare laws with formulas."""
 
 from __future__ import annotations
 

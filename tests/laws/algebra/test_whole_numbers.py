@@ -1,4 +1,4 @@
-"""Where expressions are positive, against trying every size."""
+"""Where expressions are positive, compared with trying every size."""
 
 from __future__ import annotations
 
