@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from paths import ROOT
+from paths import DOCS
 
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.storage.baseline import load
@@ -109,12 +109,12 @@ def test_a_worker_that_dies(project):
 
 
 def test_strict_markers_without_the_plugin(project):
-    """Without the plugin, --strict-markers accepts the marker if pytest's settings have the line from the README."""
+    """Without the plugin, --strict-markers accepts the marker if pytest's settings have the line from the docs."""
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
-    readme = ROOT.joinpath("README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r'^`markers = \["(flops_budget: .*)"\]`\.$', readme, re.MULTILINE)
+    page = DOCS.joinpath("configuration.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'^`markers = \["(flops_budget: .*)"\]`\.$', page, re.MULTILINE)
     project.run_apart(*arguments, "-o", f"markers={line}").assert_outcomes(passed=1)
 
 

@@ -3,26 +3,26 @@
 The matrix has m rows and n columns, with m ≥ n. (A matrix with m < n is counted as its transpose.) k is the number of
 right-hand sides or of reflectors.
 
-=============================  =====================================  =================================
-LU                             m·n² - n³/3                            GVL §3.2; LAWN 41 GETRF
-Cholesky, LDLᵀ                 n³/3                                   GVL §4.2, §4.4; LAWN 41 POTRF, SYTRF
-triangular solve               n²·k                                   GVL §3.1; LAWN 41 TRTRS
-inverse                        2·n³                                   LAWN 41 GETRF and GETRI
-inverse from Cholesky          2·n³/3                                 LAWN 41 POTRI
-QR                             2·n²·(m - n/3)                         GVL §5.2; LAWN 41 GEQRF
-Q of k reflectors              4·m·n·k - 2·(m + n)·k² + 4·k³/3        LAWN 41 ORGQR
-k reflectors times a matrix    4·m·n·k - 2·n·k²                       LAWN 41 ORMQR
-symmetric eigen                9·n³; values alone 4·n³/3              GVL §8.3
-general eigen                  25·n³; values alone 10·n³              GVL §7.5
-SVD                            4·m²·n + 8·m·n² + 9·n³ with square U;  GVL §8.6, Golub-Reinsch
+=============================  ======================================  ================================
+LU                             m·n² - n³/3                             GVL §3.2; LAWN 41 GETRF
+Cholesky, LDLᵀ                 n³/3                                    GVL §4.2, §4.4; LAWN 41 POTRF, SYTRF
+triangular solve               n²·k                                    GVL §3.1; LAWN 41 TRTRS
+inverse                        2·n³                                    LAWN 41 GETRF and GETRI
+inverse from Cholesky          2·n³/3                                  LAWN 41 POTRI
+QR                             2·n²·(m - n/3)                          GVL §5.2; LAWN 41 GEQRF
+Q of k reflectors              4·m·n·k - 2·(m + n)·k² + 4·k³/3         LAWN 41 ORGQR
+k reflectors times a matrix    4·m·n·k - 2·n·k²                        LAWN 41 ORMQR
+symmetric eigen                9·n³; values alone 4·n³/3               GVL §8.3
+general eigen                  25·n³; values alone 10·n³               GVL §7.5
+SVD                            4·m²·n + 8·m·n² + 9·n³ with square U;   GVL §8.6, Golub-Reinsch
                                14·m·n² + 8·n³ with thin U;
                                values alone 4·m·n² - 4·n³/3
-least squares                  by QR, or by SVD 4·m·n² + 8·n³         GVL §5.3, §5.5
-polar decomposition            16·m·n² + 10·n³: the SVD with thin U,  GVL §9.4.3
+least squares                  by QR, or by SVD 4·m·n² + 8·n³          GVL §5.3, §5.5
+polar decomposition            16·m·n² + 10·n³: the SVD with thin U,   GVL §9.4.3
                                and the products U·Vᵀ and V·diag(s)·Vᵀ
-square root of a symmetric     11·n³: the eigenvectors V, and         GVL §8.3, §9.4
+square root of a symmetric     11·n³: the eigenvectors V, and          GVL §8.3, §9.4
 matrix                         V·diag(√λ)·Vᵀ
-=============================  =====================================  =================================
+=============================  ======================================  ================================
 
 GVL is Golub and Van Loan, "Matrix Computations", 4th ed. LAWN 41 is Blackford and Dongarra, "Installation Guide for
 LAPACK", LAPACK Working Note 41, appendix C. Fractions are rounded down once for each matrix. A complex matrix costs 4

@@ -1,0 +1,42 @@
+"""Links between the pages lead to files and headings that exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from paths import DOCS, ROOT
+
+#: Pages that the build of the site makes are not in the repository.
+MADE = (DOCS / "reference", DOCS / "_build")
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(path for path in sorted(DOCS.glob("**/*.md")) if not any(folder in path.parents for folder in MADE)),
+]
+_CODE = re.compile(r"^( *)```.*?^\1```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(path):
+    """Return the anchors of the headings, as GitHub and MyST make them."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in _HEADING.findall(text)}
+
+
+def links(path):
+    return [link for link in _LINK.findall(_CODE.sub("", path.read_text(encoding="utf-8"))) if "://" not in link]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_there_are_links():
+    assert len(PAGES) > 25
+    assert sum(len(links(page)) for page in PAGES) > 150
