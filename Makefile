@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint actionlint dist format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
+.PHONY: help test docs operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint actionlint dist format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -21,6 +21,7 @@ help:
 	@echo "make actionlint another linter for the workflows, whose installation needs the network"
 	@echo "make dist       wheel, sdist and SBOM of the newest commit in dist/, built twice, checked and tried (2 minutes)"
 	@echo "make format     let the linter and the formatter fix what they can"
+	@echo "make docs       the documentation as a site, into docs/_build/html"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
 	@echo "make zoo        count the models of seven libraries, into docs/zoo.md (hours; goes on where it was interrupted)"
@@ -96,6 +97,12 @@ browser: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest -q tests/browser
 
+# Outside CI: the site needs Sphinx. Tests check the links and run the blocks of the pages.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 # When the result model changes; a test holds the file against the types.
 elsewhere: .venv/installed
 	$(BIN)/python docs/elsewhere.py
@@ -160,4 +167,4 @@ bench-baselines: .venv/installed
 	cd docs && ../$(BIN)/python -m performance.many_entries
 
 clean:
-	rm -rf .venv .venv-comparison .venv-zoo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-comparison .venv-zoo docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis

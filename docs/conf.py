@@ -24,8 +24,9 @@ html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_js_files = [("filter.js", {"defer": "defer"})]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_copy_source = False
+html_use_index = False
 html_show_sourcelink = False
 html_show_sphinx = False
 
@@ -39,7 +40,8 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 nitpicky = True
-#: Names of other libraries have no pages here, and the site is built without a network.
+#: Annotations name private classes, and classes of other libraries, which have no pages here. Links in pages are
+#: checked.
 nitpick_ignore_regex = [("py:.*", ".*")]
 #: Blocks with "..." for what was left out are no valid JSON or Python, but are shown in these colours.
 suppress_warnings = ["misc.highlighting_failure"]

@@ -1,22 +1,22 @@
 """The pages in docs/reference/ that are made from the code. Sphinx writes them when the site is built.
 
-Every page begins with a title in Markdown. The folder is not committed: the code is the source of these pages.
+The folder is not committed: the code is the source of these pages.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import pytest_flopsbudget
-from pytest_flopsbudget.commands import main as command_line
 from pytest_flopsbudget.counting import costs
 from pytest_flopsbudget.quantities.metrics import HELD_BY_DEFAULT, METRICS
 
@@ -29,6 +29,36 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "reference"
 _PACKAGE = Path(pytest_flopsbudget.__file__).parent
 _COSTS = _PACKAGE / "counting" / "costs"
+#: Runs the command line under the name of its console script.
+_PROGRAM = (
+    "import sys; sys.argv[0] = 'flopsbudget'; from pytest_flopsbudget.commands.main import main; sys.exit(main())"
+)
+
+_API = """# Python API
+
+All names are imported from `pytest_flopsbudget`. Other modules of the package are private. The fixture `flops_budget`
+is a `FlopsBudget`, and everything that measures returns a `Complexity`.
+"""
+_OPTIONS = """# Options
+
+This page shows the help of all commands. [The command line](../commands.md) explains the commands, and
+[Configuration](../configuration.md) the options of pytest.
+"""
+_METRICS = """# Metrics
+
+The keys are those of limits, tolerances, baselines and reports. [Counting](../counting.md) defines each metric, and
+[Configuration](../configuration.md#quantities) says how an amount is written.
+
+| key | unit | meaning | a limit is | held by a baseline by default | a value for each |
+|---|---|---|---|---|---|
+"""
+_OPERATORS = """# Operators
+
+This table lists the operators that have a formula, and the operators that are known to be free. Other operators
+decompose into these, return views, or carry PyTorch's tag `pointwise` (1 FLOP per element) or `reduction`. All others
+are named as unknown ([what is counted](../counting.md#free-counted-unknown)). The page of a family has the formulas,
+their sources and their code.
+"""
 
 
 def write(folder: Path = FOLDER) -> None:
@@ -46,78 +76,66 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "options.md", options()
     yield "metrics.md", metrics()
     yield "operators.md", operators()
+    yield from families()
+
+
+def families() -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of the page of each family of operators."""
     for family, module in _families().items():
         yield f"operators/{family}.md", _family_page(family, module)
 
 
 def api() -> str:
     """Return the page of the public names, which Sphinx fills from their docstrings."""
-    names = [(name, getattr(pytest_flopsbudget, name)) for name in pytest_flopsbudget.__all__]
+    named = {name: getattr(pytest_flopsbudget, name) for name in pytest_flopsbudget.__all__}
     groups = {
-        "Functions": [name for name, thing in names if not inspect.isclass(thing)],
-        "Classes": [name for name, thing in names if inspect.isclass(thing) and not issubclass(thing, Exception)],
-        "Exceptions": [name for name, thing in names if inspect.isclass(thing) and issubclass(thing, Exception)],
+        "Functions": {name: thing for name, thing in named.items() if not inspect.isclass(thing)},
+        "Classes": {
+            name: thing for name, thing in named.items() if _is_class(thing) and not _is_class(thing, Exception)
+        },
+        "Exceptions": {name: thing for name, thing in named.items() if _is_class(thing, Exception)},
     }
     parts = [
-        "# Python API\n\nAll names are imported from `pytest_flopsbudget`. Other modules of the package are private. "
-        "The fixture `flops_budget` is a `FlopsBudget`, and everything that measures returns a `Complexity`.\n"
+        f"\n## {title}\n\n```{{eval-rst}}\n{''.join(_directive(name, thing) for name, thing in members.items())}```\n"
+        for title, members in groups.items()
     ]
-    for title, members in groups.items():
-        directive = "autofunction" if title == "Functions" else "autoclass"
-        shown = "".join(
-            f".. {directive}:: pytest_flopsbudget.{name}\n"
-            + ("" if title == "Functions" else "   :members:\n   :special-members: __call__, __getitem__\n")
-            + "\n"
-            for name in members
-        )
-        parts.append(f"## {title}\n\n```{{eval-rst}}\n{shown}```\n")
-    return "\n".join(parts)
+    return "".join([_API, *parts])
+
+
+def _is_class(thing: object, base: type = object) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, base)
+
+
+def _directive(name: str, thing: object) -> str:
+    """Return Sphinx's directive for one public name. Metrics are attributes that results inherit."""
+    if not _is_class(thing):
+        return f".. autofunction:: pytest_flopsbudget.{name}\n\n"
+    inherited = "   :inherited-members: Struct\n" if _is_class(thing, msgspec.Struct) else ""
+    members = "   :members:\n   :special-members: __call__, __getitem__\n"
+    return f".. autoclass:: pytest_flopsbudget.{name}\n{members}{inherited}\n"
 
 
 def options() -> str:
     """Return the page of pytest's options and of the commands, as their help shows them."""
-    help_texts = [_help([]), *(_help([name]) for name in _commands())]
-    titles = ["flopsbudget", *(f"flopsbudget {name}" for name in _commands())]
-    shown = "".join(
-        f"## {title}\n\n```text\n{text}```\n\n" for title, text in zip(titles, help_texts, strict=True)
-    )
-    return (
-        "# Options\n\nThis page shows the help of all commands. [The command line](../commands.md) explains the commands, and "
-        f"[Configuration](../configuration.md) the options of pytest.\n\n## pytest\n\n```text\n{_pytest_options()}```\n\n{shown}"
-    )
-
-
-def _commands() -> Iterable[str]:
-    lines = _help([]).partition("COMMAND\n")[2].splitlines()
-    return [line.split()[0] for line in lines if line.startswith("    ") and not line.startswith("     ")]
-
-
-@functools.cache
-def _help_of(words: tuple[str, ...], width: str) -> str:
-    shown = io.StringIO()
-    before = sys.argv, os.environ.get("COLUMNS")
-    sys.argv, os.environ["COLUMNS"] = ["flopsbudget"], width
-    try:
-        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-            command_line.main([*words, "--help"])
-    finally:
-        sys.argv = before[0]
-        os.environ.pop("COLUMNS")
-        if before[1] is not None:
-            os.environ["COLUMNS"] = before[1]
-    return shown.getvalue()
-
-
-def _help(words: list[str]) -> str:
-    return _help_of(tuple(words), "100")
+    general = _help("-c", _PROGRAM)
+    listed = general.partition("COMMAND\n")[2].splitlines()
+    commands = [line.split()[0] for line in listed if re.match(r" {4}\w", line)]
+    texts = {"pytest": _pytest_options(), "flopsbudget": general}
+    texts |= {f"flopsbudget {name}": _help("-c", _PROGRAM, name) for name in commands}
+    return _OPTIONS + "".join(f"\n## {title}\n\n```text\n{text}```\n" for title, text in texts.items())
 
 
 def _pytest_options() -> str:
-    command = [sys.executable, "-m", "pytest", "--help", "-c", os.devnull, "-p", "no:cacheprovider"]
-    environment = {**os.environ, "COLUMNS": "100"}
-    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout  # noqa: S603
+    text = _help("-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider")
     group = text.partition("complexity budgets (pytest-flopsbudget):\n")[2].partition("\n\n")[0]
     return f"{group.rstrip()}\n".replace("\n  -", "\n\n  -")
+
+
+def _help(*arguments: str) -> str:
+    """Return what Python prints for these arguments and ``--help``, in lines of 100 characters."""
+    environment = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, "-W", "ignore", *arguments, "--help"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout  # noqa: S603
 
 
 def metrics() -> str:
@@ -127,12 +145,7 @@ def metrics() -> str:
         f"| {'yes' if metric.key in HELD_BY_DEFAULT else 'no'} | {metric.per or ''} |\n"
         for metric in METRICS.values()
     )
-    return (
-        "# Metrics\n\nThe keys are those of limits, tolerances, baselines and reports. [Counting](../counting.md) defines each "
-        "metric, and [Configuration](../configuration.md#quantities) says how an amount is written.\n\n"
-        "| key | unit | meaning | a limit is | held by a baseline by default | a value for each |\n|---|---|---|---|---|---|\n"
-        f"{rows}"
-    )
+    return _METRICS + rows
 
 
 def _limit(better: str) -> str:
@@ -141,23 +154,21 @@ def _limit(better: str) -> str:
 
 def operators() -> str:
     """Return the page with the table of all operators that are registered."""
-    rows = []
+    counted, free = [], []
     for name, facets in sorted(costs.REGISTRY.items()):
         family = _family(facets)
         if family:
-            counted = " and ".join(word for word, rule in (("`flops`", facets.flops), ("`other_flops`", facets.other)) if rule)
-            rows.append(f"| `{name}` | {counted} | [{family}](operators/{family}.md) |")
+            kinds = [word for word, rule in (("`flops`", facets.flops), ("`other_flops`", facets.other)) if rule]
+            counted.append(f"| `{name}` | {' and '.join(kinds)} | [{family}](operators/{family}.md) |")
         elif facets.free:
-            rows.append(f"| `{name}` | free | |")
-    toctree = "\n".join(f"operators/{family}" for family in _families())
-    return (
-        "# Operators\n\nThis table lists the operators that have a formula, and the operators that are known to be free. Other "
-        "operators decompose into these, return views, or carry PyTorch's tag `pointwise` (1 FLOP per element) or `reduction`; "
-        "all others are named as unknown ([what is counted](../counting.md#free-counted-unknown)). "
-        "The page of a family has the formulas, their sources and their code.\n\n"
-        f"```{{table}}\n:class: filtered\n\n| operator | counted in | family |\n|---|---|---|\n{_lines(rows)}```\n\n"
-        f"```{{toctree}}\n:hidden:\n\n{toctree}\n```\n"
-    )
+            free.append(f"| `{name}` | free | |")
+    table = f"| operator | counted in | family |\n|---|---|---|\n{_lines([*counted, *free])}"
+    return f"{_OPERATORS}\n{_filtered(table)}"
+
+
+def _filtered(table: str) -> str:
+    """Return a table that has a field for searching above it."""
+    return f"```{{table}}\n:class: filtered\n\n{table}```\n"
 
 
 def _lines(rows: Iterable[str]) -> str:
@@ -189,11 +200,12 @@ def _family_page(family: str, module: ModuleType) -> str:
         if _family(facets) == family
     ]
     source = Path(os.path.relpath(_COSTS / f"{family}.py", FOLDER / "operators")).as_posix()
+    table = f"| operator | formula of `flops` | formula of `other_flops` |\n|---|---|---|\n{_lines(rows)}"
+    code = f"```{{literalinclude}} {source}\n:language: text\n:start-at: from __future__\n```\n"
+    title = family.replace("_", " ").capitalize()
     return (
-        f"# {family.replace('_', ' ').capitalize()}\n\n```{{eval-rst}}\n{inspect.getdoc(module)}\n```\n\n"
-        "Each formula below is a function in the code at the end of this page.\n\n"
-        "```{table}\n:class: filtered\n\n| operator | formula of `flops` | formula of `other_flops` |\n|---|---|---|\n"
-        f"{_lines(rows)}```\n\n## Code\n\n```{{literalinclude}} {source}\n:language: python\n```\n"
+        f"---\norphan: true\n---\n\n# {title}\n\n```{{eval-rst}}\n{inspect.getdoc(module)}\n```\n\n"
+        f"Each formula is a function in the code at the end of this page.\n\n{_filtered(table)}\n## Code\n\n{code}"
     )
 
 

@@ -16,6 +16,15 @@ from pytest_flopsbudget import FlopsBudget
 FOLDER = DOCS / "how-to"
 COMPARISON = (DOCS / "comparison.md").read_text(encoding="utf-8")
 
+TEST_OF_A_PACKAGE = """
+import pytest
+from models import *
+
+@pytest.mark.flops_budget
+def test_net(flops_budget):
+    flops_budget(Net(), IMAGE)
+"""
+
 
 def page(name):
     return (FOLDER / f"{name}.md").read_text(encoding="utf-8")
@@ -63,15 +72,11 @@ class TestOtherCounters:
 
 def test_monorepo(project, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    project.pytester.makeconftest("import sys; sys.path.insert(0, '.')")
+    project.pytester.syspathinsert()
     for package in ("vision", "text"):
         test = project.path / "packages" / package / f"test_{package}.py"
         test.parent.mkdir(parents=True)
-        test.write_text(
-            "from models import *\n\n@pytest.mark.flops_budget\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
-            .replace("from models", "import pytest\nfrom models"),
-            encoding="utf-8",
-        )
+        test.write_text(TEST_OF_A_PACKAGE, encoding="utf-8")
     assert Story(project, capsys).play(page("monorepo")) == 2
 
 
@@ -89,7 +94,7 @@ def test_large_models(capsys):
     exec(block, {})  # noqa: S102 -- from our documentation
     (shown,) = re.findall(r"```text\n(.*?)```", page("large-models"), re.DOTALL)
     assert capsys.readouterr().out == shown
-    width, inner, layers, words, keys, tokens = 16384, 53248, 126, 128256, 8 * 128, 128
+    width, inner, layers, words, keys, tokens = 4096, 14336, 32, 128256, 8 * 128, 128
     layer = 2 * width * width + 2 * width * keys + 3 * width * inner
     attention = layers * 2 * 2 * tokens**2 * width
     params = layers * (layer + 2 * width) + 2 * words * width + width

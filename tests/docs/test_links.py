@@ -40,3 +40,12 @@ def test_links_lead_somewhere(page):
 def test_there_are_links():
     assert len(PAGES) > 25
     assert sum(len(links(page)) for page in PAGES) > 150
+
+
+def test_every_page_is_in_the_index():
+    """docs/index.md lists every page. Otherwise, the build of the site fails."""
+    trees = re.findall(r"^```{toctree}\n(.*?)^```$", (DOCS / "index.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    listed = {line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")}
+    pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if DOCS in page.parents}
+    assert pages - listed == {"index"}
+    assert {name.partition("/")[0] for name in listed - pages} == {"reference"}

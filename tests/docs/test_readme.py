@@ -6,7 +6,7 @@ import re
 
 import yaml
 from page_story import Story
-from paths import ROOT
+from paths import DOCS, ROOT
 
 from pytest_flopsbudget.config.pyproject import find_table, read_document
 
@@ -40,6 +40,10 @@ def test_from_the_first_test_to_a_failure(project):
     test.write_text(text.replace("Conv2d(64, 64, 3)", "Conv2d(64, 64, 5)"))
     said = project.run().stdout.str()
     assert f"\n{FAILURE}======" in said
+
+
+def test_the_site_begins_with_this_example():
+    assert f"```python\n{block('# test_net.py')}```\n" in (DOCS / "index.md").read_text(encoding="utf-8")
 
 
 def test_by_hand():

@@ -12,3 +12,9 @@ for (const table of document.querySelectorAll("table.filtered")) {
   });
   (table.closest(".table-wrapper") ?? table).before(field);
 }
+
+// The theme leaves these out, and screen readers and keyboards need them.
+for (const caption of document.querySelectorAll("p.caption[role=heading]")) caption.setAttribute("aria-level", "2");
+for (const [place, label] of [["sidebar", "Pages"], ["toc", "On this page"]])
+  document.querySelector(`aside.${place}-drawer`)?.setAttribute("aria-label", label);
+for (const box of document.querySelectorAll("pre, .table-wrapper")) box.tabIndex = 0;
