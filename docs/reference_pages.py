@@ -155,15 +155,24 @@ def _limit(better: str) -> str:
 def operators() -> str:
     """Return the page with the table of all operators that are registered."""
     counted, free = [], []
-    for name, facets in sorted(costs.REGISTRY.items()):
+    for name, facets in sorted(costs.REGISTRY.items(), key=_aten_first):
         family = _family(facets)
         if family:
-            kinds = [word for word, rule in (("`flops`", facets.flops), ("`other_flops`", facets.other)) if rule]
-            counted.append(f"| `{name}` | {' and '.join(kinds)} | [{family}](operators/{family}.md) |")
+            kinds = [word for word, rule in (("flops", facets.flops), (r"other\_flops", facets.other)) if rule]
+            counted.append(f"| {_plain(name)} | {', '.join(kinds)} | [{family}](operators/{family}.md) |")
         elif facets.free:
-            free.append(f"| `{name}` | free | |")
+            free.append(f"| {_plain(name)} | free | |")
     table = f"| operator | counted in | family |\n|---|---|---|\n{_lines([*counted, *free])}"
     return f"{_OPERATORS}\n{_filtered(table)}"
+
+
+def _aten_first(item: tuple[str, Facets]) -> tuple[bool, str]:
+    return not item[0].startswith("aten."), item[0]
+
+
+def _plain(name: str) -> str:
+    """Return a name that Markdown shows as it is. As code, the names of all operators would double the page's size."""
+    return name.replace("_", r"\_")
 
 
 def _filtered(table: str) -> str:
