@@ -7,6 +7,8 @@ import re
 import pytest
 from paths import DOCS, ROOT
 
+from pytest_flopsbudget.config.pyproject import read_document
+
 #: Pages that the build of the site makes are not in the repository.
 MADE = (DOCS / "reference", DOCS / "_build")
 PAGES = [
@@ -49,3 +51,17 @@ def test_every_page_is_in_the_index():
     pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if DOCS in page.parents}
     assert pages - listed == {"index"}
     assert {name.partition("/")[0] for name in listed - pages} == {"reference"}
+
+
+def test_the_packages_page_has_no_relative_link():
+    """The build makes the README's links absolute. Each absolute link is the address of a file of the repository."""
+    project = read_document(ROOT / "pyproject.toml", "pyproject.toml")
+    text = ROOT.joinpath("README.md").read_text(encoding="utf-8")
+    for one in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert [link for link in _LINK.findall(text) if "://" not in link] == []
+    source = project["project"]["urls"]["Source"]
+    raw = source.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    files = [re.sub(f"^({source}/blob/main/|{raw})", "", link).partition("#")[0] for link in _LINK.findall(text)]
+    assert "docs/page.png" in files
+    assert [file for file in files if not ROOT.joinpath(file).exists()] == []
