@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -15,7 +16,7 @@ from pytest_flopsbudget.laws.inputs import read_made
 from pytest_flopsbudget.quantities.metrics import METRICS, key_for, measured_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.hardware.profile import Device
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 _STEPS = (2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 24, 28, 32, 64, 128)
 
 
-class Key(NamedTuple):
-    """One value of a count: a metric of the model, of a module, or of an operator."""
+class Part(NamedTuple):
+    """The model, a module or an operator."""
 
     #: "module" (the model itself has the path ""), "operator", or "calls".
+    kind: str
+    name: str
+
+
+class Key(NamedTuple):
+    """One value of a count: a metric of a part."""
+
     kind: str
     name: str
     metric: str
@@ -49,32 +57,30 @@ class Count:
     """One count."""
 
     complexity: Complexity
-    #: What ran: modules with numbers left out, operators and phases. Equal programs have equal fingerprints.
-    fingerprint: frozenset[tuple[str, str, str]]
+    #: The number of the program that ran. A program is a set of modules (with numbers left out), operators and phases.
+    program: int
     #: A number that follows from how often each module ran each operator. If loops or branches depend on the size, it
     #: differs between sizes.
     calls: int
-    _known: dict[Key, int | None] = field(default_factory=dict)
 
     def value(self, key: Key) -> int | None:
         """Return the value; None if the count has none."""
-        try:
-            return self._known[key]
-        except KeyError:
-            value = self._known[key] = self._find(key)
-            return value
-
-    def _find(self, key: Key) -> int | None:
         if key == CALLS:
             return self.calls
-        if key.kind == "operator":
-            operator = self.complexity.operators.get(key.name)
-            # A count leaves out the values of operators that are 0.
-            return 0 if operator is None else _whole(operator.metrics, key.metric) or 0
-        if not key.name:
-            return _whole(self.complexity.metrics, key.metric)
-        module = self.complexity.modules.get(key.name)
-        return None if module is None else _whole(module.metrics, key.metric)
+        metrics = self.metrics(key.kind, key.name)
+        value = None if metrics is None else _whole(metrics, key.metric)
+        # A count leaves out the values of operators that are 0.
+        return 0 if value is None and key.kind == "operator" else value
+
+    def metrics(self, kind: str, name: str) -> Mapping[str, int] | None:
+        """Return the metrics of the model, a module or an operator; None if the count has no such part."""
+        if kind == "operator":
+            operator = self.complexity.operators.get(name)
+            return None if operator is None else operator.metrics
+        if not name:
+            return self.complexity.metrics
+        module = self.complexity.modules.get(name)
+        return None if module is None else module.metrics
 
 
 def _whole(metrics: Mapping[str, int], metric: str) -> int | None:
@@ -108,7 +114,9 @@ class Counts:
         on_data: bool = False,
         devices: Sequence[Device] = (),
     ) -> None:
-        self._model, self._make_inputs, self._domain = model, make_inputs, domain
+        self._model, self._make_inputs = model, make_inputs
+        #: The sizes of the law.
+        self.domain = domain
         self._backward, self._on_data, self._devices = backward, on_data, devices
         #: The maximum number of counts.
         self.largest = largest
@@ -119,6 +127,12 @@ class Counts:
         self.settings: set[int] = set()
         #: (symbol, period as a number of sizes), for each period in the laws that were found so far.
         self.periods: set[tuple[str, int]] = set()
+        #: (domain, number of additional points, number of periods) → the points that check an expression.
+        self.check_points: dict[tuple[Domain, int, int], list[Point]] = {}
+        #: Part → the number of counts when its metrics were compared with those of other parts, and these metrics.
+        self._numbers: dict[Part, tuple[int, Hashable]] = {}
+        #: What ran → the number of this program.
+        self._programs: dict[frozenset[tuple[str, str, str]], int] = {}
 
     def at(self, point: Point) -> Count:
         """Return the count at a point.
@@ -149,34 +163,50 @@ class Counts:
 
     def step(self, symbol: str) -> int:
         """Return the distance between two sizes of a symbol, as the caller gave it."""
-        return self._domain[symbol].step
+        return self.domain[symbol].step
 
     def named(self, point: Point) -> dict[str, int]:
         """Return symbol → size for a point."""
-        return self._domain.named(point)
+        return self.domain.named(point)
 
     def value(self, key: Key, point: Point) -> int | None:
         """Return one value of the count at a point."""
         return self.at(point).value(key)
 
-    def keys(self) -> list[Key]:
-        """Return the values that all counts so far have: of the model first, then of modules, then of operators."""
+    def values(self, key: Key) -> tuple[int | None, ...]:
+        """Return one value of all counts so far, in the order of counting."""
+        return tuple([count.value(key) for count in self.made.values()])
+
+    def parts(self) -> dict[Part, list[str]]:
+        """Return the parts that all counts so far have, each with its metrics.
+
+        The model is the first part. Modules follow, and then operators.
+        """
         counts = list(self.made.values())
         first = counts[0].complexity
         modules = [path for path in first.modules if all(path in count.complexity.modules for count in counts)]
         of_model = [metric for metric in METRICS if _whole(first.metrics, metric) is not None]
         of_module = [metric for metric in of_model if METRICS[metric].aggregation != "whole"]
-        operators = dict.fromkeys(name for count in counts for name in count.complexity.operators)
         of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]
+        operators = dict.fromkeys(name for count in counts for name in count.complexity.operators)
         times = [key_for(metric, device.name) for device in self._devices for metric in METRICS if _is_time(metric)]
-        return [
-            *(Key("module", "", metric) for metric in (*of_model, *times)),
-            *(Key("module", path, metric) for path in modules if path for metric in (*of_module, *times)),
-            *(Key("operator", name, metric) for name in operators for metric in of_operator),
-        ]
+        return {
+            Part("module", ""): [*of_model, *times],
+            **dict.fromkeys((Part("module", path) for path in modules if path), [*of_module, *times]),
+            **dict.fromkeys((Part("operator", name) for name in operators), of_operator),
+        }
+
+    def numbers(self, part: Part) -> Hashable:
+        """Return an object that is equal for two parts if all their metrics are equal in all counts so far."""
+        known = self._numbers.get(part)
+        if known is None or known[0] < len(self.made):
+            found = [count.metrics(part.kind, part.name) for count in self.made.values()]
+            numbers = part.kind, not part.name, tuple([None if one is None else tuple(one.items()) for one in found])
+            known = self._numbers[part] = len(self.made), numbers
+        return known[1]
 
     def _count(self, point: Point) -> Count:
-        model, inputs = read_made(self._model, self._make_inputs(**self._domain.named(point)))
+        model, inputs = read_made(self._model, self._make_inputs(**self.domain.named(point)))
         if not self.settings:
             self.settings = whole_settings(model) | {1}
         shapes: ShapesMode = "preferred" if self._on_data else "only"
@@ -193,10 +223,10 @@ class Counts:
             ran[_without_numbers(node.path), work.name, when] += times
         # Each kind of call has a weight, so that a change of one kind does not cancel a change of another one.
         calls = sum(times * (1 + crc32("\0".join(kind).encode())) for kind, times in ran.items())
-        return Count(complexity, frozenset(ran), calls)
+        return Count(complexity, self._programs.setdefault(frozenset(ran), len(self._programs)), calls)
 
     def _named(self, point: Point) -> str:
-        return ", ".join(f"{symbol}={size}" for symbol, size in self._domain.named(point).items())
+        return ", ".join(f"{symbol}={size}" for symbol, size in self.domain.named(point).items())
 
     def _accepts(self, point: Point) -> bool:
         try:
@@ -207,9 +237,9 @@ class Counts:
 
     def _hint(self, point: Point) -> str:
         """Return which range fits, if a few trials find one."""
-        sizes = self._domain.named(point)
-        for symbol, allowed in self._domain.ranges:
-            others = {**self._domain.named(self._domain.highest), **sizes}
+        sizes = self.domain.named(point)
+        for symbol, allowed in self.domain.ranges:
+            others = {**self.domain.named(self.domain.highest), **sizes}
 
             def accepts(size: int, symbol: str = symbol, others: Mapping[str, int] = others) -> bool:
                 return self._accepts(tuple({**others, symbol: size}.values()))
@@ -241,6 +271,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
+@lru_cache(maxsize=4096)
 def _without_numbers(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
+from math import lcm
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.laws.algebra.linear import Independent, degree_of, inverse
@@ -67,6 +68,7 @@ class Fitter:
 
     def __init__(self, counts: Counts, key: Key, degree: int) -> None:
         self.counts, self.key, self.degree = counts, key, degree
+        self._values: dict[Point, int] = {}
 
     def value(self, point: Point) -> int:
         """Return the counted value at a point.
@@ -74,14 +76,17 @@ class Fitter:
         Raises:
             NoValueError: there is none.
         """
-        value = self.counts.value(self.key, point)
-        if value is None:
-            raise NoValueError
-        return value
+        known = self._values.get(point)
+        if known is None:
+            value = self.counts.value(self.key, point)
+            if value is None:
+                raise NoValueError
+            known = self._values[point] = value
+        return known
 
     def same_program(self, point: Point, other: Point) -> bool:
         """Return whether the same modules ran the same operators at both points."""
-        return self.counts.at(point).fingerprint == self.counts.at(other).fingerprint
+        return self.counts.at(point).program == self.counts.at(other).program
 
     def agrees(self, expression: Expression, point: Point, base: Point) -> bool:
         """Return whether the expression is right at ``point``, and the modules and operators of ``base`` run there."""
@@ -100,8 +105,9 @@ class Fitter:
     def refutations(self, expression: Expression, domain: Domain, points: Iterable[Point]) -> tuple[Refutation, ...]:
         """Return the first points that refute the expression, at most two."""
         found = []
+        base = domain.lowest
         for point in dict.fromkeys(points):
-            refutation = self.refutation(expression, point, domain.lowest)
+            refutation = self.refutation(expression, point, base)
             if refutation is not None:
                 found.append(refutation)
                 if len(found) == _ENOUGH:
@@ -114,8 +120,14 @@ class Fitter:
         These are far corners, the middle, random points, and a point of multiples of the model's settings. At that
         point, padding to whole windows, for example, does not run.
         """
-        even = tuple(_most_even(domain.sizes(symbol), self.counts.settings) for symbol in domain.symbols)
-        return [*domain.spread_points(CHANCES + more), even, *domain.corners(), *self._periods(domain)]
+        # The searches of all values share these points.
+        known, place = self.counts.check_points, (domain, more, len(self.counts.periods))
+        found = known.get(place)
+        if found is None:
+            even = tuple(_most_even(domain.sizes(symbol), self.counts.settings) for symbol in domain.symbols)
+            points = [*domain.spread_points(CHANCES + more), even, *domain.corners(), *self._periods(domain)]
+            found = known[place] = list(dict.fromkeys(points))
+        return found
 
     def _periods(self, domain: Domain) -> Iterable[Point]:
         """Yield one point for each remainder of a size modulo a period, for the periods found so far."""
@@ -158,9 +170,9 @@ class Fitter:
             degrees[symbol] = degree
         features = {symbol: powers(symbol, degree) for symbol, degree in degrees.items()}
         nodes = {symbol: domain.sizes(symbol)[: degree + 1] for symbol, degree in degrees.items()}
+        # The polynomial is right at the smallest sizes of each symbol, because its degrees are those of their values.
         expression = self.solve(features, nodes)
-        near = [point for symbol in domain.symbols for point in self.axis(domain, symbol, _FEW)]
-        return Fit(expression, self.refutations(expression, domain, [*near, *self.check_points(domain)]), degrees)
+        return Fit(expression, self.refutations(expression, domain, self.check_points(domain)), degrees)
 
     def _refute_any(self, domain: Domain, symbol: str) -> tuple[Refutation, ...]:
         """Return points that refute the polynomial of the largest degree through the first sizes of ``symbol``."""
@@ -203,29 +215,26 @@ class Fitter:
     def solve(self, features: Mapping[str, Sequence[Expression]], nodes: Mapping[str, Sequence[int]]) -> Expression:
         """Return the combination of products of features that is right at all combinations of nodes."""
         symbols = tuple(nodes)
-        weights = {symbol: _weights(symbol, tuple(features[symbol]), tuple(nodes[symbol])) for symbol in symbols}
-        values: dict[Point, Fraction] = {
-            point: Fraction(self.value(point)) for point in product(*(nodes[symbol] for symbol in symbols))
-        }
-        # One symbol after the other: values at nodes become coefficients of features.
-        places = (range(len(nodes[symbol])) for symbol in symbols)
-        grid = dict(zip(product(*places), values.values(), strict=True))
+        # One symbol after the other: values at nodes become coefficients of features, times a common denominator.
+        places = product(*(range(len(nodes[symbol])) for symbol in symbols))
+        points = product(*(nodes[symbol] for symbol in symbols))
+        grid = {at: self.value(point) for at, point in zip(places, points, strict=True)}
+        denominator = 1
         for place, symbol in enumerate(symbols):
+            factor, weights = _weights(symbol, tuple(features[symbol]), tuple(nodes[symbol]))
+            denominator *= factor
             grid = {
                 at: sum(
-                    (
-                        weight * grid[(*at[:place], column, *at[place + 1 :])]
-                        for column, weight in enumerate(weights[symbol][at[place]])
-                        if weight
-                    ),
-                    Fraction(0),
+                    weight * grid[(*at[:place], column, *at[place + 1 :])]
+                    for column, weight in enumerate(weights[at[place]])
+                    if weight
                 )
                 for at in grid
             }
         result = Expression()
         for at, coefficient in grid.items():
             if coefficient:
-                term = Expression({(): coefficient})
+                term = Expression({(): Fraction(coefficient, denominator)})
                 for place, symbol in enumerate(symbols):
                     term *= features[symbol][at[place]]
                 result += term
@@ -258,9 +267,13 @@ def powers(symbol: str, degree: int) -> tuple[Expression, ...]:
 
 
 @lru_cache(maxsize=512)
-def _weights(symbol: str, features: tuple[Expression, ...], nodes: tuple[int, ...]) -> tuple[tuple[Fraction, ...], ...]:
-    """Return the matrix that turns the values at the nodes into the coefficients of the features."""
-    return inverse(tuple(tuple(int(feature.at({symbol: size})) for feature in features) for size in nodes))
+def _weights(
+    symbol: str, features: tuple[Expression, ...], nodes: tuple[int, ...]
+) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """Return a number, and this number times the matrix that turns values at the nodes into coefficients."""
+    exact = inverse(tuple(tuple(int(feature.at({symbol: size})) for feature in features) for size in nodes))
+    denominator = lcm(*(weight.denominator for row in exact for weight in row))
+    return denominator, tuple(tuple(int(weight * denominator) for weight in row) for row in exact)
 
 
 def _is_missing(size: int, nodes: Sequence[int]) -> bool:

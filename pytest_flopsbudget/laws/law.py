@@ -11,13 +11,13 @@ from pytest_flopsbudget.hardware.catalog import resolve_devices
 from pytest_flopsbudget.laws.algebra.comparing import compare_law
 from pytest_flopsbudget.laws.algebra.domains import Domain, short_names
 from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
-from pytest_flopsbudget.laws.counts import CALLS, Counts, Key
+from pytest_flopsbudget.laws.counts import CALLS, Counts, Key, Part
 from pytest_flopsbudget.laws.fits import CHANCES
 from pytest_flopsbudget.laws.search import Search
-from pytest_flopsbudget.quantities.metrics import METRICS, base_of
+from pytest_flopsbudget.quantities.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.laws.algebra.comparing import Comparison
@@ -203,41 +203,63 @@ def law(  # noqa: PLR0913 -- the options of a measurement
     )
     letters = short_names(domain.symbols)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
-    keys = counts.keys()
-    laws: dict[tuple[str, str], dict[str, MetricLaw]] = {}
-    known: dict[tuple[int | None, ...], tuple[tuple[Piece, ...], str]] = {}
-    limited = False
-    # The model's metrics come first, so that the counts that they need are made before a maximum is reached.
-    for key in sorted(keys, key=lambda key: (key.name != "", base_of(key.metric) == "peak_memory")):
-        if key.name and not limited:
-            # Peaks of modules have many pieces. They must not make a law slow.
-            counts.largest, limited = min(most_counts, len(counts.made) + _MOST_OF_PARTS), True
-        values = tuple(count.value(key) for count in counts.made.values())
-        if values not in known:
-            found = Search(counts, key, domain, DEGREE).run() if calls else ((), reason)
-            values = tuple(count.value(key) for count in counts.made.values())
-            known[values] = found
-        laws.setdefault((key.kind, key.name), {})[key.metric] = MetricLaw(key.metric, domain, *known[values], letters)
+    parts = counts.parts()
+    searches = _Searches(counts, "" if calls else reason, letters)
+    laws: dict[Part, dict[str, MetricLaw]] = {part: {} for part in parts}
+    # The model comes first, so that the counts that it needs are made before a maximum is reached. Peaks come last:
+    # those of modules have many pieces, and must not make a law slow.
+    for group in ([_MODEL], [part for part in parts if part != _MODEL]):
+        for peaks in (False, True):
+            for part in group:
+                laws[part] |= searches.laws(part, [name for name in parts[part] if (name == "peak_memory") == peaks])
+        counts.largest = min(most_counts, len(counts.made) + _MOST_OF_PARTS)
     counts.largest = len(counts.made) + 1
     counts.at(domain.highest)
-    order = {key: place for place, key in enumerate(keys)}
-
-    def part(kind: str, name: str) -> PartLaws:
-        found = laws[kind, name]
-        in_order = sorted(found, key=lambda metric: order[Key(kind, name, metric)])
-        return PartLaws(name or counts.model_name, {metric: found[metric] for metric in in_order})
-
-    names = dict.fromkeys((key.kind, key.name) for key in keys)
-    modules = {name: part(kind, name) for kind, name in names if kind == "module"}
+    of_parts = {
+        part: PartLaws(part.name or counts.model_name, {metric: laws[part][metric] for metric in metrics})
+        for part, metrics in parts.items()
+    }
     return Law(
         counts.model_name,
-        dict(modules[""]),
-        modules=modules,
-        operators={name: part(kind, name) for kind, name in names if kind == "operator"},
+        dict(of_parts[_MODEL]),
+        modules={part.name: found for part, found in of_parts.items() if part.kind == "module"},
+        operators={part.name: found for part, found in of_parts.items() if part.kind == "operator"},
         domain=domain,
         counted={point: count.complexity for point, count in counts.made.items()},
         letters=letters,
     )
+
+
+_MODEL = Part("module", "")
+
+
+class _Searches:
+    """Searches the laws of parts. Equal values are searched once."""
+
+    def __init__(self, counts: Counts, reason: str, letters: Mapping[str, str]) -> None:
+        self._counts, self._letters = counts, letters
+        #: Why no value has a law; empty if values may have laws.
+        self._reason = reason
+        self._of_values: dict[tuple[int | None, ...], tuple[tuple[Piece, ...], str]] = {}
+        self._of_numbers: dict[tuple[Hashable, tuple[str, ...]], dict[str, MetricLaw]] = {}
+
+    def laws(self, part: Part, metrics: Sequence[str]) -> dict[str, MetricLaw]:
+        """Return metric → law."""
+        twins = self._counts.numbers(part), tuple(metrics)
+        found = self._of_numbers.get(twins)
+        if found is None:
+            found = self._of_numbers[twins] = {metric: self._law(Key(*part, metric)) for metric in metrics}
+        return found
+
+    def _law(self, key: Key) -> MetricLaw:
+        counts = self._counts
+        values = counts.values(key)
+        found = self._of_values.get(values)
+        if found is None:
+            found = ((), self._reason) if self._reason else Search(counts, key, counts.domain, DEGREE).run()
+            # The search may have counted more points.
+            self._of_values[counts.values(key)] = found
+        return MetricLaw(key.metric, counts.domain, *found, self._letters)
 
 
 def _domain(symbols: Mapping[str, Any]) -> Domain:

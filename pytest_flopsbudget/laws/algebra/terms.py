@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ class Expression:
         terms: product of factors → coefficient. Terms with the coefficient 0 are dropped.
     """
 
-    __slots__ = ("_hash", "_terms")
+    __slots__ = ("_hash", "_terms", "_whole")
 
     def __init__(self, terms: Mapping[Monomial, Fraction | int] | None = None) -> None:
         self._terms: dict[Monomial, Fraction] = {
             monomial: Fraction(coefficient) for monomial, coefficient in (terms or {}).items() if coefficient
         }
         self._hash: int | None = None
+        #: The common denominator of the coefficients, and product of factors → coefficient times this denominator.
+        self._whole: tuple[int, list[tuple[Monomial, int]]] | None = None
 
     @property
     def terms(self) -> Mapping[Monomial, Fraction]:
@@ -140,9 +143,14 @@ class Expression:
         Raises:
             NotExactError: the expression has no exact value there.
         """
-        total = Fraction(0)
+        if self._whole is None:
+            denominator = lcm(*(coefficient.denominator for coefficient in self._terms.values()))
+            scaled = [(monomial, int(coefficient * denominator)) for monomial, coefficient in self._terms.items()]
+            self._whole = denominator, scaled
+        denominator, terms = self._whole
+        total = 0
         values: dict[Atom, int] = {}
-        for monomial, coefficient in self._terms.items():
+        for monomial, coefficient in terms:
             product = 1
             for atom, exponent in monomial:
                 value = values.get(atom)
@@ -150,7 +158,7 @@ class Expression:
                     value = values[atom] = atom.value(sizes[atom.symbol])
                 product *= value**exponent
             total += coefficient * product
-        return total
+        return Fraction(total, denominator)
 
     def substitute(self, atom: Atom, replacement: Expression) -> Expression:
         """Return the expression with ``replacement`` in place of every ``atom``."""
