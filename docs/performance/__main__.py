@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from peers.isolation import preloaded
 from peers.table import between_markers
-from performance import alone, chart, depth, page, schedule, startup, suite
+from performance import alone, chart, depth, laws, page, schedule, startup, suite
 from performance.machine import machine
 from performance.models import MODELS
 from performance.process import PRELOADED
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PAGE, CHART = Path(__file__).parent.parent / "performance.md", Path(__file__).parent / "chart.svg"
-PARTS = ("models", "alone", "depth", "startup", "suite")
+PARTS = ("models", "alone", "laws", "depth", "startup", "suite")
 #: Rounds of the tests that measure: each round repeats one test a thousand times anyway.
 SUITES = 3
 
@@ -74,6 +74,7 @@ def _measure(arguments: argparse.Namespace) -> list[str]:
     parts: dict[str, Callable[[], None]] = {
         "models": lambda: schedule.in_turn(models, runners, results.rounds, results, keep),
         "alone": lambda: alone.in_turn(results.alone, keep),
+        "laws": lambda: laws.in_turn(results.laws, keep),
         "depth": lambda: depth.in_turn(results.rounds, results.depth, keep),
         "startup": lambda: startup.in_turn(arguments.rounds or startup.RUNS, results.startup, keep),
         "suite": lambda: suite.in_turn(min(results.rounds, SUITES), results.suite, keep),

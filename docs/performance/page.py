@@ -28,6 +28,7 @@ def measured(results: Results) -> str:
         _ratios(results), "### All counters", _KEY, _overview(results),
         "## The second count", _second(results),
         "## All metrics, and FLOPs alone", _alone(results),
+        "## Growth laws", _laws(results),
         "## Depth", _depth(results),
         "## A run of pytest", _runs(results),
         "## Every measurement", _EVERY.format(rounds=results.rounds, enough=schedule.ENOUGH), *_details(results),
@@ -42,6 +43,9 @@ offer the count."""
 _ALONE = """\
 Processor time, the shortest of several runs in one process: with all metrics, and without the code that follows bytes,
 launches and chains. "First" runs remember no answers about operators, as in a process that sees its first model."""
+_LAWS = """\
+Processor time in one process with one thread, medians over several turns. The law covers all metrics, modules and
+operators of GPT-2. The second count is of 512 tokens."""
 _EVERY = """\
 Rounds: {rounds}. A counter does not run on a model again once its processes for that model have taken {enough:.0f}
 seconds together, including building the model, or once it has raised an exception."""
@@ -116,6 +120,20 @@ def _alone(results: Results) -> str:
         rows.append([model, first, first_alone, next(ratios), again, again_alone, next(ratios)])
     header = ["model", "first, ms", "FLOPs alone, ms", "times as long", "later, ms", "FLOPs alone, ms"]
     return f"{_ALONE}\n\n" + markdown([*header, "times as long"], rows)
+
+
+def _laws(results: Results) -> str:
+    rows = [
+        [
+            f"law in {sizes}",
+            str(found.counts),
+            f"{median(found.law) * 1e3:,.1f}",
+            f"{median(found.count) * 1e3:,.1f}",
+            f"{found.times:.1f}",
+        ]
+        for sizes, found in results.laws.items()
+    ]
+    return f"{_LAWS}\n\n" + markdown(["", "counts", "law, ms", "second count, ms", "times as long"], rows)
 
 
 def _depth(results: Results) -> str:

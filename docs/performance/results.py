@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 FILE = Path(__file__).parent / "results.json"
@@ -55,6 +56,22 @@ class Alone:
 
 
 @dataclass
+class LawTimes:
+    """The times of a growth law, and of a second count of the same model before it."""
+
+    #: The number of counts that the law rests on.
+    counts: int = 0
+    #: Seconds of processor time in each turn.
+    law: list[float] = field(default_factory=list)
+    count: list[float] = field(default_factory=list)
+
+    @property
+    def times(self) -> float:
+        """Return the median over the turns of (time of the law) / (time of the count)."""
+        return median(law / count for law, count in zip(self.law, self.count, strict=True))
+
+
+@dataclass
 class Startup:
     """Times of a pytest run without marked tests."""
 
@@ -88,6 +105,8 @@ class Results:
     rounds: int = 0
     models: dict[str, dict[str, Pair]] = field(default_factory=dict)
     alone: dict[str, Alone] = field(default_factory=dict)
+    #: Sizes → the law in these sizes.
+    laws: dict[str, LawTimes] = field(default_factory=dict)
     depth: Depth = field(default_factory=Depth)
     startup: Startup = field(default_factory=Startup)
     suite: Suite = field(default_factory=Suite)
@@ -106,6 +125,7 @@ def load(file: Path) -> Results:
         rounds=data["rounds"],
         models={model: {name: Pair(**pair) for name, pair in pairs.items()} for model, pairs in data["models"].items()},
         alone={model: Alone(**alone) for model, alone in data.get("alone", {}).items()},
+        laws={sizes: LawTimes(**found) for sizes, found in data.get("laws", {}).items()},
         depth=Depth(**data["depth"]),
         startup=Startup(**data["startup"]),
         suite=Suite(**data["suite"]),

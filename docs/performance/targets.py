@@ -26,6 +26,8 @@ LARGEST_SECONDS = {"Llama-3.1-405B": 0.4, "Llama-3.1-405B, forward and backward"
 LARGEST_GROWTH = 100e6
 #: Maximum time of a count of all metrics, divided by that of a count of FLOPs alone.
 ABOVE_ALONE = 1.3
+#: Maximum time of a law of GPT-2, divided by that of a second count, by the sizes of the law.
+ABOVE_A_COUNT = {"sequence": 12, "batch and sequence": 20}
 #: Minimum R² of the straight line through the times of growing models.
 STRAIGHT = 0.99
 #: Maximum seconds that the plugin may add to a run that measures nothing, and to a test that measures.
@@ -88,7 +90,14 @@ def _of(pairs: Mapping[str, Pair], name: str) -> Pair | None:
 
 def targets(results: Results) -> list[Target]:
     """Return each target for which there are results."""
-    return [*_counts(results), *_metrics(results), *_largest(results), *_growth(results), *_plugin(results)]
+    return [
+        *_counts(results),
+        *_metrics(results),
+        *_laws(results),
+        *_largest(results),
+        *_growth(results),
+        *_plugin(results),
+    ]
 
 
 def _counts(results: Results) -> Iterator[Target]:
@@ -140,6 +149,17 @@ def _metrics(results: Results) -> Iterator[Target]:
                 f"maximum {max(ratios):.2f}, median {median(ratios):.2f}",
                 max(ratios) <= ABOVE_ALONE,
             )
+
+
+def _laws(results: Results) -> Iterator[Target]:
+    for sizes, found in results.laws.items():
+        limit = ABOVE_A_COUNT[sizes]
+        yield Target(
+            f"GPT-2: law in {sizes}, compared with a second count",
+            f"≤ {limit} times as long",
+            f"{found.times:.1f}",
+            found.times <= limit,
+        )
 
 
 def _largest(results: Results) -> Iterator[Target]:

@@ -175,7 +175,11 @@ class Counts:
 
     def values(self, key: Key) -> tuple[int | None, ...]:
         """Return one value of all counts so far, in the order of counting."""
-        return tuple([count.value(key) for count in self.made.values()])
+        stored = [count.metrics(key.kind, key.name) for count in self.made.values()]
+        values = [None if metrics is None else metrics.get(key.metric) for metrics in stored]
+        if None in values:  # the metric is derived from others, or a count has no such part
+            return tuple([count.value(key) for count in self.made.values()])
+        return tuple(values)
 
     def parts(self) -> dict[Part, list[str]]:
         """Return the parts that all counts so far have, each with its metrics.
@@ -190,11 +194,9 @@ class Counts:
         of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]
         operators = dict.fromkeys(name for count in counts for name in count.complexity.operators)
         times = [key_for(metric, device.name) for device in self._devices for metric in METRICS if _is_time(metric)]
-        return {
-            Part("module", ""): [*of_model, *times],
-            **dict.fromkeys((Part("module", path) for path in modules if path), [*of_module, *times]),
-            **dict.fromkeys((Part("operator", name) for name in operators), of_operator),
-        }
+        parts = {Part("module", path): [*of_module, *times] for path in modules if path}
+        parts |= {Part("operator", name): of_operator for name in operators}
+        return {Part("module", ""): [*of_model, *times]} | parts
 
     def numbers(self, part: Part) -> Hashable:
         """Return an object that is equal for two parts if all their metrics are equal in all counts so far."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.laws.algebra.domains import Domain, Point
     from pytest_flopsbudget.laws.counts import Counts, Key
 
-#: Neighbouring sizes that are counted for each symbol: first the smaller number, and more for a higher degree.
-_FEW, _MANY = 4, 6
+#: Neighbouring sizes that are counted for each symbol: first the smallest number, and more for a higher degree.
+_FEW, _MORE, _MANY = 3, 4, 6
 #: The number of random points that check an expression.
 CHANCES = 3
 
@@ -151,7 +151,7 @@ class Fitter:
         """
         sizes = domain.sizes(symbol)
         base = domain.lowest
-        for number in (_FEW, _MANY):
+        for number in (_FEW, _MORE, _MANY):
             points = self.axis(domain, symbol, number)
             if not all(self.same_program(point, base) for point in points):
                 return None

@@ -257,8 +257,9 @@ class _Searches:
         found = self._of_values.get(values)
         if found is None:
             found = ((), self._reason) if self._reason else Search(counts, key, counts.domain, DEGREE).run()
-            # The search may have counted more points.
-            self._of_values[counts.values(key)] = found
+            if len(counts.made) > len(values):
+                values = counts.values(key)
+            self._of_values[values] = found
         return MetricLaw(key.metric, counts.domain, *found, self._letters)
 
 

@@ -26,10 +26,13 @@ class Domain:
     @property
     def symbols(self) -> tuple[str, ...]:
         """The symbols, in order."""
-        return tuple(symbol for symbol, _ in self.ranges)
+        return tuple([symbol for symbol, _ in self.ranges])
 
     def __getitem__(self, symbol: str) -> range:
-        return dict(self.ranges)[symbol]
+        for name, sizes in self.ranges:
+            if name == symbol:
+                return sizes
+        raise KeyError(symbol)
 
     def __len__(self) -> int:
         size = 1
@@ -59,6 +62,8 @@ class Domain:
     @property
     def lowest(self) -> Point:
         """The smallest size of each symbol."""
+        if not self.powers_of_two:
+            return tuple([sizes[0] for _, sizes in self.ranges])
         return tuple(self.sizes(symbol)[0] for symbol in self.symbols)
 
     @property

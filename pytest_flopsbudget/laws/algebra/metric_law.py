@@ -148,7 +148,7 @@ class MetricLaw:
 def merged(pieces: Iterable[Piece], symbols: Iterable[str]) -> tuple[Piece, ...]:
     """Return the pieces, with neighbours joined that one expression describes."""
     rest = list(pieces)
-    for symbol in symbols:
+    for symbol in symbols if len(rest) > 1 else ():
         rest.sort(key=lambda piece: (piece.domain.lowest, piece.domain.highest))
         found: list[Piece] = []
         for piece in rest:
