@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
-from pytest_flopsbudget.commands.counting import compare, measure
+from pytest_flopsbudget.commands.counting import compare, law, measure
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
@@ -28,6 +28,7 @@ _LONGEST = 2_000
 _COMMANDS = {
     "measure": measure,
     "compare": compare,
+    "law": law,
     "init": init,
     "accept": accept,
     "merge": merge,
@@ -89,7 +90,7 @@ def _shortened(text: str) -> str:
 
 
 def _run(argv: list[str]) -> int:
-    parser = _parser()
+    parser = _parser(argv)
     # No file, revision or node id contains a zero byte, and not every function reports a zero byte clearly.
     if any("\0" in word for word in argv):
         raise UsageError(f"a zero byte in an argument (see {parser.prog} --help)")
@@ -110,7 +111,7 @@ def _run(argv: list[str]) -> int:
     return code
 
 
-def _parser() -> _Parser:
+def _parser(argv: Sequence[str]) -> _Parser:
     parser = _Parser(
         prog=_program(),
         description="Count models, and work with the baselines and reports of pytest-flopsbudget, without a test.",
@@ -131,6 +132,8 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         module.add_arguments(own)
+        if module is law and next((word for word in argv if not word.startswith("-")), None) == name:
+            law.add_size_options(own, argv)
         # The option may be written before or after the command. The default at one place must not override the other
         # place.
         _add_no_color(own, default=argparse.SUPPRESS)

@@ -119,10 +119,13 @@ class Search:
             symbol, place = cut
             distance = place * part[symbol].step
             self._distances.append(distance)
-            if before == (symbol, part[symbol][0], distance) and len(part[symbol]) > _REPEATS * place:
+            repeats = before == (symbol, part[symbol][0], distance) and place > 1
+            if repeats and len(part[symbol]) > _REPEATS * place:
                 return []
             before = symbol, part[symbol][place], distance
-            inner = part[symbol][0] != domain[symbol][0] or done
+            # The first sizes may be special: one row needs no sum over rows, two rows have another peak.
+            start = domain[symbol].index(part[symbol][0])
+            inner = start > _FEWEST_INNER or (start == 0 and done)
             if inner and place <= _FEWEST_INNER and part[symbol][-1] != part[symbol][place - 1]:
                 return []  # such sizes are exceptions that come again, like multiples of a window
             todo[:0] = part.split(symbol, place)
@@ -345,6 +348,8 @@ class Search:
             if (
                 found.expression is not None
                 and found.holds
+                # Powers of two are special to logarithms only. They are whole windows too, for example.
+                and any(atom.is_log for atom in found.expression.atoms())
                 and not self._fitter.refutations(found.expression, special, every)
             ):
                 return [Piece(special, found.expression)]

@@ -16,7 +16,7 @@ from pytest_flopsbudget.storage.report_file import save
 
 PYPROJECT = ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8")
 
-COMMANDS = ("measure", "compare", "init", "accept", "merge", "diff", "rename", "history", "page", "export", "github")
+COMMANDS = ("measure", "compare", "law", "init", "accept", "merge", "diff", "rename", "history", "page", "export", "github")
 
 #: A script that runs the given command lines while PyTorch and pytest cannot be imported. It prints the exit codes and
 #: the loaded modules.
@@ -125,7 +125,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     ("argv", "told"),
     [
         (["acept", "x"], "no command 'acept'; did you mean accept?"),
-        (["zzz"], "no command 'zzz'; there are measure, compare, init, accept, merge, diff, rename, history"),
+        (["zzz"], "no command 'zzz'; there are measure, compare, law, init, accept, merge, diff, rename, history"),
         (["--metric", "flops"], "no command 'flops'"),
         (["--version-of-what"], "COMMAND"),
         (["-x"], "COMMAND"),

@@ -106,6 +106,16 @@ def test_parts_of_which_the_last_one_is_shorter():
     assert found.order("n") == "n"
 
 
+@pytest.mark.parametrize("first", [15, 16, 17])
+def test_powers_of_two_without_a_logarithm_are_whole_windows(first):
+    class Padded(nn.Linear):
+        def forward(self, x):
+            return super().forward(nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 16)))
+
+    found = law(Padded(8, 8), tokens(), n=range(first, 4000))["flops"]
+    assert text(found) == f"{2 * 8 * 8 * 16:,}*ceil(n/16)"
+
+
 @pytest.mark.parametrize("window", [6, 9, 16])
 def test_padding_is_missing_where_the_windows_are_whole(window):
     model = Windowed(window)
@@ -259,6 +269,25 @@ def test_peak_memory_is_a_maximum_of_laws():
     found = law(Attention(), tokens(), n=range(16, 2000))["peak_memory"]
     for n in (16, 40, 41, 150, 151, 700, 1999):
         assert found.at(n=n) == measure(Attention(), torch.empty(1, n, 8)).peak_memory
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, 64, 8))
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(x + self.table)
+
+
+def test_the_first_sizes_are_special():
+    """The backward pass of a batch of 1 sums no rows, and a batch of 2 has another peak than larger ones."""
+    found = law(Positions(), lambda b: torch.empty(b, 64, 8), backward=True, b=range(1, 65))
+    for metric in ("flops", "launches", "memory_traffic", "peak_memory"):
+        assert found[metric].found
+        for b in (1, 2, 3, 4, 37, 64):
+            assert found[metric].at(b=b) == measure(Positions(), torch.empty(b, 64, 8), backward=True).value(metric)
 
 
 def test_another_program_at_each_size():
