@@ -96,7 +96,7 @@ class Unsteady(nn.Module):
         self.layer = nn.Linear(8, 8)
 
     def forward(self, x):
-        for _ in range(1 + x.shape[1] * 7919 % 13):
+        for _ in range(x.shape[1].bit_count()):
             x = self.layer(x)
         return x
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.laws.algebra.domains import Domain
 from pytest_flopsbudget.laws.algebra.metric_law import Piece, merged
 from pytest_flopsbudget.laws.algebra.terms import Atom, Expression, atom_expression, constant, quotient
-from pytest_flopsbudget.laws.counts import CALLS, TooManyCountsError
+from pytest_flopsbudget.laws.counts import CALLS, Key, TooManyCountsError
 from pytest_flopsbudget.laws.fits import Fit, Fitter, NoValueError, powers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.laws.algebra.domains import Point
-    from pytest_flopsbudget.laws.counts import Counts, Key
+    from pytest_flopsbudget.laws.counts import Counts
     from pytest_flopsbudget.laws.fits import Refutation
 
 _MOST_PIECES = 6
@@ -30,6 +30,9 @@ _MOST_RESIDUES = 64
 #: With so few remainders, a polynomial for each of them may be shorter than one expression with rounded quotients.
 _FEW_RESIDUES = 4
 _MOST_FEATURES = 40
+#: Neighbouring sizes that are counted to find a period that no setting of the model explains.
+_SIZES_OF_PERIODS = 144
+_FLOPS = Key("module", "", "flops")
 #: A range needs at least this many sizes for each unknown coefficient, so that a long sum does not fit by chance.
 _SIZES_OF_A_FEATURE = 3
 #: Each remainder needs at least this many sizes: two determine a line, and the others check it.
@@ -68,7 +71,16 @@ class Search:
             f"at {self._at(one)}, the polynomial of the smallest sizes gives {_shown(one)}, counted {one.counted:,}"
             for one in self._refuted
         ]
-        return ": ".join([text, *([", and ".join(parts)] if parts else [])])
+        return ": ".join([text, *([", and ".join(parts)] if parts else [])]) + self._too_short()
+
+    def _too_short(self) -> str:
+        for symbol, sizes in self._domain.ranges:
+            if len(sizes) < self._degree + 2:
+                return (
+                    f"; {symbol} has only {len(sizes)} sizes, and a polynomial of degree {self._degree} needs "
+                    f"{self._degree + 2}: choose a longer range"
+                )
+        return ""
 
     def _at(self, one: Refutation) -> str:
         return ", ".join(f"{symbol} = {size:,}" for symbol, size in self._domain.named(one.point).items())
@@ -225,7 +237,7 @@ class Search:
     def _steps(self, domain: Domain, symbol: str) -> list[Piece]:
         """Return a law with a period in one symbol: patches, strides, windows, padding to multiples."""
         sizes = domain[symbol]
-        for divisor in self._periods(len(sizes) * sizes.step // _SIZES_OF_A_RESIDUE):
+        for divisor in self._periods(domain, symbol):
             period = lcm(divisor, sizes.step)
             count = period // sizes.step
             if not 1 < count <= len(sizes) // _SIZES_OF_A_RESIDUE:
@@ -250,14 +262,45 @@ class Search:
                 return pieces
         return []
 
-    def _periods(self, largest: int) -> list[int]:
-        """Return periods to try: distances between changes, then the model's settings and products of them."""
+    def _periods(self, domain: Domain, symbol: str) -> Iterator[int]:
+        """Yield periods to try: distances between changes, the model's settings and products of them, and a last one.
+
+        The last one is seen in the values of many neighbouring sizes.
+        """
+        largest = len(domain[symbol]) * domain[symbol].step // _SIZES_OF_A_RESIDUE
         settings = sorted(self._counts.settings)
         products = {a * b for a in settings for b in settings} if len(settings) < _MOST_PERIODS else set()
         powers_of_two = {2**power for power in range(1, 7)}
         # The first part of a range need not be a whole period, so later distances are better guesses.
-        found = [*reversed(self._distances), *sorted({*settings, *products, *powers_of_two})]
-        return [period for period in dict.fromkeys(found) if 1 < period <= largest][:_MOST_PERIODS]
+        of_other_laws = [count * self._counts.step(name) for name, count in self._counts.periods if name == symbol]
+        guesses = sorted({*settings, *products, *powers_of_two})
+        found = [*reversed(self._distances), *sorted(of_other_laws), *guesses]
+        known = [period for period in dict.fromkeys(found) if 1 < period <= largest][:_MOST_PERIODS]
+        yield from known
+        found_last = self._last_period(domain, symbol)
+        if found_last is not None and found_last <= largest and found_last not in known:
+            yield found_last
+
+    def _last_period(self, domain: Domain, symbol: str) -> int | None:
+        """Return the period that the values of many neighbouring sizes have; None if there is none.
+
+        It needs many counts, so only the laws on which others depend are searched with it.
+        """
+        points = self._fitter.axis(domain, symbol, _SIZES_OF_PERIODS)
+        missing = sum(point not in self._counts.made for point in points)
+        if self._key not in {CALLS, _FLOPS} or len(self._counts.made) + missing > self._counts.largest:
+            return None
+        values = [self._fitter.value(point) for point in points]
+        for count in range(2, len(points) // 2):
+            # Differences between sizes with equal remainders, again and again, are 0 for a polynomial.
+            rest = values
+            for _ in range(self._degree + 1):
+                rest = [after - before for before, after in zip(rest, rest[count:], strict=False)]
+                if len(rest) < count:
+                    break
+                if not any(rest):
+                    return count * domain[symbol].step
+        return None
 
     def _rounded(self, domain: Domain, symbol: str, divisor: int, of_residue: Expression) -> Expression | None:
         """Return ``of_residue`` as an expression of one rounded quotient, if the value depends on this quotient alone.

@@ -381,7 +381,16 @@ def test_bad_ranges(symbols, message):
 
 def test_a_short_range_has_laws_of_low_degree():
     assert str(law(nn.Linear(8, 1), tokens(), n=range(2, 5))["flops"]) == "16·n"
-    assert not law(Attention(), tokens(), n=range(2, 5))["flops"].found
+    for sizes in (range(2, 5), range(16, 49, 16)):
+        reason = text(law(Attention(), tokens(), n=sizes)["flops"])
+        assert reason.startswith(f"no law of degree <= 4 on this range: at n = {sizes[-1]}, ")
+        assert reason.endswith("; n has only 3 sizes, and a polynomial of degree 4 needs 6: choose a longer range")
+    # Degree 2 needs 4 sizes, of which one checks.
+    assert text(law(Attention(), tokens(), n=range(2, 6))["flops"]) == "32*n^2 + 512*n"
+    five = text(law(VisionTransformer(), image, n=range(64, 64 + 5 * 16, 16))["flops"])
+    assert five.endswith("; n has only 5 sizes, and a polynomial of degree 4 needs 6: choose a longer range")
+    six = law(VisionTransformer(), image, n=range(64, 64 + 6 * 16, 16))["flops"]
+    assert text(six) == "1/2,048*n^4 + 50*n^2"
 
 
 class Divided(nn.Module):
@@ -463,6 +472,19 @@ def random_flops(plan, n):
         else:
             total += 2 * 4 * 4 * n if kind == "linear" else attention_flops(n, 4)
     return total
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [("linear", 0, 0, 0), ("pad", 6, 0, 0), ("linear", 0, 0, 0)],
+        [("conv", 4, 2, 1), ("pad", 7, 0, 0), ("linear", 0, 0, 0)],
+    ],
+)
+def test_periods_that_are_no_settings_of_the_model(plan):
+    found = law(Random(plan), lambda n: torch.empty(1, 4, n), n=range(40, 800))["flops"]
+    assert found.found
+    assert all(found.at(n=n) == random_flops(plan, n) for n in range(40, 800))
 
 
 @settings(max_examples=8)

@@ -207,7 +207,7 @@ def test_a_limit_on_a_metric_without_a_law_is_noted(project):
 @pytest.mark.flops_budget(launches=14)
 def test_net(flops_budget):
     def model(x):
-        for _ in range(x.shape[1] * 7919 % 13 + 1):
+        for _ in range(x.shape[1].bit_count()):
             x = x * 2
         return x
     flops_budget.over(model, make, sequence=range(16, 300))

@@ -327,7 +327,8 @@ class _Parser:
     def parse(self) -> _Node:
         root = self._sum()
         if self._token.kind != "end":
-            self._fail(self._token.place, f"expected an operator, not {self._token.text!r}")
+            hint = "; write * before a factor, and no units: 8 GFLOPs is 8*10^9" if self._token.kind == "name" else ""
+            self._fail(self._token.place, f"expected an operator, not {self._token.text!r}{hint}")
         return root
 
     def _tokenize(self, text: str, start: int) -> Iterable[_Token]:

@@ -49,7 +49,11 @@ def test_values(text, value):
     [
         ("", 0, "expected a number, a name or '\\(', not the end"),
         ("3 +", 3, "not the end"),
-        ("3 GFLOPs", 2, "expected an operator, not 'GFLOPs'"),
+        (
+            "3 GFLOPs",
+            2,
+            r"expected an operator, not 'GFLOPs'; write \* before a factor, and no units: 8 GFLOPs is 8\*10\^9",
+        ),
         ("2*(3 + S", 2, "this parenthesis is not closed"),
         ("2*S)", 3, "expected an operator, not '\\)'"),
         ("foo(3)", 0, "no function 'foo'; there are ceil"),
