@@ -16,7 +16,20 @@ from pytest_flopsbudget.storage.report_file import save
 
 PYPROJECT = ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8")
 
-COMMANDS = ("measure", "compare", "law", "init", "accept", "merge", "diff", "rename", "history", "page", "export", "github")
+COMMANDS = (
+    "measure",
+    "compare",
+    "law",
+    "init",
+    "accept",
+    "merge",
+    "diff",
+    "rename",
+    "history",
+    "page",
+    "export",
+    "github",
+)
 
 #: A script that runs the given command lines while PyTorch and pytest cannot be imported. It prints the exit codes and
 #: the loaded modules.
