@@ -43,6 +43,9 @@ CALLS = [
     (0, ["compare", "net:build", "net:build", "--input", "2x4"]),
     (2, ["measure", "net:build", "--input", "2x5"]),
     (2, ["compare", "net:build", "net:gone", "--input", "2x4"]),
+    (0, ["law", "net:build", "--input", "{B}x4", "--B", "1:8"]),
+    (1, ["law", "net:build", "--input", "{B}x4", "--B", "1:8", "--solve", "flops <= 31"]),
+    (2, ["law", "net:build", "--input", "{B}x5", "--B", "1:8"]),
     *((2, [name, "--no-such-option"]) for name in _COMMANDS),
 ]
 
