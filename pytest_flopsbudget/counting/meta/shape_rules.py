@@ -41,12 +41,15 @@ softplus_backward copy fill mvlgamma
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
 #: Operators that work element by element, although PyTorch does not tag them as pointwise.
 _ELEMENTWISE_NAMES = """
-clone elu_backward gelu hardsigmoid_backward hardswish hardswish_backward hardtanh_backward mish
+clone elu_backward floor_divide gelu hardsigmoid_backward hardswish hardswish_backward hardtanh_backward mish
 """
 _ELEMENTWISE = frozenset(f"aten.{name}" for name in _ELEMENTWISE_NAMES.split())
 
-#: Pointwise operators that compare two values.
-_COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))
+#: Pointwise operators that return truth values.
+_COMPARISONS_NAMES = "eq ne lt le gt ge logical_and logical_or logical_xor logical_not"
+_COMPARISONS = frozenset(f"aten.{name}" for name in _COMPARISONS_NAMES.split())
+#: Pointwise operators that return truth values if all their arguments are truth values.
+_OF_TRUTHS = frozenset(f"aten.bitwise_{name}" for name in ("and", "or", "xor", "not"))
 #: Pointwise operators that return integers if all their arguments are integers.
 _OF_INTEGERS = frozenset(
     f"aten.{name}" for name in ("add", "sub", "mul", "neg", "minimum", "maximum", "floor_divide", "remainder")
@@ -55,13 +58,19 @@ _OF_INTEGERS = frozenset(
 
 def infer_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the output of an operator on the meta device, or None if no rule applies (for example, for views)."""
+    if info.behaviour == "inplace":
+        is_elementwise = info.is_pointwise or info.name.removesuffix("_") in _ELEMENTWISE
+        return _in_place(info, args, kwargs) if is_elementwise else None
     if info.behaviour != "functional":
-        return _in_place(info, args, kwargs) if info.behaviour == "inplace" and info.is_pointwise else None
+        return None
     rule = info.facets.shape or info.facets.corrected_shape
     if rule is not None:
         return rule(args, kwargs)
     if info.name in _COMPARISONS:
         return _compared(args, kwargs)
+    if info.name in _OF_TRUTHS:
+        fits = all(isinstance(argument, torch.Tensor) and argument.dtype is torch.bool for argument in args)
+        return _compared(args, kwargs) if fits else None
     if info.name in _ELEMENTWISE or (info.is_pointwise and info.name not in _OTHER_RESULTS):
         return _pointwise(info, args, kwargs)
     return None
@@ -165,10 +174,51 @@ def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return empty(shape, inputs.dtype) if all(size > 0 for size in shape) else None
 
 
+def _resized(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return images (batch, channels, sizes) that are resized to other sizes, which are the second argument."""
+    inputs, size, *_ = args
+    if _moved(args[:1], kwargs) is None or inputs.dtype not in FLOATS or not isinstance(size, (list, tuple)):
+        return None
+    fits = len(size) == inputs.ndim - 2 and all(type(one) is int and one > 0 for one in (*size, *inputs.shape[1:]))
+    return empty((*inputs.shape[:2], *size), inputs.dtype) if fits else None
+
+
+def _sampled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return samples of images (batch, channels, height, width) at a grid of places (batch, rows, columns, 2)."""
+    inputs, grid, *_ = args
+    fits = inputs.ndim == grid.ndim == 4 and inputs.shape[0] == grid.shape[0] and grid.shape[-1] == 2
+    if not fits or inputs.dtype not in FLOATS or inputs.dtype is not grid.dtype or not all(inputs.shape[1:]):
+        return None
+    if _moved((inputs,), kwargs) is None or not grid.is_contiguous():
+        return None
+    return empty((*inputs.shape[:2], *grid.shape[1:3]), inputs.dtype)
+
+
+def _stacked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return tensors of one shape that are joined along a new dimension."""
+    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    first = tensors[0] if tensors else None
+    if first is None or not -first.ndim - 1 <= dim <= first.ndim:
+        return None
+    for tensor in tensors:
+        if tensor.shape != first.shape or tensor.dtype is not first.dtype or _moved((tensor,), kwargs) is None:
+            return None
+    dim %= first.ndim + 1
+    return empty((*first.shape[:dim], len(tensors), *first.shape[dim:]), first.dtype)
+
+
+def _over_everything(inputs: torch.Tensor, kwargs: Mapping[str, Any]) -> Any:
+    return empty((), inputs.dtype) if inputs.dtype in FLOATS and not kwargs else None
+
+
+def _all_or_any(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return empty((), torch.bool) if len(args) == 1 and not kwargs and args[0].dtype is not torch.uint8 else None
+
+
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the output of a sum or mean over some of the dimensions."""
+    """Return the output of a sum or mean over all or some of the dimensions."""
     if len(args) == 1:
-        return None  # no rule for a sum over all dimensions
+        return _over_everything(args[0], kwargs)
     inputs, dims, *others = args
     keep = bool(others and others[0])
     if kwargs or len(others) > 1 or inputs.dtype not in FLOATS or not inputs.is_contiguous() or not dims:
@@ -307,6 +357,14 @@ operator("aten.addmm", "aten.baddbmm", shape=_sum_and_product)
 operator("aten.constant_pad_nd", shape=_padded)
 operator("aten.masked_fill", shape=_filled)
 operator("aten.roll", shape=_rolled)
+operator("aten.all", "aten.any", shape=_all_or_any)
+operator("aten.stack", shape=_stacked)
+operator("aten.grid_sampler_2d", shape=_sampled)
+operator(
+    *(f"aten.upsample_{name}" for name in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")),
+    *(f"aten.upsample_nearest{dims}d" for dims in (1, 2, 3)),
+    shape=_resized,
+)
 operator("aten.tril", "aten.triu", shape=_triangle)
 operator("aten._softmax", "aten._log_softmax", "aten._safe_softmax", shape=_softmax)
 operator("aten._softmax_backward_data", shape=_softmax_backward)

@@ -166,7 +166,8 @@ class OperatorInfo:
         )
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
-        self.is_pointwise = torch.Tag.pointwise in tags
+        #: Whether the operator works element by element. PyTorch tags only the functional form of some operators.
+        self.is_pointwise = torch.Tag.pointwise in tags or _has_pointwise_form(self.operator)
         #: Whether the operator is a convolution or the backward pass of one. (It may be a part of a convolution of
         #: complex numbers.)
         self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
@@ -258,6 +259,16 @@ class OperatorInfo:
 
 def _reads_tensors(schema: torch.FunctionSchema) -> bool:
     return any("Tensor" in str(argument.type) and not argument.is_out for argument in schema.arguments)
+
+
+def _has_pointwise_form(operator: OpOverload) -> bool:
+    """Return whether the operator writes to its first argument, and its form that does not is tagged as pointwise."""
+    name, _, overload = operator.name().partition(".")
+    if not name.startswith("aten::") or not name.endswith("_") or name.endswith("__"):
+        return False
+    packet = getattr(torch.ops.aten, name.removeprefix("aten::").removesuffix("_"), None)
+    functional = getattr(packet, overload or "default", None)
+    return functional is not None and torch.Tag.pointwise in functional.tags
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:

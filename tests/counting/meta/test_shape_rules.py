@@ -31,7 +31,7 @@ class Compare(TorchDispatchMode):
         kwargs = kwargs or {}
         expected = func(*args, **kwargs)
         info = operator_info(func)
-        if info.behaviour == "functional" and not info.decomposes and not info.facets.corrected_shape:
+        if info.behaviour in {"functional", "inplace"} and not info.decomposes and not info.facets.corrected_shape:
             output = shape_rules.infer_output(info, args, kwargs)
             if output is not None:
                 self.agreed[info.name] += 1
@@ -101,7 +101,20 @@ def test_equals_the_meta_kernels(dtype):
     assert {name for name, *_ in compare.differing} == set()
     # The comparison would prove nothing if only few rules were applied.
     assert len(compare.agreed) > 60
-    assert {"aten.relu", "aten.add", "aten.gelu", "aten.mm", "aten.addmm"} <= compare.agreed.keys()
+    assert {
+        *("aten.relu", "aten.add", "aten.gelu", "aten.mm", "aten.addmm", "aten.stack", "aten.all"),
+        *("aten.grid_sampler_2d", "aten.upsample_bilinear2d", "aten.upsample_bicubic2d", "aten.logical_not"),
+    } <= compare.agreed.keys()
+
+
+@pytest.mark.parametrize("shapes", [[(2, 3), (2, 3)], [(2, 3), (3,)], [(4, 1), (1, 5)], [(2, 3, 4, 5), (5,)]], ids=str)
+@pytest.mark.parametrize("name", ["bitwise_and", "bitwise_or", "bitwise_xor", "logical_and", "logical_or"])
+def test_masks(name, shapes):
+    operator = getattr(torch.ops.aten, name)
+    operator = operator.Tensor if name.startswith("bitwise") else operator.default
+    masks = [torch.empty(shape, dtype=torch.bool, device="meta") for shape in shapes]
+    output = shape_rules.infer_output(operator_info(operator), masks, {})
+    assert metadata(output) == metadata(operator(*masks))
 
 
 def test_a_first_count_does_not_import_the_compiler():
@@ -112,6 +125,8 @@ from torch import nn
 from pytest_flopsbudget import measure
 image = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
 measure(image, torch.empty(1, 3, 8, 8))
+small = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Hardswish(inplace=True), nn.Mish(inplace=True), nn.Hardsigmoid())
+measure(nn.Sequential(small, nn.Upsample(scale_factor=2, mode="bilinear")), torch.empty(1, 3, 8, 8))
 measure(nn.TransformerEncoderLayer(16, 2, 32, activation="gelu").eval(), torch.empty(5, 1, 16))
 print("torch._dynamo" in sys.modules)
 """
