@@ -61,6 +61,18 @@ def _exports_code_that_looks_at_itself() -> bool:
     return _works(lambda: torch.export.export(Model(), (torch.ones(2),)))
 
 
+def _exports_no_check_of_masks() -> bool:
+    """Return whether an exported encoder in eval mode lacks the operator that checks where the padding begins.
+
+    The operator returns a bool, so it needs data. The graph does not use the bool.
+    """
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 4, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 1).eval()
+    padding = torch.tensor([[False, True]])
+    exported = torch.export.export(encoder, (torch.ones(1, 2, 4),), {"src_key_padding_mask": padding})
+    return not any("_nested_tensor_from_mask" in str(node.target) for node in exported.graph.nodes)
+
+
 def _checks_no_quantiles() -> bool:
     """Return whether `torch.quantile` of a Python number runs no operators that check whether the number is valid."""
     seen: list[str] = []
@@ -117,6 +129,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "shapes of overrideable attention": lambda: _works(_run_overrideable_attention),
     "fused attention for fewer heads of keys": fuses_fewer_heads,
     "exporting code that looks at its own variables": _exports_code_that_looks_at_itself,
+    "exporting padded encoders without a check of the padding": _exports_no_check_of_masks,
     "layouts of scattered slices on meta": _has_layouts_of_slices,
     "quantiles of numbers without a check": _checks_no_quantiles,
     "scan that runs its function for the steps only": lambda: "reverse" not in signature(scan_op.__call__).parameters,
