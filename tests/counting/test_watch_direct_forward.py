@@ -425,7 +425,7 @@ def test_other_threads():
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("way", ["trace", "script", "export"])
 def test_tracers(way):
-    """If a model calls ``forward`` of a submodule, the model can be traced, scripted and exported within two watches."""
+    """A model that calls ``forward`` of a submodule can be traced, scripted and exported within two watches."""
 
     class Direct(nn.Module):
         def __init__(self):
