@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
+import warnings
 from inspect import signature
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import torch.distributed
 from torch._higher_order_ops.scan import scan_op
 from torch.distributed.tensor import distribute_tensor
 from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopsbudget import world
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +64,27 @@ def _exports_code_that_looks_at_itself() -> bool:
             return value + 1 if "value" in type(self).forward.__code__.co_varnames else value
 
     return _works(lambda: torch.export.export(Model(), (torch.ones(2),)))
+
+
+def _exports_no_check_of_masks() -> bool:
+    """Return whether an exported encoder in eval mode lacks the operator that checks where the padding begins.
+
+    The operator returns a bool, so it needs data. The graph does not use the bool.
+    """
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 4, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 1).eval()
+    padding = torch.tensor([[False, True]])
+    exported = torch.export.export(encoder, (torch.ones(1, 2, 4),), {"src_key_padding_mask": padding})
+    return not any("_nested_tensor_from_mask" in str(node.target) for node in exported.graph.nodes)
+
+
+def _reduces_in_a_fake_group() -> bool:
+    """Return whether a process group that sends no messages fills the output of `reduce_scatter_tensor`."""
+    output = torch.full((1,), math.nan)
+    with world(2), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions have another name for the function
+        torch.distributed.reduce_scatter_tensor(output, torch.zeros(2))
+    return not output.isnan().item()
 
 
 def _checks_no_quantiles() -> bool:
@@ -114,12 +140,20 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "functions compiled under a watch": lambda: hasattr(TorchDispatchMode, "ignore_compile_internals"),
     "dispatch modes that hide operators from function modes": _hides_operators,
     "aten._fused_rms_norm": lambda: hasattr(torch.ops.aten, "_fused_rms_norm"),
+    "aten._fused_rms_norm_backward": lambda: hasattr(torch.ops.aten, "_fused_rms_norm_backward"),
     "shapes of overrideable attention": lambda: _works(_run_overrideable_attention),
     "fused attention for fewer heads of keys": fuses_fewer_heads,
     "exporting code that looks at its own variables": _exports_code_that_looks_at_itself,
+    "exporting padded encoders without a check of the padding": _exports_no_check_of_masks,
     "layouts of scattered slices on meta": _has_layouts_of_slices,
     "quantiles of numbers without a check": _checks_no_quantiles,
     "scan that runs its function for the steps only": lambda: "reverse" not in signature(scan_op.__call__).parameters,
+    "shapes of transforms over dimensions in any order": lambda: _works(
+        lambda: torch.fft.fftn(torch.ones(4, 4, 1, device="meta", dtype=torch.complex64), dim=(2, 0))
+    ),
+    "shapes of embeddings of whole numbers only": lambda: (
+        not _works(lambda: torch.embedding(torch.ones(5, 3, device="meta"), torch.ones(2, device="meta")))
+    ),
     "transforms of a tensor that repeats one element": lambda: _works(
         lambda: torch.fft.fft(torch.ones((), dtype=torch.complex64).expand(4))
     ),
@@ -129,6 +163,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "torch.nn.attention.varlen": lambda: importlib.util.find_spec("torch.nn.attention.varlen") is not None,
     "upsampling by Lanczos": lambda: hasattr(torch.ops.aten, "_upsample_lanczos2d_aa"),
     "c10d::check_for_nan": lambda: hasattr(torch.ops.c10d, "check_for_nan"),
+    "fake collectives that write gradients": _reduces_in_a_fake_group,
     "FSDP2 on the CPU": lambda: hasattr(torch.cpu.Stream, "record_event"),
     "distribute_tensor without communication": lambda: "src_data_rank" in signature(distribute_tensor).parameters,
     "fsdp::chunk_cat_mixed_dtype": _fsdp_copies_mixed_dtypes,

@@ -35,7 +35,8 @@ def suite(python: Path, tests: list[str], *options: str) -> dict[str, Any]:
         results = Path(name) / "results.xml"
         command = [str(python), "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "-p", "no:cacheprovider"]
         done = run([*command, f"--junit-xml={results}", *options, *tests], ROOT)
-        if not results.exists():
+        nothing_ran = done.returncode in {3, 4, 5}  # pytest failed, a path does not exist, or no test was found
+        if not results.exists() or nothing_ran:
             return {"tests": tests, "error": (done.stdout + done.stderr)[-2000:]}
         return {"tests": tests, **outcomes(results)}
 
@@ -51,10 +52,17 @@ def outcomes(results: Path) -> dict[str, Any]:
             message = re.sub(r"0x[0-9a-f]+", "0x", (bad.get("message") or bad.tag).partition("\n")[0])
             failed[f"{case.get('classname')}::{case.get('name')}"] = message[:200]
         elif left_out is not None:
-            skipped[(left_out.get("message") or "").partition("\n")[0]] += 1
+            skipped[_reason(left_out)] += 1
         else:
             passed += 1
     return {"passed": passed, "failed": dict(sorted(failed.items())), "skipped": dict(sorted(skipped.items()))}
+
+
+def _reason(skipped: ET.Element) -> str:
+    """Return why a test was skipped. Where a whole file was, only the text of the element has the reason."""
+    message = (skipped.get("message") or "").partition("\n")[0]
+    of_file = re.search(r"Skipped: (.*)'\)", skipped.text or "")
+    return of_file[1] if of_file and message == "collection skipped" else message
 
 
 def examples(python: Path) -> dict[str, Any]:

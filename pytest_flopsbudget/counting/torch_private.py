@@ -589,10 +589,15 @@ _eval_frame: Any = _optional(
 
 
 def keep_uncompiled(function: Any) -> None:
-    """Keep `torch.compile` from compiling ``function`` and the functions that ``function`` calls."""
+    """Keep `torch.compile` from compiling ``function`` and the functions that ``function`` calls.
+
+    PyTorch 2.6 may still compile the functions that ``function`` calls.
+    """
     if hasattr(_eval_frame, "set_code_exec_strategy"):
         skip = _eval_frame._FrameAction.SKIP
         _eval_frame.set_code_exec_strategy(function.__code__, _eval_frame._FrameExecStrategy(skip, skip))
+    elif hasattr(_eval_frame, "skip_code"):
+        _eval_frame.skip_code(function.__code__)
 
 
 #: The class that compiles a graph with the default backend. Its kernels do not reach the dispatcher. If the name is

@@ -187,11 +187,18 @@ def _layer_norm_backward(call: Call) -> int:
     return per_element * _elements(call.tensor("grad_out"))
 
 
+def _normalized(call: Call, tensor: torch.Tensor) -> int:
+    """Return the number of elements that RMS norm takes the mean of. PyTorch 2.8 passes their number of dimensions."""
+    if "normalized_shape_ndim" in call.names:
+        return math.prod(tensor.shape[tensor.ndim - call["normalized_shape_ndim"] :])
+    return math.prod(call["normalized_shape"])
+
+
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
     """Count the operations of an RMS norm in its unfused form."""
     inputs = call.tensor("input")
-    width: int = math.prod(call["normalized_shape"])
+    width = _normalized(call, inputs)
     # per element: the square, the mean, the products with 1/rms and with the weight; per row: + epsilon, the root
     return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
 
@@ -207,7 +214,7 @@ def _rms_norm_backward(call: Call) -> int:
     # Gradient of the weight: the product g·x·r, summed over the rows.
     for_input, for_weight = map(bool, call["output_mask"])
     count = _elements(call.tensor("grad_out"))
-    width: int = math.prod(call["normalized_shape"])
+    width = _normalized(call, call.tensor("grad_out"))
     work = 2 * count - width if for_weight else 0
     if for_input:
         work += (8 + _given(call, "weight")) * count + 2 * (count // width)

@@ -9,6 +9,7 @@ example in a meta kernel, its code sees the meta device.
 from __future__ import annotations
 
 import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,6 +65,10 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         yield kind, name, replace(getattr(kind, name))
     for name in _CONVERTERS:
         yield torch, name, _converter(getattr(torch, name))
+    tensors = sys.modules.get("torch.distributed.tensor")
+    # Some versions of PyTorch make a DTensor in Python, on the device that the tensor of this rank reports.
+    if tensors is not None and isinstance(tensors.DTensor.__new__, FunctionType):
+        yield tensors.DTensor, "__new__", _seeing_meta(tensors.DTensor.__new__)
 
 
 def _asked_by_model(tensor: torch.Tensor) -> Asked | None:

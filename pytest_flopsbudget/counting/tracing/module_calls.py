@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.torch_private import keep_uncompiled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
     from types import CodeType, FunctionType
@@ -154,4 +156,6 @@ def _both(outer_enter: Enter, outer_leave: Leave, inner_enter: Enter, inner_leav
         inner_leave(inner, output)
         outer_leave(outer, output)
 
+    keep_uncompiled(enter)
+    keep_uncompiled(leave)
     return enter, leave

@@ -96,14 +96,14 @@ class TestProducts:
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
-    @requires("torch._grouped_mm")
+    @requires("torch._grouped_mm on the CPU")
     def test_grouped(self):
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
         ends = torch.tensor([4, 16], dtype=torch.int32)
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
-    @requires("torch._grouped_mm")
+    @requires("torch._grouped_mm on the CPU")
     def test_grouped_columns(self):
         # The groups divide the columns, then the summed dimension. The last product has no groups.
         ends = torch.tensor([8, 16], dtype=torch.int32)

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from counted import gradient_flops, random
+from features import need
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import both
@@ -48,6 +49,8 @@ def test_powers_of_two(power, batch):
 def test_any_size(shape, data, norm):
     """A complex transform of n points costs 5·n·log2 n FLOPs, and a real transform costs half as many."""
     dims = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
+    if dims != sorted(dims):
+        need("shapes of transforms over dimensions in any order")
     points = math.prod(shape[dim] for dim in dims)
     transforms = math.prod(shape) // points
     full = transforms * round(5 * points * math.log2(points))

@@ -149,6 +149,7 @@ def test_a_model_on_meta() -> None:
     assert (part.execution, part.flops, part.communication) == ("shapes", BOTH, 3 * PARAMS * FLOAT)
 
 
+@requires("fake collectives that write gradients")
 @runs_on_the_cpu
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
     with world(2, 1):
