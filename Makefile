@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test docs operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint actionlint dist format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
+.PHONY: help test docs operators torture coverage browser mutants elsewhere torches pytests watching-overhead lint actionlint dist format demo demo-baseline report-schema hardware-page laws-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -123,6 +123,10 @@ report-schema: .venv/installed
 # When a profile changes; a test holds the page against the profiles.
 hardware-page: .venv/installed
 	cd docs && ../$(BIN)/python -m hardware_table
+
+# When the table of known laws changes; a test holds it.
+laws-page: .venv/installed
+	cd docs && ../$(BIN)/python -m laws_table
 
 # When the page about a measurement changes; a test holds it.
 explain-page: .venv/installed

@@ -56,6 +56,16 @@ class TestImages:
 
 
 class TestText:
+    @pytest.mark.parametrize(("batch", "length"), [(4, 1024), (5, 1024), (64, 1024)])
+    def test_large_batches_need_no_data(self, batch, length):
+        """The model checks whether its positions, which it expands to the batch, are those of packed sequences."""
+        config = transformers.GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, use_cache=False)
+        counted = measure(on_meta(transformers.GPT2LMHeadModel, config), kwargs=ids(batch, length), shapes="only")
+        # Four products with weights in the layer, two of attention, and the output layer.
+        layer = length * 8 * 8 * (3 + 1 + 4 + 4) + 2 * length * length * 8
+        assert counted.macs == batch * (layer + length * 8 * 8)
+        assert counted.notes == ()
+
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 
+import pytest
 from paths import DOCS, ROOT
+
+sys.path.append(str(DOCS))
 
 PAGE = DOCS / "laws.md"
 BLOCKS = re.compile(r"```python\n((?:(?!```).)*)```\n\n```text\n((?:(?!```).)*)```", re.DOTALL)
@@ -94,3 +98,10 @@ def test_the_readme_shows_how_a_test_fails(project):
     assert "at sequence = 1,281" in text
     model = "model = nn.Sequential()\nmodel.attn, model.mlp = Attention(512), nn.Linear(512, 512)\n"
     assert failure(project, f"{ATTENTION[0]}\n{model}", test) == text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of packages behind transformers
+def test_the_page_shows_the_laws_of_known_models():
+    """If this test fails because a law changed on purpose, run `make laws-page`."""
+    laws_table = pytest.importorskip("laws_table")  # needs transformers
+    assert f"{laws_table.BEGIN}\n\n{laws_table.table()}\n\n{laws_table.END}" in PAGE.read_text(encoding="utf-8")

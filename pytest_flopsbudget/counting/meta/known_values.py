@@ -194,10 +194,23 @@ class KnownValues:
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
         """Return False if the values of the tensor are certainly not known, else True. Compute no values."""
-        if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
+        if tensor.layout is not torch.strided or self.is_too_large(tensor):
             return False
         identity = tensor.untyped_storage()._cdata
         return identity in self._values or identity in self._on_cpu
+
+    def is_too_large(self, tensor: torch.Tensor) -> bool:
+        """Return whether the tensor has too many elements to be known.
+
+        If it is a view of a known tensor of integers or truth values, such as positions that are expanded to a batch,
+        note that another run, which knows larger tensors, may succeed.
+        """
+        if tensor.numel() <= self.max_elements:
+            return False
+        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex or self.left_out):
+            known = tensor.layout is torch.strided and tensor.untyped_storage()._cdata in self._values
+            self.left_out = known
+        return True
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
         """Return False if the operator is pointwise and its output is too large to be kept. Otherwise, return True."""

@@ -249,7 +249,7 @@ class ShapesTracer(Tracer):
         first = args[0] if args else None
         if isinstance(first, (list, tuple)) and first:
             first = first[0]
-        return not isinstance(first, torch.Tensor) or first.numel() <= self.known_values.max_elements
+        return not isinstance(first, torch.Tensor) or not self.known_values.is_too_large(first)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values; None if they are not known."""
