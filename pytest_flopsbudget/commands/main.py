@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
@@ -48,6 +50,17 @@ _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted or published, or --exit-code found a
 difference; 2 a wrong argument, file or revision, with a message on standard error.
 """
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the paragraphs of a help text at the width of the terminal. Indented lines (commands) are not wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for indented, group in itertools.groupby(text.splitlines(), lambda line: not line or line[0].isspace()):
+            part = list(group)
+            lines += part if indented else textwrap.wrap(" ".join(part), width, break_on_hyphens=False)
+        return "\n".join(indent + line for line in lines)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,7 +129,7 @@ def _parser(argv: Sequence[str]) -> _Parser:
         prog=_program(),
         description="Count models, and work with the baselines and reports of pytest-flopsbudget, without a test.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     _add_no_color(parser, default=False)
@@ -128,7 +141,7 @@ def _parser(argv: Sequence[str]) -> _Parser:
             help=module.SUMMARY,
             description=module.DESCRIPTION,
             epilog=module.EXAMPLES.replace(_AS_MODULE, parser.prog),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
         module.add_arguments(own)

@@ -70,6 +70,14 @@ class Problems:
         self.add(key, f"{quote_value(value)} is none of {choices}{hint}")
 
 
+def with_dicts(message: str) -> str:
+    """Return the message of a marker, where a proposed value is a Python dict in place of an inline table of TOML."""
+    said, write, advice = message.partition("; write ")
+    if "{" not in advice:
+        return message
+    return said + write + re.sub(r'([{ ])"?([\w.*-]+)"? = ', r'\1"\2": ', advice)
+
+
 def _either(words: list[str]) -> str:
     """Join words with commas, and with "or" before the last one."""
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -17,7 +17,7 @@ from pytest_flopsbudget.config.limits import (
     read_quantities,
 )
 from pytest_flopsbudget.config.prescan import FILE, TABLE
-from pytest_flopsbudget.config.problems import Problems
+from pytest_flopsbudget.config.problems import Problems, with_dicts
 from pytest_flopsbudget.config.pyproject import find_table, read_document
 from pytest_flopsbudget.config.settings import (
     AnchorSetting,
@@ -136,7 +136,7 @@ def marker_budget(
             problems.add(key, f"belongs in the call: {call}")
     limits = {key: value for key, value in kwargs.items() if key not in _OF_THE_CALL}
     budget = _read_budget(limits, problems, source, besides=(*_PARTS, *LAW_KEYS, "tolerance", "hold"))
-    _raise(messages)
+    _raise([with_dicts(message) for message in messages])
     return budget
 
 

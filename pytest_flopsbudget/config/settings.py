@@ -171,4 +171,4 @@ def describe(settings: Settings) -> str:
         parts.append(f"watches {', '.join(settings.watch)}")
     if settings.time_on:
         parts.append(f"estimates time on {', '.join(settings.time_on)}")
-    return f"{settings.file}: {', '.join(parts)}" if parts else f"no budgets in {settings.file}"
+    return f"{settings.file}: {', '.join(parts)}" if parts else f"{settings.file}: settings, no limits"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -192,6 +193,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data.
     """
     domain = _domain(symbols)
+    _check_make_inputs(make_inputs, domain.symbols)
     counts = Counts(
         model,
         make_inputs,
@@ -266,7 +268,7 @@ class _Searches:
 def _domain(symbols: Mapping[str, Any]) -> Domain:
     if not 1 <= len(symbols) <= _MOST_SYMBOLS:
         raise UsageError(
-            f"law(...) takes one to three symbols, not {len(symbols)}; write law(model, make_inputs, "
+            f"law(...) takes one to three named ranges, not {len(symbols)}; write law(model, make_inputs, "
             "sequence=range(128, 8193))"
         )
     for name, sizes in symbols.items():
@@ -278,3 +280,23 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
                 f"not negative; a polynomial of degree {DEGREE} needs {DEGREE + 2} sizes"
             )
     return Domain(tuple(symbols.items()))
+
+
+def _check_make_inputs(make_inputs: object, symbols: Sequence[str]) -> None:
+    example = f"lambda {', '.join(symbols)}: torch.empty(1, {symbols[-1]}, 512)"
+    if not callable(make_inputs):
+        raise UsageError(
+            f"law(...): make_inputs is a value of type {type(make_inputs).__name__}, not a function; "
+            f"hand over a function of the sizes, as in {example}"
+        )
+    try:
+        signature = inspect.signature(make_inputs)
+    except (TypeError, ValueError):  # a function of C without a signature
+        return
+    try:
+        signature.bind(**dict.fromkeys(symbols))
+    except TypeError:
+        raise UsageError(
+            f"law(...): make_inputs takes {signature}, and the ranges are named {', '.join(symbols)}; "
+            f"use equal names, as in {example}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 import sys
 import time
@@ -206,15 +207,18 @@ class FlopsBudget:
             )
         self._prepare()
         start = time.perf_counter()
-        found = law(
-            model,
-            make_inputs,
-            backward=backward,
-            on_data=on_data,
-            devices=self._devices,
-            most_counts=MOST_COUNTS,
-            **symbols,
-        )
+        try:
+            found = law(
+                model,
+                make_inputs,
+                backward=backward,
+                on_data=on_data,
+                devices=self._devices,
+                most_counts=MOST_COUNTS,
+                **symbols,
+            )
+        except UsageError as error:
+            raise UsageError(re.sub(r"\blaw\((?=\.\.\.|model, )", "flops_budget.over(", str(error))) from error
         complexity = self._untimed(found.largest, "a model whose growth is measured")
         self._measurements[name] = Measurement(
             name=name, complexity=complexity, seconds=time.perf_counter() - start, laws=found

@@ -42,7 +42,7 @@ _NUMBER = (
     r"(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?)"
     r"\s*(?P<unit>(?![0-9.,_+-]).*)"
 )
-_RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
+_RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:(?:FL)?OPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
 #: The maximum length of a quantity. It is so short that Python's limit on the digits of an integer is never reached.
 _LONGEST_TEXT = 100
 #: The smallest amount that is refused. Reports hold amounts of up to 100 digits; floats hold numbers of up to 308

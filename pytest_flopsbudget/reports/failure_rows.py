@@ -76,9 +76,10 @@ class BrokenMetric(NamedTuple):
 
     @property
     def percent(self) -> str:
-        """The excess over the limit, or the growth over the baseline, in percent."""
-        bound = self.limit if self.limit is not None else self.old
-        return format_percent(bound, self.new) if bound is not None else ""
+        """The excess over the limit, or the growth over the baseline, in percent. Empty if the limit is 0."""
+        if self.limit is not None:
+            return _format_excess(self.limit, self.new)
+        return format_percent(self.old, self.new) if self.old is not None else ""
 
 
 def broken_metrics(nodeid: str, verdict: Verdict, *, verbose: bool = False) -> list[BrokenMetric]:
@@ -154,6 +155,10 @@ def set_by(source: str, nodeid: str) -> str:
         file = "pyproject" if table["file"] == "pyproject.toml" else table["file"]
         return f"{file} {table['key']}{table['number'] or ''}"
     return source
+
+
+def _format_excess(limit: int | Fraction, value: int | Fraction) -> str:
+    return format_percent(limit, value) if limit else ""
 
 
 def metric_table(rows: Sequence[BrokenMetric]) -> list[str]:
@@ -257,7 +262,7 @@ def group_lines(group: ModuleGroup, nodeid: str) -> Iterator[str]:
     for item in items[:_MAX_OVER]:
         measured, limited = to_number(item.measured), to_number(item.limit)
         now = format_pair(measured, limited, metric)[0]
-        cells.append((f"{sign}{now}", format_percent(limited, measured), item.module or ""))
+        cells.append((f"{sign}{now}", _format_excess(limited, measured), item.module or ""))
     yield from align(cells, left=(2,))
     if len(items) > _MAX_OVER:
         yield f"  and {len(items) - _MAX_OVER:,} more"

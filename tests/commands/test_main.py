@@ -113,6 +113,16 @@ def test_help_shows_an_example(command, name, capsys):
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_narrow_terminal(command, name, capsys, monkeypatch):
+    """Paragraphs are wrapped; indented examples may be longer, because a wrapped command cannot be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        command(*filter(None, [name]), "--help")
+    explained = capsys.readouterr().out.partition("examples:")[0]
+    assert max(map(len, explained.splitlines())) <= 80
+
+
 def test_help_names_all_commands(command, capsys):
     with pytest.raises(SystemExit):
         command("--help")

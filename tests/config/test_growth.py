@@ -40,7 +40,7 @@ def test_formulas():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"growth": "n"}, "marker: growth: 'n' is not a table of orders by size; write {sequence = \"n\"}"),
+        ({"growth": "n"}, 'marker: growth: \'n\' is not a table of orders by size; write {"sequence": "n"}'),
         ({"growth": {}}, "marker: growth: {} is not a table of orders"),
         ({"growth": {"sequence": "m"}}, "marker: growth.sequence: 'm' is no order of growth; write one like"),
         ({"growth": {"flop": {"s": "n"}}}, "marker: growth.flop: no such key; did you mean flops"),

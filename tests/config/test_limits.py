@@ -53,7 +53,7 @@ class TestTimes:
     @pytest.mark.parametrize("value", ["3 ms", 3, [], {}, None])
     def test_without_a_device(self, value):
         assert problems(time=value) == [
-            f'marker: time: {value!r} is not a table of limits by device; write {{A100 = "3 ms"}}'
+            f'marker: time: {value!r} is not a table of limits by device; write {{"A100": "3 ms"}}'
         ]
 
     @pytest.mark.parametrize("value", [3, "3", "3 GFLOPs", "-1 ms", {"A100": "1 ms"}])

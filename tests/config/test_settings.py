@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import textwrap
 from fractions import Fraction
 
@@ -419,13 +421,46 @@ class TestMarkerBudget:
         ]
 
 
+class TestAdvice:
+    """The value that a message proposes is a dict in a marker, and an inline table in the pyproject."""
+
+    @pytest.mark.parametrize(
+        "marker",
+        [
+            '{"time": VALUE}',
+            '{"growth": VALUE}',
+            '{"flops": "8*L*d", "where": VALUE}',
+            '{"modules": VALUE}',
+            '{"modules": {"layer4": VALUE}}',
+            '{"phases": VALUE}',
+            '{"phases": {"backward": VALUE}}',
+            '{"operators": VALUE}',
+            '{"operators": {"aten.mm": VALUE}}',
+            '{"tolerance": VALUE}',
+        ],
+    )
+    def test_for_a_marker(self, marker):
+        with pytest.raises(UsageError) as caught:
+            marker_budget((), ast.literal_eval(marker.replace("VALUE", "5")), "marker on test_x")
+        (advice,) = re.findall(r"(?:write |or )(\{.*\})", str(caught.value))
+        marker_budget((), ast.literal_eval(marker.replace("VALUE", advice)), "marker on test_x")
+
+    def test_for_a_share_in_a_marker(self):
+        with pytest.raises(UsageError, match=r'write \{"at_most": 0\.5, "of": "teacher"\} with'):
+            marker_budget((), {"flops": {"at_most": 0.5, "of": 3}}, "marker on test_x")
+
+    def test_for_the_pyproject(self, problems):
+        (line,) = problems('[tool.pytest-flopsbudget.limits]\ntime = "3 ms"')
+        assert line.endswith('; write {A100 = "3 ms"}')
+
+
 class TestDescribe:
     ONE = budget("one", limits={"flops": 1}, match=("*",))
 
     @pytest.mark.parametrize(
         ("settings", "expected"),
         [
-            (Settings(), "no budgets in pyproject.toml"),
+            (Settings(), "pyproject.toml: settings, no limits"),
             (Settings(budgets=(ONE,)), "pyproject.toml: 1 budget"),
             (
                 Settings(budgets=(ONE, ONE, ONE), limits=budget("all", limits={"params": 1})),

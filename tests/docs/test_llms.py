@@ -19,7 +19,7 @@ def test_commands_and_their_options(pytestconfig):
     calls = re.findall(r"`(?:pytest|python -m pytest_flopsbudget) ([^`]*)`", TEXT)
     assert len(calls) > 8
     own = [call.split() for call in re.findall(r"`python -m pytest_flopsbudget ([^`]+)`", TEXT)]
-    parser = command_line._parser()
+    parser = command_line._parser([])
     for words in own:
         assert isinstance(parser.parse_args(words), argparse.Namespace)
     for option in re.findall(r"--flops-budget-[a-z]+", TEXT):

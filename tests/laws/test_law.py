@@ -367,16 +367,36 @@ def test_short_names():
 @pytest.mark.parametrize(
     ("symbols", "message"),
     [
-        ({}, "takes one to three symbols, not 0"),
+        ({}, "takes one to three named ranges, not 0"),
         ({"n": range(1, 3)}, "a law needs a growing range of at least 3 sizes"),
         ({"n": range(9, 3, -1)}, "a law needs a growing range"),
         ({"n": [1, 2, 3, 4]}, "not a range; write n=range"),
-        (dict.fromkeys("abcd", range(1, 9)), "takes one to three symbols, not 4"),
+        (dict.fromkeys("abcd", range(1, 9)), "takes one to three named ranges, not 4"),
     ],
 )
 def test_bad_ranges(symbols, message):
     with pytest.raises(UsageError, match=message):
         law(Attention(), tokens(), **symbols)
+
+
+@pytest.mark.parametrize(
+    ("make_inputs", "message"),
+    [
+        (torch.empty(1, 8), r"make_inputs is a value of type Tensor, not a function; .* as in lambda n: torch.empty\("),
+        (None, "make_inputs is a value of type NoneType"),
+        (lambda s: torch.empty(s, 8), r"make_inputs takes \(s\), and the ranges are named n; use equal names"),
+        (lambda: torch.empty(1, 8), r"make_inputs takes \(\), and"),
+        (lambda n, batch: torch.empty(batch, n), r"make_inputs takes \(n, batch\), and"),
+    ],
+)
+def test_bad_make_inputs(make_inputs, message):
+    with pytest.raises(UsageError, match=message):
+        law(nn.Linear(8, 1), make_inputs, n=range(1, 9))
+
+
+def test_make_inputs_may_have_defaults_and_any_keywords():
+    assert str(law(nn.Linear(8, 1), lambda n, width=8: torch.empty(n, width), n=range(1, 9))["flops"]) == "16·n"
+    assert str(law(nn.Linear(8, 1), lambda **sizes: torch.empty(sizes["n"], 8), n=range(1, 9))["flops"]) == "16·n"
 
 
 def test_a_short_range_has_laws_of_low_degree():

@@ -164,6 +164,26 @@ def test_limits_that_cannot_be_checked(project, marker, line):
 ONE = "def test_one(flops_budget):\n    flops_budget(MODEL, make(16))\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "torch.empty(1, 4, 8), sequence=range(4, 99)",
+            "flops_budget.over(...): make_inputs is a value of type Tensor*",
+        ),
+        (
+            "lambda s: torch.empty(1, s, 8), sequence=range(4, 99)",
+            "flops_budget.over(...): make_inputs takes (s), and *",
+        ),
+        ("make", "*write flops_budget.over(model, make_inputs, sequence=range(128, 8193))"),
+        ("make, sequence=(4, 99)", "flops_budget.over(..., sequence=(4, 99)): not a range; write sequence=range(*"),
+    ],
+)
+def test_a_mistake_names_the_call_of_the_test(project, arguments, message):
+    result = run(project, f"def test_net(flops_budget):\n    flops_budget.over(MODEL, {arguments})\n")
+    result.stdout.fnmatch_lines([f"test_net.py:*: {message}"])
+
+
 def test_growth_without_a_law(project):
     result = run(project, f'@pytest.mark.flops_budget(growth={{"sequence": "n"}})\n{ONE}')
     result.assert_outcomes(failed=1)

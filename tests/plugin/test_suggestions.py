@@ -38,7 +38,7 @@ class TestLeftOut:
             [
                 "baseline written: __flops__/test_net.json: 1 new",
                 "not written, because they failed: 3 tests",
-                "    test_net.py::test_over: over limit",
+                "    test_net.py::test_over: over limit; edit the limit first",
                 "    test_net.py::test_fails: failed for a reason other than its budget",
                 "    test_net.py::test_teardown: failed for a reason other than its budget",
             ]

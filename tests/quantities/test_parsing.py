@@ -129,7 +129,7 @@ class TestParseQuantity:
     def test_is_exact(self):
         assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
 
-    @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
+    @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second", "8.2 TOPS"])
     def test_refuses_rates(self, text):
         """FLOPs per second are refused, and the error says to write the same number as an amount of FLOPs."""
         with pytest.raises(

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 TARGETS = """\
 A TARGET is one of these:
-  mypkg.net:build              a model, a class or a function of a module; the current folder is searched first
+  mypkg.net:build              a model, a class or a function of a module;
+                               the current folder is searched first
   'mypkg.net:build(18)'        a class or a function with plain arguments
-  hf:gpt2, hf:LlamaForCausalLM a model of transformers: a model type, a class, a configuration file, a model on the hub
+  hf:gpt2, hf:LlamaForCausalLM a model of transformers: a model type, a class, a
+                               configuration file, a model on the hub
   timm:resnet50                a model of timm
   model.pt2                    an exported program
 ?input=SPEC&kwargs=JSON&batch=N&backward after a TARGET are options for this target alone.

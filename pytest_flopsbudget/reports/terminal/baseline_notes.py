@@ -76,7 +76,8 @@ def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[
 def _why(entry: Entry) -> str:
     outcomes = [verdict.outcome for verdict in entry.verdicts if verdict.fails]
     reasons = ["failed for a reason other than its budget"] if entry.own_failure or not outcomes else []
-    return ", ".join(dict.fromkeys([*outcomes, *reasons]))
+    why = ", ".join(dict.fromkeys([*outcomes, *reasons]))
+    return f"{why}; edit the limit first" if why == "over limit" else why
 
 
 def _in_words(counts: Counter[str]) -> str:
