@@ -119,7 +119,7 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
     groups = module_groups(verdict)
     yield headline(name, verdict, rows, groups)
     if verdict.comparison.range_changed:
-        yield f"  another range: {range_change(verdict.comparison)}; laws are compared for the sizes of both"
+        yield f"  another range: {range_change(verdict.comparison)}; laws are compared only for sizes that both have"
     yield from other_model(verdict.comparison, verdict.edits, verdict.complexity)
     yield from execution_changes(verdict.comparison)
     yield from edit_lines(verdict.edits, verbose=verbose)

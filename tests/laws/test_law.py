@@ -379,6 +379,27 @@ def test_bad_ranges(symbols, message):
         law(Attention(), tokens(), **symbols)
 
 
+@pytest.mark.parametrize(
+    ("model", "make_inputs", "message"),
+    [
+        (nn.Linear(8, 1), lambda m: torch.empty(m, 8), "make_inputs is called with n=..., but: missing a required"),
+        (nn.Linear(8, 1), lambda: torch.empty(1, 8), "but: got an unexpected keyword argument 'n'"),
+        (nn.Linear(8, 1), torch.empty(1, 8), "make_inputs is a value of type Tensor; write a function of the sizes"),
+        (lambda n: torch.empty(n, 8), nn.Linear(8, 1), "make_inputs is a value of type Linear"),
+        (nn.Linear, lambda n: torch.empty(n, 8), r"as in law\(Linear\(...\), make_inputs\)"),
+        (torch.empty(1), lambda n: torch.empty(n, 8), "the model is a value of type Tensor, which cannot be called"),
+    ],
+)
+def test_arguments_in_a_wrong_form(model, make_inputs, message):
+    with pytest.raises(UsageError, match=message):
+        law(model, make_inputs, n=range(1, 9))
+
+
+def test_an_unknown_option():
+    with pytest.raises(UsageError, match=r"most=3\): not a range; .* if most is a size; there is no option"):
+        law(nn.Linear(8, 1), tokens(), n=range(1, 9), most=3)
+
+
 def test_a_short_range_has_laws_of_low_degree():
     assert str(law(nn.Linear(8, 1), tokens(), n=range(2, 5))["flops"]) == "16·n"
     for sizes in (range(2, 5), range(16, 49, 16)):
