@@ -13,27 +13,28 @@ from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.errors import UsageError
 
 
-def check_call(call: str, model: object, kwargs: object = None) -> None:
+def check_call(call: str, model: object, kwargs: object = None, *, second: str = "args") -> None:
     """Refuse a model that cannot be called, the class of a module, and keyword arguments that are no dictionary.
 
     Args:
         call: the name of the function that the user called: "measure", "flops_budget".
         model: its first argument.
         kwargs: its argument ``kwargs``.
+        second: the name of its second argument.
 
     Raises:
         UsageError: one of the arguments is refused.
     """
     if not callable(model):
         raise UsageError(
-            f"{call}(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
-            "hand over a torch.nn.Module or a function first, then its input"
+            f"{call}(model, {second}): the model is a value of type {type(model).__name__}, which cannot be called; "
+            f"hand over a torch.nn.Module or a function first, then {'its input' if second == 'args' else second}"
         )
     if isinstance(model, type) and issubclass(model, Module):
         name = model.__name__
         raise UsageError(
-            f"{call}(model, args): the model is the class {name}; hand over an instance, as in {call}({name}(...), "
-            "args)"
+            f"{call}(model, {second}): the model is the class {name}; hand over an instance, as in "
+            f"{call}({name}(...), {second})"
         )
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise UsageError(
@@ -64,8 +65,9 @@ def _hint(error: Exception, call: str, args: Any) -> str:
             "hint: the dict was passed to the model as one argument; to pass its items by name: "
             f"{call}(model, kwargs={{...}})"
         )
-    if not isinstance(error, TypeError) or "positional argument" not in str(error):
-        return _without_tensor(args)
+    no_tensor = _without_tensor(args)
+    if no_tensor or not isinstance(error, TypeError) or "positional argument" not in str(error):
+        return no_tensor
     if isinstance(args, (tuple, list)) and len(args) > 1 and re.search(r"takes .* but \d+ ", str(error)):
         items = "two items" if len(args) == 2 else f"{len(args):,} items"  # noqa: PLR2004 -- a pair
         return (
@@ -80,4 +82,7 @@ def _hint(error: Exception, call: str, args: Any) -> str:
 def _without_tensor(args: Any) -> str:
     if args == () or next(iterate_tensors(args), None) is not None:
         return ""
-    return f"hint: there is no tensor among the arguments, which are {reprlib.repr(args)}"
+    shown = reprlib.repr(args)
+    if isinstance(args, (tuple, list)) and all(type(size) is int for size in args):
+        return f"hint: {shown} is no tensor; for an input of this shape, pass torch.empty({', '.join(map(str, args))})"
+    return f"hint: there is no tensor among the arguments, which are {shown}"

@@ -440,8 +440,10 @@ def resolve_devices(devices: Iterable[str | Device]) -> tuple[Device, ...]:
     """Return the devices for names and profiles. Each device is returned once.
 
     Raises:
-        UsageError: a device name is unknown.
+        UsageError: a device name is unknown, or ``devices`` is a single name.
     """
+    if isinstance(devices, str):
+        raise UsageError(f"devices: {devices!r} is a text; write a list, devices=[{devices!r}]")
     try:
         found = [find_device(device) if isinstance(device, str) else device for device in devices]
     except ValueError as error:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from torch.nn import Module
+
+from pytest_flopsbudget.counting.call_hints import check_call
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
 from pytest_flopsbudget.laws.algebra.comparing import compare_law
@@ -190,10 +193,13 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         symbols: name → the sizes for which the law should hold, as a range. One to three symbols.
 
     Raises:
-        UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data.
+        UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data; or
+            ``make_inputs`` is no function of the symbols.
     """
     domain = _domain(symbols)
-    _check_make_inputs(make_inputs, domain.symbols)
+    if model is not None:
+        check_call("law", model, second="make_inputs")
+    _check_make_inputs(make_inputs, symbols)
     counts = Counts(
         model,
         make_inputs,
@@ -273,7 +279,10 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
         )
     for name, sizes in symbols.items():
         if not isinstance(sizes, range):
-            raise UsageError(f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193)")
+            raise UsageError(
+                f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193) if {name} is a size; there is "
+                "no option of this name"
+            )
         if len(sizes) < _FEWEST_SIZES or sizes.step < 1 or sizes.start < 0:
             raise UsageError(
                 f"law(..., {name}={sizes!r}): a law needs a growing range of at least {_FEWEST_SIZES} sizes, which are "
@@ -282,21 +291,20 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
     return Domain(tuple(symbols.items()))
 
 
-def _check_make_inputs(make_inputs: object, symbols: Sequence[str]) -> None:
-    example = f"lambda {', '.join(symbols)}: torch.empty(1, {symbols[-1]}, 512)"
-    if not callable(make_inputs):
+def _check_make_inputs(make_inputs: Any, symbols: Mapping[str, range]) -> None:
+    if not callable(make_inputs) or isinstance(make_inputs, Module):
         raise UsageError(
-            f"law(...): make_inputs is a value of type {type(make_inputs).__name__}, not a function; "
-            f"hand over a function of the sizes, as in {example}"
+            f"law(model, make_inputs, ...): make_inputs is a value of type {type(make_inputs).__name__}; write a "
+            f"function of the sizes, as in lambda {', '.join(symbols)}: torch.empty(...)"
         )
     try:
         signature = inspect.signature(make_inputs)
-    except (TypeError, ValueError):  # a function of C without a signature
+    except (TypeError, ValueError):  # a function that is written in C may have no signature
         return
     try:
-        signature.bind(**dict.fromkeys(symbols))
-    except TypeError:
+        signature.bind(**symbols)
+    except TypeError as error:
         raise UsageError(
-            f"law(...): make_inputs takes {signature}, and the ranges are named {', '.join(symbols)}; "
-            f"use equal names, as in {example}"
-        ) from None
+            f"law(...): make_inputs is called with {', '.join(f'{name}=...' for name in symbols)}, but: {error}; the "
+            "parameters of make_inputs and the ranges need the same names"
+        ) from error

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
-from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.storage.baseline import loads
+from pytest_flopsbudget.storage.baseline_document import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,7 @@ class Anchor:
         """Return name of the measurement → its entry at the revision, for one test.
 
         Raises:
-            BaselineError: the file at the revision is damaged.
+            BaselineError: the file at the revision is damaged, or git cannot read it.
         """
         try:
             path = Path(os.path.realpath(baseline_path(test_file))).relative_to(self._top).as_posix()
@@ -55,7 +56,12 @@ class Anchor:
         if path not in self._objects:
             return {}
         if path not in self._files:
-            with self._repository.objects() as objects:
-                text = objects.read(self._objects[path]).decode("utf-8", "surrogateescape")
-            self._files[path] = loads(text, Path(f"{self.revision}:{path}")).tests
+            try:
+                with self._repository.objects() as objects:
+                    text = objects.read(self._objects[path]).decode("utf-8", "surrogateescape")
+                self._files[path] = loads(text, Path(f"{self.revision}:{path}")).tests
+            except UsageError as error:
+                # The remedy for a file of the checkout does not help here, because a commit cannot be changed.
+                reason = str(error).removesuffix(REMEDY).rstrip(". ")
+                raise BaselineError(f"{reason}; name another revision in the setting anchor") from error
         return self._files[path].get(split_nodeid(nodeid)[1], {})

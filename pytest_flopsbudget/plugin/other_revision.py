@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,23 +90,37 @@ class OtherRevision:
         if self._config.pluginmanager.has_plugin("terminalreporter"):
             line = f"flops-budget: measuring {self._revision} ({commit[:10]}) first, to compare with it"
             self._config.get_terminal_writer().line(line)
-        with repository.work_tree(commit, folder / "tree") as tree:
-            done = self._run(folder, top, tree)
+        root = Path(os.path.realpath(self._config.rootpath))
+        if not root.is_relative_to(top) and not top.is_relative_to(root):
+            raise UsageError(f"pytest's root folder {root} is outside of the repository {top}; give another --rootdir")
+        # Node ids begin at the root folder. If the repository is below it, the work tree is as many folders below.
+        inner = top.relative_to(root) if top.is_relative_to(root) else Path()
+        with repository.work_tree(commit, folder / "tree" / inner) as tree:
+            done = self._run(folder, top, tree, root)
         self._read(folder, done)
 
-    def _run(self, folder: Path, top: Path, tree: Path) -> subprocess.CompletedProcess[str]:
+    def _run(self, folder: Path, top: Path, tree: Path, root: Path) -> subprocess.CompletedProcess[str]:
         here = Path(os.path.realpath(self._config.invocation_params.dir))
-        arguments = [str(arg).replace(str(top), str(tree)) for arg in self._config.invocation_params.args]
-        coverage = ["--no-cov"] if self._config.pluginmanager.has_plugin("_cov") else []
+        arguments = [moved_argument(str(arg), top, tree) for arg in self._config.invocation_params.args]
+        added = [moved_argument(arg, top, tree) for arg in shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+        # Without this option, pytest may choose another root folder: the ini file may be newer than the revision.
+        root_there = Path(os.path.normpath(tree / os.path.relpath(root, top)))
+        root_there.mkdir(parents=True, exist_ok=True)
+        ours = ["-p", "pytest_flopsbudget.plugin.at_revision", f"--rootdir={root_there}"]
+        if self._config.pluginmanager.has_plugin("_cov"):
+            ours.append("--no-cov")
+        end_of_options = arguments.index("--") if "--" in arguments else len(arguments)
+        arguments[end_of_options:end_of_options] = ours
         folders = [*_moved_folders(top, tree), *filter(None, [os.environ.get("PYTHONPATH")])]
         there = tree / here.relative_to(top)
         there.mkdir(parents=True, exist_ok=True)  # the folder may be newer than the revision
         return subprocess.run(  # noqa: S603 -- pytest itself, with the user's own arguments
-            [sys.executable, "-m", "pytest", *arguments, "-p", "pytest_flopsbudget.plugin.at_revision", *coverage],
+            [sys.executable, "-m", "pytest", *arguments],
             cwd=there,
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(folders),
+                "PYTEST_ADDOPTS": shlex.join(added),
                 REVISION_RESULTS: str(folder),
                 COMPARED_TREE: str(top),
             },
@@ -183,6 +198,27 @@ def _only_names(one: dict[str, set[str]], other: dict[str, set[str]]) -> list[st
 def _listed(names: list[str], most: int = 3) -> str:
     rest = f", and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def moved_argument(argument: str, top: Path, tree: Path) -> str:
+    """Return an argument of pytest in which a path in ``top`` becomes the path in ``tree``.
+
+    The path may lead through symbolic links to ``top``. Links below ``top`` stay as named.
+    """
+    option, value = "", argument
+    if argument.startswith("--"):
+        option, sign, value = argument.partition("=")
+        option += sign
+    elif argument.startswith("-"):
+        option, value = argument[:2], argument[2:]
+    name, colons, test_id = value.partition("::")
+    path = Path(name)
+    if not path.is_absolute():
+        return argument
+    for parent in (path, *path.parents):
+        if Path(os.path.realpath(parent)) == top:
+            return f"{option}{tree / path.relative_to(parent)}{colons}{test_id}"
+    return argument
 
 
 def _moved_folders(top: Path, tree: Path) -> list[str]:

@@ -99,7 +99,7 @@ def change_lines(change: Change, *, verbose: bool) -> Iterator[str]:
 def _run_lines(comparison: Comparison) -> Iterator[str]:
     """Yield a line for each difference in the input, in how the model ran, and in what was measured."""
     if comparison.range_changed:
-        yield f"another range: {range_change(comparison)}; laws are compared for the sizes of both"
+        yield f"another range: {range_change(comparison)}; laws are compared only for sizes that both have"
     if comparison.inputs_changed:
         yield f"another input: {input_change(comparison.inputs_changed)}"
     if comparison.execution_changed:

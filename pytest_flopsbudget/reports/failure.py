@@ -30,7 +30,7 @@ from pytest_flopsbudget.reports.growth_laws import growth_lines, growth_sentence
 from pytest_flopsbudget.reports.law_changes import law_lines, law_sentence, range_change
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.wording import format_change, is_estimate
-from pytest_flopsbudget.results.folding import fold
+from pytest_flopsbudget.results.folding import fold, unfold_path
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.limits import Unmeasured
 from pytest_flopsbudget.safe_text import visible
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.causes import ShownCause, ShownCauses
     from pytest_flopsbudget.reports.failure_rows import BrokenMetric, ModuleGroup
+    from pytest_flopsbudget.results.edits import Edit
     from pytest_flopsbudget.results.law_changes import LawChange
     from pytest_flopsbudget.results.limits import Bound, UnmatchedPattern
     from pytest_flopsbudget.results.verdict import Verdict
@@ -119,7 +120,7 @@ def _in_full(nodeid: str, name: str, verdict: Verdict, verbose: bool) -> Iterato
     groups = module_groups(verdict)
     yield headline(name, verdict, rows, groups)
     if verdict.comparison.range_changed:
-        yield f"  another range: {range_change(verdict.comparison)}; laws are compared for the sizes of both"
+        yield f"  another range: {range_change(verdict.comparison)}; laws are compared only for sizes that both have"
     yield from other_model(verdict.comparison, verdict.edits, verdict.complexity)
     yield from execution_changes(verdict.comparison)
     yield from edit_lines(verdict.edits, verbose=verbose)
@@ -185,8 +186,24 @@ def headline(name: str, verdict: Verdict, rows: Sequence[BrokenMetric], groups: 
         words = f"another input, {input_change(verdict.comparison.inputs_changed)}: {words}"
     if verdict.edits:
         more = len(verdict.edits) - 1
-        words += f" by {place_of(verdict.edits[0])}{f' and {more:,} more' if more else ''}"
+        metric = _regressed_laws(verdict)[0].metric if about_law else _worst_row(rows).metric if rows else ""
+        words += f" by {place_of(_edit_behind(verdict, metric))}{f' and {more:,} more' if more else ''}"
     return f"{words} in {name}" if (rows or groups) and not about_law else f"{name}: {words}"
+
+
+def _edit_behind(verdict: Verdict, metric: str) -> Edit:
+    """Return the edit through which the metric changed most. If it cannot be found, return the largest edit."""
+    changes = [change for diff in verdict.diffs if diff.metric == metric for change in diff.modules]
+    for change in changes:  # the largest change is first
+        paths = set(unfold_path(change.path))
+        for edit in verdict.edits:
+            if any(path in paths for path in unfold_path(edit.path)):
+                return edit
+    return verdict.edits[0]
+
+
+def _worst_row(rows: Sequence[BrokenMetric]) -> BrokenMetric:
+    return max(rows, key=lambda one: (one.limit is not None, one.excess))
 
 
 def _regressed_laws(verdict: Verdict) -> list[LawChange]:
@@ -207,7 +224,7 @@ def _sizes_of_table(verdict: Verdict, rows: Sequence[BrokenMetric]) -> Iterator[
 def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[ModuleGroup]) -> str:
     """Return the most important broken limit, or else the largest growth over the baseline; "" if there is neither."""
     if rows:
-        row = max(rows, key=lambda one: (one.limit is not None, one.excess))
+        row = _worst_row(rows)
         bound = "limit" if row.limit is not None else "baseline"
         amount = row.percent if row.excess else format_value(row.new, metric_of(row.metric))
         if row.bound == "exact value":

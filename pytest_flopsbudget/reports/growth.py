@@ -25,7 +25,7 @@ _MAX_IDS = 3
 def signature_changes(comparison: Comparison) -> Iterator[str]:
     """Yield a line if the baseline was measured with other sizes, with another input, or if it is of another model."""
     if comparison.range_changed:
-        yield f"the range of sizes changed: {range_change(comparison)}; laws are compared for the sizes of both"
+        yield f"the range of sizes changed: {range_change(comparison)}; laws are compared only for sizes that both have"
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"

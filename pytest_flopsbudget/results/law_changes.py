@@ -124,6 +124,9 @@ def compare_laws(
     range_changed = None
     if old.sizes != new.sizes:
         range_changed = old.domain.text(signs=False), new.domain.text(signs=False)
+    if old.sizes.keys() != new.sizes.keys():
+        # A size was renamed, added or removed. The laws have no point in common, so the values are compared.
+        return LawComparison(range_changed=range_changed)
     both = [metric for metric in sort_metrics(old.metrics.keys() & new.metrics.keys()) if base_of(metric) in held]
     changes, judged, vanished = [], set(), []
     for metric in both:

@@ -42,6 +42,9 @@ def test_refused_arguments(arguments, message):
         (Net(), [X, X, X], "hint: the 3 items were passed *measure(model, batch[0])"),
         (lambda a, b: a + b, X, "hint: pass several inputs as a tuple, measure(model, (a, b)), or by name *"),
         (Net(), 3, "hint: there is no tensor among the arguments, which are 3"),
+        (Net(), (1, 8), "hint: (1, 8) is no tensor; for an input of this shape, pass torch.empty(1, 8)"),
+        (Net(), [3], "hint: [3] is no tensor; for an input of this shape, pass torch.empty(3)"),
+        (Net(), (1, "a"), "hint: there is no tensor among the arguments, which are (1, 'a')"),
         (Net(), "image.png", "hint: there is no tensor among the arguments, which are 'image.png'"),
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.hardware.catalog import DEVICES, find_device, recognize_device
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware.catalog import DEVICES, find_device, recognize_device, resolve_devices
 from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
@@ -158,3 +159,8 @@ class TestRecognized:
     def test_what_only_resembles_one(self, description):
         """If a device only has a similar name, it is not recognized."""
         assert recognize_device(description) is None
+
+
+def test_a_single_name_is_no_list_of_devices():
+    with pytest.raises(UsageError, match=r"'A100' is a text; write a list, devices=\['A100'\]"):
+        resolve_devices("A100")

@@ -380,23 +380,29 @@ def test_bad_ranges(symbols, message):
 
 
 @pytest.mark.parametrize(
-    ("make_inputs", "message"),
+    ("model", "make_inputs", "message"),
     [
-        (torch.empty(1, 8), r"make_inputs is a value of type Tensor, not a function; .* as in lambda n: torch.empty\("),
-        (None, "make_inputs is a value of type NoneType"),
-        (lambda s: torch.empty(s, 8), r"make_inputs takes \(s\), and the ranges are named n; use equal names"),
-        (lambda: torch.empty(1, 8), r"make_inputs takes \(\), and"),
-        (lambda n, batch: torch.empty(batch, n), r"make_inputs takes \(n, batch\), and"),
+        (nn.Linear(8, 1), lambda m: torch.empty(m, 8), "make_inputs is called with n=..., but: missing a required"),
+        (nn.Linear(8, 1), lambda: torch.empty(1, 8), "but: got an unexpected keyword argument 'n'"),
+        (nn.Linear(8, 1), torch.empty(1, 8), "make_inputs is a value of type Tensor; write a function of the sizes"),
+        (lambda n: torch.empty(n, 8), nn.Linear(8, 1), "make_inputs is a value of type Linear"),
+        (nn.Linear, lambda n: torch.empty(n, 8), r"as in law\(Linear\(...\), make_inputs\)"),
+        (torch.empty(1), lambda n: torch.empty(n, 8), "the model is a value of type Tensor, which cannot be called"),
     ],
 )
-def test_bad_make_inputs(make_inputs, message):
+def test_arguments_in_a_wrong_form(model, make_inputs, message):
     with pytest.raises(UsageError, match=message):
-        law(nn.Linear(8, 1), make_inputs, n=range(1, 9))
+        law(model, make_inputs, n=range(1, 9))
 
 
 def test_make_inputs_may_have_defaults_and_any_keywords():
     assert str(law(nn.Linear(8, 1), lambda n, width=8: torch.empty(n, width), n=range(1, 9))["flops"]) == "16·n"
     assert str(law(nn.Linear(8, 1), lambda **sizes: torch.empty(sizes["n"], 8), n=range(1, 9))["flops"]) == "16·n"
+
+
+def test_an_unknown_option():
+    with pytest.raises(UsageError, match=r"most=3\): not a range; .* if most is a size; there is no option"):
+        law(nn.Linear(8, 1), tokens(), n=range(1, 9), most=3)
 
 
 def test_a_short_range_has_laws_of_low_degree():

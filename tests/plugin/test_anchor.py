@@ -55,6 +55,18 @@ def test_a_test_that_the_anchor_lacks(repository):
     repository.run("test_other.py").assert_outcomes(passed=1)
 
 
+def test_a_damaged_baseline_at_the_revision(repository):
+    good = repository.baseline.read_text(encoding="utf-8")
+    repository.baseline.write_text("damaged", encoding="utf-8")
+    repository.git("commit", "-qam", "Damaged")
+    repository.git("tag", "v2")
+    repository.baseline.write_text(good, encoding="utf-8")
+    repository.settings(SETTINGS.format("v2", "1%"))
+    lines = repository.run().stdout.str().splitlines()
+    error = "v2:__flops__/test_net.json, line 1: no JSON from column 1 on: Expecting value"
+    assert f"{error}; name another revision in the setting anchor" in lines
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

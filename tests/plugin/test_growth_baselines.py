@@ -104,6 +104,33 @@ def test_growth_at_small_sizes_only_fails(accepted):
     assert "at the largest sizes" not in result.stdout.str()
 
 
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_renamed_size(accepted, grown):
+    """Laws of different sizes have no point in common, so the values are compared."""
+    text = (QUADRATIC if grown else MODEL).replace("sequence", "length")
+    accepted.write(text)
+    result = accepted.run()
+    result.assert_outcomes(passed=not grown, failed=grown)
+    result.stdout.fnmatch_lines(["*sequence = 4 ... 512 → length = 4 ... 512; laws are compared only for sizes *"])
+    if grown:
+        result.stdout.fnmatch_lines(["  flops  *baseline"])
+    assert "KeyError" not in result.stdout.str()
+
+
+def test_sizes_in_another_order(accepted):
+    sizes = "sequence=range(4, 513)", "batch=range(1, 9)"
+    text = MODEL.replace("lambda sequence: torch.empty(1,", "lambda batch, sequence: torch.empty(batch,")
+    accepted.write(text.replace(sizes[0], ", ".join(sizes)))
+    accepted.run("--flops-budget-update").assert_outcomes(passed=1)
+    text = text.replace(sizes[0], ", ".join(sizes[::-1]))
+    accepted.write(text)
+    accepted.run().assert_outcomes(passed=1)
+    accepted.write(text.replace("self.mlp(self.attn(x))", "self.mlp(self.attn(x)) + x"))
+    result = accepted.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*other_flops regressed: *B*S → *B*S (*"])
+
+
 def test_another_range(accepted):
     accepted.write(MODEL.replace("range(4, 513)", "range(16, 1025)"))
     result = accepted.run()

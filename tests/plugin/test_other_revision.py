@@ -12,7 +12,7 @@ from conftest import NET_FLOPS
 from samples import GitProject
 
 from pytest_flopsbudget.plugin.at_revision import foreign_modules
-from pytest_flopsbudget.plugin.other_revision import _moved_folders
+from pytest_flopsbudget.plugin.other_revision import _moved_folders, moved_argument
 
 OLD = """
 def test_grown(flops_budget):
@@ -122,6 +122,72 @@ def test_a_test_that_fails_there_before_it_measures(repository):
     why = "it failed before it measured anything"
     assert f"not compared, because of an error at HEAD: test_it.py::test_it: {why}" in lines
     assert not [line for line in lines if line.startswith("measured only")]
+
+
+class TestRootFolders:
+    """Node ids begin at pytest's root folder. If the runs had different ones, no test would be compared."""
+
+    FAILED = f"flops +{100 * (GROWN_FLOPS - NET_FLOPS) / NET_FLOPS:.1f}% over its baseline by stem in "
+
+    def test_an_ini_file_that_is_newer_than_the_revision(self, repository, monkeypatch):
+        """Without an ini file, pytest takes the folder where it was started."""
+        folder = repository.path / "tests"
+        folder.mkdir()
+        for name in ("test_net.py", "models.py"):
+            text = repository.path.joinpath(name).read_text(encoding="utf-8")
+            folder.joinpath(name).write_text(text.replace("Net(kernel=5)", "Net()"), encoding="utf-8")
+        settings = [path for path in repository.path.iterdir() if path.suffix in {".toml", ".ini"}]
+        for path in settings:
+            path.unlink()
+        repository.git("add", "-A")
+        repository.git("commit", "-qm", "Without an ini file")
+        repository.path.joinpath("pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        folder.joinpath("test_net.py").write_text(
+            repository.path.joinpath("test_net.py").read_text(encoding="utf-8"), encoding="utf-8"
+        )
+        monkeypatch.chdir(folder)
+        result = repository.run_apart("--flops-budget-compare=HEAD", "--", "test_net.py::test_grown")
+        result.assert_outcomes(failed=1)
+        assert f"{self.FAILED}test_grown" in lines_of(result)
+
+    def test_in_the_environment(self, repository, monkeypatch):
+        monkeypatch.setenv("PYTEST_ADDOPTS", f"--rootdir={repository.path}")
+        result = repository.run_apart("--flops-budget-compare=HEAD", "test_net.py::test_grown")
+        assert f"{self.FAILED}test_grown" in lines_of(result)
+
+    def test_around_the_repository(self, repository):
+        """A submodule may be tested with the ini file of the repository that contains it."""
+        result = repository.run_apart("--flops-budget-compare=HEAD", f"--rootdir={repository.path.parent}")
+        result.assert_outcomes(passed=4, failed=1)
+
+    def test_elsewhere(self, repository, tmp_path_factory):
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        result = repository.run("--flops-budget-compare=HEAD", f"--rootdir={elsewhere}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"pytest's root folder {elsewhere} is outside of the repository" in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("argument", "moved"),
+    [
+        ("{top}/tests/test_a.py::test_b[/x::y]", "/tree/tests/test_a.py::test_b[/x::y]"),
+        ("{link}/tests", "/tree/tests"),
+        ("--rootdir={top}", "/tree"),
+        ("-c{link}/pytest.ini", "/tree/pytest.ini"),
+        ("{top}-2/tests", None),
+        ("--ignore={top}s", None),
+        ("tests/test_a.py", None),
+        ("-k{top}", "/tree"),
+        ("-n2", None),
+    ],
+)
+def test_moved_arguments(tmp_path, argument, moved):
+    top, link = tmp_path / "top", tmp_path / "link"
+    top.mkdir()
+    link.symlink_to(top)
+    given = argument.format(top=top, link=link)
+    option = given[: given.index("=") + 1] if given.startswith("--") else given[:2] if given.startswith("-") else ""
+    assert moved_argument(given, top, Path("/tree")) == (given if moved is None else option + moved)
 
 
 class TestMistakes:

@@ -283,6 +283,21 @@ class TestBaseline:
         assert modules_table(complexity(new), complexity()) == ["+3.5 kFLOPs +35 head", "+3 kFLOPs +30 stem"]
         assert text(case(complexity(new), complexity()))[0].endswith(" by head and 1 more in test_net")
 
+    def test_the_first_line_names_the_module_behind_its_metric(self):
+        """The convolution has most of the new FLOPs. The head has most of the new parameters, which grew faster."""
+
+        def net(stem, head):
+            both = {metric: stem[1][metric] + head[1][metric] for metric in ("flops", "params")}
+            parts = {"": ("Net", "", both), "stem": ("Conv2d", *stem), "head": ("Linear", *head)}
+            modules = {path: Module(type=one[0], shape=one[1], calls=1, metrics=one[2]) for path, one in parts.items()}
+            return replace(complexity(), modules=modules, metrics=both)
+
+        old = net(("3->4, 3x3", {"flops": 900, "params": 50}), ("4->10", {"flops": 100, "params": 50}))
+        new = net(("3->4, 5x5", {"flops": 1_900, "params": 140}), ("4->12", {"flops": 100, "params": 160}))
+        lines = text(case(new, old))
+        assert lines[0] == "params +200.0% over its baseline by head and 1 more in test_net"
+        assert lines[1].startswith("  stem: ")
+
     @pytest.mark.parametrize(
         ("new", "line"),
         [

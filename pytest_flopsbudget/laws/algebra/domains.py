@@ -82,7 +82,7 @@ class Domain:
 
     def common(self, other: Domain) -> Domain | None:
         """Return the sizes that both domains contain; None if there are none, or if their symbols differ."""
-        if self.symbols != other.symbols:
+        if set(self.symbols) != set(other.symbols):
             return None
         ranges = tuple((symbol, common_sizes(sizes, other[symbol])) for symbol, sizes in self.ranges)
         found = Domain(ranges, self.powers_of_two | other.powers_of_two)
