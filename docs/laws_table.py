@@ -89,7 +89,7 @@ def table() -> str:
     for row in ROWS:
         with shape_only():
             model = row.build()
-        found = law(model, row.inputs, **row.sizes)  # type: ignore[arg-type] # mypy: as options
+        found = law(model, row.inputs, **row.sizes)
         sizes = found.domain.text(found.letters, signs=True)
         lines += [f"| {row.model} | {sizes} | {key} | {found[key]} | {len(found.counted)} |" for key in row.metrics]
     return "\n".join(lines)
