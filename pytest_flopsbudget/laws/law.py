@@ -294,7 +294,7 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
 def _check_make_inputs(make_inputs: Any, symbols: Mapping[str, range]) -> None:
     if not callable(make_inputs) or isinstance(make_inputs, Module):
         raise UsageError(
-            f"law(model, make_inputs, ...): make_inputs is a value of type {type(make_inputs).__name__}; write a "
+            f"law(...): make_inputs is a value of type {type(make_inputs).__name__}; write a "
             f"function of the sizes, as in lambda {', '.join(symbols)}: torch.empty(...)"
         )
     try:

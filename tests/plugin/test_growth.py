@@ -173,7 +173,7 @@ ONE = "def test_one(flops_budget):\n    flops_budget(MODEL, make(16))\n"
         ),
         (
             "lambda s: torch.empty(1, s, 8), sequence=range(4, 99)",
-            "flops_budget.over(...): make_inputs takes (s), and *",
+            "flops_budget.over(...): make_inputs is called with sequence=..., but: *",
         ),
         ("make", "*write flops_budget.over(model, make_inputs, sequence=range(128, 8193))"),
         ("make, sequence=(4, 99)", "flops_budget.over(..., sequence=(4, 99)): not a range; write sequence=range(*"),
