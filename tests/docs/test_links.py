@@ -9,8 +9,8 @@ from paths import DOCS, ROOT
 
 from pytest_flopsbudget.config.pyproject import read_document
 
-#: Pages that the build of the site makes are not in the repository.
-MADE = (DOCS / "reference", DOCS / "_build")
+#: Pages that the build of the site, or pytest in a folder of examples, makes are not in the repository.
+MADE = (DOCS / "reference", DOCS / "_build", *DOCS.rglob(".*"))
 PAGES = [
     *ROOT.glob("*.md"),
     *(path for path in sorted(DOCS.glob("**/*.md")) if not any(folder in path.parents for folder in MADE)),
