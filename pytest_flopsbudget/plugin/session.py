@@ -360,7 +360,8 @@ class BudgetSession:
             as_typed(nodeid, self._config),
             verdicts,
             own_failure=own_failure,
-            verbose=self._config.get_verbosity() > 0,
+            # With pytest 8.2 and `-p no:terminal`, the option does not exist.
+            verbose=getattr(self._config.option, "verbose", 0) > 0,
             shown=self._shown_causes,
         )
         return use_signs(text) if self._signs else text
