@@ -103,7 +103,6 @@ docs: .venv/installed
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-# When the result model changes; a test holds the file against the types.
 elsewhere: .venv/installed
 	$(BIN)/python docs/elsewhere.py
 
@@ -117,6 +116,7 @@ pytests: .venv/installed
 watching-overhead: .venv/installed
 	$(BIN)/python docs/watching_overhead.py
 
+# When the result model changes; a test holds the file against the types.
 report-schema: .venv/installed
 	cd docs && ../$(BIN)/python -m report_schema
 

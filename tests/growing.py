@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import nn
 
@@ -17,6 +19,20 @@ class Attention(nn.Module):
     def forward(self, x):
         q, k, v = self.project(x).chunk(3, dim=-1)
         return self.out((q @ k.transpose(1, 2)).softmax(-1) @ v)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = Attention()
+        self.mlp = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.mlp(self.attn(x))
+
+
+#: The text of a module with `Attention` and `Block`, for runs of pytest that tests start.
+BLOCKS = "\n\n".join(["import torch\nfrom torch import nn\n", *map(inspect.getsource, (Attention, Block))])
 
 
 class LinearAttention(Attention):

@@ -38,6 +38,7 @@ class Anchor:
             hint = git.HOW_TO_DEEPEN if repository.shallow else "fetch it first: git fetch --tags"
             raise UsageError(f"git knows no revision {revision!r} here; {hint}")
         self._top = repository.top()
+        # The paths that a `Repository` lists begin at its folder.
         self._repository = git.Repository(self._top)
         self._objects = self._repository.baselines_of(commit)
         #: Path of a baseline file relative to the top of the repository → its content at the revision.

@@ -103,7 +103,7 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
 def _number_of_measurements(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of measurements; write a whole number, as in 12")
-    return int(text[:9])
+    return int(text[:9])  # Python refuses numbers of thousands of digits, and no run makes a billion measurements
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -522,5 +522,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if controller is not None:
         controller.write_summary(terminalreporter)
         if _OTHER_REVISION in config.stash:
+            from pytest_flopsbudget.safe_text import visible
+
             notes = config.stash[_OTHER_REVISION].notes(controller.entries(), complete=controller.is_complete)
-            terminalreporter.write("".join(f"{line}\n" for line in notes))
+            for line in notes:
+                terminalreporter.write_line(visible(line))

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 #: The number of lines of the other run's output that an error shows.
 _SHOWN_LINES = 12
+#: Exit codes of a run at the other revision that has results. Test files that cannot be imported interrupt a run.
+_HAS_RESULTS = (
+    *(pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED),
+    *(pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.INTERRUPTED),
+)
 
 
 class OtherRevision:
@@ -147,10 +152,8 @@ class OtherRevision:
                 f"the tests of that revision imported {name} from this checkout ({file}), so they would measure this "
                 "checkout; add the folder of the package to the setting pythonpath of pytest"
             )
-        report, ran = self.results[0], {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
-        if done.returncode not in {*ran, pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.INTERRUPTED} or (
-            not report.exists()
-        ):
+        report = self.results[0]
+        if done.returncode not in _HAS_RESULTS or not report.exists():
             shown = "\n".join(f"    {line}" for line in done.stdout.strip().splitlines()[-_SHOWN_LINES:])
             raise UsageError(f"pytest ended with exit code {done.returncode} there. The end of its output:\n{shown}")
         try:
@@ -226,7 +229,7 @@ def _moved_folders(top: Path, tree: Path) -> list[str]:
 
     The project may be installed as an editable package: its folder is on `sys.path`, or setuptools maps its packages.
     """
-    installed = tuple(os.path.realpath(prefix) for prefix in {sys.prefix, sys.base_prefix})
+    installed = [os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)]
     folders = [os.path.realpath(entry) for entry in sys.path]
     for finder in sys.meta_path:
         kind = finder if isinstance(finder, type) else type(finder)
@@ -236,5 +239,5 @@ def _moved_folders(top: Path, tree: Path) -> list[str]:
     return [
         str(tree / Path(folder).relative_to(top))
         for folder in dict.fromkeys(folders)
-        if Path(folder).is_relative_to(top) and not folder.startswith(installed)
+        if Path(folder).is_relative_to(top) and not any(Path(folder).is_relative_to(one) for one in installed)
     ]

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from growing import BLOCKS
 
-MODELS = """
+MODELS = f"""
 import pytest
-import torch
-from torch import nn
-
-
-class Attention(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.project = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x):
-        q, k, v = self.project(x).chunk(3, dim=-1)
-        return self.out((q @ k.transpose(1, 2)).softmax(-1) @ v)
-
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.attn = Attention()
-        self.mlp = nn.Linear(8, 8)
-
-    def forward(self, x):
-        return self.mlp(self.attn(x))
-
+{BLOCKS}
 
 MODEL = nn.Sequential(Block(), Block())
 SIZES = range(16, 4097)

@@ -6,34 +6,12 @@ import json
 import re
 
 import pytest
+from growing import BLOCKS
 
 from pytest_flopsbudget.commands.main import main
 
-MODEL = """
-import torch
-from torch import nn
-
-
-class Attention(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.project = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x):
-        q, k, v = self.project(x).chunk(3, dim=-1)
-        return self.out(q @ (k.transpose(1, 2) @ v))
-
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.attn = Attention()
-        self.mlp = nn.Linear(8, 8)
-
-    def forward(self, x):
-        return self.mlp(self.attn(x))
-
+QUADRATIC = f"""
+{BLOCKS}
 
 MODEL = nn.Sequential(Block(), Block())
 
@@ -41,7 +19,7 @@ MODEL = nn.Sequential(Block(), Block())
 def test_net(flops_budget):
     flops_budget.over(MODEL, lambda sequence: torch.empty(1, sequence, 8), sequence=range(4, 513))
 """
-QUADRATIC = MODEL.replace("q @ (k.transpose(1, 2) @ v)", "(q @ k.transpose(1, 2)).softmax(-1) @ v")
+MODEL = QUADRATIC.replace("(q @ k.transpose(1, 2)).softmax(-1) @ v", "q @ (k.transpose(1, 2) @ v)")
 #: Two products of 2·d²·S, or of 2·d·S², in two blocks, where d is 8: they are equal at S = 8.
 LINEAR_LAW, SQUARE_LAW = 2 * 2 * 2 * 8**2, 2 * 2 * 2 * 8
 #: Projections of 8·d²·S and a linear layer of 2·d²·S, in two blocks.

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.counting.options import (
+    FAILED,
     TARGETS,
     add_target_arguments,
     measure_all,
@@ -30,9 +31,6 @@ examples:
   python -m pytest_flopsbudget compare hf:gpt2 hf:gpt_neo --input 1x128:int64 --metrics flops,params
 """
 
-#: The exit code if a model could not be counted.
-_FAILED = 2
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command ``compare`` to ``parser``."""
@@ -54,7 +52,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     targets = parse_targets([arguments.old, arguments.new], arguments)
     measured = [(target.text, found) for target, found in measure_all(targets, arguments, output) if found is not None]
     if len(measured) < len(targets):
-        return _FAILED
+        return FAILED
     from pytest_flopsbudget.results.complexity_diff import compare
     from pytest_flopsbudget.results.table_text import printed_width
 

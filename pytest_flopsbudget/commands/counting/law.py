@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.counting.options import TARGETS, metrics_of
+from pytest_flopsbudget.commands.counting.options import TARGETS, add_call_arguments, metrics_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.laws.algebra.solving import Limit, solve
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of
@@ -54,16 +54,7 @@ _SIZE_OPTION = re.compile(r"--([^\W\d]\w*)(?:=(.*))?", re.DOTALL)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command ``law`` to ``parser``, without those for sizes."""
     parser.add_argument("target", metavar="TARGET", help="the model to count; see above")
-    parser.add_argument(
-        "--input",
-        metavar="SPEC",
-        action="append",
-        default=[],
-        help="sizes of an argument, such as '1x{S}x512', '{B}x{S}:int64' or 'tokens=1x{S}:int64'; repeat it for more",
-    )
-    parser.add_argument("--kwargs", metavar="JSON", help="""arguments by name, such as '{"use_cache": false}'""")
-    parser.add_argument("--batch", metavar="N", help="the first size of each input")
-    parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
+    add_call_arguments(parser, "'1x{S}x512', '{B}x{S}:int64' or 'tokens=1x{S}:int64'")
     parser.add_argument(
         "--on-data", action="store_true", help="let a model that needs data run on its inputs, which are zeros"
     )

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.counting.options import (
+    FAILED,
     TARGETS,
     add_target_arguments,
     measure_all,
@@ -30,14 +31,11 @@ examples:
   python -m pytest_flopsbudget measure mypkg.net:small mypkg.net:large --input 1x3x224x224 --html page.html
 """
 
-#: The exit code if a model could not be counted.
-_FAILED = 2
-
 
 def _depth(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of levels; write a whole number, as in --depth 2")
-    return int(text[:9])
+    return int(text[:9])  # Python refuses numbers of thousands of digits, and no model has a billion levels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +75,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         from pytest_flopsbudget.commands.counting.measured_page import page_text
 
         write_text(arguments.html, page_text(measured), output)
-    return 0 if len(measured) == len(targets) else _FAILED
+    return 0 if len(measured) == len(targets) else FAILED
 
 
 def _table(complexity: Complexity, arguments: argparse.Namespace) -> str:

@@ -31,18 +31,27 @@ A TARGET is one of these:
 """
 
 
-def add_target_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a call and of its outputs to ``parser``."""
+#: The exit code if a model could not be counted.
+FAILED = 2
+
+
+def add_call_arguments(parser: argparse.ArgumentParser, inputs: str) -> None:
+    """Add the options of a call of a model to ``parser``. ``inputs`` are examples of inputs, for the help."""
     parser.add_argument(
         "--input",
         metavar="SPEC",
         action="append",
         default=[],
-        help="sizes of an argument, such as 1x3x224x224, 1x128:int64 or tokens=1x128:int64; repeat it for more",
+        help=f"sizes of an argument, such as {inputs}; repeat it for more",
     )
     parser.add_argument("--kwargs", metavar="JSON", help="""arguments by name, such as '{"use_cache": false}'""")
     parser.add_argument("--batch", metavar="N", help="the first size of each input")
     parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a call and of its outputs to ``parser``."""
+    add_call_arguments(parser, "1x3x224x224, 1x128:int64 or tokens=1x128:int64")
     parser.add_argument(
         "--on", metavar="DEVICE", action="append", default=[], help="estimate the time on a device, such as A100"
     )
