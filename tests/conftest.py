@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib.metadata
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ import pytest
 import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
-from inner_runs import IN_ORDER, WITHOUT_WORKERS
+from inner_runs import ALONE, IN_ORDER
 from msgspec.structs import replace
 from paths import TESTS
 
@@ -44,6 +46,27 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _packages_are_read_once() -> Iterator[None]:
+    """Keep the metadata of the installed packages, which each inner run of pytest would read and parse again."""
+    kept: dict[tuple[str, ...], list[importlib.metadata.Distribution]] = {}
+    find = importlib.metadata.distributions
+
+    def distributions() -> list[importlib.metadata.Distribution]:
+        path = tuple(sys.path)
+        if path not in kept:
+            kept[path] = list(find())
+        return kept[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "distributions", distributions)
+        for name in ("entry_points", "files", "metadata"):
+            once = functools.cached_property(getattr(importlib.metadata.Distribution, name).fget)
+            once.__set_name__(importlib.metadata.Distribution, name)
+            patch.setattr(importlib.metadata.Distribution, name, once)
+        yield
 
 
 MODELS = """
@@ -118,7 +141,7 @@ class Project:
         self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        alone = () if any(arg.startswith(("-n", "--dist", "--numprocesses")) for arg in args) else WITHOUT_WORKERS
+        alone = () if any(arg.startswith(("-n", "--dist", "--numprocesses")) for arg in args) else ALONE
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *IN_ORDER, *alone, *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:

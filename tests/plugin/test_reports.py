@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from conftest import NET_FLOPS, NET_PARAMS
+from inner_runs import WITH
 
 from pytest_flopsbudget.storage.report_file import load
 
@@ -148,7 +149,7 @@ class TestRun:
             "    if len(attempts) == 1:\n        flops_budget(Net(), IMAGE, name='first')\n        assert False\n"
             "    flops_budget(Net(), IMAGE, name='second')\n"
         )
-        project.run(*ALL, "--junitxml=junit.xml").assert_outcomes(passed=1)
+        project.run(*ALL, "--junitxml=junit.xml", *WITH["rerunfailures"]).assert_outcomes(passed=1)
         report = load(project.path / "reports" / "run.json")
         assert outcomes(report) == {("test_net", "second"): ("passed", False, "new")}
         *_, last = elements(project.path / "junit.xml", "testcase")

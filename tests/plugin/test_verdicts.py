@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from conftest import NET_FLOPS, NET_PARAMS
-from inner_runs import IN_ORDER
+from inner_runs import IN_ORDER, WITH
 
 
 def measuring(marker="", model="Net()", name="test_net"):
@@ -325,7 +325,7 @@ def test_net(flops_budget, size):
     flops_budget(Net(), torch.empty(1, 3, 9, 9))
 """
         )
-        result = project.run()
+        result = project.run(*WITH["hypothesispytest"])
         result.assert_outcomes(failed=1)
         # 2·9·9·4·3·3·3 + 80 = 17,576 FLOPs.
         result.stdout.fnmatch_lines(["  flops   17.58 kFLOPs *", "  the largest of * measurements"])
@@ -349,7 +349,7 @@ def test_net(flops_budget):
     flops_budget(Net(kernel=3 if len(attempts) == 2 else 5), IMAGE)
 """
         )
-        result = project.run("--flops-budget-update")
+        result = project.run("--flops-budget-update", *WITH["rerunfailures"])
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines(["1 measurement: 1 new; 13.9* kFLOPs counted *"])
         assert '"flops": 13904' in project.baseline.read_text()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from features import requires
+from inner_runs import WITH
 
 #: FLOPs of `net` in `NET` for each row of the input: 2·4·8 + 2·8·2.
 ROW = 96
@@ -171,6 +172,7 @@ class TestMarker:
             "@pytest.mark.parametrize('anyio_backend', ['asyncio'])\n"
             "@pytest.mark.flops_budget\n"
             "async def test_anyio(anyio_backend): await once(3)\n",
+            *WITH["anyio"],
             passed=2,
         )
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
@@ -186,6 +188,7 @@ class TestMarker:
             "@given(rows=strategies.sampled_from([1, 2]))\n"
             "@settings(max_examples=20)\n"
             "async def test_async(rows): net()(torch.randn(rows, 4))\n",
+            *WITH["hypothesispytest"],
             passed=2,
         )
         assert found == {"test_net": {"model": 3 * ROW}, "test_async": {"model": 2 * ROW}}
@@ -211,6 +214,7 @@ class TestMarker:
             "@pytest.mark.flops_budget\n"
             "def test_net():\n"
             "    assert len(net()(torch.randn(next(rows), 4))) == 2\n",
+            *WITH["rerunfailures"],
             passed=1,
         )
         assert found == {"test_net": {"model": 2 * ROW}}
