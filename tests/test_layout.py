@@ -6,6 +6,7 @@ A floor is a row of the table in docs/architecture.md.
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -62,20 +63,25 @@ def room_of(path: Path) -> str:
 
 
 FILES = files()
-GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
+
+
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Return {file: the files that it imports}, both as dotted names."""
+    return {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
     """`imports_of` finds imports at the top of a file, under TYPE_CHECKING and in functions."""
     assert len(FILES) > 150
-    assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.data"]
-    assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
-    assert "pytest_flopsbudget.plugin.session" in GRAPH["pytest_flopsbudget.plugin.hooks"]  # inside of a function
+    assert "pytest_flopsbudget.quantities.metrics" in graph()["pytest_flopsbudget.results.data"]
+    assert "pytest_flopsbudget.counting.measure" in graph()["pytest_flopsbudget"]  # under TYPE_CHECKING
+    assert "pytest_flopsbudget.plugin.session" in graph()["pytest_flopsbudget.plugin.hooks"]  # inside of a function
 
 
 def test_no_circles():
     try:
-        tuple(graphlib.TopologicalSorter(GRAPH).static_order())
+        tuple(graphlib.TopologicalSorter(graph()).static_order())
     except graphlib.CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
 
@@ -89,7 +95,7 @@ def test_nothing_imports_upward():
     """A file imports only from its folder and from folders on lower floors. The floors are in docs/architecture.md."""
     upward = [
         f"{name} -> {other}"
-        for name, others in GRAPH.items()
+        for name, others in graph().items()
         for other in others
         if (here := room_of(FILES[name])) != (there := room_of(FILES[other])) and FLOOR_OF[there] >= FLOOR_OF[here]
     ]

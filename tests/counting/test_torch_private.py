@@ -1,6 +1,7 @@
 """If any private name of PyTorch is missing, the package can still be imported."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -36,8 +37,14 @@ def defined_names(tree):
             yield node.target.id
 
 
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-OURS = {name for tree in TREES.values() for name in defined_names(tree)}
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def our_names():
+    return {name for path in FILES for name in defined_names(tree_of(path))}
 
 
 def is_private(name):
@@ -54,13 +61,13 @@ def test_no_private_name_elsewhere(path):
     """If the file uses a private attribute of PyTorch, `torch_private.ATTRIBUTES` lists the attribute."""
     listed = {name.rpartition(".")[2] for name in torch_private.ATTRIBUTES}
     found = []
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torch":
             found += [name for alias in node.names if private_module(name := f"{node.module}.{alias.name}")]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if private_module(alias.name)]
         elif isinstance(node, ast.Attribute) and is_private(node.attr):
-            if node.attr not in listed | ELSEWHERE | OURS or ast.unparse(node).startswith("torch."):
+            if node.attr not in listed | ELSEWHERE | our_names() or ast.unparse(node).startswith("torch."):
                 found.append(ast.unparse(node))
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "hasattr", "setattr"}:
             found += [
@@ -75,7 +82,7 @@ def test_no_private_name_elsewhere(path):
 def test_no_private_module_in_a_string(path):
     """If a string in the file names a private module of PyTorch, `torch_private.NAMES` lists the module."""
     strings = {
-        node.value for node in ast.walk(TREES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     private = {text for text in strings if re.fullmatch(r"torch(\.\w+)+", text) and private_module(text)}
     listed = {name.replace(":", ".") for name in torch_private.NAMES}

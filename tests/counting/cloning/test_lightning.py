@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-import pytorch_lightning
 import torch
-from torch import nn
-from torch.nn import functional as F  # noqa: N812 -- its usual name
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
@@ -22,52 +19,11 @@ STEP = 3 * (FIRST + SECOND) - FIRST
 UPDATE = 2 * (4 * 6 + 6 + 6 * 5 + 5)
 
 
-class Classifier(pytorch_lightning.LightningModule):
-    def __init__(self, rate=0.1):
-        super().__init__()
-        self.save_hyperparameters()
-        self.net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
-        self.example_input_array = X
+@pytest.fixture(scope="module")
+def lightning():
+    import lightning_modules
 
-    def forward(self, x):
-        return self.net(x)
-
-    def training_step(self, batch, batch_index):
-        x, labels = batch
-        loss = F.cross_entropy(self(x), labels)
-        self.log("loss", loss, prog_bar=True)
-        self.log_dict({"again": loss})
-        return loss
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), self.hparams.rate)
-
-
-class Manual(Classifier):
-    """A classifier whose training step calls the optimizer itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_index):
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().training_step(batch, batch_index))
-        optimizer.step()
-
-
-def fitted(model):
-    trainer = pytorch_lightning.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, torch.utils.data.DataLoader([(X[0], LABELS[0])] * 2, batch_size=2))
-    return model
+    return lightning_modules
 
 
 def seen(model):
@@ -81,8 +37,8 @@ def check_as_before(model, before):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_training_step():
-    model = Classifier()
+def test_training_step(lightning):
+    model = lightning.Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
     counted = both(model.training_step, (BATCH, 0), backward=True)
@@ -91,9 +47,9 @@ def test_training_step():
     check_as_before(model, before)
 
 
-def test_whole_step():
+def test_whole_step(lightning):
     """In a training loop with the module's own optimizer, the update of the weights is counted."""
-    model = Classifier()
+    model = lightning.Classifier()
     optimizer = model.configure_optimizers()
 
     def step(batch):
@@ -107,8 +63,8 @@ def test_whole_step():
 
 
 @pytest.mark.filterwarnings("ignore")  # raised by the Trainer
-def test_after_a_fit():
-    model = fitted(Classifier())
+def test_after_a_fit(lightning):
+    model = lightning.fitted(lightning.Classifier())
     model.zero_grad()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0), backward=True).flops == STEP
@@ -116,21 +72,21 @@ def test_after_a_fit():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_manual_optimization():
-    model = fitted(Manual())
+def test_manual_optimization(lightning):
+    model = lightning.fitted(lightning.Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)
     counted = both(model.training_step, (BATCH, 0))
-    automatic = measure(Classifier().training_step, (BATCH, 0), backward=True)
+    automatic = measure(lightning.Classifier().training_step, (BATCH, 0), backward=True)
     assert (counted.flops, counted.other_flops) == (STEP, automatic.other_flops + UPDATE)
     assert model.trainer.global_step == step
     check_as_before(model, before)
 
 
 @pytest.mark.parametrize("example", [X, (X,), {"x": X}], ids=["tensor", "tuple", "dict"])
-def test_own_example(example):
+def test_own_example(lightning, example):
     """If a test passes no inputs, the model runs on its `example_input_array`, and a note says so."""
-    model = Classifier()
+    model = lightning.Classifier()
     model.example_input_array = example
     counted = measure(model)
     assert counted.flops == FIRST + SECOND
@@ -138,15 +94,15 @@ def test_own_example(example):
     assert measure(model, X[:1]).notes == ()
 
 
-def test_an_example_is_not_for_other_methods():
+def test_an_example_is_not_for_other_methods(lightning):
     with pytest.raises(TypeError, match="missing 2 required positional arguments"):
-        measure(Classifier().training_step)
+        measure(lightning.Classifier().training_step)
 
 
-def test_a_log_of_its_own():
+def test_a_log_of_its_own(lightning):
     """If a Lightning module overrides `log`, the work inside of this `log` is counted."""
 
-    class Counts(Classifier):
+    class Counts(lightning.Classifier):
         def log(self, name, value, **_options):
             self.net[0](X)
 
