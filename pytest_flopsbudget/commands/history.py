@@ -93,6 +93,8 @@ def _metric(text: str) -> str:
         near_one = nearest_spelling(base_of(text), METRICS)
         hint = f"did you mean {near_one}? " if near_one else ""
         raise argparse.ArgumentTypeError(f"no metric {text!r}; {hint}There are {', '.join(METRICS)}")
+    if not METRICS[base_of(text)].in_baselines:
+        raise argparse.ArgumentTypeError(f"{text!r} is in no baseline; params is, and changes with it")
     return text
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _PHASES = ("setup", "forward", "backward", "optimizer")
 
 
+#: Why a baseline neither holds nor tolerates a metric.
+NOT_IN_BASELINES = "is in no baseline, because it changes only together with params or flops; name one of these"
+
+
 def read_quantities(
     table: Mapping[str, object], problems: Problems, *, besides: tuple[str, ...] = ()
 ) -> Mapping[str, Bounds]:
@@ -53,6 +57,8 @@ def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
             problems.add_unknown_choice("hold", key, filter(compared_parts, METRICS))
         elif METRICS[key].over:
             here.add(key, "is a ratio, which no baseline holds; hold the metrics behind it")
+        elif not METRICS[key].in_baselines:
+            here.add(key, NOT_IN_BASELINES)
         elif not compared_parts(key):
             here.add(key, "is a part of time, and only the sum is compared; hold time")
         else:

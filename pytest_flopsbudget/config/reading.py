@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
 from pytest_flopsbudget.config.growth import LAW_KEYS, read_formulas, read_growth, read_module_growth
 from pytest_flopsbudget.config.limits import (
+    NOT_IN_BASELINES,
     device_in,
     read_hold,
     read_modules,
@@ -401,6 +402,8 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
             here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
             here.add(key, "is a ratio, which has no tolerance; give a tolerance to the metrics behind it")
+        elif not METRICS[key].in_baselines:
+            here.add(key, NOT_IN_BASELINES)
         elif key in METRICS["time"].derived:
             here.add(key, "is a part of time, and only the sum is judged; give a tolerance to time")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:

@@ -189,7 +189,13 @@ class Counts:
         counts = list(self.made.values())
         first = counts[0].complexity
         modules = [path for path in first.modules if all(path in count.complexity.modules for count in counts)]
-        of_model = [metric for metric in METRICS if _whole(first.metrics, metric) is not None]
+        of_model = [
+            metric
+            for metric, row in METRICS.items()
+            # A metric that equals another metric of this model has no law beside the law of the other.
+            if _whole(first.metrics, metric) is not None
+            and (not isinstance(row.absent, str) or metric in first.metrics)
+        ]
         of_module = [metric for metric in of_model if METRICS[metric].aggregation != "whole"]
         of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]
         operators = dict.fromkeys(name for count in counts for name in count.complexity.operators)

@@ -44,8 +44,9 @@ class Metric:
     divisor: int = 1
     #: For a ratio, the stored metrics whose sum is the denominator.
     over: tuple[str, ...] = ()
-    #: The value if a measurement does not store the metric; None if the value is unknown then.
-    absent: int | None = None
+    #: The value if a measurement does not store the metric: a number, or the key of the metric that has the same value
+    #: then. None if the value is unknown then.
+    absent: int | str | None = None
     #: The thing that the name in brackets names; None if the metric has one value only. Metrics with such a name are
     #: measured on request only.
     per: Per | None = None
@@ -54,6 +55,9 @@ class Metric:
     #: Whether the value depends on the kernels that PyTorch runs, and not only on the model. Another minor version of
     #: PyTorch may have other kernels.
     of_kernels: bool = False
+    #: Whether baselines store the metric and compare it. A metric that they leave out changes only together with others
+    #: that they have.
+    in_baselines: bool = True
 
 
 _ROWS = (
@@ -64,6 +68,24 @@ _ROWS = (
     Metric("recomputed_flops", "recomputed", "FLOPs", "sum", "of flops, what activation checkpointing computed again"),
     Metric("params", "params", "count", "distinct", "distinct parameters"),
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
+    Metric(
+        "active_params",
+        "active",
+        "count",
+        "distinct",
+        "parameters that one token uses: of routed experts, only those that are chosen for it",
+        absent="params",
+        in_baselines=False,
+    ),
+    Metric(
+        "non_embedding_params",
+        "non-embedding",
+        "count",
+        "distinct",
+        "parameters without embedding tables",
+        absent="params",
+        in_baselines=False,
+    ),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
     Metric(
@@ -161,7 +183,7 @@ STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.der
 STORED_BY_NAME: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived and metric.per is not None)
 
 #: The keys without brackets that a measurement is compared by with its baseline. The parts of a time are not compared.
-COMPARED: tuple[str, ...] = (*STORED, "time", "latency")
+COMPARED: tuple[str, ...] = (*(key for key in STORED if METRICS[key].in_baselines), "time", "latency")
 
 #: The keys in `COMPARED` whose values follow from the model alone. Unless the user chooses others, a baseline holds
 #: these metrics: a test fails if one of them grows.
@@ -279,12 +301,21 @@ def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
 
 
 def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """Return the value of ``key`` in a measurement. If communication was not measured, return 0 for it.
+    """Return the value of ``key`` in a measurement. If it is not stored, the metric's ``absent`` gives the value.
 
     ``key`` may leave out the machine, because a measurement is made on one machine.
     """
     value = value_of(metrics, measured_key(metrics, key))
-    return METRICS[key].absent if value is None and key in METRICS else value
+    if value is not None or key not in METRICS:
+        return value
+    absent = METRICS[key].absent
+    return value_of(metrics, absent) if isinstance(absent, str) else absent
+
+
+def value_to_add(metrics: Mapping[str, int], key: str) -> int:
+    """Return the value of a stored metric for a sum over modules; 0 if it was not measured."""
+    absent = METRICS[base_of(key)].absent
+    return metrics.get(key, metrics.get(absent, 0) if isinstance(absent, str) else 0)
 
 
 def measured_key(metrics: Iterable[str], key: str) -> str:
@@ -312,5 +343,10 @@ def compared_parts(key: str) -> tuple[str, ...]:
 
 
 def identifying_metrics(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:
-    """Return (key, value) for each stored metric that does not depend on a device or machine."""
-    return frozenset((key, value) for key, value in metrics.items() if "[" not in key)
+    """Return (key, value) for each metric of a baseline that does not depend on a device or machine."""
+    return frozenset((key, value) for key, value in metrics.items() if "[" not in key and METRICS[key].in_baselines)
+
+
+def baseline_metrics(metrics: Mapping[str, int]) -> dict[str, int]:
+    """Return those of ``metrics`` that a baseline stores."""
+    return {key: value for key, value in metrics.items() if METRICS[base_of(key)].in_baselines}

@@ -120,6 +120,25 @@ class _Parametrized(_Measured, frozen=True, kw_only=True):
         return self._count("trainable_params")
 
     @property
+    def active_params(self) -> int:
+        """The number of elements in the parameters that one token uses: all but the routed experts it does not choose.
+
+        Of ``experts`` equal experts of which the router chooses ``chosen`` for each token, the share
+        ``chosen / experts`` counts. Embedding tables count in full, as in published numbers. Equal to `params` if
+        nothing is routed. A note names experts for which the share is not known; they count in full.
+        """
+        return self._count("active_params")
+
+    @property
+    def non_embedding_params(self) -> int:
+        """The number of elements in the parameters that are no embedding tables. A shared parameter counts once.
+
+        Embedding tables are the weights of `torch.nn.Embedding` and `torch.nn.EmbeddingBag`, and other parameters of
+        which the operator ``embedding`` read rows. An output layer counts, unless its weight is such a table.
+        """
+        return self._count("non_embedding_params")
+
+    @property
     def param_bytes(self) -> int:
         """The bytes of the parameters, as stored. A shared parameter counts once."""
         return self._count("param_bytes")

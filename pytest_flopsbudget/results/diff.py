@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 Kind = Literal["changed", "added", "removed", "renamed"]
 
 #: Metric → the metric that it follows. If both change, a second list with the same modules would add nothing new.
-FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
+FOLLOWS = {
+    "param_bytes": "params",
+    "trainable_params": "params",
+    "active_params": "params",
+    "non_embedding_params": "params",
+    "macs": "flops",
+}
 
 #: A path: its segments, each with the names that it covers.
 Segments = tuple[tuple[str, ...], ...]

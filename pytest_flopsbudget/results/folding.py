@@ -82,6 +82,7 @@ def _fold(modules: Mapping[str, _T], content: Callable[[_T], object]) -> dict[st
 
 
 _OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregation in {"peak", "whole"})
+_NOT_IN_BASELINES = _OF_A_RUN | {key for key, metric in METRICS.items() if not metric.in_baselines}
 
 
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
@@ -91,12 +92,25 @@ def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     backward pass. So equal siblings have different peaks. Metrics that only the root module has are left out as well.
     Output shapes are left out because baselines do not store them.
     """
-    if not any(module.outputs or _OF_A_RUN & module.metrics.keys() for module in modules.values()):
+    return _without(_OF_A_RUN, modules)
+
+
+def for_baselines(modules: dict[str, Module]) -> dict[str, Module]:
+    """Return the modules as a baseline stores them: like `without_peaks`, and without metrics that baselines leave out.
+
+    See `Metric.in_baselines`.
+    """
+    return _without(_NOT_IN_BASELINES, modules)
+
+
+def _without(keys: frozenset[str], modules: dict[str, Module]) -> dict[str, Module]:
+    """Return the modules without these metrics, and without their output shapes."""
+    if not any(module.outputs or keys & module.metrics.keys() for module in modules.values()):
         return modules
     return {
         path: replace(
             module,
-            metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN},
+            metrics={key: value for key, value in module.metrics.items() if key not in keys},
             outputs=(),
         )
         for path, module in modules.items()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
+from pytest_flopsbudget.quantities.metrics import value_to_add
 from pytest_flopsbudget.results.data import UnknownOperator
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _with_mean_calls(parts: dict[str, _Called], measured: Sequence[Mapping[str, 
 
 def _mean_of_metrics(measured: Sequence[Mapping[str, int]], count: int | None = None) -> dict[str, int]:
     keys = dict.fromkeys(key for metrics in measured for key in metrics)
-    return {key: _rounded_up(sum(one.get(key, 0) for one in measured), count or len(measured)) for key in keys}
+    return {key: _rounded_up(sum(value_to_add(one, key) for one in measured), count or len(measured)) for key in keys}
 
 
 def _rounded_up(total: int, count: int) -> int:

@@ -148,8 +148,8 @@ def total_cells(complexity: ComplexityData) -> Iterator[tuple[str, str]]:
     """Yield (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
-        # If all parameters are trainable, one cell is enough.
-        is_shown = key == "trainable_params" and value == complexity.metrics.get("params")
+        # If all parameters are trainable, or used by each token, one cell is enough.
+        is_shown = (key == "trainable_params" or row.absent == "params") and value == complexity.metrics.get("params")
         if row.per is None and value is not None and (value or key in {"flops", "params"}) and not is_shown:
             yield row.title, format_value(value, row)
 

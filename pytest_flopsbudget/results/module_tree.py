@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.metrics import count_of, key_for, metric_of
+from pytest_flopsbudget.quantities.metrics import count_of, key_for, metric_of, value_to_add
 from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
@@ -62,7 +62,7 @@ def group_modules(modules: Mapping[str, Module], keys: Sequence[str]) -> ModuleG
     groups: dict[str, ModuleGroup] = {}
     for path, module in fold(modules).items():
         members = list(unfold({path: module}))
-        total_metrics = {key: len(members) * module.metrics.get(key, 0) for key in keys}
+        total_metrics = {key: len(members) * value_to_add(module.metrics, key) for key in keys}
         group = groups[path] = ModuleGroup(path, module, len(members), total_metrics, members=members)
         if path:
             groups[_above(path, groups)].children.append(group)

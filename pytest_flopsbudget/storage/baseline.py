@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.folding import without_peaks
+from pytest_flopsbudget.quantities.metrics import baseline_metrics
+from pytest_flopsbudget.results.folding import for_baselines
 from pytest_flopsbudget.results.latency_noise import keep_latencies
 from pytest_flopsbudget.storage import atomic_file, baseline_document
 from pytest_flopsbudget.storage.packed_text import FileState, PackedText, StateOfLines
@@ -148,12 +149,13 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
     A baseline has no notes, no sources, no ``memory_at_peak`` and no ``timing``. It has no output shapes and no peaks
-    of modules either: see `without_peaks`. It has the laws of the held metrics only, without the counts that they rest
+    of modules either: see `for_baselines`. It has the laws of the held metrics only, without the counts that they rest
     on.
     """
     kept = msgspec.structs.replace(
         measured,
-        modules=without_peaks(measured.modules),
+        metrics=baseline_metrics(measured.metrics),
+        modules=for_baselines(measured.modules),
         notes=(),
         memory_at_peak=None,
         memory_over_time=(),

@@ -7,8 +7,8 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from pytest_flopsbudget.counting.aggregation.parameters import params_left_out
 from pytest_flopsbudget.counting.aggregation.sources import sources_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
 from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tracing.labels import describe_output, shape_of
+from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import PHASES, Execution, MemoryAtPeak, Module, Operator, Phase, UnknownOperator
 
@@ -43,7 +44,6 @@ _TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 OPAQUE = (
     "the parts of a scripted module are not listed: TorchScript ran them, and their work counts for the scripted module"
 )
-_WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
 def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: Mapping[int, PackedSize]) -> list[int]:
@@ -61,7 +61,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
         parameters, buffers = module._parameters, module._buffers
         if parameters:
             for parameter in parameters.values():
-                if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
+                if parameter is not None and type(parameter) not in UNINITIALIZED:
                     tensors.append(id(parameter))
                     part = parameter if type(parameter) in PLAIN_TYPES else local_tensor(parameter)
                     count = part.numel()
@@ -71,7 +71,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
                         trainable += count
         if buffers:
             for buffer in buffers.values():
-                if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
+                if buffer is not None and type(buffer) not in UNINITIALIZED:
                     tensors.append(id(buffer))
                     buffer_bytes += stored_bytes(buffer if type(buffer) in PLAIN_TYPES else local_tensor(buffer))
         if packed:
@@ -145,7 +145,7 @@ def _tensor_metrics_once(
 
 def _has_size(tensor: torch.Tensor) -> bool:
     """Return whether the tensor has a shape. A parameter of a lazy module has none before the module's first call."""
-    return type(tensor) not in _WITHOUT_SIZE
+    return type(tensor) not in UNINITIALIZED
 
 
 def _parent(path: str) -> str:
@@ -268,6 +268,9 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         if path not in hidden
     }
     modules[""].metrics["peak_memory"] = at_peak.total
+    for metric, left_out in params_left_out(tracer, nodes, parents).items():
+        for path, module in modules.items():
+            module.metrics[metric] = module.metrics["params"] - left_out.get(path, 0)
     return Complexity(
         model=model,
         inputs=tuple(inputs),

@@ -28,6 +28,7 @@ from pytest_flopsbudget.counting.costs import (
     quantized_arithmetic,
     recurrent,
     reductions,
+    routing,
     softmax,
     vision,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "recurrent",
     "reduction",
     "reductions",
+    "routing",
     "softmax",
     "vision",
 ]

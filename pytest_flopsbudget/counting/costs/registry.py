@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Formula = Callable[["Call"], int]
     Deciding = Callable[["Call"], Iterable[torch.Tensor]]
+    Choosing = Callable[["Call"], "Choice | None"]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
     #: A function that receives a call's arguments, with tensors on the meta device, and returns the output. It returns
@@ -36,6 +37,18 @@ class Cost(NamedTuple):
 
 
 FREE = Cost(0, 0)
+
+
+class Choice(NamedTuple):
+    """One call of an operator that chooses some of several candidates, row by row, as routers of experts do."""
+
+    rows: int
+    #: The number of candidates in each row.
+    candidates: int
+    #: The number of candidates that are chosen in each row.
+    chosen: int
+    #: Whether the operator is there for choosing. A maximum may be wanted for its value alone.
+    ranks: bool = False
 
 
 @cache  # PyTorch's schemas never change, so this cache is never cleared
@@ -135,6 +148,12 @@ class Facets(NamedTuple):
     #: Returns the arguments whose values change the cost of a call, for example the offsets of packed sequences. If a
     #: run does not know these values, the formula gets the arguments without data and returns an upper bound.
     values: Deciding | None = None
+    #: What one call chooses from; None if the call chooses nothing.
+    choice: Choosing | None = None
+    #: Name of the first argument, if the operator looks up rows of it: a table of embeddings.
+    table: str = ""
+    #: Whether the operator multiplies groups of rows, each with its own matrix, as layers of experts do.
+    grouped: bool = False
     #: Whether the size of the output depends on the values of the inputs, although PyTorch's tags do not say so.
     needs_data: bool = False
     #: Whether the operator's cost or output depends on which gradients are requested.
@@ -246,6 +265,9 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     message: Formula | None = None,
     chain: Formula | None = None,
     values: Deciding | None = None,
+    choice: Choosing | None = None,
+    table: str = "",
+    grouped: bool = False,
     needs_data: bool = False,
     by_gradients: bool = False,
     collective: bool = False,
@@ -258,6 +280,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     """
     facets = Facets(
         *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
+        *(choice, table, grouped),
         *(needs_data, by_gradients, collective, free),
     )
     REGISTRY.add(names, facets)

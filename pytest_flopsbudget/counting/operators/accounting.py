@@ -32,7 +32,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
     message = communication(info, args, kwargs, output)
     if not (launched or message) and cost is FREE:
         return NOTHING
-    chain = info.facets.chain
+    chain, choice = info.facets.chain, info.facets.choice
     return Work(
         info.name,
         flops=cost.flops,
@@ -43,6 +43,8 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
         launches=launched,
         steps=None if chain is None else chain(Call(info.operator, args, kwargs, output)),
         dtype=precision_of(info.name, dtype_of(args, kwargs.values(), output)),
+        choice=None if choice is None else choice(Call(info.operator, args, kwargs, output)),
+        grouped=info.facets.grouped,
     )
 
 

@@ -98,6 +98,7 @@ class OperatorInfo:
         "outputs",
         "registered",
         "returned",
+        "table",
         "takes_tensors",
         "version",
         "writes_out",
@@ -138,6 +139,8 @@ class OperatorInfo:
             and not (self.fills and self.written)
             and self.name not in ("aten.index", "aten.lift_fresh", PACKS)
         )
+        #: Name of the first argument, if the operator looks up rows of it; empty for nearly all operators.
+        self.table = self.facets.table
         #: Whether the operator only returns views of its first argument.
         self.is_view = (
             self.behaviour == "alias"

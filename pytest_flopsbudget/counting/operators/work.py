@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from fractions import Fraction
 
+    from pytest_flopsbudget.counting.costs.registry import Choice
+
 
 #: dtype of the elements → the real dtype in which arithmetic runs: of the parts of a complex number, or of the integers
 #: of a quantized number.
@@ -31,9 +33,11 @@ class Work:
 
     __slots__ = (
         "activations",
+        "choice",
         "communication",
         "dtype",
         "flops",
+        "grouped",
         "launches",
         "memory_traffic",
         "name",
@@ -53,6 +57,8 @@ class Work:
         launches: int = 0,
         steps: int | None = None,
         dtype: str = "",
+        choice: Choice | None = None,
+        grouped: bool = False,
     ) -> None:
         #: The name of the operator: "aten.mm".
         self.name = name
@@ -71,6 +77,10 @@ class Work:
         self.steps = launches if steps is None else steps
         #: The dtype that the operator computes in, such as "float32". It is empty if the operator has no tensor.
         self.dtype = dtype
+        #: What the operator chose from; None if it chose nothing.
+        self.choice = choice
+        #: Whether the operator multiplied groups of rows, each with its own matrix.
+        self.grouped = grouped
 
     def part(self, share: Fraction) -> Work:
         """Return the fraction ``share`` of this work. The numbers of launches and steps stay the same."""
@@ -84,6 +94,8 @@ class Work:
             launches=self.launches,
             steps=self.steps,
             dtype=self.dtype,
+            choice=self.choice,
+            grouped=self.grouped,
         )
 
 

@@ -10,6 +10,18 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
+#: The errors that tensors without a storage raise.
+WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
+
+
+def storage_address(tensor: torch.Tensor) -> int:
+    """Return a number that all views of one storage have in common; 0 if the tensor has no storage."""
+    try:
+        address: int = tensor.untyped_storage()._cdata
+    except WITHOUT_STORAGE:  # a sparse tensor consists of other tensors
+        return 0
+    return address
+
 
 class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]):
     """A dict: `_cdata` of a storage → (value, reference to the storage). It keeps no storage alive.

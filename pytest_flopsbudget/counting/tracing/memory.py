@@ -17,6 +17,7 @@ import torch
 from pytest_flopsbudget.counting.costs.operands import bytes_touched
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.storages import WITHOUT_STORAGE
 from pytest_flopsbudget.counting.tracing.timeline import new_timeline
 from pytest_flopsbudget.results.data import PhaseName
 
@@ -38,8 +39,6 @@ _FIRST = (0,)
 #: An operator that wraps the output of a collective in a tensor that waits for the collective. The wrapper has the same
 #: memory as the output, but another storage.
 _WRAPS = "_c10d_functional._wrap_tensor_autograd"
-#: The errors that a tensor without a storage raises.
-_WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
 
 class Allocation(msgspec.Struct, eq=False, gc=False):
@@ -238,7 +237,7 @@ class Memory:
             if kind is _Tensor or isinstance(value, _Tensor):
                 try:
                     holder: Any = value.untyped_storage()
-                except _WITHOUT_STORAGE:
+                except WITHOUT_STORAGE:
                     holder = value
                 token = getattr(holder, _TOKEN, None)
                 if token is not None and token.memory is self:
@@ -268,7 +267,7 @@ class Memory:
     def _record_output(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
         try:
             holder: Any = tensor.untyped_storage()
-        except _WITHOUT_STORAGE:
+        except WITHOUT_STORAGE:
             holder = tensor
         token: _Token | None = getattr(holder, _TOKEN, None)
         if token is not None or self._existing_by_storage:
@@ -422,5 +421,5 @@ def _holder(tensor: torch.Tensor) -> Any:
     """Return the object that lives as long as the tensor's data: the storage, or the tensor if it has no storage."""
     try:
         return tensor.untyped_storage()
-    except _WITHOUT_STORAGE:  # a sparse tensor consists of other tensors
+    except WITHOUT_STORAGE:  # a sparse tensor consists of other tensors
         return tensor

@@ -14,6 +14,7 @@ from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, w
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.storages import storage_address
 from pytest_flopsbudget.counting.torch_private import (
     DispatchMode,
     FakeTensor,
@@ -43,7 +44,7 @@ _ALL = Fraction(1)
 #: A note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
 #: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
-UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+UNINITIALIZED: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
 
@@ -83,6 +84,8 @@ class Tracer(DispatchMode):
         #: The steps of optimizers that are running.
         self.steps = OptimizerSteps(self.memory)
         self._complex_convolutions = ComplexConvolutions()
+        #: Addresses of the storages of tables from which operators looked up rows.
+        self.tables: set[int] = set()
         #: Notes for the user about the measurement.
         self.notes: set[str] = set()
         #: The share of each operator's work that counts. It is less than 1 if a mask excludes blocks.
@@ -122,6 +125,8 @@ class Tracer(DispatchMode):
         """Count a call, and record the memory that the call allocated."""
         if not info.known:
             self.note_unknown(info.name)
+        if info.table:
+            self.tables.add(storage_address(kwargs[info.table] if info.table in kwargs else args[0]))
         if info.is_convolution and info.registered is None:
             work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         node, phase = self.credit(work)

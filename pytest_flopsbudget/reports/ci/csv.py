@@ -31,7 +31,7 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 
 #: The columns of each metric: the measured value, the baseline's value, and the limit.
 _PARTS = ("", "_baseline", "_limit")
-_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
+_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None and metric.in_baselines)
 
 #: Spreadsheets read a text that begins with one of these characters as a formula.
 _FORMULA = ("=", "+", "-", "@")
@@ -81,11 +81,12 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """Return the keys of measured or limited metrics. Keys without the name of a device or machine are left out."""
+    """Return the keys of measured or limited metrics that are not in `_ALWAYS`."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:
-            found.update(key for key in (*one.complexity.metrics, *one.limits) if name_in(key))
+            keys = (*one.complexity.metrics, *one.limits)
+            found.update(key for key in keys if name_in(key) or not metric_of(key).in_baselines)
             found.update(key_for("time", device) for device in devices_in(one.complexity.metrics))
     return sort_metrics(found)
 
