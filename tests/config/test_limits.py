@@ -156,6 +156,7 @@ class TestPyproject:
             ("compute_time", "is a part of time"),
             ("arithmetic_intensity", "is a ratio"),
             ("total_flops", "is the sum of flops and other_flops"),
+            ("active_params", "is in no baseline, because it changes only together with params or flops"),
         ],
     )
     def test_tolerances_of_what_is_not_compared(self, load, key, told):

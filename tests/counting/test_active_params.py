@@ -159,6 +159,7 @@ def listed():
         (Mixture(Stacked(), TwoRounds()), ROUTER + SHARED + 2 * EXPERT),
         (Mixture(listed()), ROUTER + SHARED + 2 * (EXPERT + WIDTH)),
         (Mixture(listed(), Router(1)), ROUTER + SHARED + EXPERT + WIDTH),
+        (Mixture(listed(), Router(3)), ROUTER + SHARED + 3 * (EXPERT + WIDTH)),
         (Mixture(Rows()), ROUTER + SHARED + 2 * EXPERT),
         (Beside(), ROUTER + 2 * EXPERT),
         (ListWithRouter(), EXPERT),
@@ -172,6 +173,7 @@ def listed():
         "rounds",
         "list",
         "list-of-one",
+        "list-of-three",
         "rows",
         "beside",
         "all-in-one",
@@ -191,6 +193,15 @@ def test_every_module_has_its_share():
     assert counted["1.experts"].params == EXPERTS * EXPERT
     assert counted["1.shared"].active_params == counted["1.shared"].params == SHARED
     assert counted["1"].active_params == ROUTER + SHARED + 2 * EXPERT
+
+
+def test_a_share_of_a_single_expert_is_rounded_up():
+    """Each token uses 2 of 3 experts, which is 2/3 of each."""
+    model = Mixture(Listed(nn.Linear(WIDTH, WIDTH) for _ in range(3)))
+    model.router.score = nn.Linear(WIDTH, 3)
+    counted = measure(model, TOKENS)
+    assert counted["experts"].active_params == 2 * (EXPERT + WIDTH)
+    assert counted["experts.0"].active_params == -(-2 * (EXPERT + WIDTH) // 3)
 
 
 def test_without_experts_it_is_equal_to_params_and_not_stored():

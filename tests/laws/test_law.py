@@ -320,6 +320,18 @@ def test_routing_on_data_is_said():
     assert str(found["flops"]) == f"{2 * D * 2 + 2 * D * D}·n"
 
 
+def test_active_parameters():
+    """Of w + 1 experts, each token uses one. A model without experts has no such law."""
+
+    def model(w):
+        return Routed(width=4, experts=w + 1), torch.ones(2, 3, 4)
+
+    found = law(None, model, on_data=True, w=range(1, 9))
+    assert str(found["params"]) == "25·w + 25"
+    assert str(found["active_params"]) == "5·w + 25"
+    assert "active_params" not in law(nn.Linear(4, 4), tokens(4), n=range(2, 9)).modules[""]
+
+
 def test_sizes_of_the_model():
     width = law(None, lambda w: (nn.Linear(w, w), torch.empty(3, w)), w=range(2, 100))
     assert str(width["flops"]) == "6·w²"

@@ -145,6 +145,10 @@ class TestChosen:
         [
             ('["flopz"]', "hold: 'flopz' is none of *; did you mean *flops*?"),
             ('["arithmetic_intensity"]', "hold.arithmetic_intensity: is a ratio, which no baseline holds; *"),
+            (
+                '["non_embedding_params"]',
+                "hold.non_embedding_params: is in no baseline, because it changes only together with params or flops*",
+            ),
             ('["compute_time"]', "hold.compute_time: is a part of time, and only the sum is compared; hold time"),
             ('"flops"', '''hold: 'flops' is no list of metrics; write ["flops", "params"], or "all"'''),
             ("3", 'hold: 3 is no list of metrics; write ["flops", "params"], or "all"'),

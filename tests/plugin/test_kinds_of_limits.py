@@ -208,3 +208,41 @@ def test_net(flops_budget, number):
     assert len(lines) == 11
     assert "flops of stem and of 1 more module beyond its warning limit" in lines[0]
     assert lines[-1] == "and 2 more warnings like these"
+
+
+MIXTURE = """
+from torch import nn
+import torch
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(10, 8)
+        self.gate = nn.Linear(8, 4, bias=False)
+        self.experts = nn.Parameter(torch.ones(4, 8, 8))
+
+    def forward(self, ids):
+        x = self.words(ids)
+        chosen = self.experts[self.gate(x).topk(1)[1].flatten()]
+        return torch.bmm(chosen, x[:, :, None])
+"""
+
+
+@pytest.mark.parametrize(
+    ("marker", "line"),
+    [
+        # A table of 80, a gate of 32 and one of four experts of 64.
+        ('active_params=176, non_embedding_params=288, modules={"words": {"non_embedding_params": 0}}', None),
+        ("active_params=175", "active_params +0.6% over its limit in test_net"),
+        ('non_embedding_params="0.2k"', "non_embedding_params +44.0% over its limit in test_net"),
+    ],
+)
+def test_parameters_of_a_mixture_of_experts(project, marker, line):
+    test = "def test_net(flops_budget):\n    flops_budget(Mixture(), torch.zeros(6, dtype=torch.long))\n"
+    project.write(f"{MIXTURE}\n@pytest.mark.flops_budget({marker})\n{test}")
+    result = project.run("--flops-budget-update")
+    result.assert_outcomes(failed=line is not None, passed=line is None)
+    if line:
+        result.stdout.fnmatch_lines([f"*{line}*"])
+    else:
+        assert "active_params" not in project.baseline.read_text()

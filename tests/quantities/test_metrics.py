@@ -11,6 +11,7 @@ from pytest_flopsbudget.quantities.metrics import (
     STORED,
     STORED_BY_NAME,
     base_of,
+    baseline_metrics,
     count_of,
     devices_in,
     identifying_metrics,
@@ -27,6 +28,7 @@ from pytest_flopsbudget.quantities.metrics import (
     sort_metrics,
     title_of,
     value_of,
+    value_to_add,
 )
 
 TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 11}
@@ -156,6 +158,19 @@ class TestValues:
         assert measured_value({}, "communication") == 0
         assert measured_value({}, "flops") is None
 
+    def test_active_params_are_the_params_where_nothing_is_routed(self):
+        assert measured_value({"params": 9}, "active_params") == measured_value({"params": 9}, "params") == 9
+        assert measured_value({"params": 9, "active_params": 4}, "active_params") == 4
+        assert measured_value({"flops": 1}, "active_params") is None
+        assert is_measured({"params": 9}, "non_embedding_params")
+
+    def test_values_to_add(self):
+        assert [value_to_add({"params": 9}, key) for key in ("params", "active_params", "flops")] == [9, 9, 0]
+
     def test_what_tells_a_model(self):
-        """Times and latencies are not among the metrics that identify a model."""
-        assert identifying_metrics({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}
+        """Neither times nor latencies identify a model, nor do metrics that baselines leave out."""
+        assert identifying_metrics({"flops": 1, "latency[box]": 3, "active_params": 2} | TIMES) == {("flops", 1)}
+
+    def test_what_a_baseline_stores(self):
+        metrics = {"params": 9, "active_params": 4, "non_embedding_params": 5}
+        assert baseline_metrics(metrics | TIMES) == {"params": 9} | TIMES

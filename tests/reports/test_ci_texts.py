@@ -60,6 +60,14 @@ class TestCsv:
         (row,) = self.rows(a_test(measurement()))
         assert (row["verdict"], row["flops"], row["flops_baseline"]) == ("new", "2000", "")
 
+    def test_a_metric_of_few_models(self):
+        """Only if a model has experts, there are columns for its active parameters."""
+        experts = complexity().metrics | {"active_params": 9}
+        with_experts = a_test(measurement(replace(complexity(), metrics=experts)))
+        first, second = self.rows(a_test(measurement()), with_experts)
+        assert (first["active_params"], second["active_params"], second["active_params_baseline"]) == ("", "9", "")
+        assert not {"active_params", "non_embedding_params"} & {*columns_of_every_report()}
+
     def test_nothing_measured(self):
         assert csv_report.text(report()).count("\n") == 1
         assert columns_of_every_report()[:2] == ["nodeid", "name"]

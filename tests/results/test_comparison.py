@@ -55,6 +55,11 @@ class TestCompare:
             vanished=("params",),
         )
 
+    def test_metrics_that_no_baseline_has(self):
+        old = small(metrics={"flops": 1, "params": 9})
+        new = small(metrics={"flops": 1, "params": 9, "active_params": 5})
+        assert compare(old, new, {}).status == "unchanged"
+
     def test_new_metric(self):
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 

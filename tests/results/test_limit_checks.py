@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 from budgets import budget
+from build import small
 from msgspec.structs import replace
 
 from pytest_flopsbudget.config.settings import Budget, Settings
@@ -176,6 +177,11 @@ class TestMean:
         found = mean([model(100), other])
         assert (found.operators["aten.mm"].flops, found.operators["aten.mm"].calls) == (50, 1)
         assert (found.inputs, found.execution) == (("float32[1]", "float32[2]"), "real")
+
+    def test_a_metric_that_some_lack(self):
+        """Where nothing is routed, all parameters are active."""
+        routed = small(metrics={"flops": 1, "params": 10, "active_params": 4})
+        assert mean([routed, small(metrics={"flops": 1, "params": 10})]).active_params == 7
 
     def test_one(self):
         assert mean([model()]) == model()

@@ -553,6 +553,14 @@ class TestBeyondWork:
             "1": {"flops": 2},
         }
 
+    def test_without_metrics_that_follow_from_others(self, path):
+        metrics = {"flops": 4, "params": 8}
+        more = metrics | {"active_params": 6, "non_embedding_params": 5}
+        root = {"": Module(type="Net", calls=1, metrics=more)}
+        save(update_entries(BaselineFile(path, {}), {"t": {"model": small(metrics=more, modules=root)}}))
+        found = load(path).tests["t"]["model"]
+        assert found.metrics == found[""].metrics == metrics
+
     def test_latencies_of_other_machines_stay(self, path):
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
         file = update_entries(file, {"t": {"model": timed(9, machine="two")}})

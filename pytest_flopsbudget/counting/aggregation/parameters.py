@@ -5,6 +5,8 @@ Both are the parameters of a module less some of them: the experts that a token 
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
-    #: Path of a module → `id` of a parameter that the module itself holds → number of elements that do not count.
-    _LeftOut = dict[str, dict[int, int]]
+    #: Path of a module → `id` of a parameter that the module itself holds → number of elements that do not count. Of a
+    #: single expert, a fraction counts.
+    _LeftOut = dict[str, dict[int, Fraction]]
 
 _TABLES = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
@@ -48,11 +51,11 @@ def params_left_out(
 
 
 def _sums(parts: _LeftOut, parents: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return path → the sum over the module and all modules below it. Each parameter counts once."""
+    """Return path → the sum over the module and all modules below it, rounded down. Each parameter counts once."""
     for path, parent in parents:
         if path in parts:
             parts.setdefault(parent, {}).update(parts[path])
-    return {path: sum(amounts.values()) for path, amounts in parts.items()}
+    return {path: math.floor(sum(amounts.values())) for path, amounts in parts.items()}
 
 
 def _parameters(nodes: Mapping[str, Node]) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
@@ -68,7 +71,7 @@ def _not_chosen(nodes: Mapping[str, Node], experts: Sequence[Experts]) -> _LeftO
     found: _LeftOut = {}
     for path, _, parameter in _parameters(nodes) if shares else ():
         chosen, number = shares.get(id(parameter), (1, 1))
-        amount = local_tensor(parameter).numel() * (number - chosen) // number
+        amount = Fraction(local_tensor(parameter).numel() * (number - chosen), number)
         if amount:
             found.setdefault(path, {})[id(parameter)] = amount
     return found
@@ -76,7 +79,7 @@ def _not_chosen(nodes: Mapping[str, Node], experts: Sequence[Experts]) -> _LeftO
 
 def _tables(nodes: Mapping[str, Node], storages: set[int]) -> _LeftOut:
     tables = {
-        id(parameter): local_tensor(parameter).numel()
+        id(parameter): Fraction(local_tensor(parameter).numel())
         for _, module, parameter in _parameters(nodes)
         if isinstance(module, _TABLES) or (storages and storage_address(parameter) in storages)
     }
