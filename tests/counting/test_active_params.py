@@ -187,6 +187,12 @@ def test_routed_experts(model, active):
     assert not any("active_params" in note for note in counted.notes)
 
 
+def test_all_experts_are_chosen():
+    counted = measure(Mixture(Stacked(), Router(EXPERTS)), TOKENS)
+    assert counted.active_params == counted.params
+    assert counted.notes == ()
+
+
 def test_every_module_has_its_share():
     counted = measure(nn.Sequential(nn.Linear(WIDTH, WIDTH), Mixture(Stacked())), TOKENS)
     assert counted["1.experts"].active_params == 2 * EXPERT
@@ -266,6 +272,20 @@ class Hashed(nn.Module):
         return self.experts(x, torch.tensor([2, 4, 6, 8], dtype=torch.int32))
 
 
+class Labelled(nn.Module):
+    """As many layers as labels, whose best score only chooses rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.layers = nn.Linear(WIDTH, 4), nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, x):
+        rows = x[self.score(x).max(-1)[0].topk(1)[1]]
+        for layer in self.layers:
+            rows = layer(rows)
+        return rows
+
+
 class TestUnknown:
     def test_a_router_that_does_not_explain_the_products(self):
         counted = measure(Mixture(Dropping()), TOKENS)
@@ -322,6 +342,15 @@ class Classifier(nn.Sequential):
         return super().forward(x).argmax(-1)
 
 
+class OneExpert(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, WIDTH, WIDTH, dtype=torch.bfloat16))
+
+    def forward(self, x):
+        return torch._grouped_mm(x.bfloat16(), self.weight, torch.tensor([6], dtype=torch.int32))
+
+
 class BestQueries(nn.Module):
     def __init__(self):
         super().__init__()
@@ -341,8 +370,10 @@ class BestQueries(nn.Module):
         (PerHead(), (6, EXPERTS, WIDTH)),
         (Classifier(nn.Linear(2, 2), nn.Linear(2, 2)), (6, 2)),
         (BestQueries(), (6, WIDTH)),
+        (Labelled(), (6, WIDTH)),
+        (OneExpert(), (6, WIDTH)),
     ],
-    ids=["channels", "heads", "classes", "queries"],
+    ids=["channels", "heads", "classes", "queries", "labels", "one-expert"],
 )
 def test_what_routes_nothing(model, size):
     counted = measure(model, torch.zeros(size))

@@ -126,7 +126,7 @@ def find_experts(nodes: Mapping[str, Node], calls: Mapping[tuple[Node, Work, Wor
                 found = _match(candidate, routers, products.get(candidate.path, _Products()))
                 known += () if found is None else (found,)
     known += [_unrouted(path, nodes[path]) for path in grouped if not _overlaps(path, known)]
-    return known
+    return [one for one in known if one.number != 1]
 
 
 def _is_within(path: str, above: str) -> bool:
@@ -156,7 +156,7 @@ def _given(node: Node) -> Experts:
 
 def _unrouted(path: str, node: Node) -> Experts:
     parameters = () if node.module is None else list(_sized(node.module.parameters()))
-    return Experts(path, parameters, None, 0)
+    return Experts(path, parameters, None, max((one.shape[0] for one in parameters if one.ndim >= _STACK), default=0))
 
 
 def _sized(parameters: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
@@ -290,12 +290,13 @@ def _match(candidate: _Candidate, routers: Iterable[_Choices], products: _Produc
         for beside in {0, vectors} if candidate.kind == "stack" else {0}:
             used = (products.flops - 2 * rows * beside) * candidate.number / (2 * rows * matrices)
             chosen = _chosen(used, router, times if candidate.kind != "rows" else Fraction(1))
-            runs_all = used == candidate.number and router.ranks and candidate.kind != "rows"
+            runs_all = not chosen and used == candidate.number and router.ranks and candidate.kind != "rows"
             if chosen or runs_all:
                 owned = [*candidate.matrices, *(() if beside else candidate.vectors)]
                 return Experts(candidate.path, owned, chosen or router.chosen, candidate.number, runs_all=runs_all)
-        skips_rows = 0 < products.flops < 2 * rows * matrices
-        is_routed |= skips_rows if candidate.kind == "list" else router.ranks and candidate.kind == "stack"
+        # Layers that run one after the other take more rows than a router has.
+        runs_less = candidate.kind == "stack" or (candidate.kind == "list" and 0 < products.flops < 2 * rows * matrices)
+        is_routed |= router.ranks and runs_less
     if not is_routed:
         return None
     return Experts(candidate.path, [*candidate.matrices, *candidate.vectors], None, candidate.number)
@@ -304,7 +305,7 @@ def _match(candidate: _Candidate, routers: Iterable[_Choices], products: _Produc
 def _chosen(used: Fraction, router: _Choices, times: Fraction) -> int:
     """Return the number of experts that each token uses; 0 if it is no result of ``times`` choices of the router."""
     rounds = used / router.chosen
-    return int(used) if rounds.denominator == 1 and 1 <= rounds <= times and used < router.number else 0
+    return int(used) if rounds.denominator == 1 and 1 <= rounds <= times and used <= router.number else 0
 
 
 def _elements(tensors: Iterable[torch.Tensor]) -> int:

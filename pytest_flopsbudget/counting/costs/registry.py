@@ -47,7 +47,7 @@ class Choice(NamedTuple):
     candidates: int
     #: The number of candidates that are chosen in each row.
     chosen: int
-    #: Whether the operator is there for choosing. A maximum may be wanted for its value alone.
+    #: Whether the operator only chooses. A maximum may be wanted for its value alone.
     ranks: bool = False
 
 

@@ -16,7 +16,9 @@ def _top_k(call: Call) -> Choice | None:
 
 def _largest(call: Call) -> Choice | None:
     """Return the choice of the largest value along one dimension; None for the maximum of two tensors or of all."""
-    return None if "dim" not in call.names or call["dim"] is None else _along(call, call["dim"], 1)
+    if "dim" not in call.names or call["dim"] is None:
+        return None
+    return _along(call, call["dim"], 1, ranks=call.name == "aten.argmax")
 
 
 def _drawn(call: Call) -> Choice | None:
@@ -26,7 +28,7 @@ def _drawn(call: Call) -> Choice | None:
 def _along(call: Call, dim: int, chosen: int, *, ranks: bool = False) -> Choice | None:
     inputs = call["self"]
     candidates = inputs.shape[dim] if inputs.ndim else 0
-    if not 0 < chosen < candidates:
+    if candidates < 2 or not 0 < chosen <= candidates:  # noqa: PLR2004 -- one candidate is no choice
         return None
     return Choice(inputs.numel() // candidates, candidates, chosen, ranks)
 
