@@ -24,6 +24,7 @@ _SHORT = {
     "bfloat16": "BF16",
     "float16": "FP16",
     "float8": "FP8",
+    "float4": "FP4",
     "int8": "INT8",
 }
 
@@ -81,7 +82,7 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 def _tera(rate: int) -> str:
     """Convert FLOP/s to TFLOP/s, and return the number as text."""
-    return f"{rate / 10**12:.4g}"
+    return f"{rate / 10**12:.4g}" if rate < 10**16 else f"{rate / 10**12:,.0f}"
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,7 +1,8 @@
 """The catalog of devices, with the source of every figure.
 
 If a source gives a rate only with sparsity, the catalog has half of that rate, because sparsity doubles rates. If a
-source gives no rate, the rate is computed from the number of cores, the highest clock and the work per cycle. A figure
+source gives no rate, the rate is computed from the number of cores, the highest clock and the work per cycle. A source
+that nobody opened for this catalog, so that the figure is known from other texts, is called "not opened". A figure
 without a source is called an assumption. Assumptions are chosen such that estimated times are lower bounds.
 """
 
@@ -90,6 +91,26 @@ _ORIN_SOURCES = (
     "vector rates of halves: assumed, twice FP32",
     "rates of halves and TF32: those of A100's tensor cores, a half and a quarter of the rate of bytes",
     _CUDA_LAUNCH,
+)  # Compute units at 2.4 GHz. FP4 is twice as fast as FP8, and halves are half as fast.
+_MI355X_VECTOR = _per_cycle(256, 2_400, {"float64": 128, "float32": 256, "bfloat16": 512, "float16": 512})
+_MI355X = _per_cycle(
+    256,
+    2_400,
+    {
+        "float64": 128,
+        "float32": 256,
+        "bfloat16": 4_096,
+        "float16": 4_096,
+        "float8": 8_192,
+        "float4": 16_384,
+        "int8": 8_192,
+    },
+)
+_BLACKWELL_HALVES = f"vector rates of halves (twice FP32): {_CUDA_GUIDE}, 10.0; not opened"
+_TPU_SOURCES = (
+    "rate in FP32: assumed that of BF16, in which XLA multiplies FP32 by default",
+    "vector rates: assumed those of products",
+    "launch: assumed none, because XLA compiles whole graphs",
 )
 
 _PROFILES = (
@@ -169,6 +190,50 @@ _PROFILES = (
         ),
     ),
     Device(
+        "L40S",
+        rates={
+            "float64": 91_600 * _G // 64,
+            "float32": 91_600 * _G,
+            "tfloat32": 183_000 * _G,
+            "bfloat16": 362_050 * _G,
+            "float16": 362_050 * _G,
+            "float8": 733_000 * _G,
+            "int8": 733_000 * _G,
+        },
+        vector_rates={"float64": 91_600 * _G // 64, "float32": 91_600 * _G},
+        bandwidth=864 * _G,
+        memory=48 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("L40S$",),
+        sources=(
+            "rates, bandwidth, memory: NVIDIA L40S data sheet, 2023, on a dealer's page; INT8 (as FP8) not opened",
+            f"FP64 (1/64 of FP32), vector rates of halves (as FP32): {_CUDA_GUIDE}, 8.9",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "A10G",
+        rates={
+            "float64": 35_000 * _G // 64,
+            "float32": 35_000 * _G,
+            "tfloat32": 35_000 * _G,
+            "bfloat16": 70_000 * _G,
+            "float16": 70_000 * _G,
+            "int8": 140_000 * _G,
+        },
+        vector_rates={"float64": 35_000 * _G // 64, "float32": 35_000 * _G},
+        bandwidth=600 * _G,
+        memory=24 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("A10G$",),
+        sources=(
+            "rates: NVIDIA A10G data sheet for AWS, 2021; not opened",
+            "bandwidth, memory: Baseten, NVIDIA A10 vs A10G for ML model inference, 2023",
+            f"FP64 (1/64 of FP32), vector rates of halves (as FP32): {_CUDA_GUIDE}, 8.6",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
         "H100",
         rates=_HOPPER_RATES,
         vector_rates=_HOPPER_VECTOR_RATES,
@@ -193,6 +258,67 @@ _PROFILES = (
         sources=(
             "rates (half of those with sparsity), bandwidth, memory: NVIDIA H200 Tensor Core GPU data sheet, H200 SXM",
             _HOPPER_HALVES,
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "B200",
+        rates={
+            "float64": 40_000 * _G,
+            "float32": 80_000 * _G,
+            "tfloat32": 1_100_000 * _G,
+            "bfloat16": 2_250_000 * _G,
+            "float16": 2_250_000 * _G,
+            "float8": 4_500_000 * _G,
+            "float4": 9_000_000 * _G,
+            "int8": 4_500_000 * _G,
+        },
+        vector_rates={
+            "float64": 40_000 * _G,
+            "float32": 80_000 * _G,
+            "bfloat16": 160_000 * _G,
+            "float16": 160_000 * _G,
+        },
+        bandwidth=8_000 * _G,
+        memory=180 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("B200$",),
+        sources=(
+            "rates, bandwidth: G. Lockwood, B200, HGX variant at 1000 W, from NVIDIA's technical brief, 2024",
+            "memory: MLPerf Inference 6.0, system description of nebius_b200_n1",
+            _BLACKWELL_HALVES,
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "GB200",
+        rates={
+            "float64": 45_000 * _G,
+            "float32": 90_000 * _G,
+            "tfloat32": 1_250_000 * _G,
+            "bfloat16": 2_500_000 * _G,
+            "float16": 2_500_000 * _G,
+            "float8": 5_000_000 * _G,
+            "float4": 10_000_000 * _G,
+            "int8": 5_000_000 * _G,
+        },
+        vector_rates={
+            "float64": 45_000 * _G,
+            "float32": 90_000 * _G,
+            "bfloat16": 180_000 * _G,
+            "float16": 180_000 * _G,
+        },
+        bandwidth=8_000 * _G,
+        memory=186 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("GB200$",),
+        sources=(
+            (
+                "rates, bandwidth, of one of the superchip's two GPUs: G. Lockwood, B200, GB200 variant at 1200 W, "
+                "from NVIDIA's technical brief, 2024"
+            ),
+            "memory: MLPerf Inference 6.1, system description of GB200-NVL72_GB200-186GB",
+            _BLACKWELL_HALVES,
             _CUDA_LAUNCH,
         ),
     ),
@@ -222,6 +348,50 @@ _PROFILES = (
             "rate in TF32: AMD Instinct MI300X accelerator data sheet, 2023",
             "vector rates of halves: assumed, twice FP32",
             _OTHER_GPU_LAUNCH,
+        ),
+    ),
+    Device(
+        "MI355X",
+        rates=_MI355X,
+        vector_rates=_MI355X_VECTOR,
+        bandwidth=8_000 * _G,
+        memory=288 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("MI355X",),
+        sources=(
+            "256 cores (compute units), memory: ROCm documentation, AMD GPU specifications, MI355X",
+            "clock (2.4 GHz): Wccftech on AMD at Hot Chips 2025",
+            "work a cycle in FP8 (8192): World Today News on AMD at ISSCC 2026",
+            "work a cycle of other rates, of which TF32 has none: AMD CDNA 4 white paper, 2025; not opened",
+            "bandwidth: Tom's Hardware, AMD's Instinct MI355X accelerator will consume 1,400 watts, 2025",
+            "vector rates of halves: assumed, twice FP32",
+            _OTHER_GPU_LAUNCH,
+        ),
+    ),
+    Device(
+        "TPU-v5e",
+        rates={"float32": 197_000 * _G, "bfloat16": 197_000 * _G, "int8": 393_000 * _G},
+        vector_rates={},
+        bandwidth=819 * _G,
+        memory=16 * _GIB,
+        launch=0,
+        names=("TPU v5e", "TPU v5 lite"),
+        sources=(
+            "rates in BF16 and INT8, bandwidth, memory, of one chip: Google Cloud documentation, TPU v5e",
+            *_TPU_SOURCES,
+        ),
+    ),
+    Device(
+        "TPU-v6e",
+        rates={"float32": 918_000 * _G, "bfloat16": 918_000 * _G, "int8": 1_836_000 * _G},
+        vector_rates={},
+        bandwidth=1_638 * _G,
+        memory=32 * _GIB,
+        launch=0,
+        names=("TPU v6e", "TPU v6 lite"),
+        sources=(
+            "rates in BF16 and INT8, bandwidth, memory, of one chip: Google Cloud documentation, TPU v6e (Trillium)",
+            *_TPU_SOURCES,
         ),
     ),
     Device(

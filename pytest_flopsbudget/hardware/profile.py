@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: The dtypes for which profiles hold rates. "tfloat32" is FP32 with products in TF32. By default, PyTorch
 #: allows TF32 in cuDNN's convolutions and recurrent layers, and not in matrix products.
-DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")
+DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "float4", "int8")
 
 #: dtype without a rate in a profile → other dtypes to compute in; the one with the fastest rate counts. Converting to
 #: another dtype only adds time, so the estimate is still a lower bound.
@@ -21,11 +21,13 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "bfloat16": ("float16", "float32"),
     "float16": ("bfloat16", "float32"),
     "float8": ("float16", "bfloat16", "float32"),
+    "float4": ("float8", "float16", "bfloat16", "float32"),
     "int8": ("float16", "bfloat16", "float32"),
 }
 #: Beginning of a dtype's name → the dtype whose rate applies. A complex number is computed as two real numbers.
 _KINDS: Mapping[str, str] = {
     "float8": "float8",
+    "float4": "float4",
     "qint8": "int8",
     "quint8": "int8",
     "uint8": "int8",

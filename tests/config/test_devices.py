@@ -71,7 +71,7 @@ class TestTimeOn:
         [
             (
                 '"A10"',
-                "no device is named 'A10'; did you mean A100? There are V100, T4, *, xeon-8380; or write a profile, ",
+                "no device is named 'A10'; did you mean A10G? There are V100, T4, *, xeon-8380; or write a profile, ",
             ),
             ("5", '5 is no name of a device, nor a list of them; write ["A100", "raspberry-pi-5"]'),
             ('["A100", 5]', "['A100', 5] is no name of a device, nor a list of them; write "),
@@ -190,7 +190,7 @@ class TestProfiles:
                 "float32 = '50G'\nbandwidth = '17 GB/s'\nmemory = '8G'",
                 [".memory: '8G' may be powers of 1000 or of 1024; write "],
             ),
-            ("based-on = 'A10'", [".based-on: no device is named 'A10'; did you mean A100? There are "]),
+            ("based-on = 'A10'", [".based-on: no device is named 'A10'; did you mean A10G? There are "]),
             ("based-on = 5", ['.based-on: 5 is no name of a device; write based-on = "A100"']),
             ("based-on = 'camera'", [".based-on: no device is named 'camera'"]),
             (

@@ -35,7 +35,7 @@ def test_every_device_has_a_row_and_sources():
 
 def test_a_row_by_hand():
     """The row of the A100 in docs/hardware.md has its published figures."""
-    row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
+    row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
     assert row in PAGE
 
 

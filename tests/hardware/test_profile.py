@@ -31,7 +31,7 @@ class TestRate:
             ("complex128", 10),
             ("int64", 90),
             ("bool", 90),
-            ("float4_e2m1fn_x2", 90),
+            ("float4_e2m1fn_x2", 40),
         ],
     )
     def test_falls_back_to_the_fastest_that_may_apply(self, dtype, expected):
@@ -47,6 +47,8 @@ class TestRate:
             ({"float64": 5, "float16": 40}, "float32", 40),
             ({"int8": 90}, "float32", 90),
             ({"float32": 10, "float8": 80}, "float8_e5m2fnuz", 80),
+            ({"float16": 40, "float8": 80}, "float4_e2m1fn_x2", 80),
+            ({"float8": 80, "float4": 160}, "float4_e2m1fn_x2", 160),
             ({"float32": 10, "uint8": 70}, "uint8", 70),
         ],
     )
