@@ -94,7 +94,7 @@ def _metric(text: str) -> str:
         hint = f"did you mean {near_one}? " if near_one else ""
         raise argparse.ArgumentTypeError(f"no metric {text!r}; {hint}There are {', '.join(METRICS)}")
     if not METRICS[base_of(text)].in_baselines:
-        raise argparse.ArgumentTypeError(f"{text!r} is in no baseline; params is, and changes with it")
+        raise argparse.ArgumentTypeError(f"{text!r} is in no baseline; name a metric that is, such as flops or params")
     return text
 
 

@@ -12,13 +12,14 @@ from pytest_flopsbudget.quantities.parsing import quote_value
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.config.problems import Problems
+    from pytest_flopsbudget.quantities.metrics import Metric
 
 
 _PHASES = ("setup", "forward", "backward", "optimizer")
 
 
 #: Why a baseline neither holds nor tolerates a metric.
-NOT_IN_BASELINES = "is in no baseline, because it changes only together with params or flops; name one of these"
+NOT_IN_BASELINES = "is in no baseline; name metrics that are, such as flops or params"
 
 
 def read_quantities(
@@ -173,12 +174,18 @@ def _read_operator(pattern: str, limits: Mapping[str, object], problems: Problem
 
 def _read_work(limits: Mapping[str, object], problems: Problems, owner: str) -> Mapping[str, Bounds]:
     """Return the limits of a phase or an operator. A limit on a metric that measures no work is a mistake."""
-    of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
+    of_work = [key for key, metric in METRICS.items() if _is_work(metric)]
     for key in limits:
         if key in METRICS and key not in of_work:
             problems.add(key, f"measures no work, and {owner} has limits on work only; there are {', '.join(of_work)}")
     rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
     return read_quantities(rest, problems)
+
+
+def _is_work(metric: Metric) -> bool:
+    if metric.aggregation == "ratio":
+        return all(METRICS[part].aggregation == "sum" for part in (*metric.derived, *metric.over))
+    return metric.aggregation == "sum"
 
 
 def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems) -> Mapping[str, Bounds]:

@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.attempts import ShapesOnlyError
 from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.laws.inputs import read_made
-from pytest_flopsbudget.quantities.metrics import METRICS, key_for, measured_value
+from pytest_flopsbudget.quantities.metrics import METRICS, is_remarkable, key_for, measured_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -191,10 +191,8 @@ class Counts:
         modules = [path for path in first.modules if all(path in count.complexity.modules for count in counts)]
         of_model = [
             metric
-            for metric, row in METRICS.items()
-            # A metric that equals another metric of this model has no law beside the law of the other.
-            if _whole(first.metrics, metric) is not None
-            and (not isinstance(row.absent, str) or metric in first.metrics)
+            for metric in METRICS
+            if _whole(first.metrics, metric) is not None and is_remarkable(first.metrics, metric)
         ]
         of_module = [metric for metric in of_model if METRICS[metric].aggregation != "whole"]
         of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]

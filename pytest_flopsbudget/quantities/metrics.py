@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step"]
+Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step", "bits/param"]
 Aggregation = Literal["sum", "distinct", "peak", "ratio", "whole"]
 Per = Literal["device", "machine"]
 Better = Literal["less", "more"]
@@ -38,9 +38,10 @@ class Metric:
     #: quotient of two sums, which does not add up. "whole": only the model as a whole has a value.
     aggregation: Aggregation
     meaning: str
-    #: Stored metrics whose sum, divided by `divisor`, is the value. Such a metric is shown and limited, but never
-    #: stored.
+    #: Stored metrics whose sum, times `factor` and divided by `divisor`, is the value. Such a metric is shown and
+    #: limited, but never stored.
     derived: tuple[str, ...] = ()
+    factor: int = 1
     divisor: int = 1
     #: For a ratio, the stored metrics whose sum is the denominator.
     over: tuple[str, ...] = ()
@@ -55,8 +56,7 @@ class Metric:
     #: Whether the value depends on the kernels that PyTorch runs, and not only on the model. Another minor version of
     #: PyTorch may have other kernels.
     of_kernels: bool = False
-    #: Whether baselines store the metric and compare it. A metric that they leave out changes only together with others
-    #: that they have.
+    #: Whether baselines store the metric and compare it. A metric that they leave out rarely changes alone.
     in_baselines: bool = True
 
 
@@ -66,6 +66,14 @@ _ROWS = (
     Metric("other_flops", "other FLOPs", "FLOPs", "sum", "all other arithmetic on floating-point numbers"),
     Metric("total_flops", "total FLOPs", "FLOPs", "sum", "flops and other_flops", derived=("flops", "other_flops")),
     Metric("recomputed_flops", "recomputed", "FLOPs", "sum", "of flops, what activation checkpointing computed again"),
+    Metric(
+        "bit_operations",
+        "bit operations",
+        "count",
+        "sum",
+        "multiply-accumulates, each times the bits of its one operand and the bits of the other",
+        in_baselines=False,
+    ),
     Metric("params", "params", "count", "distinct", "distinct parameters"),
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric(
@@ -87,6 +95,17 @@ _ROWS = (
         in_baselines=False,
     ),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
+    Metric(
+        "bits_per_param",
+        "bits a param",
+        "bits/param",
+        "ratio",
+        "8 times param_bytes, per parameter",
+        derived=("param_bytes",),
+        factor=8,
+        over=("params",),
+        in_baselines=False,
+    ),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
     Metric(
         "communication",
@@ -281,7 +300,7 @@ def count_of(metrics: Mapping[str, int], key: str) -> int | None:
     parts = parts_of(key)
     if not all(part in metrics for part in parts):
         return None
-    return sum(metrics[part] for part in parts) // METRICS[base].divisor
+    return sum(metrics[part] for part in parts) * METRICS[base].factor // METRICS[base].divisor
 
 
 def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
@@ -310,6 +329,23 @@ def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
         return value
     absent = METRICS[key].absent
     return value_of(metrics, absent) if isinstance(absent, str) else absent
+
+
+#: Bits of a number in half precision, and of the product of two: metrics of precision are shown only below these.
+_HALF, _TWO_HALVES = 16, 16 * 16
+
+
+def is_remarkable(metrics: Mapping[str, int], key: str) -> bool:
+    """Return whether a list of all metrics of a model has a place for ``key``, which has a value.
+
+    A metric that equals another one of this model has none, and neither has the precision of a model that computes in
+    half precision or better.
+    """
+    if key == "bit_operations":
+        return 2 * metrics[key] < metrics.get("flops", 0) * _TWO_HALVES
+    if key == "bits_per_param":
+        return metrics["param_bytes"] * 8 < metrics["params"] * _HALF
+    return not isinstance(METRICS[base_of(key)].absent, str) or key in metrics
 
 
 def value_to_add(metrics: Mapping[str, int], key: str) -> int:

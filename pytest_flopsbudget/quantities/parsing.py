@@ -25,7 +25,11 @@ _WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
     "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
 }
 #: Unit of a ratio → the words for its denominator.
-_OVER: Mapping[Unit, tuple[str, ...]] = {"FLOPs/byte": ("byte", "B"), "FLOPs/step": ("step",)}
+_OVER: Mapping[Unit, tuple[str, ...]] = {
+    "FLOPs/byte": ("byte", "B"),
+    "FLOPs/step": ("step",),
+    "bits/param": ("param",),
+}
 _TIMES: Mapping[str, int] = {
     "ns": 1,
     "us": 10**3,
@@ -94,6 +98,7 @@ _EXAMPLES: Mapping[Unit, str] = {
     "ns": '"3 ms" or "400 us"',
     "FLOPs/byte": '"10 FLOPs/byte" or 0.5',
     "FLOPs/step": '"1.2k FLOPs/step" or 1200',
+    "bits/param": '"4.5 bits/param" or 4.5',
 }
 _ALLOWED: Mapping[Unit, str] = {
     "FLOPs": "FLOPs or MACs, after k, M, G, T, P, E or none",
@@ -103,6 +108,7 @@ _ALLOWED: Mapping[Unit, str] = {
     "ns": "s, ms, us, ns",
     "FLOPs/byte": "FLOPs/byte or MACs/byte, after k, M, G, T, P, E or none",
     "FLOPs/step": "FLOPs/step or MACs/step, after k, M, G, T, P, E or none",
+    "bits/param": "bits/param or bits, after k, M, G, T, P, E or none",
 }
 
 
@@ -319,7 +325,9 @@ def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
         return _TIMES
     factors = DECIMAL_FACTORS
     words = _WORDS.get(metric.unit)
-    if is_ratio(metric):
+    if metric.unit == "bits/param":
+        words = dict.fromkeys(("", "bit", "bits", "bit/param", "bits/param"), 1)
+    elif is_ratio(metric):
         work = _WORDS["FLOPs"].items()
         words = {f"{word}/{over}": size for word, size in work if word for over in _OVER[metric.unit]} | {"": 1}
     elif words is None:

@@ -11,6 +11,7 @@ from pytest_flopsbudget.quantities.metrics import (
     COMPARED,
     METRICS,
     base_of,
+    baseline_metrics,
     count_of,
     devices_in,
     is_optional,
@@ -110,8 +111,8 @@ def compare(
     pytorch_changed = (old.pytorch, new.pytorch) if both_known and old.pytorch != new.pytorch else None
     judged = frozenset(key for key in hold if not (pytorch_changed and METRICS[key].of_kernels))
     # This is a fast path: most measurements are unchanged, and there may be thousands.
-    same = old.metrics == new.metrics
-    both = set() if same else old.metrics.keys() & new.metrics.keys()
+    after = baseline_metrics(new.metrics)
+    both = set() if old.metrics == after else old.metrics.keys() & after.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
     laws = compare_laws(old.laws, new.laws, tolerance, judged)
@@ -152,7 +153,7 @@ def compare(
             *(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
             *laws.vanished,
         ),
-        added=tuple(key for key in new.metrics if key not in old.metrics),
+        added=tuple(key for key in after if key not in old.metrics),
     )
 
 
@@ -164,7 +165,7 @@ def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]
     """
     if comparison.status == "new":
         return {}
-    known = {key: value for key, value in metrics.items() if key not in comparison.added}
+    known = {key: value for key, value in baseline_metrics(metrics).items() if key not in comparison.added}
     changed = (*comparison.changes, *comparison.parts)
     return {**known, **{change.metric: change.old for change in changed if change.metric in known}}
 

@@ -75,6 +75,14 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self._count("recomputed_flops")
 
     @property
+    def bit_operations(self) -> int:
+        """The MACs, each times the bits of its one operand and the bits of the other, as the operators receive them.
+
+        Source: van Baalen et al., "Bayesian Bits: Unifying Quantization and Pruning", 2020, section 4.
+        """
+        return self._count("bit_operations")
+
+    @property
     def communication(self) -> int:
         """The bytes of the messages of all collective calls of this rank; 0 without a process group."""
         return self._count("communication")
@@ -142,6 +150,15 @@ class _Parametrized(_Measured, frozen=True, kw_only=True):
     def param_bytes(self) -> int:
         """The bytes of the parameters, as stored. A shared parameter counts once."""
         return self._count("param_bytes")
+
+    @property
+    def bits_per_param(self) -> Fraction:
+        """The bits that one parameter takes on average, scales of quantized weights included, as an exact fraction.
+
+        Raises:
+            KeyError: there are no parameters.
+        """
+        return Fraction(self.value("bits_per_param"))
 
     @property
     def buffer_bytes(self) -> int:

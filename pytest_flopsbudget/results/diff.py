@@ -29,6 +29,7 @@ FOLLOWS = {
     "active_params": "params",
     "non_embedding_params": "params",
     "macs": "flops",
+    "bit_operations": "flops",
 }
 
 #: A path: its segments, each with the names that it covers.

@@ -13,6 +13,7 @@ from pytest_flopsbudget.quantities.metrics import (
     base_of,
     devices_in,
     is_measured,
+    is_remarkable,
     key_for,
     measured_value,
     metric_of,
@@ -148,9 +149,11 @@ def total_cells(complexity: ComplexityData) -> Iterator[tuple[str, str]]:
     """Yield (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
-        # If all parameters are trainable, or used by each token, one cell is enough.
-        is_shown = (key == "trainable_params" or row.absent == "params") and value == complexity.metrics.get("params")
-        if row.per is None and value is not None and (value or key in {"flops", "params"}) and not is_shown:
+        if row.per is not None or value is None or not (value or key in {"flops", "params"}):
+            continue
+        # If all parameters are trainable, one cell is enough.
+        is_shown = key == "trainable_params" and value == complexity.metrics.get("params")
+        if not is_shown and is_remarkable(complexity.metrics, key):
             yield row.title, format_value(value, row)
 
 

@@ -305,7 +305,10 @@ class TestMistakes:
         [
             (["--metric", "flop"], "no metric 'flop'; did you mean flops?"),
             (["--metric", "time"], "'time' has a value for each device; name one, like time[A100]"),
-            (["--metric", "active_params"], "'active_params' is in no baseline; params is, and changes with it"),
+            (
+                ["--metric", "active_params"],
+                "'active_params' is in no baseline; name a metric that is, such as flops or params",
+            ),
             (["--metric", "tme[A100]"], "no metric 'tme[A100]'; did you mean time?"),
             (["--limit", "few"], "'few' is no number of rows; write 20, or 0 for all"),
             (["--limit", "-3"], "--limit"),

@@ -146,8 +146,8 @@ class TestChosen:
             ('["flopz"]', "hold: 'flopz' is none of *; did you mean *flops*?"),
             ('["arithmetic_intensity"]', "hold.arithmetic_intensity: is a ratio, which no baseline holds; *"),
             (
-                '["non_embedding_params"]',
-                "hold.non_embedding_params: is in no baseline, because it changes only together with params or flops*",
+                '["active_params"]',
+                "hold.active_params: is in no baseline; name metrics that are, such as flops or params",
             ),
             ('["compute_time"]', "hold.compute_time: is a part of time, and only the sum is compared; hold time"),
             ('"flops"', '''hold: 'flops' is no list of metrics; write ["flops", "params"], or "all"'''),

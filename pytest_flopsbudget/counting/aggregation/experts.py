@@ -10,6 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pytest_flopsbudget.counting.tensors.metadata import count_values
 from pytest_flopsbudget.counting.torch_private import convolution_class
 from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 from pytest_flopsbudget.errors import UsageError
@@ -309,4 +310,4 @@ def _chosen(used: Fraction, router: _Choices, times: Fraction) -> int:
 
 
 def _elements(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(one.numel() for one in tensors)
+    return sum(map(count_values, tensors))

@@ -13,6 +13,7 @@ import torch
 
 from pytest_flopsbudget.counting.aggregation.experts import SETTING, Experts, find_experts
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
+from pytest_flopsbudget.counting.tensors.metadata import count_values
 from pytest_flopsbudget.counting.tensors.storages import storage_address
 from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 
@@ -71,7 +72,7 @@ def _not_chosen(nodes: Mapping[str, Node], experts: Sequence[Experts]) -> _LeftO
     found: _LeftOut = {}
     for path, _, parameter in _parameters(nodes) if shares else ():
         chosen, number = shares.get(id(parameter), (1, 1))
-        amount = Fraction(local_tensor(parameter).numel() * (number - chosen), number)
+        amount = Fraction(count_values(local_tensor(parameter)) * (number - chosen), number)
         if amount:
             found.setdefault(path, {})[id(parameter)] = amount
     return found
@@ -79,7 +80,7 @@ def _not_chosen(nodes: Mapping[str, Node], experts: Sequence[Experts]) -> _LeftO
 
 def _tables(nodes: Mapping[str, Node], storages: set[int]) -> _LeftOut:
     tables = {
-        id(parameter): Fraction(local_tensor(parameter).numel())
+        id(parameter): Fraction(count_values(local_tensor(parameter)))
         for _, module, parameter in _parameters(nodes)
         if isinstance(module, _TABLES) or (storages and storage_address(parameter) in storages)
     }

@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.aggregation.sources import sources_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, count_values, stored_bytes
 from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tracing.labels import describe_output, shape_of
 from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
@@ -64,7 +64,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
                 if parameter is not None and type(parameter) not in UNINITIALIZED:
                     tensors.append(id(parameter))
                     part = parameter if type(parameter) in PLAIN_TYPES else local_tensor(parameter)
-                    count = part.numel()
+                    count = count_values(part)
                     params += count
                     param_bytes += stored_bytes(part)
                     if parameter.requires_grad:
@@ -127,7 +127,7 @@ def _tensor_metrics_once(
             for parameter in node.module._parameters.values():
                 if parameter is not None and _has_size(parameter):
                     part = local_tensor(parameter)
-                    count = part.numel()
+                    count = count_values(part)
                     of_module[id(parameter)] = (count, count if parameter.requires_grad else 0, stored_bytes(part), 0)
             for buffer in node.module._buffers.values():
                 if buffer is not None and _has_size(buffer):

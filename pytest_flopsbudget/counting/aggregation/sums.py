@@ -26,6 +26,7 @@ _SUMMED_METRICS = (
     "recomputed_flops",
     "communication",
     "activations",
+    "bit_operations",
     "memory_traffic",
     "launches",
 )
@@ -77,6 +78,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
         work.communication * count,
         # Gradients are no activations, and recomputed activations were counted in the forward pass.
         work.activations * count if when in _FORWARD else 0,
+        work.bit_operations * count,
         work.memory_traffic * count,
         work.launches * count,
     ]

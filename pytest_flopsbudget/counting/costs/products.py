@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.costs.compiled import outputs_of_each
 from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
 from pytest_flopsbudget.counting.costs.elementwise import scaling
 from pytest_flopsbudget.counting.costs.registry import formula, operator, other_formula, per_mac
+from pytest_flopsbudget.counting.tensors.metadata import count_values, values_per_element
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
@@ -30,7 +31,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> int:
         return per_mac(left) * stored_elements(left) * columns
     if right.layout is not torch.strided:
         return per_mac(left) * left.shape[-2] * stored_elements(right)
-    return per_mac(left) * left.numel() * columns
+    return per_mac(left) * count_values(left) * columns
 
 
 @formula(
@@ -78,7 +79,7 @@ def _grouped_mm(call: Call) -> int:
     left = call.tensor("self", "mat_a")
     right = call.tensor("mat2", "mat_b")
     if left.ndim == 3 and right.ndim == 2:  # noqa: PLR2004 -- (groups, m, k) by (k, all columns)
-        return per_mac(left) * left.shape[1] * left.shape[2] * right.shape[1]
+        return per_mac(left) * left.shape[1] * left.shape[2] * values_per_element(left.dtype) * right.shape[1]
     return _product(left, right)
 
 
@@ -124,6 +125,20 @@ def _packed_features_mm(call: Call) -> int:
 @formula("aten._sparse_semi_structured_mm", "aten._sparse_semi_structured_addmm")
 def _semi_structured_mm(call: Call) -> int:
     return 2 * call.tensor("mat1").numel() * call.tensor("mat2").shape[-1]
+
+
+@formula("aten._cslt_sparse_mm")
+def _compressed_mm(call: Call) -> int:
+    """Count the FLOPs of a 2:4-sparse matrix (m, k), compressed to one dimension, times a dense matrix (k, n).
+
+    Half of the sparse matrix is stored and counts.
+    """
+    return call.first_output.numel() * call.tensor("dense_B").shape[0]
+
+
+@other_formula("aten._cslt_sparse_mm")
+def _around_compressed_mm(call: Call) -> int:
+    return ((call["bias"] is not None) + (call["alpha"] is not None)) * call.first_output.numel()
 
 
 @formula("aten.sparse_sampled_addmm")

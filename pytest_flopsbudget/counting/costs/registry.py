@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Formula = Callable[["Call"], int]
     Deciding = Callable[["Call"], Iterable[torch.Tensor]]
+    OperandBits = Callable[["Call"], tuple[int, int]]
     Choosing = Callable[["Call"], "Choice | None"]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
@@ -134,6 +135,9 @@ class Facets(NamedTuple):
     other: Formula | None = None
     #: Number of elements in the outputs of the operator's products. By default, all elements of its first output count.
     activations: Formula | None = None
+    #: Bits of one number in the two operands of the operator's products. By default, both have the bits of the first
+    #: operand with floating-point numbers.
+    bits: OperandBits | None = None
     #: Bytes that one call reads and writes. By default, every operand and every output counts once.
     traffic: Formula | None = None
     #: Makes the output. For operators whose meta kernel in PyTorch is right but slow.
@@ -259,6 +263,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     flops: Formula | None = None,
     other: Formula | None = None,
     activations: Formula | None = None,
+    bits: OperandBits | None = None,
     traffic: Formula | None = None,
     shape: ShapeRule | None = None,
     corrected_shape: ShapeRule | None = None,
@@ -279,7 +284,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
         ValueError: an operator already has one of the given formulas or rules.
     """
     facets = Facets(
-        *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
+        *(flops, other, activations, bits, traffic, shape, corrected_shape, message, chain, values),
         *(choice, table, grouped),
         *(needs_data, by_gradients, collective, free),
     )

@@ -15,7 +15,7 @@ import torch
 
 from pytest_flopsbudget.counting.costs import REGISTRY, Call, Cost
 from pytest_flopsbudget.counting.costs.operands import bytes_touched
-from pytest_flopsbudget.counting.operators.work import Work, dtype_of
+from pytest_flopsbudget.counting.operators.work import Work, bits_of_operand, dtype_of
 from pytest_flopsbudget.counting.torch_private import python_body, triton_kernels
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
         tracer.note_unknown(name)
     else:
         tensors = [value for value in arguments.values() if isinstance(value, torch.Tensor)]
+        bits = bits_of_operand(tensors, (), ())
         tracer.credit(
             Work(
                 name,
                 flops=cost.flops,
                 other_flops=cost.other_flops,
+                bit_operations=cost.flops * bits * bits // 2,
                 memory_traffic=sum(map(bytes_touched, tensors)),
                 launches=1,
                 dtype=dtype_of(tensors, (), ()),

@@ -16,7 +16,7 @@ from pytest_flopsbudget.counting.costs import FREE, Call, Cost
 from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.costs.messages import group_size
 from pytest_flopsbudget.counting.costs.operands import total_bytes
-from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, precision_of
+from pytest_flopsbudget.counting.operators.work import NOTHING, Work, bits_of_operand, dtype_of, precision_of
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
         other_flops=cost.other_flops,
         communication=message,
         activations=activations(info, args, kwargs, output) if cost.flops else 0,
+        bit_operations=bit_operations(info, args, kwargs, output, cost.flops) if cost.flops else 0,
         memory_traffic=memory_traffic(info, args, kwargs, output) if launched else 0,
         launches=launched,
         steps=None if chain is None else chain(Call(info.operator, args, kwargs, output)),
@@ -85,6 +86,15 @@ def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, An
     if _has_components(info, args):
         return sum(products_outputs(Call(info.operator, *part)) for part in _components(args, kwargs, output))
     return products_outputs(Call(info.operator, args, kwargs, output))
+
+
+def bit_operations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any, flops: int) -> int:
+    """Return the multiply-accumulates of one call, each times the bits of its one operand and the bits of the other."""
+    if info.facets.bits is None:
+        own = bits_of_operand(args, kwargs.values(), output)
+        return flops * own * own // 2
+    one, other = info.facets.bits(Call(info.operator, args, kwargs, output))
+    return flops * one * other // 2
 
 
 def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import bits_of, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,7 @@ class Work:
 
     __slots__ = (
         "activations",
+        "bit_operations",
         "choice",
         "communication",
         "dtype",
@@ -53,6 +54,7 @@ class Work:
         other_flops: int = 0,
         communication: int = 0,
         activations: int = 0,
+        bit_operations: int = 0,
         memory_traffic: int = 0,
         launches: int = 0,
         steps: int | None = None,
@@ -68,6 +70,8 @@ class Work:
         self.communication = communication
         #: Number of elements in the outputs of convolutions and matrix products.
         self.activations = activations
+        #: The multiply-accumulates, each times the bits of its two operands.
+        self.bit_operations = bit_operations
         #: Bytes that the operator reads and writes.
         self.memory_traffic = memory_traffic
         #: 1 if the operator computes or moves data, otherwise 0.
@@ -90,6 +94,7 @@ class Work:
             other_flops=int(self.other_flops * share),
             communication=int(self.communication * share),
             activations=int(self.activations * share),
+            bit_operations=int(self.bit_operations * share),
             memory_traffic=int(self.memory_traffic * share),
             launches=self.launches,
             steps=self.steps,
@@ -124,15 +129,26 @@ def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     The first operand with floating-point, complex or quantized numbers decides. If there is none, the first operand
     decides. For a complex or quantized dtype, return the dtype of the numbers that represent one element.
     """
+    deciding = _deciding(args, kwargs, output)
+    return "" if deciding is None else _name_of(deciding)
+
+
+def bits_of_operand(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> int:
+    """Return the bits of one real number in the dtype that `dtype_of` names; 0 if the operator has no tensor."""
+    deciding = _deciding(args, kwargs, output)
+    return 0 if deciding is None else bits_of(_REAL.get(deciding, deciding))
+
+
+def _deciding(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> torch.dtype | None:
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
         for value in values:
             for tensor in (value,) if isinstance(value, torch.Tensor) else tensors_in(value):
                 dtype = tensor.dtype
                 if dtype.is_floating_point or dtype in _REAL:
-                    return _name_of(dtype)
+                    return dtype
                 first = first or dtype
-    return "" if first is None else _name_of(first)
+    return first
 
 
 @cache  # PyTorch has only a few dtypes

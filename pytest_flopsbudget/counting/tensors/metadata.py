@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +64,29 @@ def wrapped_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return attribute → tensor for the tensors inside of a wrapper tensor (`is_wrapper`)."""
     wrapper: Any = tensor
     return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
+
+
+#: dtype → the number of values in one element, for dtypes that pack several values into a byte.
+_PACKED = {getattr(torch, "float4_e2m1fn_x2", None): 2}
+#: Beginnings of the names of dtypes whose values take fewer bits than the byte that holds each of them.
+_SUB_BYTE = re.compile(r"torch\.u?int([1-7])\Z")
+
+
+def values_per_element(dtype: torch.dtype) -> int:
+    """Return how many values one element holds: 2 for float4_e2m1fn_x2, 1 for nearly all dtypes."""
+    return _PACKED.get(dtype, 1)
+
+
+def count_values(tensor: torch.Tensor) -> int:
+    """Return the number of values in a tensor. An element may hold several, such as two numbers of four bits."""
+    return tensor.numel() * values_per_element(tensor.dtype)
+
+
+@cache  # PyTorch has only a few dtypes
+def bits_of(dtype: torch.dtype) -> int:
+    """Return the bits of one value: 32 for float32, 4 for float4_e2m1fn_x2, of which a byte holds two."""
+    narrow = _SUB_BYTE.match(str(dtype))
+    return int(narrow[1]) if narrow else 8 * dtype.itemsize // values_per_element(dtype)
 
 
 def stored_bytes(tensor: torch.Tensor) -> int:

@@ -109,6 +109,7 @@ class ComplexConvolutions:
                 flops=2 * work.flops,
                 other_flops=work.other_flops,
                 activations=activations,
+                bit_operations=2 * work.bit_operations,
                 memory_traffic=work.memory_traffic,
                 launches=work.launches,
                 steps=work.steps,

@@ -53,6 +53,7 @@ def test_one_registration_counts_a_model():
         "flops": 48,
         "other_flops": 24,
         "activations": 30,
+        "bit_operations": 24 * 32 * 32,
         "memory_traffic": 32,
         "launches": 1,
     }
