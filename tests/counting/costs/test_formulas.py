@@ -66,6 +66,7 @@ class TestDecorator:
             "flops": 20,
             "other_flops": 30,
             "activations": 10,
+            "bit_operations": 10 * 32 * 32,
             "memory_traffic": 2 * 10 * 4,
             "launches": 1,
         }
