@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity_diff import ComplexityDiff, compare
     from pytest_flopsbudget.results.data import Latency, Module, Operator, Phase, UnknownOperator
     from pytest_flopsbudget.results.verdict import Measurement, Verdict
+    from pytest_flopsbudget.training.flops import TrainingFlops
+    from pytest_flopsbudget.training.measuring import training_flops
 
 #: Public name → the module that defines it. A module is imported when one of its names is first used: every run of
 #: pytest imports this package, and most runs measure nothing.
@@ -41,6 +43,7 @@ _HOMES = {
     "Module": "results.data",
     "Operator": "results.data",
     "Phase": "results.data",
+    "TrainingFlops": "training.flops",
     "UnknownOperator": "results.data",
     "UsageError": "errors",
     "Verdict": "results.verdict",
@@ -50,6 +53,7 @@ _HOMES = {
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
     "time_model": "counting.latency.benchmark",
+    "training_flops": "training.measuring",
     "watch": "counting.watch",
     "world": "counting.distributed.world",
 }
@@ -69,6 +73,7 @@ __all__ = [
     "Module",
     "Operator",
     "Phase",
+    "TrainingFlops",
     "UnknownOperator",
     "UsageError",
     "Verdict",
@@ -78,6 +83,7 @@ __all__ = [
     "measure",
     "shape_only",
     "time_model",
+    "training_flops",
     "watch",
     "world",
 ]

@@ -126,6 +126,7 @@ def test_nothing_imports_upward():
             "pytest_flopsbudget.targets.grammar, pytest_flopsbudget.reports.profiles.speedscope",
             ["torch", "pytest", "_pytest", "rich"],
         ),
+        ("pytest_flopsbudget.training.flops", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.hardware.catalog", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.config.settings", ["torch", "pytest", "msgspec", "rich"]),

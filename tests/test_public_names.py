@@ -29,6 +29,7 @@ def test_names():
         "Module",
         "Operator",
         "Phase",
+        "TrainingFlops",
         "UnknownOperator",
         "UsageError",
         "Verdict",
@@ -38,6 +39,7 @@ def test_names():
         "measure",
         "shape_only",
         "time_model",
+        "training_flops",
         "watch",
         "world",
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
-from pytest_flopsbudget.commands.counting import compare, law, measure
+from pytest_flopsbudget.commands.counting import compare, law, measure, mfu
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
@@ -31,6 +31,7 @@ _COMMANDS = {
     "measure": measure,
     "compare": compare,
     "law": law,
+    "mfu": mfu,
     "init": init,
     "accept": accept,
     "merge": merge,

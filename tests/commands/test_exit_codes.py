@@ -46,6 +46,8 @@ CALLS = [
     (0, ["law", "net:build", "--input", "{B}x4", "--B", "1:8"]),
     (1, ["law", "net:build", "--input", "{B}x4", "--B", "1:8", "--solve", "flops <= 31"]),
     (2, ["law", "net:build", "--input", "{B}x5", "--B", "1:8"]),
+    (0, ["mfu", "net:build", "--input", "2x4", "--tokens", "2"]),
+    (2, ["mfu", "net:build", "--input", "2x4"]),
     *((2, [name, "--no-such-option"]) for name in _COMMANDS),
 ]
 

@@ -35,8 +35,14 @@ A TARGET is one of these:
 FAILED = 2
 
 
-def add_call_arguments(parser: argparse.ArgumentParser, inputs: str) -> None:
-    """Add the options of a call of a model to ``parser``. ``inputs`` are examples of inputs, for the help."""
+def add_call_arguments(parser: argparse.ArgumentParser, inputs: str, *, backward: bool = True) -> None:
+    """Add the options of a call of a model to ``parser``.
+
+    Args:
+        parser: the parser.
+        inputs: examples of inputs, for the help.
+        backward: whether the command counts the backward pass only on request.
+    """
     parser.add_argument(
         "--input",
         metavar="SPEC",
@@ -46,7 +52,8 @@ def add_call_arguments(parser: argparse.ArgumentParser, inputs: str) -> None:
     )
     parser.add_argument("--kwargs", metavar="JSON", help="""arguments by name, such as '{"use_cache": false}'""")
     parser.add_argument("--batch", metavar="N", help="the first size of each input")
-    parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
+    if backward:
+        parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:

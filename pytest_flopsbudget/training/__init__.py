@@ -1,0 +1,1 @@
+"""What training a language model costs: published formulas, utilization, whole runs."""
