@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
-from pytest_flopsbudget.commands.counting import compare, law, measure, mfu
+from pytest_flopsbudget.commands.counting import audit, compare, law, measure, mfu
+from pytest_flopsbudget.commands.counting.size_options import add_size_options
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
@@ -31,6 +32,7 @@ _COMMANDS = {
     "measure": measure,
     "compare": compare,
     "law": law,
+    "audit": audit,
     "mfu": mfu,
     "init": init,
     "accept": accept,
@@ -146,8 +148,8 @@ def _parser(argv: Sequence[str]) -> _Parser:
             allow_abbrev=False,
         )
         module.add_arguments(own)
-        if module is law and next((word for word in argv if not word.startswith("-")), None) == name:
-            law.add_size_options(own, argv)
+        if module in {law, audit} and next((word for word in argv if not word.startswith("-")), None) == name:
+            add_size_options(own, argv)
         # The option may be written before or after the command. The default at one place must not override the other
         # place.
         _add_no_color(own, default=argparse.SUPPRESS)

@@ -15,6 +15,7 @@ from pytest_flopsbudget.hardware.catalog import resolve_devices
 from pytest_flopsbudget.laws.algebra.comparing import compare_law
 from pytest_flopsbudget.laws.algebra.domains import Domain, short_names
 from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
+from pytest_flopsbudget.laws.audit import audit_law
 from pytest_flopsbudget.laws.counts import CALLS, Counts, Key, Part
 from pytest_flopsbudget.laws.fits import CHANCES
 from pytest_flopsbudget.laws.search import Search
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.laws.algebra.comparing import Comparison
     from pytest_flopsbudget.laws.algebra.domains import Point
     from pytest_flopsbudget.laws.algebra.metric_law import Piece
+    from pytest_flopsbudget.laws.audit import Audit
     from pytest_flopsbudget.results.complexity import Complexity
 
 #: The largest degree of a polynomial.
@@ -113,6 +115,54 @@ class Law(PartLaws):
             UsageError: there is no law, or the formula has a mistake.
         """
         return compare_law(self[metric], formula, where, self.modules)
+
+    def audit(  # noqa: PLR0913 -- what a formula may depend on
+        self,
+        function: Callable[..., Any],
+        metric: str = "flops",
+        *,
+        per: str | None = None,
+        tokens: str | None = None,
+        given: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> Audit:
+        """Hold somebody's formula, a Python function, to the law of a metric, for every size of the range.
+
+        ::
+
+            def flops_per_token(sequence):
+                return 6 * 124_439_808 + 12 * 12 * 12 * 64 * sequence
+
+            print(law(model, make_inputs, backward=True, sequence=range(128, 1025)).audit(
+                flops_per_token, per="sequence", tokens="sequence"))
+
+        Args:
+            function: the formula. It is called with sizes by name: those of its parameters that are symbols of the law.
+            metric: the metric key.
+            per: the number of parts of a call for one of which the function is, as a formula of the sizes: "batch *
+                sequence" for a value per token. None if the function gives the value of a whole call.
+            tokens: the tokens of a call, as a formula of the sizes. None for ``per``. With them, parameters that a
+                formula multiplies and that are in no product, such as those of embeddings, are named.
+            given: parameter → value, for parameters of the function that are no sizes, such as "model".
+            name: the name of the function in texts; empty for its ``__name__``.
+
+        Returns:
+            The audit. It is true if the function is the law for every size. Its text names the modules that the
+            function leaves out, or counts twice or at half.
+
+        Raises:
+            UsageError: there is no law, or the function cannot be called with the sizes.
+        """
+        return audit_law(
+            self[metric],
+            function,
+            name=name or getattr(function, "__name__", "") or "the formula",
+            per=per,
+            tokens=tokens or per,
+            modules=self.modules,
+            backward=self.largest.backward,
+            given=given,
+        )
 
     @property
     def points(self) -> tuple[dict[str, int], ...]:

@@ -1,4 +1,4 @@
-"""Load ``module:attribute``: a model, a class of models or a function that builds a model."""
+"""Load ``module:attribute``: a model, a class of models, a function that builds a model, or a function of sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_flopsbudget.quantities.parsing import nearest_spelling
 from pytest_flopsbudget.targets.errors import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import ModuleType
 
@@ -46,9 +46,7 @@ def load_project_model(text: str) -> Any:
     """
     module_name, _, rest = text.partition(":")
     name, parenthesis, _ = rest.partition("(")
-    found: Any = _import(module_name)
-    for part in name.split("."):
-        found = _attribute(found, part, module_name)
+    found: Any = _named(module_name, name)
     if isinstance(found, nn.Module) or is_exported_program(found):
         if parenthesis:
             raise UsageError(f"{name} is a model; write {module_name}:{name} without arguments")
@@ -68,6 +66,29 @@ def load_project_model(text: str) -> Any:
             "a function that returns a model"
         )
     return model
+
+
+def load_project_function(text: str) -> Callable[..., Any]:
+    """Return the function that ``module:attribute`` names, without a call of it.
+
+    Raises:
+        UsageError: there is no such module or attribute, or it is no function.
+    """
+    module_name, colon, name = text.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), *name.split("."))):
+        raise UsageError(f"{text!r} names no function; write module:function, as in mypkg.costs:flops_per_token")
+    found = _named(module_name, name)
+    if not callable(found) or isinstance(found, (type, nn.Module)):
+        raise UsageError(f"{text}: {name} is a value of type {type(found).__name__}, and no function of sizes")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _named(module_name: str, name: str) -> Any:
+    found: Any = _import(module_name)
+    for part in name.split("."):
+        found = _attribute(found, part, module_name)
+    return found
 
 
 def _import(name: str) -> ModuleType:

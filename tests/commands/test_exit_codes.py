@@ -46,6 +46,9 @@ CALLS = [
     (0, ["law", "net:build", "--input", "{B}x4", "--B", "1:8"]),
     (1, ["law", "net:build", "--input", "{B}x4", "--B", "1:8", "--solve", "flops <= 31"]),
     (2, ["law", "net:build", "--input", "{B}x5", "--B", "1:8"]),
+    (0, ["audit", "net:right", "net:build", "--input", "{B}x4", "--B", "1:8", "--per", "call"]),
+    (1, ["audit", "net:wrong", "net:build", "--input", "{B}x4", "--B", "1:8", "--per", "call"]),
+    (2, ["audit", "net:gone", "net:build", "--input", "{B}x4", "--B", "1:8", "--per", "call"]),
     (0, ["mfu", "net:build", "--input", "2x4", "--tokens", "2"]),
     (2, ["mfu", "net:build", "--input", "2x4"]),
     *((2, [name, "--no-such-option"]) for name in _COMMANDS),
@@ -65,6 +68,12 @@ class Net(nn.Module):
 
 def build():
     return Net()
+
+def right(B):
+    return 32 * B
+
+def wrong(B):
+    return 16 * B
 """
 
 

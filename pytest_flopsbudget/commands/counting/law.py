@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.counting.options import TARGETS, add_call_arguments, metrics_of
+from pytest_flopsbudget.commands.counting.size_options import ranges_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.laws.algebra.solving import Limit, solve
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of
 from pytest_flopsbudget.quantities.parsing import nearest_spelling, parse_quantity
-from pytest_flopsbudget.targets.sizes import (
-    MOST_SYMBOLS,
-    known_symbol,
-    parse_range,
-    parse_sizes,
-    symbols_in,
-    widened,
-)
+from pytest_flopsbudget.targets.sizes import known_symbol, parse_sizes, symbols_in, widened
 
 if TYPE_CHECKING:
     import argparse
@@ -45,10 +39,7 @@ examples:
 
 #: The exit code if no size is within the limit of --solve.
 _NOTHING_FITS = 1
-#: Names of parameters of `law`, which no size may have.
-_RESERVED = ("model", "make_inputs", "backward", "on_data", "devices", "most_counts")
 _LIMIT = re.compile(r"\s*([\w\[\] .-]+?)\s*(<=|\u2264)(.+)")
-_SIZE_OPTION = re.compile(r"--([^\W\d]\w*)(?:=(.*))?", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,28 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON to standard output instead of text")
 
 
-def add_size_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Add an option for each size that a word of ``argv`` has in braces.
-
-    An option that looks like that of a size is added too, so that a message can say that the inputs do not have it.
-
-    Raises:
-        UsageError: a size has the name of an option.
-    """
-    known = parser._option_string_actions  # noqa: SLF001 -- argparse has no public way to list them
-    names = symbols_in(argv)
-    for name in names:
-        if f"--{name}" in known or name in _RESERVED:
-            raise UsageError(f"{{{name}}}: this name is an option of the command; choose another name for the size")
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        found = _SIZE_OPTION.fullmatch(word)
-        value = following if found is None or found[2] is None else found[2]
-        if found is not None and f"--{found[1]}" not in known and re.match(r"\d*:\d*", value):
-            names.append(found[1])
-    for name in dict.fromkeys(names):
-        parser.add_argument(f"--{name}", metavar="LOW:HIGH[:STEP]", dest=f"size {name}", help="both ends are included")
-
-
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Find the laws and show them.
 
@@ -107,7 +76,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
     # A wrong argument is an error before the model is loaded.
     symbols = symbols_in([arguments.target, *arguments.input, arguments.kwargs or ""])
-    ranges = _ranges(arguments, symbols)
+    ranges = ranges_of(arguments, symbols)
     metrics = metrics_of(arguments)
     _check_metrics(metrics or [])
     points = [parse_sizes("--at", text, symbols) for text in arguments.at]
@@ -147,31 +116,6 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             lines += law_text.values(found, points, shown)
         output.lines(lines)
     return _NOTHING_FITS if any(solution.largest is None for _, solution in answers) else 0
-
-
-def _ranges(arguments: argparse.Namespace, symbols: Sequence[str]) -> dict[str, range]:
-    given = {
-        name.removeprefix("size "): value
-        for name, value in vars(arguments).items()
-        if name.startswith("size ") and value is not None
-    }
-    if not symbols:
-        name = next(iter(given), "S")
-        raise UsageError(
-            f"no size is a name in braces; write {{{name}}} in place of a size, as in --input '1x{{{name}}}x512' "
-            f"--{name} {given.get(name, '128:8192')}"
-        )
-    if len(symbols) > MOST_SYMBOLS:
-        raise UsageError(f"one to three sizes are possible, not {len(symbols)}: {', '.join(symbols)}")
-    for name, value in given.items():
-        if name not in symbols:
-            near = nearest_spelling(name, symbols)
-            hint = f"did you mean --{near}?" if near else f"there are {', '.join(f'{{{one}}}' for one in symbols)}"
-            raise UsageError(f"--{name} {value}: the target and its inputs have no {{{name}}}; {hint}")
-    missing = next((symbol for symbol in symbols if symbol not in given), None)
-    if missing is not None:
-        raise UsageError(f"no sizes for {{{missing}}}; write --{missing} 1:64")
-    return {symbol: parse_range(symbol, given[symbol]) for symbol in symbols}
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
