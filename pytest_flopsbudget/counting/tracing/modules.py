@@ -7,7 +7,7 @@ import threading
 from bisect import bisect_right
 from contextlib import contextmanager
 from functools import partial, wraps
-from types import FunctionType, GeneratorType, MethodType
+from types import CellType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +49,13 @@ def _without_self(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(*args, **kwargs)
 
     return function
+
+
+def _holds(cell: CellType, value: object) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # the cell is empty
+        return False
 
 
 def scripted_modules(nodes: Iterable[Node]) -> list[torch.nn.Module]:
@@ -246,6 +253,8 @@ class ModuleTracker:
     def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return the replacement for ``original``, the function ``forward`` of a class or of a scripted module."""
         slot, bound = _SLOT, MethodType
+        cells = getattr(original, "__closure__", None) or ()
+        own = [_holds(cell, original) for cell in cells]
 
         def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             # Modules that are no clones, and copies that the run makes of clones, are not followed.
@@ -257,16 +266,25 @@ class ModuleTracker:
         # function has the globals of ``original``, and reads no globals itself.
         globals_ = getattr(original, "__globals__", forward.__globals__)
         following = FunctionType(forward.__code__, globals_, forward.__name__, None, forward.__closure__)
-        return wraps(original)(following)  # models read the signature of their ``forward``
+        found = wraps(original)(following)  # models read the signature of their ``forward``
+        if any(own) and type(original) is FunctionType:
+            # Layers of transformers checkpoint if ``type(self).forward`` is the function that runs. So a copy of the
+            # function runs, which finds the replacement under its name.
+            closure = tuple([CellType(found) if is_own else cell for cell, is_own in zip(cells, own, strict=True)])
+            copy = FunctionType(original.__code__, globals_, original.__name__, original.__defaults__, closure)
+            copy.__kwdefaults__ = original.__kwdefaults__
+            original = copy
+        return found
 
     def _forwards(self, modules: Iterable[torch.nn.Module]) -> Iterator[tuple[Any, str, Any]]:
         """Yield the replacement for each function ``forward`` in the classes of these modules and in their bases."""
         kinds = {each: None for kind in dict.fromkeys(map(type, modules)) for each in kind.__mro__}
         kinds.pop(torch.nn.Module, None)  # its ``forward`` only raises an error
+        made: dict[FunctionType, Callable[..., Any]] = {}  # classes may compare their functions
         for kind in kinds:
             original = kind.__dict__.get("forward")
             if type(original) is FunctionType:
-                yield kind, "forward", self._forward_of(original)
+                yield kind, "forward", made.setdefault(original, self._forward_of(original))
 
     def begin_part(self, path: str, *, is_call: bool) -> None:
         """Note that the running scripted module calls a method of its submodule ``path``.

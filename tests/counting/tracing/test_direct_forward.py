@@ -55,6 +55,49 @@ def test_credited(name):
     assert calls_of(counted) == calls | {"": 1}
 
 
+class Checkpointing(nn.Module):
+    """Wraps ``forward`` of each subclass, like layers of transformers: only the outermost wrapper checkpoints."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        forward = cls.forward
+
+        @functools.wraps(forward)
+        def wrapper(self, *args, factor=1):
+            if type(self).forward is wrapper:
+                return checkpoint(functools.partial(forward, self), *args, use_reentrant=False) * factor
+            return forward(self, *args)
+
+        cls.forward = wrapper
+
+
+class Wrapped(Checkpointing):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = square(), square()
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+class WrappedTwice(Wrapped):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Wrapped, WrappedTwice])
+@pytest.mark.parametrize("call", [lambda model, x: model(x), lambda model, x: model.forward(x, factor=2)])
+def test_a_forward_that_finds_itself_in_its_class(kind, call):
+    """The first layer is computed again in the backward pass; nothing needs the output of the second."""
+    before = kind.forward
+    model = Calls(lambda self, x: call(self.first, x))
+    model.first = kind()
+    counted = measure(model, X, backward=True)
+    assert counted.recomputed_flops == counted["first.first"].recomputed_flops == SQUARE
+    assert counted["first"].flops == 6 * SQUARE  # forward, two weights, one input, once again
+    assert kind.forward is before
+
+
 def test_memory():
     """A module has the same peak memory, whether the module or its ``forward`` is called."""
     ordinary = both(Calls(lambda self, x: self.second(self.first(x))), X)
