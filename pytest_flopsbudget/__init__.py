@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.data import Latency, Module, Operator, Phase, UnknownOperator
     from pytest_flopsbudget.results.verdict import Measurement, Verdict
     from pytest_flopsbudget.training.flops import TrainingFlops
-    from pytest_flopsbudget.training.measuring import training_flops
+    from pytest_flopsbudget.training.measuring.per_token import training_flops
+    from pytest_flopsbudget.training.measuring.run import training_run
+    from pytest_flopsbudget.training.run import TrainingRun
 
 #: Public name → the module that defines it. A module is imported when one of its names is first used: every run of
 #: pytest imports this package, and most runs measure nothing.
@@ -44,6 +46,7 @@ _HOMES = {
     "Operator": "results.data",
     "Phase": "results.data",
     "TrainingFlops": "training.flops",
+    "TrainingRun": "training.run",
     "UnknownOperator": "results.data",
     "UsageError": "errors",
     "Verdict": "results.verdict",
@@ -53,7 +56,8 @@ _HOMES = {
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
     "time_model": "counting.latency.benchmark",
-    "training_flops": "training.measuring",
+    "training_flops": "training.measuring.per_token",
+    "training_run": "training.measuring.run",
     "watch": "counting.watch",
     "world": "counting.distributed.world",
 }
@@ -74,6 +78,7 @@ __all__ = [
     "Operator",
     "Phase",
     "TrainingFlops",
+    "TrainingRun",
     "UnknownOperator",
     "UsageError",
     "Verdict",
@@ -84,6 +89,7 @@ __all__ = [
     "shape_only",
     "time_model",
     "training_flops",
+    "training_run",
     "watch",
     "world",
 ]

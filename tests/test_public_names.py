@@ -30,6 +30,7 @@ def test_names():
         "Operator",
         "Phase",
         "TrainingFlops",
+        "TrainingRun",
         "UnknownOperator",
         "UsageError",
         "Verdict",
@@ -40,6 +41,7 @@ def test_names():
         "shape_only",
         "time_model",
         "training_flops",
+        "training_run",
         "watch",
         "world",
     ]

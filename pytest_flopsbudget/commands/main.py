@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, export, github, history, init, merge, page, rename
 from pytest_flopsbudget.commands.console import Output
-from pytest_flopsbudget.commands.counting import audit, compare, law, measure, mfu
+from pytest_flopsbudget.commands.counting import audit, compare, law, measure, mfu, training_run
 from pytest_flopsbudget.commands.counting.size_options import add_size_options
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
@@ -34,6 +34,7 @@ _COMMANDS = {
     "law": law,
     "audit": audit,
     "mfu": mfu,
+    "run": training_run,
     "init": init,
     "accept": accept,
     "merge": merge,

@@ -51,6 +51,8 @@ CALLS = [
     (2, ["audit", "net:gone", "net:build", "--input", "{B}x4", "--B", "1:8", "--per", "call"]),
     (0, ["mfu", "net:build", "--input", "2x4", "--tokens", "2"]),
     (2, ["mfu", "net:build", "--input", "2x4"]),
+    (0, ["run", "net:tokens", "--tokens", "8", "--batch", "1", "--sequence", "4"]),
+    (2, ["run", "net:build", "--tokens", "8", "--batch", "1", "--sequence", "4"]),
     *((2, [name, "--no-such-option"]) for name in _COMMANDS),
 ]
 
@@ -68,6 +70,9 @@ class Net(nn.Module):
 
 def build():
     return Net()
+
+def tokens():
+    return nn.Sequential(nn.Embedding(3, 4), Net())
 
 def right(B):
     return 32 * B

@@ -22,6 +22,7 @@ COMMANDS = (
     "law",
     "audit",
     "mfu",
+    "run",
     "init",
     "accept",
     "merge",

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     target = parse_target(arguments.target).with_defaults(defaults)
 
     from pytest_flopsbudget.targets.loading import explained, load
-    from pytest_flopsbudget.training.measuring import training_flops
+    from pytest_flopsbudget.training.measuring.per_token import training_flops
 
     with explained(target, Path.cwd()):
         loaded = load(target, Path.cwd())

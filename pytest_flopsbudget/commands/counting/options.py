@@ -35,13 +35,16 @@ A TARGET is one of these:
 FAILED = 2
 
 
-def add_call_arguments(parser: argparse.ArgumentParser, inputs: str, *, backward: bool = True) -> None:
+def add_call_arguments(
+    parser: argparse.ArgumentParser, inputs: str, *, backward: bool = True, batch: bool = True
+) -> None:
     """Add the options of a call of a model to ``parser``.
 
     Args:
         parser: the parser.
         inputs: examples of inputs, for the help.
         backward: whether the command counts the backward pass only on request.
+        batch: whether --batch is the first size of the inputs.
     """
     parser.add_argument(
         "--input",
@@ -51,7 +54,8 @@ def add_call_arguments(parser: argparse.ArgumentParser, inputs: str, *, backward
         help=f"sizes of an argument, such as {inputs}; repeat it for more",
     )
     parser.add_argument("--kwargs", metavar="JSON", help="""arguments by name, such as '{"use_cache": false}'""")
-    parser.add_argument("--batch", metavar="N", help="the first size of each input")
+    if batch:
+        parser.add_argument("--batch", metavar="N", help="the first size of each input")
     if backward:
         parser.add_argument("--backward", action="store_true", help="count the backward pass of the summed outputs too")
 

@@ -1,0 +1,1 @@
+"""Counts for formulas of training; needs PyTorch."""
