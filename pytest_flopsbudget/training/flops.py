@@ -34,6 +34,8 @@ class OwnWeights:
     """The parameters that a module holds itself. A shared parameter belongs to the first module that holds it."""
 
     params: int
+    #: Those that one token uses: of routed experts, only the chosen ones.
+    active: int
     #: The elements of those with one dimension, which are biases and the weights of norms.
     vectors: int = 0
     #: Whether the module is an embedding, and whether it is one of positions.
@@ -169,22 +171,18 @@ class TrainingFlops:
 
     def _by_weights(self, convention: Convention, counted: Mapping[str, Fraction]) -> dict[str, Fraction]:
         formula: dict[str, Fraction] = {}
-        total = self.sizes.need("params", f"convention {convention.key!r}")
-        active = self.sizes.need("active_params", f"convention {convention.key!r}")
+        is_active = convention.letters["N"].startswith("active_params")
         for path, own in self.weights.items():
             left_out = (own.is_embedding and convention.weights == "without embeddings") or (
                 own.is_position and convention.weights == "without position embeddings"
             )
-            formula[path] = Fraction(0 if left_out else 6 * own.params)
-        if convention.letters["N"].startswith("active_params") and active < total:
-            # The modules in which a part of the parameters is idle are not known here, so the model has the rest.
-            formula[""] = formula.get("", Fraction(0)) - 6 * (total - active)
+            formula[path] = Fraction(0 if left_out else 6 * (own.active if is_active else own.params))
         if convention.attention:
             share = convention.part(convention.attention, self.sizes)
             places = self._attention(counted) or [""]
             for path in places:
                 formula[path] = formula.get(path, Fraction(0)) + share / len(places)
-        # Sizes that the caller gave may contradict the measured parameters.
+        # Parameters of no listed module, and sizes from the caller that contradict the measured parameters.
         rest = convention.value(self.sizes) - sum(formula.values())
         formula[""] = formula.get("", Fraction(0)) + rest
         return formula
@@ -244,6 +242,8 @@ class TrainingFlops:
             return "its parameters are in no product"
         if own is not None and own.vectors and gives - has == 6 * own.vectors:
             return "a bias is in no product"
+        if own is not None and own.active < own.params and gives == 6 * own.params:
+            return "the formula counts experts that a token does not use"
         if not convention.attention and not convention.layer and own is None and has and not gives:
             return "the formula has no attention"
         return ""

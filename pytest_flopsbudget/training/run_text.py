@@ -161,11 +161,10 @@ def _memory_lines(run: TrainingRun, on: Hardware) -> Iterator[str]:
 
 def model_card(run: TrainingRun, on: Hardware) -> str:
     """Return a block of Markdown for a model card."""
-    metrics = run.micro.complexity.metrics
-    active = run.micro.sizes.values.get("active_params", metrics["params"])
-    params = format_value(metrics["params"], _COUNT)
-    if active != metrics["params"]:
-        params += f", of which a token uses {format_value(active, _COUNT)}"
+    counted = run.micro.complexity
+    params = format_value(counted.params, _COUNT)
+    if counted.active_params != counted.params:
+        params += f", of which a token uses {format_value(counted.active_params, _COUNT)}"
     rows = [
         ("Parameters", params),
         ("Training tokens", f"{run.tokens:,}"),

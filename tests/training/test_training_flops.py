@@ -87,7 +87,7 @@ def test_differences_by_module(llama):
     assert llama.differences("exact") == []
 
 
-@pytest.mark.parametrize("model", ["llama", "gpt2"])
+@pytest.mark.parametrize("model", ["llama", "gpt2", "mixtral"])
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_differences_add_up(model, convention, request):
     found = request.getfixturevalue(model)
@@ -103,6 +103,47 @@ def test_tied_weights_and_biases(gpt2):
     assert "transformer.wpe" not in found
     assert rows(gpt2, "palm")["transformer.wpe"][0] == 6 * 768 * 1_024
     assert rows(gpt2, "megatron") == {}
+
+
+@pytest.fixture(scope="module")
+def mixtral():
+    """Mixtral with 2 layers, 4 experts of which each token uses 1, and small sizes."""
+    with shape_only():
+        model = transformers.MixtralForCausalLM(
+            transformers.MixtralConfig(
+                hidden_size=64,
+                intermediate_size=96,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                num_local_experts=4,
+                num_experts_per_tok=1,
+                vocab_size=100,
+                use_cache=False,
+            )
+        )
+    return training_flops(model, torch.zeros(1, 128, dtype=torch.int64))
+
+
+def test_experts(mixtral):
+    """Each token uses one expert of 3 * 64 * 96 parameters a layer, and the router's 64 * 4."""
+    expert, attention = 3 * 64 * 96, 12 * 2 * 64 * 128
+    shared = 2 * (2 * 64**2 + 2 * 64 * 32 + 64 * 4)
+    assert mixtral.per_token() == 6 * (shared + 2 * expert + 6400) + attention
+    norms = 5 * 64
+    assert mixtral.per_token("6nd") == 6 * (shared + 2 * expert + 2 * 6400 + norms)
+    assert mixtral.per_token("torchtitan") == mixtral.per_token() + 6 * norms
+    # transformers counts all experts, nanoGPT too.
+    assert mixtral.per_token("hf") == 6 * (shared + 8 * expert + 6400 + norms)
+    assert rows(mixtral, "torchtitan").keys() == {
+        "model.layers.*.input_layernorm",
+        "model.layers.*.post_attention_layernorm",
+        "model.norm",
+    }
+    assert rows(mixtral, "hf")["model.layers.*.mlp.experts"] == (
+        6 * 6 * expert,
+        "the formula counts experts that a token does not use",
+    )
 
 
 def test_texts(llama, gpt2):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_flopsbudget.counting.inputs import Inputs
+    from pytest_flopsbudget.results.complexity import Complexity
 
 #: Names of arguments with token ids, in the order in which they are tried.
 _TOKEN_ARGUMENTS = ("input_ids", "tokens", "idx", "token_ids", "x")
@@ -59,20 +60,18 @@ def training_flops(
     complexity = measure(model, inputs.args, inputs.kwargs, backward=True)
     module = unwrap_compiled(model)
     module = module if isinstance(module, nn.Module) else getattr(module, "__self__", None)
-    weights = _weights_of(module) if isinstance(module, nn.Module) else {}
+    weights = _weights_of(module, complexity) if isinstance(module, nn.Module) else {}
     found = read_config(getattr(module, "config", None))
-    known = _counted_sizes(complexity.metrics, weights, sequence)
+    known = _counted_sizes(complexity, weights, sequence)
     found = ModelSizes({**found.values, **known}, {**found.sources, **dict.fromkeys(known, "counted")})
     return TrainingFlops(complexity, counted, with_given(found, sizes or {}), weights)
 
 
-def _counted_sizes(
-    metrics: Mapping[str, int], weights: Mapping[str, OwnWeights], sequence: int | None
-) -> dict[str, int]:
+def _counted_sizes(complexity: Complexity, weights: Mapping[str, OwnWeights], sequence: int | None) -> dict[str, int]:
     known = {
-        "params": metrics["params"],
-        "active_params": metrics.get("active_params", metrics["params"]),
-        "embedding_params": sum(own.params for own in weights.values() if own.is_embedding),
+        "params": complexity.params,
+        "active_params": complexity.active_params,
+        "embedding_params": complexity.params - complexity.non_embedding_params,
         "position_params": sum(own.params for own in weights.values() if own.is_position),
     }
     return known if sequence is None else {**known, "sequence": sequence}
@@ -114,7 +113,7 @@ def _is_real(value: torch.Tensor) -> bool:
     return value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool
 
 
-def _weights_of(model: nn.Module) -> dict[str, OwnWeights]:
+def _weights_of(model: nn.Module, complexity: Complexity) -> dict[str, OwnWeights]:
     """Return path → the parameters that a module holds itself, for the modules that hold any."""
     owners: dict[int, str] = {}
     found: dict[str, OwnWeights] = {}
@@ -123,12 +122,24 @@ def _weights_of(model: nn.Module) -> dict[str, OwnWeights]:
         own = [parameter for parameter in held if owners.setdefault(id(parameter), path) == path]
         shared = next((owners[id(parameter)] for parameter in held if owners[id(parameter)] != path), "")
         if held:
-            is_embedding = isinstance(module, nn.Embedding)
+            params = sum(parameter.numel() for parameter in own)
+            parts = [f"{path}.{name}".lstrip(".") for name, _ in module.named_children()]
+            is_embedding = params > 0 and _own(complexity, path, parts, "non_embedding_params", params) == 0
             found[path] = OwnWeights(
-                sum(parameter.numel() for parameter in own),
+                params,
+                _own(complexity, path, parts, "active_params", params),
                 sum(parameter.numel() for parameter in own if parameter.dim() == 1),
                 is_embedding,
                 is_embedding and any(word in path.rpartition(".")[2].lower() for word in _POSITIONS),
                 shared,
             )
     return found
+
+
+def _own(complexity: Complexity, path: str, parts: list[str], metric: str, params: int) -> int:
+    """Return the value of a metric of a module without its parts; ``params`` where it is not known."""
+    modules = complexity.modules
+    if path not in modules or any(part not in modules for part in parts):
+        return params
+    values = [int(modules[one].value(metric)) for one in (path, *parts)]
+    return min(max(values[0] - sum(values[1:]), 0), params)
