@@ -19,7 +19,8 @@ from pytest_flopsbudget.laws.audit import audit_law
 from pytest_flopsbudget.laws.counts import CALLS, Counts, Key, Part
 from pytest_flopsbudget.laws.fits import CHANCES
 from pytest_flopsbudget.laws.search import Search
-from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -218,6 +219,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
     backward: bool = False,
     on_data: bool = False,
     devices: Sequence[str | Device] = (),
+    metrics: Sequence[str] | None = None,
     most_counts: int = MOST_COUNTS,
     **symbols: range,
 ) -> Law:
@@ -239,6 +241,8 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         backward: whether the backward pass is counted too.
         on_data: whether a model that needs data may run on the data of its inputs. The law then holds for such data.
         devices: devices for which the time is estimated: names, or profiles (`Device`).
+        metrics: the keys of the metrics whose laws are searched; None for all. Laws of peak memory need the most
+            counts.
         most_counts: the maximum number of counts. A law that needs more counts is not found.
         symbols: name → the sizes for which the law should hold, as a range. One to three symbols.
 
@@ -260,8 +264,12 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         devices=resolve_devices(devices),
     )
     letters = short_names(domain.symbols)
+    wanted = None if metrics is None else _known_metrics(metrics)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
-    parts = counts.parts()
+    parts = {
+        part: [name for name in names if wanted is None or base_of(name) in wanted]
+        for part, names in counts.parts().items()
+    }
     searches = _Searches(counts, "" if calls else reason, letters)
     laws: dict[Part, dict[str, MetricLaw]] = {part: {} for part in parts}
     # The model comes first, so that the counts that it needs are made before a maximum is reached. Peaks come last:
@@ -286,6 +294,15 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         counted={point: count.complexity for point, count in counts.made.items()},
         letters=letters,
     )
+
+
+def _known_metrics(metrics: Sequence[str]) -> set[str]:
+    for metric in metrics:
+        if metric not in METRICS:
+            near = nearest_spelling(metric, METRICS)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(METRICS)}"
+            raise UsageError(f"law(..., metrics={list(metrics)!r}): no metric {metric!r}; {hint}")
+    return set(metrics)
 
 
 _MODEL = Part("module", "")

@@ -66,13 +66,14 @@ class SymbolicTarget:
         return parse_target(with_sizes(self.text, sizes)).with_defaults(options)
 
 
-def law_of_target(
+def law_of_target(  # noqa: PLR0913 -- the options of a law
     target: SymbolicTarget,
     ranges: Mapping[str, range],
     folder: Path,
     *,
     on_data: bool = False,
     devices: Sequence[str] = (),
+    metrics: Sequence[str] | None = None,
 ) -> tuple[Law, tuple[str, ...]]:
     """Return the law of a target, and sentences on where the model comes from.
 
@@ -82,6 +83,7 @@ def law_of_target(
         folder: the folder from which the project's modules are imported, and to which paths of files are relative.
         on_data: whether a model that needs data may run on inputs of zeros.
         devices: names of devices for which the time is estimated.
+        metrics: the keys of the metrics whose laws are searched; None for all.
 
     Raises:
         UsageError: the model cannot be loaded, refuses a size, or needs data.
@@ -106,6 +108,7 @@ def law_of_target(
                 backward=smallest.options.backward,
                 on_data=on_data,
                 devices=devices,
+                metrics=metrics,
                 **ranges,  # type: ignore[arg-type] # mypy takes the sizes for the other options
             )
     except UsageError as error:

@@ -531,3 +531,12 @@ def test_random_models(plan):
     found = law(Random(plan), lambda n: torch.empty(1, 4, n), most_counts=80, n=range(40, 800))["flops"]
     if found.found:
         assert all(found.at(n=n) == random_flops(plan, n) for n in range(40, 800, 7))
+
+
+def test_only_some_metrics():
+    found = law(Attention(D), tokens(), metrics=["flops", "total_flops"], n=range(8, 65))
+    assert list(found) == ["flops", "total_flops"]
+    assert text(found["flops"]) == text(law(Attention(D), tokens(), n=range(8, 65))["flops"])
+    assert list(found.modules["project"]) == ["flops", "total_flops"]
+    with pytest.raises(UsageError, match="no metric 'flop'; did you mean 'flops'"):
+        law(Attention(D), tokens(), metrics=["flop"], n=range(8, 65))

@@ -93,7 +93,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     with _project():
         function = load_project_function(arguments.function)
     given = _given(function, target, smallest)
-    found, notes = law_of_target(target, ranges, Path.cwd(), on_data=arguments.on_data)
+    found, notes = law_of_target(
+        target, ranges, Path.cwd(), on_data=arguments.on_data, metrics=[arguments.metric, "params"]
+    )
     if arguments.metric not in found:
         raise UsageError(f"{arguments.metric} was not measured; there are {', '.join(found)}")
     with _project():

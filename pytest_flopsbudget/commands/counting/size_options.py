@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Names of parameters of `law`, which no size may have.
-_RESERVED = ("model", "make_inputs", "backward", "on_data", "devices", "most_counts")
+_RESERVED = ("model", "make_inputs", "backward", "on_data", "devices", "metrics", "most_counts")
 _SIZE_OPTION = re.compile(r"--([^\W\d]\w*)(?:=(.*))?", re.DOTALL)
 
 
