@@ -57,9 +57,9 @@ class Audit:
     def _lines(self) -> Iterator[str]:
         if self.holds:
             where = f"at all {self.tried:,} sizes that were tried, of" if self.tried else "for"
-            yield f"{self.function} is the {self.metric} of the model {where} {self.sizes}"
+            yield f"{self.function} gives the {self.metric} of the model {where} {self.sizes}"
             return
-        yield f"{self.function} is not the {self.metric} of the model for {self.sizes}"
+        yield f"{self.function} does not give the {self.metric} of the model for {self.sizes}"
         for label, text in (("counted", self.counted), ("formula", self.formula), ("difference", self.difference)):
             if text:
                 yield f"  {label + ':':<11} {text}"
@@ -70,7 +70,7 @@ class Audit:
         for finding in self.findings:
             yield f"  the formula {finding.sentence}"
         if not self.findings and self.difference:
-            yield "  no module, and no two or three of them, explain the difference"
+            yield "  no mistake with one, two or three modules was found that explains the difference"
 
     def __str__(self) -> str:
         return self.text()

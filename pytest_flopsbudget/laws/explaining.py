@@ -42,8 +42,8 @@ _SIMPLE = 7
 _ONE_OF_COST = 2
 #: Each further mistake makes an explanation less likely.
 _MISTAKE_COST = 2
-#: More candidates are not combined, so that the search stays short.
-_MOST_COMBINED = 80
+#: So many candidates, those with the largest costs, are combined. The search takes seconds then.
+_MOST_COMBINED = 160
 _THREE = 3
 _NUMBER = re.compile(r"\d+")
 
@@ -106,8 +106,9 @@ def explain(  # noqa: PLR0913 -- the parts of a law
     """
     candidates = _candidates(metric, domain, modules, weights)
     found = _single(difference, candidates, domain, letters)
-    if len(candidates) <= _MOST_COMBINED and (not found or found[0].score > _SIMPLE):
-        several = _several(difference, candidates, domain, letters)
+    if not found or found[0].score > _SIMPLE:
+        largest = sorted(candidates, key=lambda one: -abs(one.cost.at(domain.named(domain.highest))))
+        several = _several(difference, largest[:_MOST_COMBINED], domain, letters)
         found = min([found, several], key=_score) if several and found else several or found
     return [_finding(match, candidates, shown) for match in found]
 

@@ -117,14 +117,14 @@ def test_right_formulas(decoder, chunked):
     assert decoder.audit(per_token, per="2*s")
     assert decoder.audit(lambda s: 2 * s * per_token(s))
     assert chunked.audit(lambda: LAYERS * LAYER + HEAD + attention(WINDOW), per="s")
-    assert str(decoder.audit(per_token, per="2*s")) == ("per_token is the flops of the model for s = 16 ... 128")
+    assert str(decoder.audit(per_token, per="2*s")) == ("per_token gives the flops of the model for s = 16 ... 128")
     # Floats are fine as long as they are exact, and so are halves.
     assert decoder.audit(lambda s: per_token(s) / 2 + per_token(s) * 0.5, per="2*s")
 
 
 #: A formula per token with a mistake → what the audit says about it.
 MISTAKES = {
-    # Attention's two products counted as one, as in pytorch/torchtitan#4366.
+    # Attention's two products counted as one.
     "half of attention": (
         lambda s: LAYERS * LAYER + HEAD + attention(s) / 2,
         ["counts layers.*.attn at half"],
@@ -184,7 +184,7 @@ def test_mistakes(decoder, mistake):
 def test_text(decoder):
     audit = decoder.audit(lambda s: LAYERS * LAYER + HEAD, per="2*s", name="formula")
     assert str(audit).splitlines() == [
-        "formula is not the flops of the model for s = 16 ... 128",
+        "formula does not give the flops of the model for s = 16 ... 128",
         f"  counted:    288\u00b7s + {LAYERS * LAYER + HEAD:,}",
         f"  formula:    {LAYERS * LAYER + HEAD:,}",
         "  difference: 288\u00b7s",
@@ -228,10 +228,45 @@ def test_vision_for_each_token(with_vision):
     assert sentences(audit) == ["counts vision s/4 times (32 times at s = 128)"]
 
 
+class TwoStreams(nn.Module):
+    """A block of a diffusion transformer: image and text have their own layers, and attend to each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.text = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.joint = Attention()
+
+    def forward(self, image, text):
+        return self.joint(torch.cat([self.image(image), self.text(text)], dim=1))
+
+
+def test_flux():
+    """pytorch/torchtitan#4366: the FLOPs of flux at half. Here all of them, one stream, or one product of attention."""
+    found = law(
+        TwoStreams(),
+        lambda s: (torch.empty(1, s, WIDTH), torch.empty(1, s, WIDTH)),
+        backward=True,
+        metrics=["flops", "params"],
+        s=range(16, 129),
+    )
+    # The inputs need no gradient, so the first layers have a product less.
+    stream, joint, products = 4 * WIDTH**2, 6 * 4 * WIDTH**2 * 2, 12 * WIDTH * 4
+
+    def right(s):
+        return 2 * stream * s + joint * s + products * s**2
+
+    assert found.audit(right)
+    assert sentences(found.audit(lambda s: right(s) // 2)) == [
+        "counts the whole model at half; does it count a multiply-accumulate as one FLOP?"
+    ]
+    assert sentences(found.audit(lambda s: right(s) - stream * s)) == ["leaves out image or text: 256\u00b7s"]
+    assert sentences(found.audit(lambda s: right(s) - products * s**2 // 2)) == ["counts joint at half"]
+
+
 def test_no_explanation(decoder):
     audit = decoder.audit(lambda s: per_token(s) + 17 * s**2 + 5, per="2*s")
     assert audit.findings == ()
-    assert audit.text().endswith("no module, and no two or three of them, explain the difference")
+    assert audit.text().endswith("no mistake with one, two or three modules was found that explains the difference")
 
 
 def test_pieces(decoder):

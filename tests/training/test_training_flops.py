@@ -162,7 +162,7 @@ def test_texts(llama, gpt2):
 
 
 def test_more_than_the_peak(gpt2):
-    """Tokens of eight devices against the rate of one device: a utilization above 100 % says what to check."""
+    """NVIDIA-NeMo/RL#1015: an MFU above 100 %. Here the tokens of eight devices, against the rate of one."""
     eight = 8 * 178_000
     text = gpt2.mfu(eight, "A100", "palm").text()
     assert "MFU 392.46% (palm) at 1.424e+06 tokens/s on A100, 312 TFLOP/s in bfloat16" in text
@@ -212,6 +212,19 @@ class Checkpointed(nn.Module):
 
     def forward(self, tokens):
         return torch.utils.checkpoint.checkpoint(self.layers, self.table(tokens), use_reentrant=False)
+
+
+class Translator(Tokens):
+    def forward(self, input_ids, decoder_input_ids):
+        return super().forward(input_ids).mean(1, keepdim=True) + super().forward(decoder_input_ids)
+
+
+def test_an_encoder_with_a_decoder():
+    """The tokens of both could be meant, so the caller has to give their number."""
+    ids = {"input_ids": torch.zeros(1, 4, dtype=torch.int64), "decoder_input_ids": torch.zeros(1, 2, dtype=torch.int64)}
+    with pytest.raises(UsageError, match="which tokens count"):
+        training_flops(Translator(), kwargs=ids)
+    assert training_flops(Translator(), kwargs=ids, tokens=6).per_token() == 240
 
 
 def test_recomputation():

@@ -67,14 +67,14 @@ def audit(command, monkeypatch):
 )
 def test_equal(audit, function, argv):
     lines, code, errors = audit(function, *argv)
-    assert lines == [f"{function} is the flops of the model for B = 1 ... 16, S = 8 ... 64"]
+    assert lines == [f"{function} gives the flops of the model for B = 1 ... 16, S = 8 ... 64"]
     assert code == 0, errors
 
 
 def test_different(audit):
     lines, code, _ = audit("half")
     assert lines == [
-        "half is not the flops of the model for B = 1 ... 16, S = 8 ... 64",
+        "half does not give the flops of the model for B = 1 ... 16, S = 8 ... 64",
         "  counted:    80",
         "  formula:    40",
         "  difference: 40",
