@@ -52,6 +52,11 @@ class Convention:
         """
         return {letter: _combined(self.key, terms, sizes) for letter, terms in self.letters.items()}
 
+    def missing(self, sizes: ModelSizes) -> list[str]:
+        """Return the names of the sizes that the formula needs and that are unknown."""
+        names = dict.fromkeys(word for terms in self.letters.values() for word in terms.split() if word not in "+-")
+        return [name for name in names if name not in sizes.values]
+
     def value(self, sizes: ModelSizes, *, recompute: bool = False) -> Fraction:
         """Return the FLOPs per token that the formula gives.
 

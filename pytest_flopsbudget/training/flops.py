@@ -293,7 +293,8 @@ class TrainingFlops:
         width = max(map(len, CONVENTIONS))
         for key, convention in CONVENTIONS.items():
             if key in reasons:
-                yield f"  {key:{width}}  {reasons[key]}"
+                missing = ", ".join(convention.missing(self.sizes))
+                yield f"  {key:{width}}  needs {missing}, which the model does not give"
                 continue
             value = values[key]
             share = "" if key == "exact" else f"{float((value - exact) / exact) * 100 if exact else 0:+.2f}%"
@@ -302,6 +303,10 @@ class TrainingFlops:
                 numbers = f"{convention.text(recompute=recompute)} = "
                 numbers += convention.with_numbers(self.sizes, recompute=recompute)
             yield f"  {key:{width}}  {format_value(value, _FLOPS):>14}  {share:>8}  {_signed(numbers, signs=signs)}"
+
+        unknown = ", ".join(self.complexity.unknown_operators)
+        if unknown:
+            yield f"  the count leaves out operators without a formula: {unknown}"
 
     def __str__(self) -> str:
         return self.text()

@@ -13,7 +13,7 @@ from pytest_flopsbudget.quantities.parsing import nearest_spelling
 CONFIG_NAMES: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "heads": ("num_attention_heads", "n_head", "n_heads"),
     "head_dim": ("head_dim",),
     "value_dim": ("v_head_dim",),
     "vocabulary": ("vocab_size", "padded_vocab_size"),
@@ -40,6 +40,8 @@ class ModelSizes:
 
     #: Name, a key of `SIZES` → value.
     values: Mapping[str, int]
+    #: Name → why the size is unknown, for sizes that a configuration has in another meaning.
+    reasons: Mapping[str, str] = field(default_factory=dict)
     #: Name → where the value comes from: "config.num_hidden_layers", "given", "counted".
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,12 +58,14 @@ class ModelSizes:
         value = self.values.get(name)
         if value is None:
             read = " or ".join(f"config.{one}" for one in CONFIG_NAMES.get(name, ()))
-            why = f": the model has no {read}" if read else ""
-            raise UsageError(
-                f"{formula} needs {name}, {SIZES[name]}{why}; give it: sizes={{{name!r}: ...}}, or "
-                f"--{name.replace('_', '-')} N on the command line"
-            )
+            why = self.reasons.get(name) or (f"the model has no {read}" if read else "")
+            raise UsageError(f"{formula} needs {name}, {SIZES[name]}{f': {why}' if why else ''}; {how_to_give(name)}")
         return value
+
+
+def how_to_give(name: str) -> str:
+    """Return how the caller gives a size."""
+    return f"give it: sizes={{{name!r}: ...}}, or --{name.replace('_', '-')} N on the command line"
 
 
 def read_config(config: Any) -> ModelSizes:
@@ -82,8 +86,9 @@ def read_config(config: Any) -> ModelSizes:
             if type(value) is int and value > 0:
                 values[size], sources[size] = value, f"config.{name}"
                 break
-    if _attribute(config, "is_encoder_decoder"):
-        values.pop("layers", None)
+    reasons = {}
+    if _attribute(config, "is_encoder_decoder") and values.pop("layers", None):
+        reasons["layers"] = "published formulas are for a decoder, and this model has an encoder too"
     parts = [_attribute(config, name) for name in ("qk_nope_head_dim", "qk_rope_head_dim")]
     if all(type(part) is int for part in parts):
         values["head_dim"], sources["head_dim"] = sum(parts), "config.qk_nope_head_dim + config.qk_rope_head_dim"
@@ -92,7 +97,7 @@ def read_config(config: Any) -> ModelSizes:
     if "head_dim" in values:
         values.setdefault("value_dim", values["head_dim"])
         sources.setdefault("value_dim", "head_dim")
-    return ModelSizes(values, sources)
+    return ModelSizes(values, reasons, sources)
 
 
 def _attribute(config: Any, name: str) -> Any:
@@ -120,4 +125,4 @@ def with_given(found: ModelSizes, given: Mapping[str, int]) -> ModelSizes:
     if "head_dim" in derived:
         derived.setdefault("value_dim", derived["head_dim"])
     sources = {name: "given" if name in given else "from the given sizes" for name in derived}
-    return ModelSizes({**found.values, **derived}, {**found.sources, **sources})
+    return ModelSizes({**found.values, **derived}, found.reasons, {**found.sources, **sources})

@@ -96,6 +96,9 @@ def run_lines(run: TrainingRun, on: Hardware) -> Iterator[str]:
             flops = run.flops(key)
             share = "counted" if key == "exact" else f"{float((flops - exact) / exact) * 100 if exact else 0:+.2f}%"
             yield f"  {key:12}  {scientific(flops)}  {share}"
+    unknown = ", ".join(run.micro.complexity.unknown_operators)
+    if unknown:
+        yield f"  the counts leave out operators without a formula: {unknown}"
     if run.micro.complexity.recomputed_flops:
         yield f"  {'recomputing':12}  {scientific(run.flops(recompute=True))}  with what checkpointing computes again"
     yield f"  {'other':12}  {scientific(run.other_flops)}  all other arithmetic, with the optimizer's"

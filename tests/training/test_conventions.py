@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -134,6 +135,12 @@ def test_reading_configurations(config, expected):
     found = read_config(config).values
     assert {name: found[name] for name in expected} == expected
     assert not found.keys() - expected.keys() - {"value_dim"}
+
+
+def test_an_encoder_with_a_decoder():
+    found = read_config({"num_hidden_layers": 6, "is_encoder_decoder": True})
+    with pytest.raises(UsageError, match="published formulas are for a decoder, and this model has an encoder too"):
+        find_convention("palm").value(replace(found, values={"active_params": 1}))
 
 
 def test_given_sizes_replace_those_of_the_configuration():

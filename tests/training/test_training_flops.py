@@ -188,6 +188,7 @@ def test_missing_sizes_are_named():
     values, reasons = found.available()
     assert values == {"exact": 240, "6nd": 6 * 85, "hf": 6 * 45}
     assert reasons["palm"].startswith("convention 'palm' needs layers, the number of layers: the model has no config.")
+    assert "  palm        needs layers, heads, head_dim, which the model does not give" in found.text()
     sizes = {"layers": 1, "heads": 1, "hidden": 8, "vocabulary": 5}
     given = training_flops(Tokens(), torch.zeros(2, 3, dtype=torch.int64), sizes=sizes)
     assert given.per_token("palm") == 6 * 85 + 12 * 8 * 3
@@ -225,6 +226,18 @@ def test_an_encoder_with_a_decoder():
     with pytest.raises(UsageError, match="which tokens count"):
         training_flops(Translator(), kwargs=ids)
     assert training_flops(Translator(), kwargs=ids, tokens=6).per_token() == 240
+
+
+def test_a_parameter_that_a_module_shares_with_its_part():
+    """BERT's head holds the bias of its output layer too. Differences of modules add up nevertheless."""
+    with shape_only():
+        config = transformers.BertConfig(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, vocab_size=50
+        )
+        model = transformers.BertForMaskedLM(config)
+    found = training_flops(model, torch.zeros(1, 8, dtype=torch.int64))
+    assert rows(found, "torchtitan")["cls.predictions"] == (300, "its parameters are in no product")
+    assert "" not in rows(found, "torchtitan")
 
 
 def test_recomputation():

@@ -63,7 +63,8 @@ def training_flops(
     weights = _weights_of(module, complexity) if isinstance(module, nn.Module) else {}
     found = read_config(getattr(module, "config", None))
     known = _counted_sizes(complexity, weights, sequence)
-    found = ModelSizes({**found.values, **known}, {**found.sources, **dict.fromkeys(known, "counted")})
+    sources = {**found.sources, **dict.fromkeys(known, "counted")}
+    found = ModelSizes({**found.values, **known}, found.reasons, sources)
     return TrainingFlops(complexity, counted, with_given(found, sizes or {}), weights)
 
 
@@ -124,10 +125,13 @@ def _weights_of(model: nn.Module, complexity: Complexity) -> dict[str, OwnWeight
         if held:
             params = sum(parameter.numel() for parameter in own)
             parts = [f"{path}.{name}".lstrip(".") for name, _ in module.named_children()]
-            is_embedding = params > 0 and _own(complexity, path, parts, "non_embedding_params", params) == 0
+            # A parameter that a module shares with a part of it is in the values of both.
+            is_known = _own(complexity, path, parts, "params") == params
+            active = _own(complexity, path, parts, "active_params") if is_known else params
+            is_embedding = is_known and params > 0 and _own(complexity, path, parts, "non_embedding_params") == 0
             found[path] = OwnWeights(
                 params,
-                _own(complexity, path, parts, "active_params", params),
+                active,
                 sum(parameter.numel() for parameter in own if parameter.dim() == 1),
                 is_embedding,
                 is_embedding and any(word in path.rpartition(".")[2].lower() for word in _POSITIONS),
@@ -136,10 +140,10 @@ def _weights_of(model: nn.Module, complexity: Complexity) -> dict[str, OwnWeight
     return found
 
 
-def _own(complexity: Complexity, path: str, parts: list[str], metric: str, params: int) -> int:
-    """Return the value of a metric of a module without its parts; ``params`` where it is not known."""
+def _own(complexity: Complexity, path: str, parts: list[str], metric: str) -> int:
+    """Return the value of a metric of a module without its parts; -1 if one of them is not listed."""
     modules = complexity.modules
     if path not in modules or any(part not in modules for part in parts):
-        return params
+        return -1
     values = [int(modules[one].value(metric)) for one in (path, *parts)]
-    return min(max(values[0] - sum(values[1:]), 0), params)
+    return values[0] - sum(values[1:])
