@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.watch import watch
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.inference.serving import Serving, serving
     from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
     from pytest_flopsbudget.laws.law import Law, law
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
@@ -41,6 +42,7 @@ _HOMES = {
     "Module": "results.data",
     "Operator": "results.data",
     "Phase": "results.data",
+    "Serving": "inference.serving",
     "UnknownOperator": "results.data",
     "UsageError": "errors",
     "Verdict": "results.verdict",
@@ -48,6 +50,7 @@ _HOMES = {
     "flops_formula": "counting.costs.registry",
     "law": "laws.law",
     "measure": "counting.measure",
+    "serving": "inference.serving",
     "shape_only": "counting.shape_only",
     "time_model": "counting.latency.benchmark",
     "watch": "counting.watch",
@@ -69,6 +72,7 @@ __all__ = [
     "Module",
     "Operator",
     "Phase",
+    "Serving",
     "UnknownOperator",
     "UsageError",
     "Verdict",
@@ -76,6 +80,7 @@ __all__ = [
     "flops_formula",
     "law",
     "measure",
+    "serving",
     "shape_only",
     "time_model",
     "watch",

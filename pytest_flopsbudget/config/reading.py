@@ -401,6 +401,8 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
             here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
             here.add(key, "is a ratio, which has no tolerance; give a tolerance to the metrics behind it")
+        elif METRICS[key].of_serving and METRICS[key].per:
+            here.add(key, "is a bound, which no baseline holds; give a tolerance to kv_cache and bytes_read")
         elif key in METRICS["time"].derived:
             here.add(key, "is a part of time, and only the sum is judged; give a tolerance to time")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:

@@ -196,7 +196,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data; or
             ``make_inputs`` is no function of the symbols.
     """
-    domain = _domain(symbols)
+    domain = read_domain(symbols)
     if model is not None:
         check_call("law", model, second="make_inputs")
     _check_make_inputs(make_inputs, symbols)
@@ -209,6 +209,12 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         on_data=on_data,
         devices=resolve_devices(devices),
     )
+    return find_laws(counts)
+
+
+def find_laws(counts: Counts) -> Law:
+    """Return the laws of all metrics of the model that ``counts`` counts."""
+    domain, most_counts = counts.domain, counts.largest
     letters = short_names(domain.symbols)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
     parts = counts.parts()
@@ -271,7 +277,12 @@ class _Searches:
         return MetricLaw(key.metric, counts.domain, *found, self._letters)
 
 
-def _domain(symbols: Mapping[str, Any]) -> Domain:
+def read_domain(symbols: Mapping[str, Any]) -> Domain:
+    """Return the domain of a law from its symbols: name → range of sizes.
+
+    Raises:
+        UsageError: there are too many symbols, or a value is no range of at least three sizes.
+    """
     if not 1 <= len(symbols) <= _MOST_SYMBOLS:
         raise UsageError(
             f"law(...) takes one to three named ranges, not {len(symbols)}; write law(model, make_inputs, "

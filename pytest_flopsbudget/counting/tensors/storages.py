@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 
+def storage_key(tensor: torch.Tensor) -> int:
+    """Return a number that identifies the storage of the tensor while the storage is alive."""
+    return tensor.untyped_storage()._cdata
+
+
 class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]):
     """A dict: `_cdata` of a storage → (value, reference to the storage). It keeps no storage alive.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
     from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.weight_reads import WeightReads
     from pytest_flopsbudget.results.data import PhaseName
 
     WorkPhase: TypeAlias = PhaseName | Literal["recomputed"]
@@ -85,6 +86,8 @@ class Tracer(DispatchMode):
         self._complex_convolutions = ComplexConvolutions()
         #: Notes for the user about the measurement.
         self.notes: set[str] = set()
+        #: Records the bytes of weights that operators read; None if nobody asked for them.
+        self.weight_reads: WeightReads | None = None
         #: The share of each operator's work that counts. It is less than 1 if a mask excludes blocks.
         self._share = _ALL
         #: The number of times that each operator counts. It is more than 1 if one step of a loop represents many steps.
@@ -122,6 +125,8 @@ class Tracer(DispatchMode):
         """Count a call, and record the memory that the call allocated."""
         if not info.known:
             self.note_unknown(info.name)
+        if self.weight_reads is not None:
+            self.weight_reads.record(info, args, kwargs)
         if info.is_convolution and info.registered is None:
             work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         node, phase = self.credit(work)
