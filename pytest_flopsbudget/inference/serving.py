@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: The names of the two measurements of `serving`.
 PREFILL, DECODE = "prefill", "decode"
+#: The metrics of which `Serving.law` gives laws. Laws of the others, which depend on kernels, would need many counts.
+_METRICS_WITH_LAWS = ("flops", "macs", "kv_cache", "bytes_read")
 
 
 class Serving:
@@ -87,7 +89,7 @@ class Serving:
         return int(self.decode.value(key_for("tokens_per_second", device)))
 
     def law(self, step: str, **symbols: range) -> Law:
-        """Return how all metrics of a step grow with the sizes, as exact expressions. Times on devices have no laws.
+        """Return how FLOPs, MACs, the cache and the bytes read of a step grow with the sizes, as exact expressions.
 
         ::
 
@@ -207,7 +209,7 @@ class Server:
             on_data=on_data,
             trace=law.trace,
         )
-        return find_laws(counts)
+        return find_laws(counts, _METRICS_WITH_LAWS)
 
     def call(self, step: str, sizes: Sizes) -> tuple[StepTrace, Call]:
         """Return what measures one step, and the call that it measures."""

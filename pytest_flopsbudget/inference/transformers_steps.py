@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: The names of the argument and of the output that hold the cache, newest first.
-_CACHES = ("cache", "past_key_values", "cache_params")
+_CACHES = ("cache", "past_key_values", "cache_params", "state")
 #: The caches that have a name. "dynamic" is the cache that the model makes itself.
 CACHES = ("dynamic", "static")
 
@@ -72,6 +72,7 @@ class TransformersSteps:
     def decode(self, sizes: Sizes, state: Any) -> Call:
         """Return the call that gets one token of each request and the cache."""
         tokens = token_ids(self._model, sizes.batch, 1)
+        _set_length(state["cache"], sizes.length - 1)
         kwargs = {self._cache_name: state["cache"], "use_cache": True}
         if self._has_encoder:
             return Call(self._model, Inputs((), {**kwargs, **state["encoder"], "decoder_input_ids": tokens}))
@@ -133,7 +134,16 @@ class TransformersSteps:
         own = StaticCache(config=self._config, max_cache_len=sizes.capacity)
         if not self._has_encoder:
             return own
-        return EncoderDecoderCache(own, StaticCache(config=self._config, max_cache_len=sizes.prompt))
+        # Models for speech shorten their input to this number of positions.
+        encoded = self._config.max_source_positions if self._main_input == "input_features" else sizes.prompt
+        return EncoderDecoderCache(own, StaticCache(config=self._config, max_cache_len=encoded))
+
+
+def _set_length(cache: Any, length: int) -> None:
+    """Set the number of tokens in a static cache, which is a tensor there, and whose value a run on shapes forgets."""
+    for layer in getattr(getattr(cache, "self_attention_cache", cache), "layers", ()):
+        if isinstance(getattr(layer, "cumulative_length", None), torch.Tensor):
+            layer.cumulative_length = torch.tensor(length)
 
 
 def _inner(model: Any) -> Any:

@@ -21,7 +21,7 @@ from pytest_flopsbudget.laws.search import Search
 from pytest_flopsbudget.quantities.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.laws.algebra.comparing import Comparison
@@ -212,12 +212,17 @@ def law(  # noqa: PLR0913 -- the options of a measurement
     return find_laws(counts)
 
 
-def find_laws(counts: Counts) -> Law:
-    """Return the laws of all metrics of the model that ``counts`` counts."""
+def find_laws(counts: Counts, metrics: Collection[str] | None = None) -> Law:
+    """Return the laws of the model that ``counts`` counts, and of its modules and operators.
+
+    If ``metrics`` is given, only the laws of these metrics are searched, and only of the model as a whole.
+    """
     domain, most_counts = counts.domain, counts.largest
     letters = short_names(domain.symbols)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
     parts = counts.parts()
+    if metrics is not None:
+        parts = {_MODEL: [metric for metric in parts[_MODEL] if metric in metrics]}
     searches = _Searches(counts, "" if calls else reason, letters)
     laws: dict[Part, dict[str, MetricLaw]] = {part: {} for part in parts}
     # The model comes first, so that the counts that it needs are made before a maximum is reached. Peaks come last:

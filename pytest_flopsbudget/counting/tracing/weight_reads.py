@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
-#: Operators that read only some rows of one operand → the number of rows that one call reads.
+#: Operators that read only some rows of one operand → the number of rows that one call reads. Indices of an embedding
+#: may all be equal, so at least one row is read.
 _ROWS: dict[str, Callable[[tuple[Any, ...]], int]] = {
-    "aten.embedding": lambda args: args[1].numel(),
+    "aten.embedding": lambda args: min(1, args[1].numel()),
     "aten.index_select": lambda args: args[2].numel(),
     "aten.index": lambda args: _first_index(args).numel(),
     "aten._unsafe_index": lambda args: _first_index(args).numel(),
