@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: The names of the argument and of the output that hold the cache, newest first.
-_CACHES = ("cache", "past_key_values", "cache_params", "state")
+_CACHES = ("cache", "past_key_values", "cache_params")
 #: The caches that have a name. "dynamic" is the cache that the model makes itself.
 CACHES = ("dynamic", "static")
 
