@@ -60,6 +60,9 @@ _OF_THE_CALL = {
     "kwargs": "flops_budget(model, kwargs={...})",
     "inputs": "flops_budget(model, inputs)",
     "model": "flops_budget(model, inputs)",
+    **dict.fromkeys(
+        ("prompt", "new_tokens", "batch"), "flops_budget.serving(model, prompt=2048, new_tokens=256, batch=8)"
+    ),
 }
 #: The keys of a budget that hold tables of limits.
 _PARTS = ("modules", "operators", "phases", "measurements")

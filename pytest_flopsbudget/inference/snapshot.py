@@ -97,7 +97,7 @@ class _Writer(pickle.Pickler):
     def _spec(self, tensor: torch.Tensor) -> _Spec:
         storage = storage_key(tensor)
         self._snapshot.storages.add(storage)
-        part = storage, tensor.storage_offset(), tuple(tensor.shape)
+        part = storage, int(tensor.storage_offset()), tuple(tensor.shape)
         is_number = not tensor.ndim and not (tensor.is_floating_point() or tensor.is_complex())
         size = 0 if is_number or part in self._counted else tensor.nbytes
         self._counted.add(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -64,7 +65,7 @@ class FunctionSteps:
         decode: is called with the model, token ids of shape (batch, 1), and the cache. It returns the cache.
     """
 
-    first_tokens = None
+    first_tokens: int | None = None
 
     def __init__(
         self, model: torch.nn.Module, prefill: Callable[[Any, torch.Tensor], Any], decode: Callable[..., Any]
@@ -91,8 +92,7 @@ class FunctionSteps:
 
 def device_of(model: torch.nn.Module) -> torch.device:
     """Return the device of the model's first parameter or buffer; "meta" for a model without tensors."""
-    first = next(iter(model.parameters()), None)
-    first = next(iter(model.buffers()), None) if first is None else first
+    first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("meta") if first is None else first.device
 
 

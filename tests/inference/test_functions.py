@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget import UsageError, serving
+from pytest_flopsbudget import Device, UsageError, serving
 
 WIDTH, KEYS, WORDS = 8, 4, 10
 PROMPT, NEW, BATCH = 6, 2, 3
@@ -134,3 +134,65 @@ def test_a_cache_that_cannot_be_copied():
 def test_a_model_that_fails():
     with pytest.raises(ZeroDivisionError):
         serve(Decoder(), lambda model, tokens: 1 / 0, lambda model, tokens, cache: cache)
+
+
+class Reader(Decoder):
+    """A decoder that reads a number, so that it runs on data."""
+
+    def forward(self, tokens, earlier=None):
+        assert self.head.weight.sum().item() < 1e9
+        return super().forward(tokens, earlier)
+
+
+def test_a_model_that_needs_data():
+    """The decoding step gets a cache with data, and the model stays as it was."""
+    model = Reader()
+    before = model.head.weight.clone()
+    served = serve(model, lambda model, tokens: model(tokens), lambda model, tokens, cache: model(tokens, cache))
+    assert served.prefill.execution == served.decode.execution == "real"
+    assert served.decode.flops == step(1, PROMPT + NEW)
+    assert served.kv_cache == BATCH * (PROMPT + NEW) * 2 * KEYS * 4
+    assert str(served.law("decode", batch=range(1, 9))["kv_cache"]) == f"{(PROMPT + NEW) * 2 * KEYS * 4}·B"
+    assert torch.equal(model.head.weight, before)
+
+
+def test_a_model_that_needs_data_and_has_none():
+    with pytest.raises(UsageError, match="needs data"), torch.device("meta"):
+        serve(Reader(), lambda model, tokens: model(tokens), lambda model, tokens, cache: model(tokens, cache))
+
+
+class TestHybrid:
+    """A cache of a constant state and of keys and values, as in vllm-project/vllm#40691.
+
+    There, a server logged the size of its cache in tokens, which did not fit to the number of requests that it logged.
+    """
+
+    STATE = 1000
+
+    def serve(self, memory):
+        device = Device("box", rates={"float32": 10**12}, vector_rates={}, bandwidth=10**9, memory=memory, launch=0)
+        return serving(
+            Decoder(),
+            prompt=PROMPT,
+            new_tokens=NEW,
+            prefill=lambda model, tokens: (model(tokens), torch.zeros(len(tokens), self.STATE)),
+            decode=lambda model, tokens, cache: (model(tokens, cache[0]), cache[1]),
+            devices=[device],
+        )
+
+    def test_requests(self):
+        weights = 4 * (WORDS * WIDTH + 3 * WIDTH * KEYS + KEYS * WORDS)
+        request = 4 * self.STATE + (PROMPT + NEW) * 2 * KEYS * 4
+        assert self.serve(weights + 7 * request).requests("box") == 7
+        assert self.serve(weights + 7 * request - 1).requests("box") == 6
+        assert self.serve(weights - 1).requests("box") == 0
+
+    def test_tokens_that_fit_do_not_follow_from_the_bytes_of_a_token(self):
+        served = self.serve(10**6)
+        assert served.kv_cache_per_token == 2 * KEYS * 4
+        by_tokens = 10**6 // served.kv_cache_per_token // (PROMPT + NEW)
+        assert by_tokens > 16 * served.requests("box")  # the state of each request was forgotten
+
+    def test_unknown_memory(self):
+        with pytest.raises(KeyError, match=r"'requests\[box\]' was not measured"):
+            self.serve(None).requests("box")

@@ -13,7 +13,8 @@ _Value = TypeVar("_Value")
 
 def storage_key(tensor: torch.Tensor) -> int:
     """Return a number that identifies the storage of the tensor while the storage is alive."""
-    return tensor.untyped_storage()._cdata
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]):

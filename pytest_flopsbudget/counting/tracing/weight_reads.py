@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper, tensors_in, wrapped_tensors
 from pytest_flopsbudget.counting.tensors.storages import storage_key
 
@@ -45,7 +46,7 @@ class WeightReads:
             for module in modules
             for tensor in (*module._parameters.values(), *module._buffers.values())
             if tensor is not None and type(tensor) not in _WITHOUT_SIZE
-            for part in _plain_parts(tensor)
+            for part in _plain_parts(local_tensor(tensor))
             if part.layout is torch.strided
         }
         #: (key of the storage, place in the storage) → the bytes that were read there.
@@ -61,7 +62,7 @@ class WeightReads:
                 if rows is not None and tensor.ndim:
                     chosen = min(tensor.shape[0], -(-rows(args) // self._tokens))
                     size = size // max(1, tensor.shape[0]) * chosen
-                place = storage, tensor.storage_offset()
+                place = storage, int(tensor.storage_offset())
                 self._read[place] = max(size, self._read.get(place, 0))
 
     def read(self, without: Collection[int] = ()) -> int:
@@ -82,7 +83,8 @@ class WeightReads:
 
 
 def _first_index(args: tuple[Any, ...]) -> torch.Tensor:
-    return next(index for index in args[1] if index is not None)
+    indices: list[torch.Tensor | None] = args[1]
+    return next(index for index in indices if index is not None)
 
 
 def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
