@@ -62,21 +62,27 @@ class TransformersSteps:
         """Return the call that reads the prompts. It computes logits for the last token only, as `generate` does."""
         kwargs = self._prompts(sizes)
         if self._has_encoder:
+            # Without the argument `use_cache`, which some encoders refuse, the decoder's configuration decides.
             kwargs["decoder_input_ids"] = token_ids(self._model, sizes.batch, sizes.length)
-        elif self._keeps_last_logits:
-            kwargs["logits_to_keep"] = 1
+        else:
+            kwargs["use_cache"] = True
+            if self._keeps_last_logits:
+                kwargs["logits_to_keep"] = 1
         if self._new_cache is not None:
             kwargs[self._cache_name] = self._new_cache(sizes)
-        return Call(self._model, Inputs((), {**kwargs, "use_cache": True}))
+        return Call(self._model, Inputs((), kwargs))
 
     def decode(self, sizes: Sizes, state: Any) -> Call:
         """Return the call that gets one token of each request and the cache."""
         tokens = token_ids(self._model, sizes.batch, 1)
         _set_length(state["cache"], sizes.length - 1)
-        kwargs = {self._cache_name: state["cache"], "use_cache": True}
+        kwargs = {self._cache_name: state["cache"]}
         if self._has_encoder:
-            return Call(self._model, Inputs((), {**kwargs, **state["encoder"], "decoder_input_ids": tokens}))
-        return Call(self._model, Inputs((), {**kwargs, "input_ids": tokens}))
+            from transformers.modeling_outputs import BaseModelOutput  # noqa: PLC0415 -- the user's package
+
+            encoded = BaseModelOutput(last_hidden_state=state["encoded"])
+            return Call(self._model, Inputs((), {**kwargs, "encoder_outputs": encoded, "decoder_input_ids": tokens}))
+        return Call(self._model, Inputs((), {**kwargs, "input_ids": tokens, "use_cache": True}))
 
     def cache(self, output: Any) -> Any:
         """Return the cache in the output of a call.
@@ -96,7 +102,7 @@ class TransformersSteps:
         """Return the cache, and for models with an encoder, the output of the encoder."""
         state = {"cache": self.cache(output)}
         if self._has_encoder:
-            state["encoder"] = {"encoder_outputs": (_field(output, "encoder_last_hidden_state"),)}
+            state["encoded"] = _field(output, "encoder_last_hidden_state")
         return state
 
     def _prompts(self, sizes: Sizes) -> dict[str, Any]:

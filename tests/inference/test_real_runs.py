@@ -145,6 +145,28 @@ def test_generation(kind):
     assert not steps[-1].decode.unknown_operators
 
 
+def test_images():
+    """A model for images and text says with ``inputs`` what a prefill gets. Only the prefill has the images."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    text = transformers.LlamaConfig(**TINY)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_id=7)
+    model = transformers.LlavaForConditionalGeneration(config).eval()
+
+    def inputs(batch, prompt):
+        ids = torch.zeros(batch, prompt, dtype=torch.long)
+        ids[:, :4] = 7  # one place for each patch
+        return {"input_ids": ids, "pixel_values": torch.zeros(batch, 3, 16, 16)}
+
+    served = serving(model, prompt=PROMPT, new_tokens=1, batch=BATCH, inputs=inputs)
+    with watch() as watched:
+        model.generate(**inputs(BATCH, PROMPT), max_new_tokens=2, min_new_tokens=2, do_sample=False)
+    assert watched.complexity.flops == served.prefill.flops + served.decode.flops
+    assert served.prefill.modules["model.vision_tower"].flops > 0
+    assert served.decode.modules["model.vision_tower"].calls == 0
+
+
 def check_steps(model, served, inputs, cache):
     """Check real runs of the prefill and of all steps with ``cache``, which is empty, against ``served``."""
     name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -75,6 +75,8 @@ def test_limits(project, marker, lines):
         ('tokens_per_second={"H100": "3 ms"}', "*tokens_per_second*a time, which does not fit*"),
         ('phases={"forward": {"kv_cache": 1}}', "*kv_cache*measures no work*"),
         ('modules={"head": {"kv_cache": 1}}', "*kv_cache*belongs to the whole model*"),
+        ("prompt=2048", "*prompt: belongs in the call: flops_budget.serving(model, prompt=*"),
+        ('tolerance={"requests": "1%"}', "*requests*is a bound, which no baseline holds*"),
         ('hold=["requests"]', "*requests*hold kv_cache*"),
     ],
 )
