@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.watch import watch
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.inference.serving import Serving, serving
     from pytest_flopsbudget.laws.algebra.metric_law import MetricLaw
     from pytest_flopsbudget.laws.law import Law, law
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
@@ -45,6 +46,7 @@ _HOMES = {
     "Module": "results.data",
     "Operator": "results.data",
     "Phase": "results.data",
+    "Serving": "inference.serving",
     "TrainingFlops": "training.flops",
     "TrainingRun": "training.run",
     "UnknownOperator": "results.data",
@@ -54,6 +56,7 @@ _HOMES = {
     "flops_formula": "counting.costs.registry",
     "law": "laws.law",
     "measure": "counting.measure",
+    "serving": "inference.serving",
     "shape_only": "counting.shape_only",
     "time_model": "counting.latency.benchmark",
     "training_flops": "training.measuring.per_token",
@@ -77,6 +80,7 @@ __all__ = [
     "Module",
     "Operator",
     "Phase",
+    "Serving",
     "TrainingFlops",
     "TrainingRun",
     "UnknownOperator",
@@ -86,6 +90,7 @@ __all__ = [
     "flops_formula",
     "law",
     "measure",
+    "serving",
     "shape_only",
     "time_model",
     "training_flops",

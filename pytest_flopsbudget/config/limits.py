@@ -60,6 +60,8 @@ def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
             here.add(key, "is a ratio, which no baseline holds; hold the metrics behind it")
         elif not METRICS[key].in_baselines:
             here.add(key, NOT_IN_BASELINES)
+        elif METRICS[key].of_serving and METRICS[key].per:
+            here.add(key, "is a bound, which no baseline holds; hold kv_cache and bytes_read, from which it follows")
         elif not compared_parts(key):
             here.add(key, "is a part of time, and only the sum is compared; hold time")
         else:
@@ -68,9 +70,10 @@ def read_hold(value: object, problems: Problems) -> tuple[str, ...]:
 
 
 def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Bounds]:
-    """Return "time[A100]" → limit, for each device in the table ``value``. ``key`` is "time"."""
+    """Return "time[A100]" → limit, for each device in the table ``value``. ``key`` is a metric such as "time"."""
     if not isinstance(value, Mapping) or not value:
-        problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
+        example = {"count": "40", "tokens/s": '"1.2k tokens/s"'}.get(METRICS[key].unit, '"3 ms"')
+        problems.add(key, f"{quote_value(value)} is not a table of limits by device; write {{A100 = {example}}}")
         return {}
     here = problems.inside(key)
     quantities = {}

@@ -33,7 +33,7 @@ from pytest_flopsbudget.config.settings import (
 )
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
-from pytest_flopsbudget.quantities.metrics import METRICS, base_of, compared_parts, is_key, key_for, name_in
+from pytest_flopsbudget.quantities.metrics import METRICS, Metric, base_of, compared_parts, is_key, key_for, name_in
 from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance, quote_value
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
@@ -61,6 +61,9 @@ _OF_THE_CALL = {
     "kwargs": "flops_budget(model, kwargs={...})",
     "inputs": "flops_budget(model, inputs)",
     "model": "flops_budget(model, inputs)",
+    **dict.fromkeys(
+        ("prompt", "new_tokens", "batch"), "flops_budget.serving(model, prompt=2048, new_tokens=256, batch=8)"
+    ),
 }
 #: The keys of a budget that hold tables of limits.
 _PARTS = ("modules", "operators", "phases", "measurements")
@@ -402,8 +405,8 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
             here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
             here.add(key, "is a ratio, which has no tolerance; give a tolerance to the metrics behind it")
-        elif not METRICS[key].in_baselines:
-            here.add(key, NOT_IN_BASELINES)
+        elif reason := _why_not_compared(METRICS[key]):
+            here.add(key, reason)
         elif key in METRICS["time"].derived:
             here.add(key, "is a part of time, and only the sum is judged; give a tolerance to time")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
@@ -416,6 +419,15 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
             except ValueError as error:
                 here.add(key, error)
     return tolerances
+
+
+def _why_not_compared(metric: Metric) -> str:
+    """Return why no baseline holds the metric; "" if baselines can hold it."""
+    if not metric.in_baselines:
+        return NOT_IN_BASELINES
+    if metric.of_serving and metric.per:
+        return "is a bound, which no baseline holds; give a tolerance to kv_cache and bytes_read"
+    return ""
 
 
 def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, Tolerance]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
+    from pytest_flopsbudget.counting.observer import Observer
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -97,10 +98,11 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     reuse_answers: bool = True,
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
+    observer: Observer | None = None,
 ) -> tuple[Complexity, Tracer]:
     """Measure a model like `measure`, with the arguments in ``inputs``, and return the tracer too.
 
-    Other parts of `counting` need the operators that the tracer counted.
+    Other parts of `counting` need the operators that the tracer counted. ``observer`` sees each attempt.
 
     Raises:
         UsageError: ``model`` cannot be called or is a class, it needs data and a tensor has none, or no output can be
@@ -110,7 +112,13 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     check_call("measure", model)
     with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME.held():
         run = Run(
-            unwrap_program(model), inputs.args, inputs.kwargs, backward, reuse_answers=reuse_answers, devices=devices
+            unwrap_program(model),
+            inputs.args,
+            inputs.kwargs,
+            backward,
+            reuse_answers=reuse_answers,
+            devices=devices,
+            observer=observer,
         )
         complexity = run.complexity(SHAPES_ONLY if shapes == "only" else WAYS)
     if inputs.note:

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.attempts import Way
     from pytest_flopsbudget.counting.cloning.cloner import Cloner
     from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
+    from pytest_flopsbudget.counting.observer import Observer
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -100,8 +101,9 @@ class Run:
         *,
         reuse_answers: bool = True,
         devices: Sequence[Device] = (),
+        observer: Observer | None = None,
     ) -> None:
-        self._reuse_answers, self._devices = reuse_answers, devices
+        self._reuse_answers, self._devices, self._observer = reuse_answers, devices, observer
         self._model: Callable[..., Any] = unwrap_compiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self._name = name_of(self._model)
@@ -289,7 +291,7 @@ class Run:
                 absent_cuda_idle() if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
-                self._traced(tracer, model, args, kwargs, gradients=gradients)
+                self._traced(tracer, cloner, model, args, kwargs, gradients=gradients)
             reshard(cloner.modules)
             record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
@@ -310,7 +312,7 @@ class Run:
                     tracer.tracker.following(cloner.modules),
                     local_shards_only(cloner.modules, tracer, on_meta=False),
                 ):
-                    self._traced(tracer, model, args, kwargs, gradients=gradients)
+                    self._traced(tracer, cloner, model, args, kwargs, gradients=gradients)
                 reshard(cloner.modules)
                 record_resident_tensors(tracer.tracker, cloner)
             finally:
@@ -326,15 +328,18 @@ class Run:
             self._outside = caches_outside(self._model, cloner)
         return model, args, kwargs
 
-    def _traced(
+    def _traced(  # noqa: PLR0913 -- a call, and how it is traced
         self,
         tracer: Tracer,
+        cloner: Cloner,
         model: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
         gradients: bool,
     ) -> None:
+        if self._observer is not None:
+            self._observer.begin(tracer, cloner.modules)
         with (
             higher_order_decomposed(tracer),
             undispatched_noted(tracer),
@@ -349,6 +354,8 @@ class Run:
                 wait_for(iterate_tensors(output))
             if self._backward:
                 run_backward(output)
+        if self._observer is not None:
+            self._observer.end(tracer, output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         self.tracer = tracer

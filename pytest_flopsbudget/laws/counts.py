@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import ShapesMode
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.laws.algebra.domains import Domain, Point
     from pytest_flopsbudget.quantities.metrics import Amount
@@ -101,6 +102,7 @@ class Counts:
         backward: whether the backward pass is counted too.
         on_data: whether a model that needs data may run on its data.
         devices: the devices for which the time is estimated.
+        trace: measures one call; see `trace_inputs`.
     """
 
     def __init__(  # noqa: PLR0913 -- the options of `law`
@@ -113,8 +115,9 @@ class Counts:
         backward: bool = False,
         on_data: bool = False,
         devices: Sequence[Device] = (),
+        trace: Callable[..., tuple[Complexity, Tracer]] = trace_inputs,
     ) -> None:
-        self._model, self._make_inputs = model, make_inputs
+        self._model, self._make_inputs, self._trace = model, make_inputs, trace
         #: The sizes of the law.
         self.domain = domain
         self._backward, self._on_data, self._devices = backward, on_data, devices
@@ -216,7 +219,7 @@ class Counts:
         if not self.settings:
             self.settings = whole_settings(model) | {1}
         shapes: ShapesMode = "preferred" if self._on_data else "only"
-        complexity, tracer = trace_inputs(
+        complexity, tracer = self._trace(
             model,
             inputs,
             backward=self._backward,
@@ -270,7 +273,7 @@ class Counts:
 
 
 def _is_time(metric: str) -> bool:
-    return METRICS[metric].per == "device"
+    return METRICS[metric].per == "device" and not METRICS[metric].of_serving
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, base_of
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.laws.algebra.comparing import Comparison
@@ -250,7 +250,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         UsageError: a symbol is no range of at least three sizes, the model refuses a size, or it needs data; or
             ``make_inputs`` is no function of the symbols.
     """
-    domain = _domain(symbols)
+    domain = read_domain(symbols)
     if model is not None:
         check_call("law", model, second="make_inputs")
     _check_make_inputs(make_inputs, symbols)
@@ -263,12 +263,23 @@ def law(  # noqa: PLR0913 -- the options of a measurement
         on_data=on_data,
         devices=resolve_devices(devices),
     )
+    return find_laws(counts, metrics)
+
+
+def find_laws(counts: Counts, metrics: Collection[str] | None = None, *, model_only: bool = False) -> Law:
+    """Return the laws of the model that ``counts`` counts, and of its modules and operators.
+
+    If ``metrics`` is given, only the laws of these metrics are searched. With ``model_only``, there are no laws of
+    modules and operators.
+    """
+    domain, most_counts = counts.domain, counts.largest
     letters = short_names(domain.symbols)
     wanted = None if metrics is None else _known_metrics(metrics)
     calls, reason = Search(counts, CALLS, domain, DEGREE).run()
     parts = {
         part: [name for name in names if wanted is None or base_of(name) in wanted]
         for part, names in counts.parts().items()
+        if part == _MODEL or not model_only
     }
     searches = _Searches(counts, "" if calls else reason, letters)
     laws: dict[Part, dict[str, MetricLaw]] = {part: {} for part in parts}
@@ -296,7 +307,7 @@ def law(  # noqa: PLR0913 -- the options of a measurement
     )
 
 
-def _known_metrics(metrics: Sequence[str]) -> set[str]:
+def _known_metrics(metrics: Collection[str]) -> set[str]:
     for metric in metrics:
         if metric not in METRICS:
             near = nearest_spelling(metric, METRICS)
@@ -338,7 +349,12 @@ class _Searches:
         return MetricLaw(key.metric, counts.domain, *found, self._letters)
 
 
-def _domain(symbols: Mapping[str, Any]) -> Domain:
+def read_domain(symbols: Mapping[str, Any]) -> Domain:
+    """Return the domain of a law from its symbols: name → range of sizes.
+
+    Raises:
+        UsageError: there are too many symbols, or a value is no range of at least three sizes.
+    """
     if not 1 <= len(symbols) <= _MOST_SYMBOLS:
         raise UsageError(
             f"law(...) takes one to three named ranges, not {len(symbols)}; write law(model, make_inputs, "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.latency.measured_call import MeasuredCall
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.inference.serving import Serving
     from pytest_flopsbudget.laws.law import Law
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
@@ -224,6 +225,87 @@ class FlopsBudget:
             name=name, complexity=complexity, seconds=time.perf_counter() - start, laws=found
         )
         return found
+
+    def serving(  # noqa: PLR0913 -- the options of `serving`
+        self,
+        model: Any,
+        *,
+        prompt: int,
+        new_tokens: int,
+        batch: int = 1,
+        cache: str | Callable[[int], Any] = "dynamic",
+        inputs: Callable[..., Mapping[str, Any]] | None = None,
+        prefill: Callable[..., Any] | None = None,
+        decode: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> Serving:
+        """Measure what a language model costs when it answers requests, and judge the prefill and a decoding step.
+
+        ::
+
+            @pytest.mark.flops_budget(kv_cache_per_token="64 KiB", requests={"H100": 40})
+            def test_serving(flops_budget, model):
+                flops_budget.serving(model, prompt=2048, new_tokens=256, batch=8)
+
+        The two measurements have the names "prefill" and "decode". Bounds are computed for the devices that the limits
+        and the settings name.
+
+        Args:
+            model: see `pytest_flopsbudget.serving`.
+            prompt: see `pytest_flopsbudget.serving`.
+            new_tokens: see `pytest_flopsbudget.serving`.
+            batch: see `pytest_flopsbudget.serving`.
+            cache: see `pytest_flopsbudget.serving`.
+            inputs: see `pytest_flopsbudget.serving`.
+            prefill: see `pytest_flopsbudget.serving`.
+            decode: see `pytest_flopsbudget.serving`.
+            name: distinguishes several calls in one test. With ``name="long"``, the measurements are "long prefill" and
+                "long decode".
+
+        Returns:
+            Both measurements, and the bounds on devices.
+
+        Raises:
+            UsageError: an argument is wrong, the model needs data that it does not have, the name was used before, or
+                the test's body has ended.
+            Exception: any exception that the model raises.
+        """
+        from pytest_flopsbudget.inference.serving import DECODE, PREFILL, make_server
+
+        call = "flops_budget.serving(...)"
+        self._check_open(call)
+        if name is not None:
+            _check_name(name, f"flops_budget.serving(..., name={name!r})")
+        names = [step if name is None else f"{name} {step}" for step in (PREFILL, DECODE)]
+        for used in names:
+            if used in self._measurements:
+                raise UsageError(
+                    f"{call}: {used!r} was measured before in this test; tell the calls apart with "
+                    'flops_budget.serving(..., name="...")'
+                )
+        self._prepare()
+        start = time.perf_counter()
+        try:
+            server = make_server(
+                model,
+                prompt=prompt,
+                new_tokens=new_tokens,
+                batch=batch,
+                cache=cache,
+                inputs=inputs,
+                prefill=prefill,
+                decode=decode,
+                devices=self._devices,
+                reuse_answers=self._reuse_answers,
+                shapes=self._shapes,
+            )
+        except UsageError as error:
+            raise UsageError(re.sub(r"^serving\(", "flops_budget.serving(", str(error))) from error
+        served = server.serve()
+        seconds = time.perf_counter() - start
+        for used, complexity in zip(names, (served.prefill, served.decode), strict=True):
+            self._keep(used, self._untimed(complexity, "a model that is served"), seconds / len(names))
+        return served
 
     def _measure(self, model: Callable[..., Any], inputs: Inputs, given: object, *, backward: bool) -> MeasuredCall:
         """Measure the model. An error of the model may get a hint on ``given``, the argument ``args`` of the call."""

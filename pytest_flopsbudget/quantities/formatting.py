@@ -156,6 +156,10 @@ def _notation(metric: Metric) -> _Notation:
         return _Notation(BINARY_PREFIXES, 1024, "B", "B")
     if metric.unit == "ns":
         return _Notation(("n", "u", "m", ""), 1000, "s", "ns")
+    if metric.unit == "tokens/s":
+        return _Notation(
+            tuple(f"{prefix} " if prefix else "" for prefix in DECIMAL_PREFIXES), 1000, "tokens/s", "tokens/s"
+        )
     word = "" if metric.unit == "count" else metric.unit
     return _Notation(DECIMAL_PREFIXES, 1000, word, word)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step", "bits/param"]
+Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step", "bits/param", "tokens/s"]
 Aggregation = Literal["sum", "distinct", "peak", "ratio", "whole"]
 Per = Literal["device", "machine"]
 Better = Literal["less", "more"]
@@ -58,6 +58,8 @@ class Metric:
     of_kernels: bool = False
     #: Whether baselines store the metric and compare it. A metric that they leave out rarely changes alone.
     in_baselines: bool = True
+    #: Whether only measurements of serving have the metric.
+    of_serving: bool = False
 
 
 _ROWS = (
@@ -190,6 +192,52 @@ _ROWS = (
         per="machine",
         of_kernels=True,
     ),
+    Metric("kv_cache", "KV cache", "bytes", "whole", "bytes of the cache after a step of serving", of_serving=True),
+    Metric(
+        "kv_cache_per_token",
+        "KV cache per token",
+        "bytes",
+        "whole",
+        "bytes that each new token adds to the cache of one request",
+        of_serving=True,
+    ),
+    Metric(
+        "bytes_read",
+        "bytes read",
+        "bytes",
+        "whole",
+        "bytes of weights and cache that a step of serving reads at least",
+        of_serving=True,
+    ),
+    Metric(
+        "time_to_first_token",
+        "time to first token",
+        "ns",
+        "whole",
+        "least time of a prefill on a device: a lower bound",
+        per="device",
+        of_serving=True,
+    ),
+    Metric(
+        "requests",
+        "requests",
+        "count",
+        "whole",
+        "most requests whose caches fit beside the weights on a device: an upper bound",
+        per="device",
+        better="more",
+        of_serving=True,
+    ),
+    Metric(
+        "tokens_per_second",
+        "tokens per second",
+        "tokens/s",
+        "whole",
+        "most tokens that a device decodes a second: an upper bound",
+        per="device",
+        better="more",
+        of_serving=True,
+    ),
 )
 
 #: Key without brackets → row of this table, in the order in which reports show the metrics.
@@ -255,7 +303,8 @@ def is_stored(key: str) -> bool:
 
 def is_optional(key: str) -> bool:
     """Return whether ``key`` is measured on request only. A run need not measure it, even if a baseline contains it."""
-    return METRICS[base_of(key)].per is not None
+    metric = METRICS[base_of(key)]
+    return metric.per is not None or metric.of_serving
 
 
 def sort_metrics(keys: Iterable[str]) -> list[str]:

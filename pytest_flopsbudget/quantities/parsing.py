@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
     "FLOPs": {"": 1, "FLOP": 1, "FLOPs": 1, "MAC": 2, "MACs": 2},
     "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
+    "tokens/s": {"": 1, "token/s": 1, "tokens/s": 1},
 }
 #: Unit of a ratio → the words for its denominator.
 _OVER: Mapping[Unit, tuple[str, ...]] = {
@@ -66,6 +67,12 @@ _MEANINGS: Mapping[str, tuple[str, ...]] = {
     "vram": ("peak_memory",),
     "ram": ("peak_memory",),
     "bandwidth": ("memory_traffic",),
+    "cache": ("kv_cache",),
+    "kv": ("kv_cache",),
+    "ttft": ("time_to_first_token",),
+    "throughput": ("tokens_per_second",),
+    "tps": ("tokens_per_second",),
+    "concurrency": ("requests",),
     "traffic": ("memory_traffic",),
     "gflops": ("flops",),
     "mflops": ("flops",),
@@ -99,6 +106,7 @@ _EXAMPLES: Mapping[Unit, str] = {
     "FLOPs/byte": '"10 FLOPs/byte" or 0.5',
     "FLOPs/step": '"1.2k FLOPs/step" or 1200',
     "bits/param": '"4.5 bits/param" or 4.5',
+    "tokens/s": '"1.2k tokens/s" or 1200',
 }
 _ALLOWED: Mapping[Unit, str] = {
     "FLOPs": "FLOPs or MACs, after k, M, G, T, P, E or none",
@@ -109,6 +117,7 @@ _ALLOWED: Mapping[Unit, str] = {
     "FLOPs/byte": "FLOPs/byte or MACs/byte, after k, M, G, T, P, E or none",
     "FLOPs/step": "FLOPs/step or MACs/step, after k, M, G, T, P, E or none",
     "bits/param": "bits/param or bits, after k, M, G, T, P, E or none",
+    "tokens/s": "tokens/s, after k, M, G, T, P, E or none",
 }
 
 

@@ -42,6 +42,8 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
         return "latency has a limit, but was not timed: only flops_budget(model, inputs) of the fixture times a model"
     if isinstance(item, Unmeasured) and item.phase == "backward":
         return f"{what} has a limit, but no backward pass was measured: call flops_budget(model, inputs, backward=True)"
+    if isinstance(item, Unmeasured) and metric_of(item.metric).of_serving:
+        return f"{what} has a limit, but was not measured: {_without_serving(item.metric)}"
     if isinstance(item, Unmeasured):
         return f"{what} has a limit, but was not measured"
     amounts = to_number(item.measured), to_number(item.limit)
@@ -53,11 +55,19 @@ def limit_sentence(item: Violation | Unmeasured) -> str:
         case "exact value":
             return f"{what} is not what its limit says: {measured}, exactly {limit} expected{share}"
         case "minimum":
-            return f"{what} under its minimum: {measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+            words = f"{measured} < {limit}{share} ({format_percent(amounts[1], amounts[0])})"
+            is_bound = metric_of(item.metric).better == "more"
+            return f"{what} under its minimum: {mark_estimate(words, item.metric) if is_bound else words}"
         case "maximum":
             percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
             words = f"{measured} > {limit}{share}, {format_growth(item.excess, item.metric)} ({percent})"
             return f"{what} over its limit: {mark_estimate(words, item.metric)}"
+
+
+def _without_serving(metric: str) -> str:
+    if base_of(metric) == "requests":
+        return "call flops_budget.serving(model, ...); the device's profile needs a memory, and the model a cache"
+    return "call flops_budget.serving(model, prompt=..., new_tokens=...)"
 
 
 def warning_lines(items: Iterable[Violation]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.quantities.formatting import format_factor, format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import base_of, measured_value, metric_of
 from pytest_flopsbudget.reports.law_changes import law_factor
-from pytest_flopsbudget.reports.wording import is_estimate
+from pytest_flopsbudget.reports.wording import estimate_sign
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def amount(metrics: Mapping[str, int], show: str) -> str:
     if value is None:
         return ""
     # An estimated time is a lower bound. The column has no space to say this in words, so it has a sign.
-    return f"{'>=' if is_estimate(show) else ''}{format_value(value, metric_of(show))}"
+    return f"{estimate_sign(show)}{format_value(value, metric_of(show))}"
 
 
 def used(share: Share | None) -> str:

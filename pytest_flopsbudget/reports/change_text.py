@@ -19,7 +19,7 @@ from pytest_flopsbudget.reports.causes import (
 from pytest_flopsbudget.reports.failure_rows import align, changed_modules
 from pytest_flopsbudget.reports.growth import operator_rows, other_model, what_grew
 from pytest_flopsbudget.reports.law_changes import law_factor, law_lines, range_change
-from pytest_flopsbudget.reports.wording import is_estimate
+from pytest_flopsbudget.reports.wording import estimate_sign
 from pytest_flopsbudget.results.change_groups import is_judged
 from pytest_flopsbudget.results.changes import KINDS, differing
 from pytest_flopsbudget.safe_text import pluralize, visible
@@ -118,7 +118,7 @@ def _metric_table(comparison: Comparison, shown: Sequence[str]) -> list[str]:
     rows = [("metric", "before", "now", "change", "")]
     for item in comparison.changes:
         if item.metric in shown:
-            sign = ">=" if is_estimate(item.metric) else ""
+            sign = estimate_sign(item.metric)
             old, new = format_pair(item.old, item.new, metric_of(item.metric))
             mark = "" if _is_held(item.metric) else NOT_HELD
             rows.append((item.metric, f"{sign}{old}", f"{sign}{new}", format_percent(item.old, item.new), mark))

@@ -18,7 +18,7 @@ from pytest_flopsbudget.quantities.metrics import (
 )
 from pytest_flopsbudget.reports.broken_limits import format_share, part_of
 from pytest_flopsbudget.reports.causes import without_followers
-from pytest_flopsbudget.reports.wording import format_growth, is_estimate
+from pytest_flopsbudget.reports.wording import estimate_sign, format_growth
 from pytest_flopsbudget.results.comparison import before
 from pytest_flopsbudget.results.diff import self_values
 from pytest_flopsbudget.results.folding import fold, unfold_path, without_peaks
@@ -177,7 +177,7 @@ def metric_table(rows: Sequence[BrokenMetric]) -> list[str]:
 
 def _amounts(row: BrokenMetric) -> tuple[str, str, str]:
     """Return the texts of the old value, of the new value and of what is allowed."""
-    metric, sign = metric_of(row.metric), ">=" if is_estimate(row.metric) else ""
+    metric, sign = metric_of(row.metric), estimate_sign(row.metric)
     news = [format_value(row.new, metric)]
     old = limit = ""
     if row.old is not None:
@@ -257,7 +257,7 @@ def group_lines(group: ModuleGroup, nodeid: str) -> Iterator[str]:
     limit = _allowed(format_value(to_number(first.limit), metric), first.bound)
     yield f"{group.metric} of {where}, allowed {limit}, set by {set_by(first.source, nodeid)}:"
     items = sorted(group.items, key=lambda item: -item.excess)
-    sign = ">=" if is_estimate(group.metric) else ""
+    sign = estimate_sign(group.metric)
     cells = [("now", "over" if first.bound == "maximum" else "off", "module")]
     for item in items[:_MAX_OVER]:
         measured, limited = to_number(item.measured), to_number(item.limit)
@@ -348,7 +348,7 @@ def _module_table(values: Mapping[str, Mapping[str, int]], metrics: Sequence[str
 
 
 def _value(value: int, metric: str) -> str:
-    return f"{'>=' if is_estimate(metric) else ''}{format_value(value, metric_of(metric))}"
+    return f"{estimate_sign(metric)}{format_value(value, metric_of(metric))}"
 
 
 def _cell(values: Mapping[str, int], metric: str, write: _Writer) -> str:

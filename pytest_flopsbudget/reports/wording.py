@@ -23,13 +23,25 @@ def format_change(old: Amount, new: Amount, metric: str) -> str:
 
 
 def is_estimate(metric: str) -> bool:
-    """Return whether values of ``metric`` are estimates, which are lower bounds. Reports mark estimates."""
+    """Return whether values of ``metric`` are estimates, which are bounds. Reports mark estimates."""
     return metric_of(metric).per == "device"
 
 
 def mark_estimate(words: str, metric: str) -> str:
     """Return ``words`` about a value of ``metric``. An estimate is marked: "at least 1.31 ms (estimate)"."""
-    return f"at least {words} (estimate)" if is_estimate(metric) else words
+    return f"{bound_words(metric)} {words} (estimate)" if is_estimate(metric) else words
+
+
+def bound_words(metric: str) -> str:
+    """Return "at least" for an estimate that is a lower bound, and "at most" for one that is an upper bound."""
+    return "at least" if metric_of(metric).better == "less" else "at most"
+
+
+def estimate_sign(metric: str) -> str:
+    """Return the sign before an estimate: ">=" for a lower bound, "<=" for an upper bound; empty for other values."""
+    if not is_estimate(metric):
+        return ""
+    return ">=" if metric_of(metric).better == "less" else "<="
 
 
 def format_growth(delta: Amount, metric: str) -> str:

@@ -79,6 +79,8 @@ def _there_are(measured: Mapping[str, int]) -> str:
 
 
 def _keys(measured: Mapping[str, int]) -> Iterable[str]:
-    times = [key_for(key, device) for device in devices_in(measured) for key in METRICS if METRICS[key].per == "device"]
-    asked = (key for key in METRICS if METRICS[key].per != "device" and is_measured(measured, key))
-    return sort_metrics([*asked, *times])
+    by_device = (
+        key_for(key, device) for device in devices_in(measured) for key in METRICS if METRICS[key].per == "device"
+    )
+    others = (key for key in METRICS if METRICS[key].per != "device")
+    return sort_metrics(key for key in (*others, *by_device) if is_measured(measured, key))

@@ -331,6 +331,33 @@ class ComplexityData(_Parametrized, frozen=True, kw_only=True):
         return self._count("latency")
 
     @property
+    def kv_cache(self) -> int:
+        """The bytes of the cache of keys, values and states after a step of serving, for all requests.
+
+        Raises:
+            KeyError: the model was not measured in serving.
+        """
+        return self._count("kv_cache")
+
+    @property
+    def kv_cache_per_token(self) -> int:
+        """The bytes that each new token adds to the cache of one request, on average, rounded up.
+
+        Raises:
+            KeyError: this is not a decoding step of serving.
+        """
+        return self._count("kv_cache_per_token")
+
+    @property
+    def bytes_read(self) -> int:
+        """The bytes of weights and cache that a step of serving reads at least.
+
+        Raises:
+            KeyError: the model was not measured in serving.
+        """
+        return self._count("bytes_read")
+
+    @property
     def average_parallelism(self) -> Fraction:
         """`total_flops` divided by `depth`, as an exact fraction."""
         return Fraction(self.value("average_parallelism"))

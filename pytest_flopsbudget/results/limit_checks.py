@@ -152,6 +152,12 @@ def _check(
     group: _Group, metric: str, limit: Limit, complexity: Complexity, others: Mapping[str, Complexity]
 ) -> Iterator[Violation | Unmeasured]:
     unmeasured = any(metrics is None or not is_measured(metrics, metric) for metrics in group.parts.values())
+    if (
+        unmeasured
+        and METRICS[base_of(metric)].of_serving
+        and any(is_measured(o.metrics, metric) for o in others.values())
+    ):
+        return  # the limit is for another step of serving
     whole: Amount | None = None
     if limit.share_of is not None:
         of = others.get(limit.share_of) or complexity.modules.get(limit.share_of)

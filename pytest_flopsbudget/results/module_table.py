@@ -281,8 +281,9 @@ def cell(value: Amount | None, key: str) -> str:
         return ""
     row = metric_of(key)
     text = without_unit(format_value(value, row), key)
-    # An estimated time is a lower bound.
-    return f">={text}" if row.per == "device" else text
+    # An estimated time is a lower bound; what a device serves at most is an upper bound.
+    sign = ">=" if row.better == "less" else "<="
+    return f"{sign}{text}" if row.per == "device" else text
 
 
 def without_unit(text: str, key: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
-from pytest_flopsbudget.quantities.metrics import base_of
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of
 from pytest_flopsbudget.results.anchor import anchor_limits, with_anchor
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
@@ -186,12 +186,12 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
     everywhere = settings.limits.source if settings.limits is not None else None
     accepted = is_accepted(comparison, accepts)
     failing = _failing(complexity, comparison, settings, accepted=accepted)
-    # The pyproject's limits apply to all models. Not every model has the phase or the module, and not every run is
-    # timed.
+    # The pyproject's limits apply to all models. Not every model has the phase or the module, not every run is timed,
+    # and not every model is measured in serving.
     broken = tuple(
         item
         for item in check_limits(complexity, held, others)
-        if not (isinstance(item, Unmeasured) and (item.phase or item.metric == "latency") and item.source == everywhere)
+        if not (isinstance(item, Unmeasured) and _is_of_some_models(item) and item.source == everywhere)
     )
     unmatched = find_unmatched(complexity, effective, others)
     if measurement.name == next(iter(others)):
@@ -225,6 +225,11 @@ def judge(  # noqa: PLR0913 -- what a measurement is judged by
         edits=_edits(baseline, complexity, comparison, diffs),
         complexity=complexity,
     )
+
+
+def _is_of_some_models(limit: Unmeasured) -> bool:
+    """Return whether only some models, or some ways of measuring, have what the limit is on."""
+    return bool(limit.phase) or limit.metric == "latency" or METRICS[base_of(limit.metric)].of_serving
 
 
 def refuse(verdict: Verdict) -> Verdict:

@@ -99,3 +99,23 @@ def test_large_models(capsys):
     attention = layers * 2 * 2 * tokens**2 * width
     params = layers * (layer + 2 * width) + 2 * words * width + width
     assert shown == f"{params:,} parameters, {2 * tokens * (layers * layer + words * width) + attention:,} FLOPs\n"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
+def test_llm_budgets(project, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = page("llm-budgets")
+    before, _, after = text.partition("```diff")
+    story = Story(project, capsys)
+    story.play(before)
+    project.run("test_serving.py").assert_outcomes(passed=1)
+    assert story.play(f"```diff{after}") == 1
+    (block,) = (block for block in blocks("llm-budgets") if "print(" in block)
+    capsys.readouterr()
+    exec(block, {})  # noqa: S102 -- from our documentation
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert capsys.readouterr().out == shown
+    width, inner, layers, words, keys, batch = 4096, 14336, 32, 128256, 8 * 128, 32
+    weights = layers * (2 * width * width + 2 * width * keys + 3 * width * inner) + words * width
+    steps = sum(2 * batch * (weights + 2 * layers * width * length) for length in range(2049, 2304))
+    assert f"all 255 steps: {steps:,} FLOPs\n" in shown

@@ -45,10 +45,12 @@ class TestTable:
         derived = {key for key, metric in METRICS.items() if metric.derived}
         assert sorted([*STORED, *STORED_BY_NAME, *derived]) == sorted(METRICS)
 
-    def test_only_ratios_are_better_the_larger(self):
+    def test_ratios_and_what_a_device_serves_are_better_the_larger(self):
         assert {key for key, metric in METRICS.items() if metric.better == "more"} == {
             "arithmetic_intensity",
             "average_parallelism",
+            "requests",
+            "tokens_per_second",
         }
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
     from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.weight_reads import WeightReads
     from pytest_flopsbudget.results.data import PhaseName
 
     WorkPhase: TypeAlias = PhaseName | Literal["recomputed"]
@@ -88,6 +89,8 @@ class Tracer(DispatchMode):
         self.tables: set[int] = set()
         #: Notes for the user about the measurement.
         self.notes: set[str] = set()
+        #: Records the bytes of weights that operators read; None if nobody asked for them.
+        self.weight_reads: WeightReads | None = None
         #: The share of each operator's work that counts. It is less than 1 if a mask excludes blocks.
         self._share = _ALL
         #: The number of times that each operator counts. It is more than 1 if one step of a loop represents many steps.
@@ -127,6 +130,8 @@ class Tracer(DispatchMode):
             self.note_unknown(info.name)
         if info.table:
             self.tables.add(storage_address(kwargs[info.table] if info.table in kwargs else args[0]))
+        if self.weight_reads is not None:
+            self.weight_reads.record(info, args, kwargs)
         if info.is_convolution and info.registered is None:
             work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         node, phase = self.credit(work)

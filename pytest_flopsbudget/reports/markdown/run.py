@@ -214,7 +214,7 @@ def _cells(report: Report, test: ReportedTest, measurement: Verdict) -> tuple[st
     return (
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
         code(_label(test, measurement)),
-        amount(metrics, show).replace(">=", "≥"),
+        amount(metrics, show).replace(">=", "≥").replace("<=", "≤"),
         change_of(measurement, show),
         used(measurement.share),
         amount(metrics, "params"),

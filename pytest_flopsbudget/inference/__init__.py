@@ -1,0 +1,1 @@
+"""What a language model costs in serving: prefill, decoding, and the cache of keys and values."""
