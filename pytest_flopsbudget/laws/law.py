@@ -19,6 +19,7 @@ from pytest_flopsbudget.laws.counts import CALLS, Counts, Key, Part
 from pytest_flopsbudget.laws.fits import CHANCES
 from pytest_flopsbudget.laws.search import Search
 from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.results.call_arguments import similar_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -279,9 +280,10 @@ def _domain(symbols: Mapping[str, Any]) -> Domain:
         )
     for name, sizes in symbols.items():
         if not isinstance(sizes, range):
+            near = similar_parameter(law, name)
             raise UsageError(
                 f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193) if {name} is a size; there is "
-                "no option of this name"
+                f"no option of this name{f'; did you mean {near}?' if near else ''}"
             )
         if len(sizes) < _FEWEST_SIZES or sizes.step < 1 or sizes.start < 0:
             raise UsageError(
