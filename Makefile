@@ -11,7 +11,7 @@ help:
 	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
 	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
 	@echo "make coverage   which branches the test suite runs, subprocesses included"
-	@echo "make browser    the HTML page in Chromium: clicks, keyboard, accessibility"
+	@echo "make browser    the HTML page and the documentation site in Chromium: clicks, keyboard, accessibility (5 minutes)"
 	@echo "make mutants    change quantities/ and results/ line by line, and list the changes that no test notices (15 minutes)"
 	@echo "make elsewhere  watch the tests of five other libraries, from the package index (10 minutes)"
 	@echo "make torches    the suite, the examples and a sweep under every supported PyTorch, into docs/compatibility.md (hours, gigabytes)"
@@ -93,7 +93,7 @@ demo-baseline: .venv/installed
 
 # Outside CI: needs Chromium on the machine.
 browser: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser,docs]'
 	$(BIN)/python -m pytest -q tests/browser
 
 # Outside CI: the site needs Sphinx. Tests check the links and run the blocks of the pages.

@@ -18,3 +18,8 @@ for (const caption of document.querySelectorAll("p.caption[role=heading]")) capt
 for (const [place, label] of [["sidebar", "Pages"], ["toc", "On this page"]])
   document.querySelector(`aside.${place}-drawer`)?.setAttribute("aria-label", label);
 for (const box of document.querySelectorAll("pre, .table-wrapper")) box.tabIndex = 0;
+if (!document.querySelector("h1")) {
+  const heading = document.createElement("h1");
+  heading.textContent = document.title.split(" - ")[0];
+  document.querySelector("article")?.prepend(heading);
+}

@@ -36,8 +36,8 @@ another reason are listed and not accepted, and neither is a test whose baseline
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget accept report.json
-  python -m pytest_flopsbudget accept report.json 'tests/test_net.py::*' --dry-run
+  flopsbudget accept report.json
+  flopsbudget accept report.json 'tests/test_net.py::*' --dry-run
 """
 
 
@@ -183,7 +183,7 @@ class _Acceptance:
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
         from pytest_flopsbudget.reports.law_changes import law_sentence
-        from pytest_flopsbudget.reports.moved import NOT_JUDGED
+        from pytest_flopsbudget.reports.moved import NOT_HELD
         from pytest_flopsbudget.reports.wording import format_amount, format_change
         from pytest_flopsbudget.results.comparison import compare
         from pytest_flopsbudget.results.diff import metrics_to_show
@@ -209,7 +209,7 @@ class _Acceptance:
             unjudged = {change.metric for change in measurement.comparison.changes if not change.judged}
             for change in comparison.changes:
                 if change.metric in shown_metrics:
-                    mark = NOT_JUDGED if change.metric in unjudged else ""
+                    mark = f" {NOT_HELD}" if change.metric in unjudged else ""
                     yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}{mark}"
 
     def finish(self, output: Output, *, dry: bool) -> int:

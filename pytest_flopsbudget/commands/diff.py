@@ -20,10 +20,10 @@ which it branched off A.
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget diff                       show uncommitted changes
-  python -m pytest_flopsbudget diff main..HEAD --markdown >> "$GITHUB_STEP_SUMMARY"
-  python -m pytest_flopsbudget diff main report.json      compare a run with the baseline on main
-  python -m pytest_flopsbudget diff old.json new.json --exit-code
+  flopsbudget diff                       show uncommitted changes
+  flopsbudget diff main..HEAD --markdown >> "$GITHUB_STEP_SUMMARY"
+  flopsbudget diff main report.json      compare a run with the baseline on main
+  flopsbudget diff old.json new.json --exit-code
 """
 
 

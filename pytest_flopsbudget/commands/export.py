@@ -20,9 +20,9 @@ model are the stacks, and the value of a metric takes the place of time.
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget export report.json --speedscope profile.json
-  python -m pytest_flopsbudget export report.json --collapsed stacks.txt --metric params
-  python -m pytest_flopsbudget export report.json --model-explorer net.json
+  flopsbudget export report.json --speedscope profile.json
+  flopsbudget export report.json --collapsed stacks.txt --metric params
+  flopsbudget export report.json --model-explorer net.json
 """
 
 

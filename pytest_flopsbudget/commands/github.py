@@ -27,9 +27,9 @@ comment is written, and a line says so. In a workflow on workflow_run, the comme
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget github run.json
-  python -m pytest_flopsbudget github run.json --publish summary,annotations
-  python -m pytest_flopsbudget github run.json --publish comment --name gpu
+  flopsbudget github run.json
+  flopsbudget github run.json --publish summary,annotations
+  flopsbudget github run.json --publish comment --name gpu
 """
 
 _PARTS = ("summary", "annotations", "comment")

@@ -31,9 +31,9 @@ are followed. A merge is shown as one change to the branch that is checked out.
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget history tests/test_net.py::test_net
-  python -m pytest_flopsbudget history resnet --metric macs --limit 5
-  python -m pytest_flopsbudget history            show one line for each measurement
+  flopsbudget history tests/test_net.py::test_net
+  flopsbudget history resnet --metric macs --limit 5
+  flopsbudget history            show one line for each measurement
 """
 
 #: If the pattern matches at most this many measurements, each one gets a chart. Otherwise, each one gets a line.

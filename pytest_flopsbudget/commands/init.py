@@ -21,8 +21,8 @@ for the pyproject.toml. Nothing is written without --write, and no existing file
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget init                show the proposal for the current folder
-  python -m pytest_flopsbudget init --write        write it
+  flopsbudget init                show the proposal for the current folder
+  flopsbudget init --write        write it
 """
 
 TEST_FILE = "test_flops_budget.py"

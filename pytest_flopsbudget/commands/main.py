@@ -46,9 +46,10 @@ _COMMANDS = {
     "github": github,
 }
 
-#: How the commands are called without the console script. Their examples are written for this call.
-_AS_MODULE = "python -m pytest_flopsbudget"
+#: The console script. The examples of commands are written for it.
 _SCRIPT = "flopsbudget"
+#: How the commands are called without the console script.
+_AS_MODULE = "python -m pytest_flopsbudget"
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted or published, or --exit-code found a
@@ -144,7 +145,7 @@ def _parser(argv: Sequence[str]) -> _Parser:
             name,
             help=module.SUMMARY,
             description=module.DESCRIPTION,
-            epilog=module.EXAMPLES.replace(_AS_MODULE, parser.prog),
+            epilog=module.EXAMPLES.replace(_SCRIPT, parser.prog),
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )

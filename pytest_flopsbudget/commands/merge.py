@@ -19,8 +19,8 @@ single run, and so does its verdict: the exit code is 1 if a test failed in any 
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget merge shard-1.json shard-2.json -o report.json
-  python -m pytest_flopsbudget merge shards/*.json -o report.json
+  flopsbudget merge shard-1.json shard-2.json -o report.json
+  flopsbudget merge shards/*.json -o report.json
 """
 
 #: Exit status of pytest → description of a failure that belongs to no test.

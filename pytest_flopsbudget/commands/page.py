@@ -21,8 +21,8 @@ measurement its metrics, module tree, operators and roofline. The page is one fi
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget page report.json -o page.html
-  python -m pytest_flopsbudget page report.json --history -o page.html     in the folder where pytest ran
+  flopsbudget page report.json -o page.html
+  flopsbudget page report.json --history -o page.html     in the folder where pytest ran
 """
 
 

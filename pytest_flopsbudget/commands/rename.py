@@ -25,10 +25,10 @@ file all tests in it.
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget rename tests/test_net.py::test_old tests/test_net.py::test_new
-  python -m pytest_flopsbudget rename 'tests/test_net.py::test_net[small]' 'tests/test_net.py::test_net[tiny]'
-  python -m pytest_flopsbudget rename tests/test_net.py::TestNet tests/test_vision.py::TestNet
-  python -m pytest_flopsbudget rename tests/test_net.py tests/vision/test_net.py
+  flopsbudget rename tests/test_net.py::test_old tests/test_net.py::test_new
+  flopsbudget rename 'tests/test_net.py::test_net[small]' 'tests/test_net.py::test_net[tiny]'
+  flopsbudget rename tests/test_net.py::TestNet tests/test_vision.py::TestNet
+  flopsbudget rename tests/test_net.py tests/vision/test_net.py
 """
 
 

@@ -16,10 +16,12 @@ from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import Run
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
+from pytest_flopsbudget.results.call_arguments import refuse_keywords
 from pytest_flopsbudget.tracebacks import without_own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Never
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
@@ -42,6 +44,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     reuse_answers: bool = True,
     shapes: ShapesMode = "preferred",
     devices: Sequence[str | Device] = (),
+    **unknown: Never,
 ) -> Complexity:
     """Run ``model(*args, **kwargs)`` once and return its costs.
 
@@ -60,6 +63,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
             pass without gradients. If false, PyTorch computes the metadata of every call. The counts are the same.
         shapes: "only" raises an error if a model cannot be counted on shapes alone, instead of a run on data.
         devices: devices for which to estimate the time: names, or profiles (`Device`).
+        unknown: other keyword arguments are refused, and the message names a similar one.
 
     Raises:
         UsageError: one of these:
@@ -75,6 +79,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     """
     known = resolve_devices(devices)
     try:
+        refuse_keywords("measure", measure, unknown)
         check_call("measure", model, kwargs)
         return trace_inputs(
             model,

@@ -21,6 +21,7 @@ from pytest_flopsbudget.laws.fits import CHANCES
 from pytest_flopsbudget.laws.search import Search
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
+from pytest_flopsbudget.results.call_arguments import similar_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -362,9 +363,10 @@ def read_domain(symbols: Mapping[str, Any]) -> Domain:
         )
     for name, sizes in symbols.items():
         if not isinstance(sizes, range):
+            near = similar_parameter(law, name)
             raise UsageError(
                 f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193) if {name} is a size; there is "
-                "no option of this name"
+                f"no option of this name{f'; did you mean {near}?' if near else ''}"
             )
         if len(sizes) < _FEWEST_SIZES or sizes.step < 1 or sizes.start < 0:
             raise UsageError(

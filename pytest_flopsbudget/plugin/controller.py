@@ -143,7 +143,8 @@ class Controller:
             if self._config.option.tbstyle == "line" and writer is self._config.get_terminal_writer():
                 # pytest itself writes one line, which ends with the first line of the text.
                 return
-            for line in emphasize(lines, partial(writer.markup, bold=True), partial(writer.markup, red=True)):
+            bold, red = partial(writer.markup, bold=True), partial(writer.markup, red=True)
+            for line in emphasize(lines, bold, red, writer.fullwidth):
                 writer.line(line)
 
         vars(shown)["toterminal"] = write

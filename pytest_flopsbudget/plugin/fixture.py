@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
+from pytest_flopsbudget.results.call_arguments import refuse_keywords, similar_parameter
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from typing import Never
 
     from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
@@ -66,6 +68,7 @@ class FlopsBudget:
         name: str | None = None,
         backward: bool = False,
         latency: bool = False,
+        **unknown: Never,
     ) -> Complexity:
         """Measure ``model(*args, **kwargs)``. If possible, only the shapes of the tensors are computed.
 
@@ -84,6 +87,7 @@ class FlopsBudget:
             latency: whether the time that the model takes on this machine is measured too. With ``latency=True``, every
                 call is timed. If only a limit or a tolerance asks for the latency, a measurement is timed only if it is
                 the first under its name or larger than all earlier ones.
+            unknown: other keyword arguments are refused, and the message names a similar one.
 
         Returns:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
@@ -96,6 +100,7 @@ class FlopsBudget:
         """
         from pytest_flopsbudget.results.complexity import Complexity
 
+        refuse_keywords("flops_budget", self.__call__, unknown)
         name = DEFAULT_NAME if name is None else name
         if isinstance(model, Complexity):
             self._check_open("flops_budget(...)")
@@ -121,6 +126,7 @@ class FlopsBudget:
         *,
         name: str | None = None,
         backward: bool = False,
+        **unknown: Never,
     ) -> Complexity:
         """Measure the model with several inputs and judge the mean, for a model whose work depends on its data.
 
@@ -129,6 +135,7 @@ class FlopsBudget:
             inputs: one value for each run: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
             name: the name of the measurement, as in a call of the fixture.
             backward: whether the backward pass of the summed outputs is counted too.
+            unknown: other keyword arguments are refused, and the message names a similar one.
 
         Returns:
             The mean of the measurements. It is rounded up where it is no whole number.
@@ -140,6 +147,7 @@ class FlopsBudget:
         """
         from pytest_flopsbudget.results.mean import mean
 
+        refuse_keywords("flops_budget.mean", self.mean, unknown)
         name = DEFAULT_NAME if name is None else name
         if isinstance(inputs, Mapping) or ("torch" in sys.modules and isinstance(inputs, sys.modules["torch"].Tensor)):
             raise UsageError(
@@ -200,6 +208,15 @@ class FlopsBudget:
 
         name = DEFAULT_NAME if name is None else name
         self._check_open("flops_budget.over(...)")
+        refuse_keywords(
+            "flops_budget.over",
+            self.over,
+            [
+                one
+                for one, sizes in symbols.items()
+                if not isinstance(sizes, range) and similar_parameter(self.over, one)
+            ],
+        )
         _check_name(name, f"flops_budget.over(..., name={name!r})")
         if name in self._measurements:
             raise UsageError(
@@ -216,6 +233,7 @@ class FlopsBudget:
                 on_data=on_data,
                 devices=self._devices,
                 most_counts=MOST_COUNTS,
+                metrics=None,
                 **symbols,
             )
         except UsageError as error:

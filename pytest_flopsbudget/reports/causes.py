@@ -41,7 +41,7 @@ def edit_lines(edits: Sequence[Edit], *, verbose: bool) -> Iterator[str]:
     """Yield an indented line for each of the first edits, or for all edits if ``verbose`` is true."""
     shown = edits if verbose else edits[:_MAX_EDIT_LINES]
     for edit in shown:
-        yield f"  {edit_line(edit)}"
+        yield f"  {edit_line(edit)}{_source(edit)}"
     if len(shown) < len(edits):
         yield f"  and {pluralize(len(edits) - len(shown), 'more edited module')}"
 

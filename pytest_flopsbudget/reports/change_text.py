@@ -19,6 +19,7 @@ from pytest_flopsbudget.reports.causes import (
 from pytest_flopsbudget.reports.failure_rows import align, changed_modules
 from pytest_flopsbudget.reports.growth import operator_rows, other_model, what_grew
 from pytest_flopsbudget.reports.law_changes import law_factor, law_lines, range_change
+from pytest_flopsbudget.reports.moved import NOT_HELD
 from pytest_flopsbudget.reports.wording import estimate_sign
 from pytest_flopsbudget.results.change_groups import is_judged
 from pytest_flopsbudget.results.changes import KINDS, differing
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.changes import Change, Key
     from pytest_flopsbudget.results.comparison import Comparison
 
-
-#: Marks a metric that a baseline does not hold by default. The compared files do not say what the tests chose.
-NOT_HELD = "(not held)"
 
 #: The heads of the columns that `row` fills.
 HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
@@ -62,6 +60,7 @@ def label(key: Key) -> str:
 
 
 def _is_held(metric: str) -> bool:
+    """Return whether baselines hold the metric by default. The compared files do not say what the tests chose."""
     return not metric_of(metric).of_kernels
 
 

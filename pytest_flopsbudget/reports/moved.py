@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: What follows the description of a change that is not judged.
-NOT_JUDGED = " (not judged)"
+#: Marks a changed metric that no baseline holds, so that its growth fails no test.
+NOT_HELD = "(not held)"
 
 
 def moved_values(verdict: Verdict) -> Iterator[str]:
     """Yield a line for each metric that changed and is not judged."""
     for change in verdict.comparison.changes:
         if not change.judged:
-            yield f"{change.metric}: {format_change(change.old, change.new, change.metric)}{NOT_JUDGED}"
+            yield f"{change.metric}: {format_change(change.old, change.new, change.metric)} {NOT_HELD}"
 
 
 def moved_in_run(verdicts: Iterable[Verdict], command: str) -> Iterator[str]:

@@ -58,4 +58,4 @@ def prune_command(*paths: str) -> str:
 
 def rename_command(old: str, new: str) -> str:
     """Return the command that moves a baseline entry to another node id."""
-    return f"python -m pytest_flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"
+    return f"flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"

@@ -1,7 +1,8 @@
-"""Check the arguments of the methods of results: each refusal names the parameter, the value and what is allowed."""
+"""Check the arguments of public functions: each refusal names the parameter, the value and what is allowed."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
@@ -9,7 +10,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, is_key, i
 from pytest_flopsbudget.quantities.parsing import near_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 #: The meaning of the parameter ``width`` of tables.
 WIDTH = "the maximum number of characters in a line"
@@ -53,6 +54,32 @@ def check_metrics(metrics: object, measured: Mapping[str, int]) -> list[str]:
         if why:
             raise UsageError(f"metrics: {why}")
     return [str(key) for key in keys]
+
+
+def similar_parameter(function: Callable[..., object], name: str) -> str:
+    """Return the names of the function's parameters that are spelled like ``name``: "backward"; "" if there are none.
+
+    Several names are joined by "or".
+    """
+    parameters = inspect.signature(function).parameters.values()
+    return " or ".join(near_words(name, [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]))
+
+
+def refuse_keywords(call: str, function: Callable[..., object], unknown: Iterable[str]) -> None:
+    """Refuse keyword arguments that the function does not have.
+
+    Args:
+        call: the function as the user called it: "flops_budget".
+        function: the function.
+        unknown: the names of the arguments.
+
+    Raises:
+        UsageError: there is such an argument. The message names the parameter that was probably meant.
+    """
+    for name in unknown:
+        near = similar_parameter(function, name)
+        hint = f"did you mean {near}?" if near else f'an input of the model is passed as kwargs={{"{name}": ...}}'
+        raise UsageError(f"{call}(..., {name}=...): no such argument; {hint}")
 
 
 def why_no_value(measured: Mapping[str, int], key: object) -> str:

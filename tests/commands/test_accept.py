@@ -324,16 +324,16 @@ class TestLatencies:
     def test_longer(self, command):
         write_baseline(FILE, {"t": timed(1000)})
         write(measured("t", timed(2000), timed(1000)))
-        assert "    latency[box]: 1 us → 2 us, +1 us (+100.0%) (not judged)" in command("accept", "report.json")
+        assert "    latency[box]: 1 us → 2 us, +1 us (+100.0%) (not held)" in command("accept", "report.json")
         assert load(PATH).tests["t"]["model"].metrics["latency[box]"] == 2000
 
 
 @pytest.mark.parametrize(
     ("metric", "hold", "mark"),
     [
-        ("peak_memory", None, " (not judged)"),
-        ("launches", ("flops",), " (not judged)"),
-        ("params", ("flops",), " (not judged)"),
+        ("peak_memory", None, " (not held)"),
+        ("launches", ("flops",), " (not held)"),
+        ("params", ("flops",), " (not held)"),
         ("params", None, ""),
         ("peak_memory", ("peak_memory",), ""),
     ],
@@ -351,5 +351,5 @@ def test_a_time_is_told_once(command):
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")
-    assert "    time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate) (not judged)" in lines
+    assert "    time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate) (not held)" in lines
     assert load(PATH).tests["t"]["model"] == estimated(memory=500)

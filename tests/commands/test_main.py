@@ -141,7 +141,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out.partition("examples:")[0]))
     page = ROOT.joinpath("docs", "commands.md").read_text(encoding="utf-8")
     about = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    assert f"python -m pytest_flopsbudget {name}" in about
+    assert f"    flopsbudget {name} " in about
     # The page describes the options of all commands in another section; options with --flops-budget- belong to pytest.
     own = {option for option in options if not option.startswith("--flops-budget")} - {"--help", "--no-color"}
     assert {option for option in own if option not in about} <= {"--output"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import re
@@ -34,13 +35,21 @@ def blocks(name):
     return re.findall(r"^```python\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
 
 
+LIBRARY = r"^(?:from|import) (transformers|timm|pytorch_lightning|peft|torchao)\b"
+SECTIONS = [
+    pytest.param(section, id=section.partition("\n")[0])
+    for section in re.split(r"^## ", page("libraries"), flags=re.MULTILINE)[1:]
+]
+
+
 def row(line):
     return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
 
 
 class TestOtherCounters:
     def test_the_table_is_a_part_of_the_comparison(self):
-        head, _, *rows = (row(line) for line in page("other-counters").splitlines() if line.startswith("| "))
+        table = page("other-counters").partition("\n| model ")[2].partition("\n\n")[0]
+        head, _, *rows = map(row, f"| model {table}".splitlines())
         whole = {
             cells[0]: cells for cells in map(row, COMPARISON.splitlines()) if len(cells) == 12 and cells[0] != "case"
         }
@@ -66,8 +75,25 @@ class TestOtherCounters:
         assert ran >= 4
         budget = FlopsBudget()
         names["test_model"](budget)
+        names["test_ratio"](budget)
         (kept,) = budget.close()
         assert kept.complexity.flops == 2 * (30 * 30 * 8 * 27 + 8 * 30 * 30 * 10)
+
+    def test_hand_written_asserts(self, project):
+        """Each argument in the table is accepted, and the page's model is within it."""
+        rows = re.findall(r"^\| `assert [^|]* \| `([^`]+)`", page("other-counters"), re.MULTILINE)
+        assert len(rows) == 8
+        body = "\ndef test_{}(flops_budget):\n    flops_budget(model, image, name='teacher')\n"
+        student = "    flops_budget(nn.Sequential(model[0]), image[..., :16], name='student')\n"
+        tests = "".join(
+            f"\n@pytest.mark.flops_budget({argument})" + body.format(number) + student * ("teacher" in argument)
+            for number, argument in enumerate(rows)
+        )
+        project.path.joinpath("test_net.py").write_text(
+            f"import pytest\n{blocks('other-counters')[0]}{tests}", encoding="utf-8"
+        )
+        project.run("--flops-budget-update").assert_outcomes(passed=8)
+        project.run().assert_outcomes(passed=8)
 
 
 def test_monorepo(project, capsys, monkeypatch):
@@ -78,6 +104,68 @@ def test_monorepo(project, capsys, monkeypatch):
         test.parent.mkdir(parents=True)
         test.write_text(TEST_OF_A_PACKAGE, encoding="utf-8")
     assert Story(project, capsys).play(page("monorepo")) == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by the libraries
+@pytest.mark.parametrize("section", SECTIONS)
+def test_libraries(project, capsys, monkeypatch, section):
+    library = re.findall(LIBRARY, section, re.MULTILINE)[0]
+    try:
+        importlib.import_module(library)
+    except (ImportError, RuntimeError):  # timm needs torchvision, which may be built for another PyTorch
+        pytest.skip(f"{library} is not installed")
+    if library == "peft":
+        without_an_old_torchao(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert Story(project, capsys).play(section) == 1
+
+
+def without_an_old_torchao(monkeypatch):
+    """Hide torchao from peft if peft refuses it. An older PyTorch works with an older torchao only."""
+    from peft.tuners.lora import torchao
+
+    try:
+        torchao.is_torchao_available()
+    except ImportError:
+        monkeypatch.setattr(torchao, "is_torchao_available", lambda: False)
+
+
+def test_libraries_by_hand():
+    # BERT: 12 * 12 * 768**2 weights in the layers, for each of 128 tokens; attention; the pooler and the head, for one.
+    bert = 2 * 128 * 12 * 12 * 768**2 + 12 * 2 * 2 * 128**2 * 768 + 2 * (768**2 + 768 * 2)
+    # Digits: two linear layers. Each step has three products of each layer, except for the gradient of the first input.
+    first, second = 28 * 28 * 128, 128 * 10
+    # LoRA of rank 8 beside each of the 12 layers of GPT-2 from 768 to 3 * 768.
+    adapters = 12 * 8 * (768 + 3 * 768)
+    assert adapters == 294_912  # of 300k trainable parameters: 98.3%
+    for value in (
+        f"{bert / 1e9:.2f} GFLOPs",
+        f"{2 * (first + second) / 1e3:.1f} kFLOPs",
+        f"{2 * 64 * (2 * first + 3 * second) / 1e6:.2f} MFLOPs",
+        f"{2 * 16 * 2 * 1024 * 4096 / 1e6:.1f} MFLOPs",
+    ):
+        assert f" {value} " in page("libraries")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
+def test_serving(project, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert Story(project, capsys).play(page("serving")) == 1
+    width, inner, layers, words, keys = 2048, 8192, 16, 128256, 8 * 64
+    layer = 2 * width * width + 2 * width * keys + 3 * width * inner
+    # The logits are those of one token of the prompt. A new token attends to itself and to 1,024 others.
+    prefill = 2 * (1024 * layers * layer + words * width) + layers * 2 * 2 * 1024**2 * width
+    decode = 8 * (2 * (layers * layer + words * width) + layers * 2 * 2 * 1025 * width)
+    assert f"prefill                 {prefill / 1e12:.3f} TFLOPs" in page("serving")
+    assert f"decode                  {decode / 1e9:.2f} GFLOPs" in page("serving")
+
+
+def test_training_steps(project, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert Story(project, capsys).play(page("training-steps")) == 1
+    product = 2 * 32 * 256 * 128
+    phases = dict(re.findall(r"^\((\w+)\) +(\S+) MFLOPs$", page("training-steps"), re.MULTILINE))
+    assert phases == {"forward": f"{2 * product / 1e6:.3f}", "backward": f"{3 * product / 1e6:.3f}"}
 
 
 def test_notebooks():

@@ -16,7 +16,7 @@ PAGE = DOCS / "laws.md"
 BLOCKS = re.compile(r"```python\n((?:(?!```).)*)```\n\n```text\n((?:(?!```).)*)```", re.DOTALL)
 #: The first line of an example that is a test.
 TEST = "# test_attention.py\n"
-REGRESSED = "# test_linear.py\n"
+REGRESSED = "# test_net.py\n"
 
 
 def printed(page):

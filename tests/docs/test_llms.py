@@ -16,9 +16,9 @@ SCHEMA = json.loads(ROOT.joinpath("pytest_flopsbudget", "results", "report.schem
 
 
 def test_commands_and_their_options(pytestconfig):
-    calls = re.findall(r"`(?:pytest|python -m pytest_flopsbudget) ([^`]*)`", TEXT)
+    calls = re.findall(r"`(?:pytest|flopsbudget) ([^`]*)`", TEXT)
     assert len(calls) > 8
-    own = [call.split() for call in re.findall(r"`python -m pytest_flopsbudget ([^`]+)`", TEXT)]
+    own = [call.split() for call in re.findall(r"`flopsbudget ([^`]+)`", TEXT)]
     parser = command_line._parser([])
     for words in own:
         assert isinstance(parser.parse_args(words), argparse.Namespace)

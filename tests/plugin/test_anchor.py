@@ -49,6 +49,22 @@ def test_another_input(repository):
     result.stdout.fnmatch_lines(["*not held to the anchor v1, which measured another input: float32[[]1, 3, 8, 8]*"])
 
 
+def test_the_note_names_the_measurement(repository):
+    repository.settings(SETTINGS.format("v1", "1%"))
+    call = "    flops_budget(Net(), torch.empty(1, 3, {0}, {0}), name='{1}')\n"
+    repository.write("def test_net(flops_budget):\n" + call.format(8, "image") + call.format(9, "photo"))
+    repository.run("--flops-budget-update")
+    repository.git("commit", "-qam", "Two inputs")
+    repository.git("tag", "v2")
+    repository.settings(SETTINGS.format("v2", "1%"))
+    repository.write("def test_net(flops_budget):\n" + call.format(8, "image") + call.format(7, "photo"))
+    result = repository.run("--flops-budget-update")
+    notes = [line for line in result.stdout.lines if "not held to the anchor" in line]
+    assert notes == [
+        "test_net.py::test_net photo: not held to the anchor v2, which measured another input: float32[1, 3, 9, 9]"
+    ]
+
+
 def test_a_test_that_the_anchor_lacks(repository):
     repository.settings(SETTINGS.format("v1", "1%"))
     repository.write(TEST.format(8, "IMAGE"), "test_other")

@@ -63,7 +63,7 @@ class TestDefault:
     def test_values_with_v(self, with_baseline):
         """With -v, the summary lists each value that changed and was not judged."""
         result = with_baseline.run("-v")
-        result.stdout.fnmatch_lines(["  launches: 1 ? 2, +1 launches (+100.0%) (not judged)"])
+        result.stdout.fnmatch_lines(["  launches: 1 ? 2, +1 launches (+100.0%) (not held)"])
 
     def test_update(self, with_baseline):
         """The command that the summary suggests writes the new values."""

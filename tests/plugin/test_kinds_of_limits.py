@@ -121,7 +121,9 @@ def test_a_share_of_nothing_lists_the_measurements(project, of):
     )
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([f"*of: '{of}' is no measurement of the test *; the test measured teacher, student *"])
+    shown = " ".join(result.stdout.str().split())  # the terminal's width decides where lines break
+    assert f"of: '{of}' is no measurement of the test" in shown
+    assert "; the test measured teacher, student " in shown
 
 
 def test_nothing_but_skipped_budgets(project):

@@ -216,9 +216,7 @@ class TestWatched:
         result = project.run()
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(
-            ["  latency has a limit, but was not timed: only flops_budget(model, inputs) of the fixture *"]
-        )
+        result.stdout.fnmatch_lines(["  latency has a limit, but was not timed: only flops_budget(model, inputs) *"])
 
     def test_a_limit_for_all(self, project, clock):
         project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')

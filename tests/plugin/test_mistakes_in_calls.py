@@ -40,6 +40,43 @@ def test_the_models_own_error(project, call, lines):
     assert "_ops.py" not in shown
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            "flops_budget(Net(), X, bakward=True)",
+            "flops_budget(..., bakward=...): no such argument; did you mean backward?",
+        ),
+        ("flops_budget(Net(), X, nmae='a')", "flops_budget(..., nmae=...): no such argument; did you mean name?"),
+        (
+            "flops_budget(Net(), input_ids=X)",
+            'no such argument; an input of the model is passed as kwargs={"input_ids": ...}',
+        ),
+        (
+            "flops_budget.mean(Net(), [X], backwards=True)",
+            "flops_budget.mean(..., backwards=...): no such argument; did you mean backward?",
+        ),
+        (
+            "flops_budget.over(Net(), lambda n: X, n=range(1, 9), on_date=True)",
+            "flops_budget.over(..., on_date=...): no such argument; did you mean on_data?",
+        ),
+        (
+            "measure(Net(), X, reuse_answer=False)",
+            "measure(..., reuse_answer=...): no such argument; did you mean reuse_answers?",
+        ),
+        (
+            "law(Net(), lambda n: X, n=range(1, 9), bakward=True)",
+            "if bakward is a size; there is no option of this name; did you mean backward?",
+        ),
+    ],
+)
+def test_a_misspelled_argument(project, call, message):
+    project.write("from pytest_flopsbudget import law, measure\n" + HEAD + call)
+    result = project.run("--tb=short")
+    result.assert_outcomes(failed=1)
+    assert message in result.stdout.str()
+
+
 def test_of_measure():
     def model(_):
         raise LookupError

@@ -225,14 +225,16 @@ class TestRenames:
         orphaned.run().stdout.fnmatch_lines(
             [
                 "1 test likely renamed, at the same cost; to move the baseline:",
-                "    python -m pytest_flopsbudget rename test_net.py::test_gone test_net.py::test_new",
+                "    flopsbudget rename test_net.py::test_gone test_net.py::test_new",
             ]
         )
 
     def test_the_command_moves_the_baseline(self, orphaned):
         orphaned.write(measuring("a", new=5))
         shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
-        moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
+        program, *arguments = shlex.split(shown)
+        assert program == "flopsbudget"
+        moved = orphaned.pytester.run(sys.executable, "-m", "pytest_flopsbudget", *arguments)
         assert moved.ret == 0
         assert kept(orphaned) == ["test_a", "test_new"]
         orphaned.run().stdout.fnmatch_lines(["3 measurements: 3 ok; *", "*3 passed*"], consecutive=True)

@@ -35,7 +35,7 @@ def check(result):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "  stem: Conv2d(3?4, 3?3) ? Conv2d(3?4, 5?5)",
+            "  stem: Conv2d(3?4, 3?3) ? Conv2d(3?4, 5?5) (models.py:7)",
             "  test_a * +176.8% *3.8*% * regressed",
             "2 measurements: 1 regressed, 1 ok; *",
         ]

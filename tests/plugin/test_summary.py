@@ -118,7 +118,8 @@ def test_inside(flops_budget):
     lines = result.stdout.lines
     (title,) = [place for place, line in enumerate(lines) if ": 5 tests, flops +" in line]
     assert lines[title].startswith("Conv2d 3\u00d73 \u2192 5\u00d75 in *.stem (models.py:7): 5 tests, flops +")
-    command = lines[title + 2].strip()
+    assert all(len(line) <= 80 for line in lines[title : title + 3])
+    command = next(line.strip() for line in lines[title:] if "to accept" in line)
     assert command == "to accept: pytest --flops-budget-update test_net.py"
     # Each failure after the first one has two lines.
     assert sum(line.startswith("  the change that test_net.py::test_wide[4] shows: ") for line in lines) == 4

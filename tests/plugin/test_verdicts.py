@@ -127,7 +127,7 @@ class TestBaseline:
             [
                 # 2·8·8·4·3·5·5 = 38,400 FLOPs instead of 13,824.
                 "flops +176.8% over its baseline by stem in test_net",
-                "  stem: Conv2d(3?4, 3?3) ? Conv2d(3?4, 5?5)",
+                "  stem: Conv2d(3?4, 3?3) ? Conv2d(3?4, 5?5) (models.py:7)",
                 "  metric        before           now   change    allowed  set by",
                 "  flops   13.90 kFLOPs  38.48 kFLOPs  +176.8%  no growth  baseline",
                 "  params           162           354  +118.5%  no growth  baseline",

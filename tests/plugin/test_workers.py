@@ -46,7 +46,7 @@ def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
     project.write(MEASURING.replace("Net()", "Net(kernel=5)"))
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    assert "  stem: Conv2d(3->4, 3x3) -> Conv2d(3->4, 5x5)" in project.run_apart(*workers).stdout.lines
+    assert "  stem: Conv2d(3->4, 3x3) -> Conv2d(3->4, 5x5) (models.py:7)" in project.run_apart(*workers).stdout.lines
 
 
 @pytest.mark.parametrize(("after", "in_xml"), [("pass", 5), ("assert 0", 0)], ids=["budget", "own failure too"])

@@ -38,7 +38,7 @@ def test_counted():
 
 @pytest.mark.parametrize(
     "command",
-    ["pytest --flops-budget-update 't.py::a[1x3->2]'", "python -m pytest_flopsbudget accept r.json 't.py::a[1x3]'"],
+    ["pytest --flops-budget-update 't.py::a[1x3->2]'", "flopsbudget accept r.json 't.py::a[1x3]'"],
 )
 def test_commands_can_be_typed(command):
     shown = safe_text.use_signs(f"3x3 -> 5; to accept: {command}\n3x3")

@@ -27,8 +27,8 @@ Count one call of each of two models, and show the modules that differ.
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget compare 'mypkg.net:build(18)' 'mypkg.net:build(34)' --input 1x3x224x224
-  python -m pytest_flopsbudget compare hf:gpt2 hf:gpt_neo --input 1x128:int64 --metrics flops,params
+  flopsbudget compare 'mypkg.net:build(18)' 'mypkg.net:build(34)' --input 1x3x224x224
+  flopsbudget compare hf:gpt2 hf:gpt_neo --input 1x128:int64 --metrics flops,params
 """
 
 

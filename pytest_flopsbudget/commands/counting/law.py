@@ -32,9 +32,9 @@ in 'mypkg.net:build({{W}})'; the model is then built for each size.
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget law mypkg.net:build --input '1x{S}x512' --S 128:8192
-  python -m pytest_flopsbudget law mypkg.net:build --input '1x3x{n}x{n}' --n 64:512:32 --at n=224
-  python -m pytest_flopsbudget law hf:gpt2 --input '{B}x1024:int64' --B 1:4096 --solve 'peak_memory <= 80 GiB'
+  flopsbudget law mypkg.net:build --input '1x{S}x512' --S 128:8192
+  flopsbudget law mypkg.net:build --input '1x3x{n}x{n}' --n 64:512:32 --at n=224
+  flopsbudget law hf:gpt2 --input '{B}x1024:int64' --B 1:4096 --solve 'peak_memory <= 80 GiB'
 """
 
 #: The exit code if no size is within the limit of --solve.
@@ -109,9 +109,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             document["at"] = law_text.values_document(found, points, shown)
         output.document(f"{json.dumps(document)}\n")
     else:
-        lines = law_text.lines(found, shown, notes, signs=output.screen.unicode)
+        lines = law_text.lines(found, shown, notes, signs=output.screen.unicode, width=output.screen.width)
         if limit is not None:
-            lines += law_text.answers(ranges[limit.symbol], limit, answers)
+            lines += law_text.answers(ranges[limit.symbol], limit, answers, width=output.screen.width)
         else:
             lines += law_text.values(found, points, shown)
         output.lines(lines)

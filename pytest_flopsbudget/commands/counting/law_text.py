@@ -9,6 +9,7 @@ from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.laws.algebra.terms import Expression
 from pytest_flopsbudget.quantities.formatting import format_exact, format_value
 from pytest_flopsbudget.quantities.metrics import metric_of
+from pytest_flopsbudget.reports.terminal.screen import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 _OF_MODULES = "flops"
 
 
-def lines(law: Law, metrics: Sequence[str], notes: Sequence[str], *, signs: bool) -> list[str]:
-    """Return the laws of the model, and then those of its modules."""
+def lines(law: Law, metrics: Sequence[str], notes: Sequence[str], *, signs: bool, width: int) -> list[str]:
+    """Return the laws of the model, and then those of its modules. Sentences are wrapped at ``width`` characters."""
+    head = (f"{law.model}: {law.evidence}", *notes)
+    found = [*(line for sentence in head for line in wrapped(sentence, width)), ""]
     width = max(map(len, metrics), default=0)
-    found = [f"{law.model}: {law.evidence}", *notes, ""]
     found += [f"{metric:{width}}  {law[metric].text(signs=signs)}" for metric in metrics]
     # A user who names metrics wants to see these for the modules too.
     of_modules = metrics if list(metrics) != list(law) else [one for one in metrics if one == _OF_MODULES]
@@ -87,15 +89,22 @@ def _sizes(point: Mapping[str, int]) -> str:
     return ", ".join(f"{symbol} = {size:,}" for symbol, size in point.items())
 
 
-def answers(sizes: range, limit: Limit, solutions: Sequence[tuple[Mapping[str, int], Solution]]) -> list[str]:
+def answers(
+    sizes: range, limit: Limit, solutions: Sequence[tuple[Mapping[str, int], Solution]], *, width: int
+) -> list[str]:
     """Return sentences on the sizes that are within the limit of --solve.
 
     Args:
         sizes: the range of the size that is asked for.
         limit: the limit.
         solutions: (the other sizes, which sizes fit).
+        width: the maximum number of characters in a line.
     """
-    return [line for others, solution in solutions for line in ("", _answer(sizes, limit, others, solution))]
+    return [
+        line
+        for others, solution in solutions
+        for line in ("", *wrapped(_answer(sizes, limit, others, solution), width))
+    ]
 
 
 def _answer(sizes: range, limit: Limit, others: Mapping[str, int], solution: Solution) -> str:

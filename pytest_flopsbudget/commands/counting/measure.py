@@ -26,9 +26,9 @@ Count one call of each model, on shapes alone where the model allows it, and sho
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget measure mypkg.net:build --input 1x3x224x224
-  python -m pytest_flopsbudget measure hf:gpt2 --input 1x1024:int64 --depth 2 --on A100
-  python -m pytest_flopsbudget measure mypkg.net:small mypkg.net:large --input 1x3x224x224 --html page.html
+  flopsbudget measure mypkg.net:build --input 1x3x224x224
+  flopsbudget measure hf:gpt2 --input 1x1024:int64 --depth 2 --on A100
+  flopsbudget measure mypkg.net:small mypkg.net:large --input 1x3x224x224 --html page.html
 """
 
 

@@ -18,7 +18,7 @@ from pytest_flopsbudget.reports.growth import run_changes, what_grew
 from pytest_flopsbudget.reports.headline import headline
 from pytest_flopsbudget.reports.law_changes import law_sentence
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.moved import NOT_JUDGED
+from pytest_flopsbudget.reports.moved import NOT_HELD
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.wording import format_change
 from pytest_flopsbudget.results.comparison import tightens
@@ -283,7 +283,7 @@ def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest, sho
         yield from text.split("\n")
     else:
         for one in measurement.comparison.changes:
-            yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}{'' if one.judged else NOT_JUDGED}"
+            yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}{'' if one.judged else f' {NOT_HELD}'}"
         yield from map(law_sentence, measurement.comparison.laws)
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)

@@ -84,7 +84,7 @@ def _blocks(group: ChangeGroup, screen: Screen, *, verbose: bool) -> Iterator[st
 
 
 def _emphasized(text: Iterable[str], screen: Screen) -> Iterator[str]:
-    return emphasize(map(screen.text, text), _painter("bold", screen), _painter("red", screen))
+    return emphasize(map(screen.text, text), _painter("bold", screen), _painter("red", screen), screen.width)
 
 
 def _painter(style: str, screen: Screen) -> Callable[[str], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _WORD_CUT = re.compile(r"^( *)::")
 #: If the terminal is at least this wide, there is more space between columns.
 _WIDE = 100
+#: Sentences are not wrapped at fewer characters, because nearly every word would be on a line of its own.
+_NARROW = 40
 
 
 class Screen:
@@ -78,3 +81,18 @@ def start_of(text: str, room: int, screen: Screen) -> str:
         return text
     mark = "\u2026" if screen.unicode else "..."
     return text[: max(0, room - len(mark))] + mark
+
+
+def wrapped(line: str, width: int, *, hanging: int = 4) -> list[str]:
+    """Return the line as lines of at most ``width`` characters. Only a single word may be longer.
+
+    All lines but the first are indented by ``hanging`` more characters.
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line,
+        max(width, _NARROW),
+        subsequent_indent=f"{indent}{' ' * hanging}",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]

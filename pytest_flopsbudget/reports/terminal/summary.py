@@ -17,7 +17,7 @@ from pytest_flopsbudget.reports.causes import cause_lines
 from pytest_flopsbudget.reports.cells import amount, change_of, is_news, label, used
 from pytest_flopsbudget.reports.growth import signature_changes
 from pytest_flopsbudget.reports.moved import moved_in_run, moved_values
-from pytest_flopsbudget.reports.terminal.screen import end_of
+from pytest_flopsbudget.reports.terminal.screen import end_of, wrapped
 from pytest_flopsbudget.reports.terminal.table import (
     MIN_ROOM,
     Column,
@@ -139,10 +139,12 @@ def _cause_blocks(causes: Sequence[Cause], screen: Screen) -> Iterator[str]:
     shared = [cause for cause in causes if len(cause.tests) > 1]
     for cause in shared[:_MAX_CAUSES]:
         title, *lines = map(screen.text, cause_lines(cause))
-        yield from (
-            screen.lines(Text(title, style="bold red", overflow="ignore", no_wrap=True)) if screen.colour else [title]
-        )
-        yield from lines
+        titles = wrapped(title, screen.width, hanging=8)
+        if screen.colour:
+            titles = screen.lines(*(Text(one, style="bold red", overflow="ignore", no_wrap=True) for one in titles))
+        yield from titles
+        tests, *command = lines
+        yield from (*wrapped(tests, screen.width), *command)
     if len(shared) > _MAX_CAUSES:
         yield f"and {pluralize(len(shared) - _MAX_CAUSES, 'more cause')} of several failures"
     if shared:
@@ -277,7 +279,7 @@ def _closing(
         yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget"
     yield from _notes_to_report(entries)
     warned = [
-        f"{entry.nodeid}: {line}"
+        f"{_label(entry, verdict, entry.nodeid)}: {line}"
         for entry in entries
         for verdict in entry.verdicts
         for line in warning_lines(verdict.warned)
@@ -368,14 +370,15 @@ def _notes_to_report(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
+    place = _label(entry, verdict, entry.nodeid)
     notes = (note for note in verdict.complexity.notes if PLEASE_REPORT not in note)
     for note in (*notes, *details.noisy_latency_lines(verdict)):
-        yield f"{entry.nodeid}: {note}"
+        yield f"{place}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
-        yield f"{entry.nodeid}: operators without a formula, missing from the count:"
+        yield f"{place}: operators without a formula, missing from the count:"
         yield from unknown_operators(verdict.complexity)
     if not verdict.fails:
         for line in signature_changes(verdict.comparison):
-            yield f"{entry.nodeid}: {line}"
+            yield f"{place}: {line}"
     if verdict.comparison.vanished:
-        yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"
+        yield f"{place}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"

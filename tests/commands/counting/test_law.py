@@ -85,9 +85,10 @@ RANGE = ["--S", "16:4096"]
 
 
 @pytest.fixture
-def laws(nets):
+def laws(nets, monkeypatch):
     """Run commands in a folder with the modules ``laws_of_tests`` and ``nets_of_tests``."""
     Path("laws_of_tests.py").write_text(LAWS, encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*argv):
         return nets("law", *argv)
@@ -109,6 +110,14 @@ def test_total_and_modules(laws):
     assert row(lines, "first") == "128·S"
     assert lines.index("flops of modules") > lines.index("launches          4")
     assert laws.command.code == 0
+
+
+def test_sentences_fit_the_terminal(laws, monkeypatch):
+    wide = laws(*BUILD, *RANGE, "--solve", "flops <= 32256000", "--metrics", "flops")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = laws(*BUILD, *RANGE, "--solve", "flops <= 32256000", "--metrics", "flops")
+    assert max(map(len, wide)) > 80 >= max(map(len, lines))
+    assert " ".join(" ".join(lines).split()) == " ".join(" ".join(wide).split())
 
 
 def test_both_ends_are_included_and_steps(laws):

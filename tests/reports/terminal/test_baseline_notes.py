@@ -98,7 +98,7 @@ def test_renames():
         "1 baseline entry without a test; to remove: pytest --flops-budget-prune",
         "    ../tests/test_net.py::test_gone",
         "1 test likely renamed, at the same cost; to move the baseline:",
-        "    python -m pytest_flopsbudget rename '../tests/test_net.py::test_old[a b]' ../tests/test_net.py::test_new",
+        "    flopsbudget rename '../tests/test_net.py::test_old[a b]' ../tests/test_net.py::test_new",
     ]
     assert lines(run_record, verbosity=-1)[1:] == ["1 test likely renamed, at the same cost"]
 
