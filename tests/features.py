@@ -112,6 +112,19 @@ def _has_layouts_of_slices() -> bool:
     )
 
 
+def _multiplies_symbolic_shapes() -> bool:
+    """Return whether `matmul` of fake tensors keeps a symbolic size, and does not replace it by the example's size."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+    kinds = [DimDynamic.STATIC, DimDynamic.DYNAMIC, DimDynamic.STATIC]
+    example = torch.empty(1, 5, 3)
+    with FakeTensorMode(shape_env=ShapeEnv()) as mode:
+        operand = mode.from_tensor(example, symbolic_context=StatelessSymbolicContext(dynamic_sizes=kinds))
+        torch.matmul(operand, operand.transpose(1, 2))
+    return not operand.shape[1].node.expr.is_number
+
+
 def _hides_operators() -> bool:
     """Return whether an operator that a dispatch mode runs during a backward pass stays hidden from function modes."""
     seen: list[str] = []
@@ -147,6 +160,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "exporting padded encoders without a check of the padding": _exports_no_check_of_masks,
     "layouts of scattered slices on meta": _has_layouts_of_slices,
     "quantiles of numbers without a check": _checks_no_quantiles,
+    "matmul on symbolic shapes": _multiplies_symbolic_shapes,
     "scan that runs its function for the steps only": lambda: "reverse" not in signature(scan_op.__call__).parameters,
     "shapes of transforms over dimensions in any order": lambda: _works(
         lambda: torch.fft.fftn(torch.ones(4, 4, 1, device="meta", dtype=torch.complex64), dim=(2, 0))

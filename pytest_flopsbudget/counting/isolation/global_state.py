@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 #: Warnings that our way of running a model causes. They are ignored, because users may turn warnings into errors.
 _OWN_WARNINGS = (
     "flex_attention called without torch.compile",  # a measurement runs flex attention uncompiled, to see its operators
+    "torch.compile with fullgraph=True found no compiled frames",  # PyTorch 2.12, though nothing is to be compiled
     "DTensor random operators may not have complete support on cpu",  # one process represents one rank of many
     "`torch.jit.script.*` is deprecated",  # PyTorch's own code raises this warning when it loads some meta kernels
 )

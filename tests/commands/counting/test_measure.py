@@ -281,6 +281,8 @@ def test_timm(nets, monkeypatch):
     assert nets.errors == "error: timm:net5: timm 1.2.3 has no model 'net5'; did you mean net50?\n"
 
 
+# PyTorch 2.10 to 2.12 warn about the buffers that they read from the file.
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
 def test_exported_program(nets):
     program = torch.export.export(torch.nn.Linear(4, 2), (torch.empty(3, 4),))
     torch.export.save(program, "m.pt2")

@@ -66,7 +66,11 @@ def tokens(batch, length):
 
 
 # Before each run, the tests collect garbage.
-pytestmark = pytest.mark.usefixtures("only_new_objects")
+pytestmark = [
+    pytest.mark.usefixtures("only_new_objects"),
+    # Some versions of PyTorch's profiler warn once in each process.
+    pytest.mark.filterwarnings("ignore:Warning. Profiler clears events:UserWarning"),
+]
 
 WORDS = 1000
 MODELS = {
