@@ -208,15 +208,9 @@ class FlopsBudget:
 
         name = DEFAULT_NAME if name is None else name
         self._check_open("flops_budget.over(...)")
-        refuse_keywords(
-            "flops_budget.over",
-            self.over,
-            [
-                one
-                for one, sizes in symbols.items()
-                if not isinstance(sizes, range) and similar_parameter(self.over, one)
-            ],
-        )
+        given: dict[str, object] = dict(symbols)
+        no_ranges = [one for one, sizes in given.items() if not isinstance(sizes, range)]
+        refuse_keywords("flops_budget.over", self.over, [one for one in no_ranges if similar_parameter(self.over, one)])
         _check_name(name, f"flops_budget.over(..., name={name!r})")
         if name in self._measurements:
             raise UsageError(

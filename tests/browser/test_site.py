@@ -1,4 +1,4 @@
-"""The documentation site in a real browser, on small and large screens, in light and dark. ``make browser`` runs this."""
+"""The documentation site in a browser, on small and large screens, in light and dark. ``make browser`` runs this."""
 
 from __future__ import annotations
 
