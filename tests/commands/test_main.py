@@ -112,7 +112,9 @@ def test_help_shows_an_example(command, name, capsys):
         command(name, "--help")
     assert exit_info.value.code == 0
     text = capsys.readouterr().out
-    assert f"python -m pytest_flopsbudget {name}" in text.partition("examples:")[2]
+    examples = text.partition("examples:\n")[2]
+    assert f"  python -m pytest_flopsbudget {name}" in examples
+    assert examples.count("flopsbudget ") == examples.count("  python -m pytest_flopsbudget ")
     assert max(map(len, text.splitlines())) <= 120
 
 
