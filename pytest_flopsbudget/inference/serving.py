@@ -152,19 +152,19 @@ class Server:
         reuse_answers: bool = True,
         shapes: ShapesMode = "preferred",
     ) -> None:
-        self.steps, self.sizes, self._first, self._device = steps, sizes, first, device
+        self.steps, self.sizes, self.first, self._device = steps, sizes, first, device
         self._devices, self._reuse_answers, self._shapes = devices, reuse_answers, shapes
 
     @cached_property
     def text(self) -> str:
         """The sizes in words: "batch 8, prompt 2048, 256 new tokens"."""
-        sizes, first = self.sizes, self._first
+        sizes, first = self.sizes, self.first
         prompt = first if self.steps.first_tokens is None else sizes.prompt
         return f"batch {sizes.batch:,}, prompt {prompt:,}, {sizes.length - first:,} new tokens"
 
     def serve(self) -> Serving:
         """Measure the prefill and the decoding step."""
-        sizes, first = self.sizes, self._first
+        sizes, first = self.sizes, self.first
         read, prefill = self._run(PREFILL, self.sizes_of(sizes, length=first))
         made, decode = self._run(DECODE, sizes)
         small = read.cache.bytes
@@ -245,8 +245,7 @@ class _StepLaw:
 
     def make(self, **sizes: int) -> tuple[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]]]:
         """Return the function to measure, and its arguments. `trace` has to measure them next."""
-        first = self._server.steps.first_tokens
-        length = sizes.get("length", self._server.sizes.length if self._step == DECODE or first is None else first)
+        length = sizes.get("length", self._server.sizes.length if self._step == DECODE else self._server.first)
         chosen = self._server.sizes_of(self._server.sizes, **{"length": length, "capacity": length, **sizes})
         self._current, call = self._server.call(self._step, chosen)
         return call.function, (call.inputs.args, call.inputs.kwargs)

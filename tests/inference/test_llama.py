@@ -101,6 +101,12 @@ def test_law(served):
     assert found["flops"].at(batch=3, length=1000) == 3 * (fixed + LAYERS * 4 * 1000 * WIDTH)
 
 
+def test_law_of_a_size_alone(served):
+    """A size without a range is that of the measured step."""
+    assert str(served.law("prefill", batch=range(1, 9))["kv_cache"]) == f"{PROMPT * TOKEN_BYTES:,}·B"
+    assert str(served.law("decode", batch=range(1, 9))["kv_cache"]) == f"{LENGTH * TOKEN_BYTES:,}·B"
+
+
 def test_static_cache(model):
     """A static cache has its final size after the prefill, and attention computes all of its places."""
     served = serving(model, prompt=100, new_tokens=28, batch=2, cache="static")

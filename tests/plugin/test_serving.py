@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 
 #: A decoder with one head of width 4, so that each token has 2 * 4 numbers of 4 bytes in the cache: 32 bytes.
@@ -113,6 +116,17 @@ def test_baseline(project):
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*kv_cache *", "*kv_cache_per_token *"])
+
+
+def test_csv_has_columns_of_serving_only_for_served_models(project):
+    write(project, "", "flops_budget(Net(), IMAGE)")
+    project.run("--flops-budget-csv=plain.csv")
+    assert "kv_cache" not in (project.path / "plain.csv").read_text()
+    write(project, 'requests={"H100": 1}')
+    project.run("--flops-budget-csv=served.csv")
+    prefill, decode = csv.DictReader(io.StringIO((project.path / "served.csv").read_text()))
+    assert (prefill["kv_cache"], decode["kv_cache"]) == (str(3 * 6 * 32), str(3 * 8 * 32))
+    assert decode["requests[H100]_limit"] == "1"
 
 
 def test_names(project):

@@ -31,7 +31,9 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 
 #: The columns of each metric: the measured value, the baseline's value, and the limit.
 _PARTS = ("", "_baseline", "_limit")
-_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None and metric.in_baselines)
+#: Metrics that have columns only if a measurement has them. `_ALWAYS` are those that always have columns.
+_OF_SOME = tuple(key for key, metric in METRICS.items() if metric.of_serving or not metric.in_baselines)
+_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None and key not in _OF_SOME)
 
 #: Spreadsheets read a text that begins with one of these characters as a formula.
 _FORMULA = ("=", "+", "-", "@")
@@ -86,7 +88,7 @@ def _named(report: Report) -> list[str]:
     for test in report.tests:
         for one in test.measurements:
             keys = (*one.complexity.metrics, *one.limits)
-            found.update(key for key in keys if name_in(key) or not metric_of(key).in_baselines)
+            found.update(key for key in keys if name_in(key) or key in _OF_SOME)
             found.update(key_for("time", device) for device in devices_in(one.complexity.metrics))
     return sort_metrics(found)
 
