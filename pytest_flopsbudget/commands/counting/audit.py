@@ -34,9 +34,8 @@ place of a size, which is a parameter of the function too. A parameter "model" g
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget audit mypkg:flops_per_token mypkg.net:build --input '1x{S}:int64' --S 128:8192 --backward
-  python -m pytest_flopsbudget audit mypkg:forward_flops mypkg.net:build --input '{B}x3x{n}x{n}' --B 1:64 --n 64:512:32
-      --per call
+  flopsbudget audit mypkg:per_token mypkg:build --input '1x{S}:int64' --S 128:8192 --backward
+  flopsbudget audit mypkg:per_call mypkg:build --input '{B}x512' --B 1:64 --per call
 """
 
 #: The exit code if the formula is not the count.

@@ -27,9 +27,9 @@ megatron, torchtitan, nanogpt, hf. With a throughput and a device, show the mode
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget mfu hf:gpt2 --input 1x1024:int64
-  python -m pytest_flopsbudget mfu hf:gpt2 --input 1x1024:int64 --convention palm
-  python -m pytest_flopsbudget mfu hf:gpt2 --input 8x1024:int64 --tokens-per-second 178k --on A100
+  flopsbudget mfu hf:gpt2 --input 1x1024:int64
+  flopsbudget mfu hf:gpt2 --input 1x1024:int64 --convention palm
+  flopsbudget mfu hf:gpt2 --input 8x1024:int64 --tokens-per-second 178k --on A100
 """
 
 #: Options for sizes of the model that formulas read.

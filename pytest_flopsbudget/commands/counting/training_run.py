@@ -28,10 +28,9 @@ assumed utilization, the memory of a rank, energy as an interval, and the lines 
 {TARGETS}"""
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget run hf:gpt2 --tokens 300B --batch 512 --sequence 1024 --on A100 --mfu 40%
-  python -m pytest_flopsbudget run mypkg.net:build --tokens 15T --batch 2048 --sequence 8192 --on H100 --mfu 40%
-      --devices 1024 --tensor 8 --recompute
-  python -m pytest_flopsbudget run hf:gpt2 --tokens 300B --batch 512 --sequence 1024 --card
+  flopsbudget run hf:gpt2 --tokens 300B --batch 512 --sequence 1024 --on A100 --mfu 40%
+  flopsbudget run mypkg:build --tokens 15T --batch 2048 --sequence 8192 --devices 1024 --tensor 8
+  flopsbudget run hf:gpt2 --tokens 300B --batch 512 --sequence 1024 --card
 """
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*(%?)")
