@@ -147,19 +147,6 @@ def test_libraries_by_hand():
         assert f" {value} " in page("libraries")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
-def test_serving(project, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert Story(project, capsys).play(page("serving")) == 1
-    width, inner, layers, words, keys = 2048, 8192, 16, 128256, 8 * 64
-    layer = 2 * width * width + 2 * width * keys + 3 * width * inner
-    # The logits are those of one token of the prompt. A new token attends to itself and to 1,024 others.
-    prefill = 2 * (1024 * layers * layer + words * width) + layers * 2 * 2 * 1024**2 * width
-    decode = 8 * (2 * (layers * layer + words * width) + layers * 2 * 2 * 1025 * width)
-    assert f"prefill                 {prefill / 1e12:.3f} TFLOPs" in page("serving")
-    assert f"decode                  {decode / 1e9:.2f} GFLOPs" in page("serving")
-
-
 def test_training_steps(project, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert Story(project, capsys).play(page("training-steps")) == 1
