@@ -224,6 +224,17 @@ def test_ways_to_run_experts(kind, settings, expert, way):
     assert counted.params - counted.active_params == 2 * (4 - 2) * expert
 
 
+@pytest.mark.parametrize(("groups", "chosen"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("experts", [8, 16])
+def test_routers_that_choose_groups_first(groups, chosen, experts):
+    """The scores of groups of experts choose no parameters. Shared experts count in full."""
+    sizes = {**SMALL, "num_hidden_layers": 3, "num_key_value_heads": 4, "moe_intermediate_size": 16}
+    heads = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
+    routing = {"n_routed_experts": experts, "num_experts_per_tok": 2, "n_group": groups, "topk_group": chosen}
+    counted = count("DeepseekV3", **sizes, **heads, **routing, first_k_dense_replace=1)
+    assert counted.params - counted.active_params == 2 * (experts - 2) * 3 * 32 * 16
+
+
 def test_switch_transformers():
     """A dictionary of experts of which `argmax` chooses one, in an encoder and a decoder."""
     sizes = {"vocab_size": 50, "d_model": 32, "d_ff": 48, "d_kv": 8, "num_heads": 4, "num_experts": 4}

@@ -7,6 +7,7 @@ forward pass multiplied their weights with ``rows * chosen`` rows in total. So n
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -117,10 +118,13 @@ def find_experts(nodes: Mapping[str, Node], calls: Mapping[tuple[Node, Work, Wor
     if choices:
         candidates = list(_candidates(nodes, {one.number for one in choices}))
         products = _products(calls, {one.path for one in candidates if one.kind == "list"})
+        # Rows of a matrix are weak evidence, so they come last, and only beside a router that makes one choice. A router
+        # that chooses groups first scores each group, and the rows of these scores are more than those of the tokens.
+        in_module = Counter(one.node.path for one in choices)
+        alone = [one for one in choices if in_module[one.node.path] == 1]
         pairs = [
             *_with_routers(candidates, choices),
-            # Rows of a matrix are weak evidence, so they come last.
-            *((candidate, [router]) for router in choices for candidate in _rows_beside(router, nodes)),
+            *((candidate, [router]) for router in alone for candidate in _rows_beside(router, nodes)),
         ]
         for candidate, routers in pairs:
             if not _overlaps(candidate.path, known):
