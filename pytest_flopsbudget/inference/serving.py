@@ -18,7 +18,7 @@ from pytest_flopsbudget.inference.steps import FunctionSteps, Sizes, device_of
 from pytest_flopsbudget.inference.transformers_steps import TransformersSteps, is_of_transformers
 from pytest_flopsbudget.laws.counts import Counts
 from pytest_flopsbudget.laws.law import MOST_COUNTS, find_laws, read_domain
-from pytest_flopsbudget.quantities.metrics import METRICS, key_for
+from pytest_flopsbudget.quantities.metrics import key_for, metric_of, name_in
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
@@ -113,16 +113,14 @@ class Serving:
         return f"<Serving of {self.decode.model}: {self._server.text}>"
 
     def _lines(self) -> list[str]:
-        from pytest_flopsbudget.quantities.formatting import format_value  # noqa: PLC0415 -- only for printing
+        from pytest_flopsbudget.quantities.formatting import bound_words, format_value  # noqa: PLC0415 -- only for printing
 
         lines = [f"{self.decode.model}: {self._server.text}"]
         for name, complexity in ((PREFILL, self.prefill), (DECODE, self.decode)):
-            shown = ["flops", *(key for key in complexity.metrics if METRICS[key.partition("[")[0]].of_serving)]
-            for key in shown:
-                base, _, device = key.partition("[")
-                metric = METRICS[base]
-                bound = "" if metric.per is None else ("at least " if metric.better == "less" else "at most ")
-                place = f" on {device[:-1]}" if device else ""
+            for key in ("flops", *(key for key in complexity.metrics if metric_of(key).of_serving)):
+                metric, device = metric_of(key), name_in(key)
+                bound = "" if device is None else f"{bound_words(metric)} "
+                place = "" if device is None else f" on {device}"
                 value = format_value(complexity.value(key), metric)
                 lines.append(f"    {name:8}{metric.title:20}  {bound}{value}{place}")
         return lines

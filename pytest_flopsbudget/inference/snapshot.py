@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper
-from pytest_flopsbudget.counting.tensors.storages import storage_key
+from pytest_flopsbudget.counting.tensors.storages import storage_address
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Snapshot:
     def __init__(self, value: Any, known_value: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
         #: The tensors, as `_Spec`, and the objects that copies share, in the order in which the cache has them.
         self.parts: list[_Spec | Any] = []
-        #: The keys of the storages of the tensors; see `storage_key`.
+        #: The keys of the storages of the tensors; see `storage_address`.
         self.storages: set[int] = set()
         file = io.BytesIO()
         try:
@@ -95,7 +95,7 @@ class _Writer(pickle.Pickler):
         return place
 
     def _spec(self, tensor: torch.Tensor) -> _Spec:
-        storage = storage_key(tensor)
+        storage = storage_address(tensor)
         self._snapshot.storages.add(storage)
         part = storage, int(tensor.storage_offset()), tuple(tensor.shape)
         is_number = not tensor.ndim and not (tensor.is_floating_point() or tensor.is_complex())

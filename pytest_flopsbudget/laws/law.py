@@ -54,6 +54,9 @@ class PartLaws(Mapping[str, MetricLaw]):
         try:
             return self._laws[metric]
         except KeyError:
+            absent = METRICS[metric].absent if metric in METRICS else None
+            if isinstance(absent, str) and absent in self._laws:
+                return self._laws[absent]
             if metric in METRICS and METRICS[metric].over:
                 above, below = (" + ".join(parts) for parts in (METRICS[metric].derived, METRICS[metric].over))
                 raise KeyError(f"{metric} is a ratio of two laws: {above}, and {below}; take these") from None
@@ -350,6 +353,26 @@ class _Searches:
         return MetricLaw(key.metric, counts.domain, *found, self._letters)
 
 
+def refuse_other_than_ranges(call: str, function: Callable[..., object], symbols: Mapping[str, object]) -> None:
+    """Refuse keyword arguments that are no ranges, and so neither sizes nor options of the function.
+
+    Args:
+        call: the function as the user called it: "flops_budget.over".
+        function: the function.
+        symbols: name → value, for the keyword arguments that are no options.
+
+    Raises:
+        UsageError: there is such an argument. The message names the option that was probably meant.
+    """
+    for name, sizes in symbols.items():
+        if not isinstance(sizes, range):
+            near = similar_parameter(function, name)
+            raise UsageError(
+                f"{call}(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193) if {name} is a size; there "
+                f"is no option of this name{f'; did you mean {near}?' if near else ''}"
+            )
+
+
 def read_domain(symbols: Mapping[str, Any]) -> Domain:
     """Return the domain of a law from its symbols: name → range of sizes.
 
@@ -361,13 +384,8 @@ def read_domain(symbols: Mapping[str, Any]) -> Domain:
             f"law(...) takes one to three named ranges, not {len(symbols)}; write law(model, make_inputs, "
             "sequence=range(128, 8193))"
         )
+    refuse_other_than_ranges("law", law, symbols)
     for name, sizes in symbols.items():
-        if not isinstance(sizes, range):
-            near = similar_parameter(law, name)
-            raise UsageError(
-                f"law(..., {name}={sizes!r}): not a range; write {name}=range(128, 8193) if {name} is a size; there is "
-                f"no option of this name{f'; did you mean {near}?' if near else ''}"
-            )
         if len(sizes) < _FEWEST_SIZES or sizes.step < 1 or sizes.start < 0:
             raise UsageError(
                 f"law(..., {name}={sizes!r}): a law needs a growing range of at least {_FEWEST_SIZES} sizes, which are "

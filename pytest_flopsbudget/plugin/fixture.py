@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
-from pytest_flopsbudget.results.call_arguments import refuse_keywords, similar_parameter
+from pytest_flopsbudget.results.call_arguments import refuse_keywords
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -203,14 +203,12 @@ class FlopsBudget:
             UsageError: a symbol is no range, the model refuses a size or needs data, the name was used before, or the
                 test's body has ended.
         """
-        from pytest_flopsbudget.laws.law import MOST_COUNTS, law
+        from pytest_flopsbudget.laws.law import MOST_COUNTS, law, refuse_other_than_ranges
         from pytest_flopsbudget.results.verdict import Measurement
 
         name = DEFAULT_NAME if name is None else name
         self._check_open("flops_budget.over(...)")
-        given: dict[str, object] = dict(symbols)
-        no_ranges = [one for one, sizes in given.items() if not isinstance(sizes, range)]
-        refuse_keywords("flops_budget.over", self.over, [one for one in no_ranges if similar_parameter(self.over, one)])
+        refuse_other_than_ranges("flops_budget.over", self.over, symbols)
         _check_name(name, f"flops_budget.over(..., name={name!r})")
         if name in self._measurements:
             raise UsageError(

@@ -111,6 +111,16 @@ def format_delta(delta: int | Fraction, metric: Metric) -> str:
     return sign + format_value(-delta if delta < 0 else delta, metric)
 
 
+def bound_sign(metric: Metric) -> str:
+    """Return the sign before an estimate of a device: ">=" for a lower bound, "<=" for an upper bound."""
+    return ">=" if metric.better == "less" else "<="
+
+
+def bound_words(metric: Metric) -> str:
+    """Return "at least" for an estimate that is a lower bound, and "at most" for one that is an upper bound."""
+    return "at least" if metric.better == "less" else "at most"
+
+
 def format_percent(old: int | Fraction, new: int | Fraction) -> str:
     """Format the change from ``old`` to ``new``: "+5.0%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.identifiers import split_nodeid, update_command
-from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.formatting import bound_words, format_value
 from pytest_flopsbudget.quantities.metrics import metric_of
 from pytest_flopsbudget.quantities.units import DECIMAL_FACTORS
 from pytest_flopsbudget.reports import details
@@ -29,7 +29,7 @@ from pytest_flopsbudget.reports.growth import execution_changes, operator_rows, 
 from pytest_flopsbudget.reports.growth_laws import growth_lines, growth_sentence
 from pytest_flopsbudget.reports.law_changes import law_lines, law_sentence, range_change
 from pytest_flopsbudget.reports.unknown import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.wording import bound_words, format_change, is_estimate
+from pytest_flopsbudget.reports.wording import format_change, is_estimate
 from pytest_flopsbudget.results.folding import fold, unfold_path
 from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.limits import Unmeasured
@@ -234,7 +234,7 @@ def _worst(verdict: Verdict, rows: Sequence[BrokenMetric], groups: Sequence[Modu
         if amount.startswith("x"):
             # A factor: "x12.3 its limit".
             return f"{row.label} {amount} its {bound}"
-        sign = f"{bound_words(row.metric)} " if is_estimate(row.metric) else ""
+        sign = f"{bound_words(metric_of(row.metric))} " if is_estimate(row.metric) else ""
         return f"{row.label} {sign}{amount} over its {bound}{'' if row.excess else ' of 0'}"
     if groups:
         worst = max(groups, key=lambda group: len(group.items))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import shlex
 
-from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, format_percent, format_value
+from pytest_flopsbudget.quantities.formatting import (
+    bound_sign,
+    bound_words,
+    format_delta,
+    format_pair,
+    format_percent,
+    format_value,
+)
 from pytest_flopsbudget.quantities.metrics import Amount, metric_of
 
 
@@ -29,19 +36,14 @@ def is_estimate(metric: str) -> bool:
 
 def mark_estimate(words: str, metric: str) -> str:
     """Return ``words`` about a value of ``metric``. An estimate is marked: "at least 1.31 ms (estimate)"."""
-    return f"{bound_words(metric)} {words} (estimate)" if is_estimate(metric) else words
-
-
-def bound_words(metric: str) -> str:
-    """Return "at least" for an estimate that is a lower bound, and "at most" for one that is an upper bound."""
-    return "at least" if metric_of(metric).better == "less" else "at most"
+    return f"{bound_words(metric_of(metric))} {words} (estimate)" if is_estimate(metric) else words
 
 
 def estimate_sign(metric: str) -> str:
     """Return the sign before an estimate: ">=" for a lower bound, "<=" for an upper bound; empty for other values."""
     if not is_estimate(metric):
         return ""
-    return ">=" if metric_of(metric).better == "less" else "<="
+    return bound_sign(metric_of(metric))
 
 
 def format_growth(delta: Amount, metric: str) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.formatting import bound_sign, format_value
 from pytest_flopsbudget.quantities.metrics import (
     METRICS,
     Amount,
@@ -281,9 +281,7 @@ def cell(value: Amount | None, key: str) -> str:
         return ""
     row = metric_of(key)
     text = without_unit(format_value(value, row), key)
-    # An estimated time is a lower bound; what a device serves at most is an upper bound.
-    sign = ">=" if row.better == "less" else "<="
-    return f"{sign}{text}" if row.per == "device" else text
+    return f"{bound_sign(row)}{text}" if row.per == "device" else text
 
 
 def without_unit(text: str, key: str) -> str:

@@ -12,7 +12,7 @@ from pytest_flopsbudget.results.data import Module
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pytest_flopsbudget.results.data import ComplexityData
 
@@ -65,7 +65,7 @@ def group_modules(modules: Mapping[str, Module], keys: Sequence[str]) -> ModuleG
         total_metrics = {key: len(members) * value_to_add(module.metrics, key) for key in keys}
         group = groups[path] = ModuleGroup(path, module, len(members), total_metrics, members=members)
         if path:
-            groups[_above(path, groups)].children.append(group)
+            groups[path_above(path, groups)].children.append(group)
     for group in groups.values():
         below: Counter[str] = Counter()
         for child in group.children:
@@ -111,11 +111,11 @@ def rank_groups(root: ModuleGroup, total: Mapping[str, int], device: str | None,
     return [group for matters, group in weighed[:maximum] if matters]
 
 
-def _above(path: str, groups: Mapping[str, ModuleGroup]) -> str:
-    """Return the nearest path above ``path`` that is in ``groups``."""
+def path_above(path: str, known: Collection[str]) -> str:
+    """Return the nearest path above ``path`` that is in ``known``; "" if there is none."""
     above = path
     while above:
         above = above.rpartition(".")[0]
-        if above in groups:
+        if above in known:
             break
     return above

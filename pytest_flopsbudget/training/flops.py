@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_delta, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.results.module_tree import path_above
 from pytest_flopsbudget.training.conventions import CONVENTIONS, find_convention
 from pytest_flopsbudget.training.utilization import utilization
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -166,7 +166,7 @@ class TrainingFlops:
         own = dict(totals)
         for path in modules:
             if path:
-                own[_parent(path, modules)] -= totals[path]
+                own[path_above(path, modules)] -= totals[path]
         return {path: Fraction(flops, self.tokens) for path, flops in own.items()}
 
     def _by_weights(self, convention: Convention, counted: Mapping[str, Fraction]) -> dict[str, Fraction]:
@@ -330,11 +330,3 @@ def _signed(formula: str, *, signs: bool) -> str:
 
 def _number(value: Fraction) -> str:
     return f"{value.numerator:,}" if value.denominator == 1 else f"{float(value):,.2f}"
-
-
-def _parent(path: str, modules: Iterable[str]) -> str:
-    known = modules if isinstance(modules, Mapping) else set(modules)
-    parent = path.rpartition(".")[0]
-    while parent and parent not in known:
-        parent = parent.rpartition(".")[0]
-    return parent

@@ -321,7 +321,7 @@ def test_routing_on_data_is_said():
 
 
 def test_active_parameters():
-    """Of w + 1 experts, each token uses one. A model without experts has no such law."""
+    """Of w + 1 experts, each token uses one. Without experts the law is that of `params`, and is not listed."""
 
     def model(w):
         return Routed(width=4, experts=w + 1), torch.ones(2, 3, 4)
@@ -329,7 +329,9 @@ def test_active_parameters():
     found = law(None, model, on_data=True, w=range(1, 9))
     assert str(found["params"]) == "25·w + 25"
     assert str(found["active_params"]) == "5·w + 25"
-    assert "active_params" not in law(nn.Linear(4, 4), tokens(4), n=range(2, 9)).modules[""]
+    of_model = law(nn.Linear(4, 4), tokens(4), n=range(2, 9)).modules[""]
+    assert of_model["active_params"] == of_model["params"]
+    assert "active_params" not in list(of_model)
 
 
 def test_sizes_of_the_model():

@@ -82,8 +82,8 @@ def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
     monkeypatch.setenv("WIDTH", "4")
     grown.write(TESTS.replace("test_grows", "test_renamed"))
     shown = grown.run().stdout
-    (command,) = [line for line in shown.lines if "pytest_flopsbudget rename" in line]
-    assert main(command.partition("pytest_flopsbudget ")[2].split()) == 0
+    (command,) = [line for line in shown.lines if "flopsbudget rename" in line]
+    assert main(command.partition("flopsbudget ")[2].split()) == 0
     result = grown.run()
     result.assert_outcomes(passed=6)
     assert "without a baseline" not in str(result.stdout)

@@ -58,7 +58,11 @@ def test_the_models_own_error(project, call, lines):
         ),
         (
             "flops_budget.over(Net(), lambda n: X, n=range(1, 9), on_date=True)",
-            "flops_budget.over(..., on_date=...): no such argument; did you mean on_data?",
+            "if on_date is a size; there is no option of this name; did you mean on_data?",
+        ),
+        (
+            "flops_budget.over(Net(), lambda n: X, n=range(1, 9), devices=['A100'])",
+            "if devices is a size; there is no option of this name",
         ),
         (
             "measure(Net(), X, reuse_answer=False)",

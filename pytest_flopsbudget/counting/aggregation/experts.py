@@ -11,9 +11,8 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_flopsbudget.counting.tensors.metadata import count_values
+from pytest_flopsbudget.counting.tensors.metadata import UNINITIALIZED, count_values
 from pytest_flopsbudget.counting.torch_private import convolution_class
-from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.parsing import quote_value
 
@@ -118,8 +117,8 @@ def find_experts(nodes: Mapping[str, Node], calls: Mapping[tuple[Node, Work, Wor
     if choices:
         candidates = list(_candidates(nodes, {one.number for one in choices}))
         products = _products(calls, {one.path for one in candidates if one.kind == "list"})
-        # Rows of a matrix are weak evidence, so they come last, and only beside a router that makes one choice. A router
-        # that chooses groups first scores each group, and the rows of these scores are more than those of the tokens.
+        # Rows of a matrix are weak evidence, so they come last, and only beside a router that makes one choice. A
+        # router that chooses groups first scores each group, and these scores have more rows than there are tokens.
         in_module = Counter(one.node.path for one in choices)
         alone = [one for one in choices if in_module[one.node.path] == 1]
         pairs = [

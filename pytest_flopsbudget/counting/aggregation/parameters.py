@@ -13,9 +13,8 @@ import torch
 
 from pytest_flopsbudget.counting.aggregation.experts import SETTING, Experts, find_experts
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
-from pytest_flopsbudget.counting.tensors.metadata import count_values
+from pytest_flopsbudget.counting.tensors.metadata import UNINITIALIZED, count_values
 from pytest_flopsbudget.counting.tensors.storages import storage_address
-from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,10 +13,9 @@ from pytest_flopsbudget.counting.aggregation.sources import sources_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, count_values, stored_bytes
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, UNINITIALIZED, count_values, stored_bytes
 from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tracing.labels import describe_output, shape_of
-from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.data import PHASES, Execution, MemoryAtPeak, Module, Operator, Phase, UnknownOperator
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.torch_private import FakeTensor
 
@@ -65,6 +66,9 @@ def wrapped_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     wrapper: Any = tensor
     return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
 
+
+#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
+UNINITIALIZED: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 #: dtype → the number of values in one element, for dtypes that pack several values into a byte.
 _PACKED = {getattr(torch, "float4_e2m1fn_x2", None): 2}

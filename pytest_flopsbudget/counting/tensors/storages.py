@@ -23,12 +23,6 @@ def storage_address(tensor: torch.Tensor) -> int:
     return address
 
 
-def storage_key(tensor: torch.Tensor) -> int:
-    """Return a number that identifies the storage of the tensor while the storage is alive."""
-    key: int = tensor.untyped_storage()._cdata
-    return key
-
-
 class StorageTable(dict[int, tuple[_Value, "weakref.ref[torch.UntypedStorage]"]]):
     """A dict: `_cdata` of a storage → (value, reference to the storage). It keeps no storage alive.
 

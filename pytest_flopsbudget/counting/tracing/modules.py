@@ -280,11 +280,14 @@ class ModuleTracker:
         """Yield the replacement for each function ``forward`` in the classes of these modules and in their bases."""
         kinds = {each: None for kind in dict.fromkeys(map(type, modules)) for each in kind.__mro__}
         kinds.pop(torch.nn.Module, None)  # its ``forward`` only raises an error
-        made: dict[FunctionType, Callable[..., Any]] = {}  # classes may compare their functions
+        # If two classes share a function, they share its replacement, since classes may compare their functions.
+        made: dict[FunctionType, Callable[..., Any]] = {}
         for kind in kinds:
             original = kind.__dict__.get("forward")
             if type(original) is FunctionType:
-                yield kind, "forward", made.setdefault(original, self._forward_of(original))
+                if original not in made:
+                    made[original] = self._forward_of(original)
+                yield kind, "forward", made[original]
 
     def begin_part(self, path: str, *, is_call: bool) -> None:
         """Note that the running scripted module calls a method of its submodule ``path``.

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, UNINITIALIZED, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.storages import storage_address
 from pytest_flopsbudget.counting.torch_private import (
     DispatchMode,
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
 _ALL = Fraction(1)
 #: A note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
-#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
-UNINITIALIZED: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
 

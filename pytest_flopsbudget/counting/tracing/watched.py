@@ -14,7 +14,7 @@ from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
 from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_data, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, UNINITIALIZED, has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.numbers import with_tensors
 from pytest_flopsbudget.counting.torch_private import (
     TRACED_TENSORS,
@@ -26,7 +26,7 @@ from pytest_flopsbudget.counting.torch_private import (
     tracking_views,
     without_torch_function,
 )
-from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED, Tracer, UnknownCalls
+from pytest_flopsbudget.counting.tracing.tracer import Tracer, UnknownCalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper, tensors_in, wrapped_tensors
-from pytest_flopsbudget.counting.tensors.storages import storage_key
+from pytest_flopsbudget.counting.tensors.metadata import (
+    PLAIN_TYPES,
+    UNINITIALIZED,
+    is_wrapper,
+    tensors_in,
+    wrapped_tensors,
+)
+from pytest_flopsbudget.counting.tensors.storages import storage_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -28,7 +33,6 @@ _ROWS: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "aten._grouped_mm": lambda args: args[0].shape[0],
     "transformers.grouped_mm_fallback": lambda args: args[0].shape[0],
 }
-_WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
 class WeightReads:
@@ -42,10 +46,10 @@ class WeightReads:
         self._tokens = tokens
         #: Key of the storage of each weight → its bytes. The modules keep the storages alive during the run.
         self._weights = {
-            storage_key(part): part.untyped_storage().nbytes()
+            storage_address(part): part.untyped_storage().nbytes()
             for module in modules
             for tensor in (*module._parameters.values(), *module._buffers.values())
-            if tensor is not None and type(tensor) not in _WITHOUT_SIZE
+            if tensor is not None and type(tensor) not in UNINITIALIZED
             for part in _plain_parts(local_tensor(tensor))
             if part.layout is torch.strided
         }
@@ -56,7 +60,7 @@ class WeightReads:
         """Record what one operator reads."""
         rows = _ROWS.get(info.name)
         for tensor in (*tensors_in(args), *tensors_in(kwargs.values())):
-            storage = storage_key(tensor)
+            storage = storage_address(tensor)
             if storage in self._weights:
                 size = tensor.nbytes
                 if rows is not None and tensor.ndim:

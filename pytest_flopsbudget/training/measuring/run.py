@@ -131,9 +131,8 @@ def _optimizer_step(
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(
-            f"the optimizer does not run on shapes: {type(error).__name__}: {str(error).splitlines()[0]}"
-        ) from error
+        text = str(error).partition("\n")[0]
+        raise UsageError(f"the optimizer does not run on shapes: {type(error).__name__}: {text}") from error
     state = [value for of in made.state.values() for value in of.values() if isinstance(value, torch.Tensor)]
     return OptimizerStep(type(made).__name__, counted.flops, counted.other_flops), _bytes_of(state)
 
