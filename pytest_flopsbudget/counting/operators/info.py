@@ -85,6 +85,7 @@ class OperatorInfo:
         "is_collective",
         "is_constant",
         "is_convolution",
+        "is_maskable",
         "is_plain",
         "is_pointwise",
         "is_random",
@@ -174,6 +175,8 @@ class OperatorInfo:
         #: Whether the operator is a convolution or the backward pass of one. (It may be a part of a convolution of
         #: complex numbers.)
         self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
+        #: Whether masks can leave out a part of the operator's products.
+        self.is_maskable = self.facets.masked is not None
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether the output's values follow from arguments that are no tensors. This is true for ``arange`` and

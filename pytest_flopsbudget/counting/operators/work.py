@@ -40,6 +40,7 @@ class Work:
         "flops",
         "grouped",
         "launches",
+        "masked_flops",
         "memory_traffic",
         "name",
         "other_flops",
@@ -51,6 +52,7 @@ class Work:
         name: str,
         *,
         flops: int = 0,
+        masked_flops: int | None = None,
         other_flops: int = 0,
         communication: int = 0,
         activations: int = 0,
@@ -65,6 +67,9 @@ class Work:
         #: The name of the operator: "aten.mm".
         self.name = name
         self.flops = flops
+        #: The part of ``flops`` for pairs of a query and a key that the masks of attention leave. Without a mask, this
+        #: is equal to ``flops``.
+        self.masked_flops = flops if masked_flops is None else masked_flops
         self.other_flops = other_flops
         #: Bytes of the messages between processes.
         self.communication = communication
@@ -91,6 +96,7 @@ class Work:
         return Work(
             self.name,
             flops=int(self.flops * share),
+            masked_flops=int(self.masked_flops * share),
             other_flops=int(self.other_flops * share),
             communication=int(self.communication * share),
             activations=int(self.activations * share),
@@ -101,6 +107,21 @@ class Work:
             dtype=self.dtype,
             choice=self.choice,
             grouped=self.grouped,
+        )
+
+    def masked(self, masked_flops: int) -> Work:
+        """Return this work with another number of ``masked_flops``."""
+        return Work(
+            self.name,
+            flops=self.flops,
+            masked_flops=masked_flops,
+            other_flops=self.other_flops,
+            communication=self.communication,
+            activations=self.activations,
+            memory_traffic=self.memory_traffic,
+            launches=self.launches,
+            steps=self.steps,
+            dtype=self.dtype,
         )
 
 

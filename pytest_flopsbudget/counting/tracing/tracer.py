@@ -23,6 +23,7 @@ from pytest_flopsbudget.counting.torch_private import (
     current_autograd_node,
 )
 from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
+from pytest_flopsbudget.counting.tracing.masks import AttentionMasks
 from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Tracer(DispatchMode):
         self._complex_convolutions = ComplexConvolutions()
         #: Addresses of the storages of tables from which operators looked up rows.
         self.tables: set[int] = set()
+        #: What the masks of attention leave.
+        self.masks = AttentionMasks(tracker)
         #: Notes for the user about the measurement.
         self.notes: set[str] = set()
         #: Records the bytes of weights that operators read; None if nobody asked for them.
@@ -134,6 +137,9 @@ class Tracer(DispatchMode):
             self.weight_reads.record(info, args, kwargs)
         if info.is_convolution and info.registered is None:
             work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
+        if info.is_maskable and work.flops:
+            arguments = self.with_values(info, args, kwargs, output)
+            work = self.masks.masked(info, *arguments, output, work, self.mask_values)
         node, phase = self.credit(work)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
@@ -163,6 +169,10 @@ class Tracer(DispatchMode):
         Raises:
             NeedsDataError: this run is on shapes, so there is no data.
         """
+
+    def mask_values(self, mask: torch.Tensor) -> torch.Tensor | None:
+        """Return a tensor with the values of a mask of attention; None if they are not known."""
+        return self.known_value(mask)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return a tensor with the values of ``tensor``; None if the values are not known."""
@@ -228,16 +238,26 @@ class Tracer(DispatchMode):
 
         If one of these values is not known, the formula returns an upper bound, and a note says so.
         """
-        values = {id(tensor): self.known_value(tensor) for tensor in deciding_tensors(info, args, kwargs, output)}
-        if any(value is None for value in values.values()):
+        if any(self.known_value(tensor) is None for tensor in deciding_tensors(info, args, kwargs, output)):
             self.notes.add(UPPER_BOUND.format(info.name))
+        return work_of(info, *self.with_values(info, args, kwargs, output), output)
+
+    def with_values(
+        self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments of a call. Those that decide its work are replaced by their values, if these are known.
+
+        If no value decides the work of the operator (`Facets.values`), return the arguments as they are.
+        """
+        if info.facets.values is None:
+            return args, kwargs
+        values = {id(tensor): self.known_value(tensor) for tensor in deciding_tensors(info, args, kwargs, output)}
 
         def valued(argument: Any) -> Any:
             known = values.get(id(argument))
             return argument if known is None else known
 
-        keywords = {name: valued(value) for name, value in kwargs.items()}
-        return work_of(info, tuple(map(valued, args)), keywords, output)
+        return tuple(map(valued, args)), {name: valued(value) for name, value in kwargs.items()}
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
         """Credit a call to the current module and phase, and return this module and phase."""
