@@ -10,7 +10,7 @@ import msgspec
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
-from pytest_flopsbudget.quantities.metrics import Amount, count_of, measured_value, metric_of, parts_of, title_of
+from pytest_flopsbudget.quantities.metrics import Amount, implied_count, measured_value, metric_of, parts_of, title_of
 from pytest_flopsbudget.results.alignment import aligned
 from pytest_flopsbudget.results.call_arguments import WIDTH, check_whole_number
 from pytest_flopsbudget.results.complexity import Complexity
@@ -211,7 +211,7 @@ def _changed_tree(pairs: Mapping[str, _Pair], paths: Collection[str], keys: Coll
                     f"{side} {part}": value
                     for side, module in sides.items()
                     for part in sorted(parts)
-                    if (value := count_of(module.metrics, part)) is not None
+                    if (value := implied_count(module.metrics, part)) is not None
                 },
             )
     return group_modules(combined, ())
@@ -294,7 +294,7 @@ def _of_both(old: Complexity, new: Complexity) -> dict[str, tuple[int, int]]:
     """Return metric → its values before and now, for the stored metrics of the whole model that both have."""
     found = {}
     for key in dict.fromkeys((*old.metrics, *new.metrics)):
-        before, now = count_of(old.metrics, key), count_of(new.metrics, key)
+        before, now = implied_count(old.metrics, key), implied_count(new.metrics, key)
         if before is not None and now is not None:
             found[key] = before, now
     return found

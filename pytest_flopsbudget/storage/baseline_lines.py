@@ -130,8 +130,8 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
     """Return the value that the metric ``key`` of a module has if the module's line leaves it out."""
-    same_as = "params" if key == "trainable_params" else metric_of(key).same_as
-    return 0 if same_as is None else values.get(same_as, 0)
+    absent = "params" if key == "trainable_params" else metric_of(key).absent
+    return values.get(absent, 0) if isinstance(absent, str) else 0
 
 
 _readable = json.JSONEncoder(ensure_ascii=False).encode
@@ -444,7 +444,7 @@ def _build(entry: _Entry) -> Complexity:
 
 
 #: The metrics that are not 0 if the line of a module leaves them out.
-_IMPLIED = ("trainable_params", *(key for key in STORED if METRICS[key].same_as is not None))
+_IMPLIED = ("trainable_params", *(key for key in STORED if isinstance(METRICS[key].absent, str)))
 #: The aggregations of the metrics that modules may have. `without_peaks` leaves out "peak", which is not stored.
 _OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 

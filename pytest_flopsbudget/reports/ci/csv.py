@@ -31,7 +31,12 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 
 #: The columns of each metric: the measured value, the baseline's value, and the limit.
 _PARTS = ("", "_baseline", "_limit")
-_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None and metric.in_baselines)
+#: Metrics that a measurement stores only if they differ from others have columns only where one does.
+_ALWAYS = tuple(
+    key
+    for key, metric in METRICS.items()
+    if metric.per is None and metric.in_baselines and not isinstance(metric.absent, str)
+)
 
 #: Spreadsheets read a text that begins with one of these characters as a formula.
 _FORMULA = ("=", "+", "-", "@")
@@ -86,7 +91,7 @@ def _named(report: Report) -> list[str]:
     for test in report.tests:
         for one in test.measurements:
             keys = (*one.complexity.metrics, *one.limits)
-            found.update(key for key in keys if name_in(key) or not metric_of(key).in_baselines)
+            found.update(key for key in keys if name_in(key) or metric_of(key).key not in _ALWAYS)
             found.update(key_for("time", device) for device in devices_in(one.complexity.metrics))
     return sort_metrics(found)
 
