@@ -1,25 +1,80 @@
-"""What the masks of attention leave: the share of the pairs (query, key) for which an operator has to compute."""
+"""What the masks of attention leave: the part of each operator's products for the pairs (query, key) that are left.
+
+A fused operator gets its mask as an argument. If attention consists of single operators, the mask is added to the
+scores, between two products. So the product that made the scores is credited again, with fewer `masked_flops`, when the
+softmax of the masked scores runs. Products of the weights, and of the gradients of scores, follow it. Each of them has
+the weight 0, or the gradient 0, for every pair that a mask removes.
+"""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from pytest_flopsbudget.counting.meta.deferred import removes
 from pytest_flopsbudget.counting.operators.accounting import masked_flops_of
-from pytest_flopsbudget.counting.torch_private import no_dispatch
+from pytest_flopsbudget.counting.operators.info import COPIES, PRODUCTS, SOFTMAX, SOFTMAX_BACKWARD
+from pytest_flopsbudget.counting.tensors.storages import StorageTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-#: Softmax gives no weight to a score to which a mask adds this number or a lower one, in every model that people train.
-_LOWEST = -1e9
+class Reader(Protocol):
+    """Reads the masks of a run. The class `Tracer` implements this protocol."""
+
+    def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
+        """Return what a mask leaves; None if its values are not known.
+
+        If ``drops``, truth values are true for the pairs that the mask removes.
+        """
+
+    def share_left(self, masks: Sequence[Any]) -> Fraction | None:
+        """Return the share of the pairs that all of these masks leave; None if it is not known."""
+
+    def read_number(self, value: object) -> float | None:
+        """Return the number that an argument holds; None if it is not known, or is no single number."""
+
+    def credit_again(self, key: Any, times: int, work: Work) -> None:
+        """Replace the work of earlier calls, which were credited under ``key``."""
+
+
+class _Product(NamedTuple):
+    """A product whose output may be scores of attention, or gradients of weights."""
+
+    #: The key of `Tracer.credits`.
+    key: Any
+    times: int
+
+
+class _Scores(NamedTuple):
+    """The output of products, and the masks that were added since then."""
+
+    products: tuple[_Product, ...]
+    masks: tuple[Any, ...] = ()
+    #: The first operator with a mask whose values are not known; empty if all are known.
+    unknown: str = ""
+
+
+class _Weights(NamedTuple):
+    """Weights of attention, or gradients of scores: 0 for each pair that a mask removes."""
+
+    #: The share of the other pairs.
+    share: Fraction
+
+
+#: Products that are no scores if they multiply with a weight, as nearly all of them do.
+_PLAIN = "aten.mm"
+#: Operators that keep zeros: weights stay weights. Each may write to its first argument.
+_KEEPING_ZEROS = frozenset(
+    f"aten.{name}{end}" for name in ("mul", "div", "neg", "masked_fill") for end in ("", "_")
+) | COPIES
 
 
 class AttentionMasks:
@@ -36,6 +91,8 @@ class AttentionMasks:
         #: (path of the module, operator) of the first call whose mask is not known, and the number of such calls.
         self._first_unknown: tuple[str, str] | None = None
         self._unknown_calls = 0
+        #: What is known of the tensors between the products of attention.
+        self.between: StorageTable[tuple[_Scores | _Weights, int]] = StorageTable()
 
     def masked(  # noqa: PLR0913, PLR0917 -- a call and its work
         self,
@@ -44,23 +101,159 @@ class AttentionMasks:
         kwargs: Mapping[str, Any],
         output: Any,
         work: Work,
-        values: Callable[[torch.Tensor], torch.Tensor | None],
+        reader: Reader,
     ) -> Work:
         """Return the work of a call of fused attention, with the FLOPs that its masks leave.
 
-        If the values of a mask are not known, return ``work`` unchanged, and note the call. ``values`` returns a tensor
-        with the values of a mask, or None.
+        If the values of a mask are not known, return ``work`` unchanged, and note the call.
         """
 
         def kept(mask: torch.Tensor, *, drops: bool) -> Fraction | None:
-            value = values(mask)
-            return None if value is None else share_of_kept(value, drops=drops)
+            read = reader.read_mask(mask, drops=drops)
+            return None if read is None else reader.share_left([read])
 
         flops = masked_flops_of(info, args, kwargs, output, work.flops, kept)
         if flops is None:
             self._note_unknown(info.name)
             return work
         return self._with(work, flops)
+
+    def of_product(self, args: Sequence[Any], work: Work) -> Work:
+        """Return the work of a product. If an operand has zeros for removed pairs, the product leaves them out."""
+        for operand in args:
+            found = self._find(operand)
+            if type(found) is _Weights:
+                return self._with(work, work.flops * found.share.numerator // found.share.denominator)
+        return work
+
+    def follow(  # noqa: PLR0913, PLR0917 -- a call, and how it was credited
+        self,
+        info: OperatorInfo,
+        args: Sequence[Any],
+        output: Any,
+        product: tuple[Any, int],
+        is_weight: Callable[[torch.Tensor], bool],
+        reader: Reader,
+    ) -> None:
+        """Record what an operator does to scores or weights of attention.
+
+        Args:
+            info: the operator.
+            args: the positional arguments of the call.
+            output: the output of the call.
+            product: the key under which the call was credited, and how many calls it stands for.
+            is_weight: returns whether a tensor existed before the run.
+            reader: reads the masks.
+        """
+        result = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(result, torch.Tensor) or result.layout is not torch.strided:
+            return
+        state = self._after(info, args, result, product, is_weight, reader)
+        storage = result.untyped_storage()
+        if state is not None:
+            self.between.keep(storage, (state, result.numel()))
+        elif info.written:
+            self.between.pop(storage._cdata, None)
+
+    def _after(  # noqa: PLR0911, PLR0913, PLR0917 -- as for `follow`, and one case an operator
+        self,
+        info: OperatorInfo,
+        args: Sequence[Any],
+        result: torch.Tensor,
+        product: tuple[Any, int],
+        is_weight: Callable[[torch.Tensor], bool],
+        reader: Reader,
+    ) -> _Scores | _Weights | None:
+        name = info.name
+        if name in PRODUCTS:
+            return self._made_by_product(name, args, product, is_weight, reader)
+        if name in SOFTMAX:
+            scores = self._find(args[0])
+            last = args[1] in (-1, result.ndim - 1)
+            return self._masked_by_softmax(scores, reader) if type(scores) is _Scores and last else None
+        if name == SOFTMAX_BACKWARD:
+            gradient, weights = self._find(args[0]), self._find(args[1])
+            if type(weights) is not _Weights:
+                return None
+            if type(gradient) is _Scores:
+                self._credit_again(gradient.products, weights.share, reader)
+            return weights
+        found = [state for state in map(self._find, args[:3]) if state is not None]
+        if not found:
+            return None
+        weights = next((state for state in found if type(state) is _Weights), None)
+        if weights is not None:
+            return weights if name in _KEEPING_ZEROS else None
+        first = next(state for state in found if type(state) is _Scores)
+        return self._with_masks(info, first, args, result, reader)
+
+    def _made_by_product(
+        self,
+        name: str,
+        args: Sequence[Any],
+        product: tuple[Any, int],
+        is_weight: Callable[[torch.Tensor], bool],
+        reader: Reader,
+    ) -> _Scores | None:
+        if any(type(self._find(operand)) is _Weights for operand in args):
+            return None
+        if name == _PLAIN and any(map(is_weight, args)):
+            return None
+        scores = _Scores((_Product(*product),))
+        if name == "aten.baddbmm" and not is_weight(args[0]):
+            mask = reader.read_mask(args[0], drops=False)
+            if mask is not None:
+                return scores._replace(masks=(mask,))
+        return scores
+
+    def _with_masks(
+        self, info: OperatorInfo, scores: _Scores, args: Sequence[Any], result: torch.Tensor, reader: Reader
+    ) -> _Scores | None:
+        """Return the scores after an operator that works element by element, with the mask that it applies."""
+        name = info.name.removesuffix("_")
+        mask, drops = None, False
+        if name in ("aten.add", "aten.sub"):
+            others = [item for item in args[:2] if isinstance(item, torch.Tensor) and self._find(item) is None]
+            if others and name == "aten.add" and others[0].ndim:
+                mask = others[0]
+                if mask.dtype is torch.bool or not mask.is_floating_point():
+                    return scores
+        elif name == "aten.masked_fill":
+            if _removes(reader.read_number(args[2])):
+                mask, drops = args[1], True
+        elif name == "aten.where":
+            fills = [item for item in args[1:] if self._find(item) is None]
+            if len(fills) == 1 and _removes(reader.read_number(fills[0])):
+                mask, drops = args[0], fills[0] is args[1]
+        if mask is None:
+            return scores
+        read = reader.read_mask(mask, drops=drops)
+        if read is not None:
+            return scores._replace(masks=(*scores.masks, read))
+        # Truth values are certainly a mask. Numbers may be a learned bias.
+        return scores._replace(unknown=scores.unknown or info.name) if name != "aten.add" else scores
+
+    def _masked_by_softmax(self, scores: _Scores, reader: Reader) -> _Weights | None:
+        share = reader.share_left(scores.masks) if scores.masks and not scores.unknown else None
+        if share is None:
+            if scores.masks or scores.unknown:
+                self._note_unknown(scores.unknown or "aten._softmax")
+            return None
+        self._credit_again(scores.products, share, reader)
+        return _Weights(share)
+
+    def _credit_again(self, products: Iterable[_Product], share: Fraction, reader: Reader) -> None:
+        for key, times in products:
+            work = key[1]
+            flops = work.flops * share.numerator // share.denominator
+            reader.credit_again(key, times, self._with(work, flops))
+
+    def _find(self, tensor: object) -> _Scores | _Weights | None:
+        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+            return None
+        found = self.between.get(tensor.untyped_storage()._cdata)
+        # A part of a tensor may have another share of removed pairs.
+        return None if found is None or found[0][1] != tensor.numel() else found[0][0]
 
     def _with(self, work: Work, flops: int) -> Work:
         if flops == work.masked_flops:
@@ -76,37 +269,20 @@ class AttentionMasks:
             self._first_unknown = self._tracker.current().path, operator
         self._unknown_calls += 1
 
-    def notes(self) -> list[str]:
-        """Return a sentence on the masks whose values are not known, or an empty list."""
-        if self._first_unknown is None:
-            return []
-        path, operator = self._first_unknown
-        more = "" if self._unknown_calls == 1 else f" and {self._unknown_calls - 1:,} more calls"
-        return [
-            f"masked_flops counts all pairs in {path or 'the model itself'} ({operator}){more}: "
-            "the values of the mask are not known without data"
-        ]
+    def notes(self) -> Iterator[str]:
+        """Yield a sentence on the masks whose values are not known, if there are any."""
+        if self._first_unknown is not None:
+            path, operator = self._first_unknown
+            more = "" if self._unknown_calls == 1 else f" and {self._unknown_calls - 1:,} more calls"
+            yield (
+                f"masked_flops counts all pairs in {path or 'the model itself'} ({operator}){more}: "
+                "the values of the mask are not known without data"
+            )
+
+    def release(self) -> None:
+        """Drop what is known of tensors."""
+        self.between = StorageTable()
 
 
-def share_of_kept(mask: torch.Tensor, *, drops: bool = False) -> Fraction:
-    """Return the share of the pairs that a mask leaves.
-
-    Args:
-        mask: a mask (..., queries, keys) with data. A mask of numbers is added to the scores.
-        drops: whether a boolean mask is true for the pairs that it removes.
-    """
-    with no_dispatch():
-        # Along a dimension of stride 0, all elements share their memory.
-        mask = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
-        if not mask.numel():
-            return Fraction(1)
-        if mask.dtype is not torch.bool:
-            mask = mask > lowest(mask.dtype)
-            drops = False
-        left = int(mask.sum())
-        return Fraction(mask.numel() - left if drops else left, mask.numel())
-
-
-def lowest(dtype: torch.dtype) -> float:
-    """Return the highest number that removes a pair, if a mask of this dtype adds it to the score."""
-    return max(torch.finfo(dtype).min, _LOWEST) if dtype.is_floating_point else _LOWEST
+def _removes(number: float | None) -> bool:
+    return number is not None and removes(number)

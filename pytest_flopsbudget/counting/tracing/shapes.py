@@ -14,9 +14,11 @@ from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
+from pytest_flopsbudget.counting.meta.deferred_values import DeferredValues
 from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
+from pytest_flopsbudget.counting.meta.mask_pairs import Mask, share_left
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
@@ -34,6 +36,7 @@ from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from fractions import Fraction
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
@@ -79,6 +82,8 @@ class ShapesTracer(Tracer):
         #: call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
+        #: The values of masks.
+        self.deferred = DeferredValues(self.known_values)
         #: The device that each tensor would be on in a real run.
         self.devices = Devices()
         #: Whether a model is built, and not run.
@@ -92,6 +97,23 @@ class ShapesTracer(Tracer):
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception, and then take another path than with data.
         self.asked_for_data: tuple[str, str] | None = None
+
+    def follow(
+        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
+    ) -> None:
+        """Count a call, and record the memory that it allocated and the values of a mask that it made."""
+        if info.keeps_values:
+            self.deferred.follow(info, args, kwargs, output)
+        super().follow(info, args, kwargs, output, work)
+
+    def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
+        """Return what a mask of attention leaves; None if its values are not known."""
+        values = self.deferred.value(mask)
+        return None if values is None else Mask(values, drops)
+
+    def share_left(self, masks: Sequence[Mask]) -> Fraction | None:
+        """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
+        return share_left(masks)
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operators that the CPU would run in place of a composite operator."""
@@ -392,6 +414,7 @@ class ShapesTracer(Tracer):
         super().release()
         self.may_be_known_later = _never
         self.known_values = KnownValues()
+        self.deferred = DeferredValues(self.known_values)
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values, for code that runs while this tracer is active; None if they are not known."""

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
+from pytest_flopsbudget.counting.meta.mask_pairs import keeps
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.storages import storage_address
 from pytest_flopsbudget.counting.torch_private import (
     DispatchMode,
@@ -21,6 +23,7 @@ from pytest_flopsbudget.counting.torch_private import (
     HigherOrderOperator,
     OpOverload,
     current_autograd_node,
+    no_dispatch,
 )
 from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
 from pytest_flopsbudget.counting.tracing.masks import AttentionMasks
@@ -29,8 +32,6 @@ from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Literal, TypeAlias
-
-    import torch
 
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
@@ -88,6 +89,8 @@ class Tracer(DispatchMode):
         self._complex_convolutions = ComplexConvolutions()
         #: Addresses of the storages of tables from which operators looked up rows.
         self.tables: set[int] = set()
+        #: The key of `credits` of the last call.
+        self._credited: Any = None
         #: What the masks of attention leave.
         self.masks = AttentionMasks(tracker)
         #: Notes for the user about the measurement.
@@ -138,9 +141,12 @@ class Tracer(DispatchMode):
         if info.is_convolution and info.registered is None:
             work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         if info.is_maskable and work.flops:
-            arguments = self.with_values(info, args, kwargs, output)
-            work = self.masks.masked(info, *arguments, output, work, self.mask_values)
+            work = self.masks.masked(info, *self.with_values(info, args, kwargs, output), output, work, self)
+        elif info.multiplies and self.masks.between:
+            work = self.masks.of_product(args, work)
         node, phase = self.credit(work)
+        if info.touches_scores and (self.masks.between or (info.multiplies and work.flops)):
+            self.masks.follow(info, args, output, (self._credited, self._times), self._is_weight, self)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
     def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -170,9 +176,33 @@ class Tracer(DispatchMode):
             NeedsDataError: this run is on shapes, so there is no data.
         """
 
-    def mask_values(self, mask: torch.Tensor) -> torch.Tensor | None:
-        """Return a tensor with the values of a mask of attention; None if they are not known."""
-        return self.known_value(mask)
+    def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
+        """Return what a mask of attention leaves; None if its values are not known.
+
+        If ``drops``, truth values are true for the pairs that the mask removes.
+        """
+        if not has_data(mask):
+            return None
+        with no_dispatch(), torch.no_grad():
+            # Along a dimension of stride 0, all elements share their memory.
+            one = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
+            return keeps(one, drops=drops)
+
+    def share_left(self, masks: Sequence[Any]) -> Fraction | None:
+        """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
+        with no_dispatch():
+            left = masks[0]
+            for mask in masks[1:]:
+                left = left & mask
+            return Fraction(int(left.sum()), left.numel()) if left.numel() else _ALL
+
+    def read_number(self, value: object) -> float | None:
+        """Return the number that an argument holds; None if it is not known, or is no single number."""
+        if isinstance(value, torch.Tensor):
+            known = self.known_value(value) if value.numel() == 1 else None
+            with no_dispatch():
+                value = None if known is None else known.item()
+        return value if isinstance(value, (int, float)) else None
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return a tensor with the values of ``tensor``; None if the values are not known."""
@@ -270,16 +300,33 @@ class Tracer(DispatchMode):
                 when = "recomputed"
             if self._share is not _ALL:
                 work = work.part(self._share)
-            key = (node, work, when)
+            key = self._credited = (node, work, when)
             try:
                 self.credits[key] += self._times
             except KeyError:
                 self.credits[key] = self._times
         return node, phase
 
+    def credit_again(self, key: Any, times: int, work: Work) -> None:
+        """Replace the work of ``times`` calls that were credited under ``key``, if they still are."""
+        count = self.credits.get(key, 0)
+        if count < times:
+            return  # they were the work of a branch that is not the most expensive one, or of a setup
+        if count == times:
+            del self.credits[key]
+        else:
+            self.credits[key] = count - times
+        new = (key[0], work, key[2])
+        self.credits[new] = self.credits.get(new, 0) + times
+
+    def _is_weight(self, tensor: torch.Tensor) -> bool:
+        return not self.memory.has_allocated(tensor)
+
     def release(self) -> None:
         """Drop all references to modules and tensors. Call this method after the result is built."""
         self.tracker.release()
+        self.masks.release()
+        self._credited = None
 
     def note_unknown(self, name: str) -> None:
         """Record a call of an operator that no formula covers, and the module that called the operator."""
