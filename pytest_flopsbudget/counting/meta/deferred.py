@@ -7,6 +7,7 @@ for. For a whole block of elements, it gives bounds without computing each of th
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,13 +46,45 @@ class Bounds(NamedTuple):
     high: torch.Tensor
 
 
-class Blocks(NamedTuple):
-    """N blocks of queries and keys."""
+class Blocks:
+    """N blocks of queries and keys.
 
-    #: (N, queries, 1): the position of each query.
-    queries: torch.Tensor
-    #: (N, 1, keys): the position of each key.
-    keys: torch.Tensor
+    Args:
+        first: (N, 2): the positions of the first query and of the first key of each block.
+        sizes: the numbers of queries and of keys in a block.
+        limits: the numbers of all queries and of all keys. A position beyond them becomes the last one.
+    """
+
+    def __init__(self, first: torch.Tensor, sizes: tuple[int, int], limits: tuple[int, int]) -> None:
+        self._first, self._sizes, self._limits = first, sizes, limits
+
+    @functools.cached_property
+    def queries(self) -> torch.Tensor:
+        """(N, queries, 1): the position of each query."""
+        return self._positions(0)[:, :, None]
+
+    @functools.cached_property
+    def keys(self) -> torch.Tensor:
+        """(N, 1, keys): the position of each key."""
+        return self._positions(1)[:, None, :]
+
+    def _positions(self, axis: int) -> torch.Tensor:
+        positions = self._first[:, axis, None] + torch.arange(self._sizes[axis])
+        return positions.clamp_(max=self._limits[axis] - 1)
+
+    @functools.cached_property
+    def ends(self) -> Blocks:
+        """The first and the last query, and the first and the last key, of each block."""
+        found = Blocks(self._first, (2, 2), self._limits)
+        for axis, name in enumerate(("queries", "keys")):
+            last = (self._first[:, axis] + (self._sizes[axis] - 1)).clamp_(max=self._limits[axis] - 1)
+            both = torch.stack([self._first[:, axis], last], 1)
+            vars(found)[name] = both[:, None, :] if axis else both[:, :, None]
+        return found
+
+    def of(self, axis: int) -> torch.Tensor:
+        """Return the positions of the queries (1) or of the keys (2)."""
+        return self.queries if axis == 1 else self.keys
 
 
 class Deferred:
@@ -119,7 +152,7 @@ def _axes_of(index: Sequence[Index], shape: Sequence[int]) -> int:
 def _positions(one: Index, size: int, blocks: Blocks) -> torch.Tensor | int:
     if size == 1 or not one.axis:
         return 0 if size == 1 else one.start
-    return one.start + one.step * blocks[one.axis - 1]
+    return one.start + one.step * blocks.of(one.axis)
 
 
 class Computed(Deferred):
@@ -161,6 +194,65 @@ class Computed(Deferred):
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return nothing: each value has to be looked at."""
         return None
+
+
+class Steps(Deferred):
+    """Integers at equal distances along one dimension, as ``arange`` makes them. Other dimensions have the size 1.
+
+    Args:
+        shape: the shape of the tensor.
+        dtype: a dtype of integers.
+        first: the first integer.
+        step: the distance.
+    """
+
+    __slots__ = ("_first", "_place", "_step")
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, first: int, step: int) -> None:
+        super().__init__(shape, dtype)
+        self._first, self._step = first, step
+        self._place = max(range(len(self.shape)), key=lambda place: self.shape[place])
+
+    def whole(self) -> torch.Tensor:
+        """Return all values."""
+        self.check_size()
+        steps = torch.arange(self.shape[self._place], dtype=self.dtype)
+        return (self._first + self._step * steps).reshape(self.shape)
+
+    def axes(self, index: Sequence[Index]) -> int:
+        """Return which position decides the values."""
+        return _axes_of(index, self.shape)
+
+    def _value(self, position: torch.Tensor | int) -> torch.Tensor:
+        return torch.as_tensor(self._first + self._step * position).to(self.dtype)
+
+    def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
+        """Return the values at ``index``."""
+        return self._value(_positions(index[self._place], self.shape[self._place], blocks))
+
+    def bounds(self, index: Sequence[Index], blocks: Blocks) -> Bounds:
+        """Return the values at both ends of each block."""
+        one = index[self._place]
+        values = self._value(_positions(one, self.shape[self._place], blocks.ends))
+        if not values.ndim:
+            return Bounds(values[None], values[None])
+        low, high = values.reshape(-1, 2).unbind(1)
+        return Bounds(torch.minimum(low, high), torch.maximum(low, high))
+
+    def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
+        """Return the values at both ends of each block."""
+        return self.bounds(index, blocks)
+
+
+def from_values(values: torch.Tensor, *, masks: bool = False) -> Deferred:
+    """Return a `Deferred` of values that are known."""
+    flat = values.reshape(-1)
+    if len(flat) > 1 and max(values.shape) == len(flat) and not (flat.is_floating_point() or flat.is_complex()):
+        if flat.dtype is not torch.bool:
+            first, step = int(flat[0]), int(flat[1]) - int(flat[0])
+            if torch.equal(flat, (first + step * torch.arange(len(flat))).to(flat.dtype)):
+                return Steps(values.shape, values.dtype, first, step)
+    return Computed(values.shape, values.dtype, lambda: values, masks=masks)
 
 
 class Filled(Deferred):
@@ -298,6 +390,11 @@ class Elementwise(Deferred):
         """Return the values at ``index``."""
         return self._run(lambda part: part.at(_aligned(part, index), blocks))
 
+    def bounds(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
+        """Return bounds by the rules of `_RULES`. Without a rule, compute values that depend on one position only."""
+        found = self.bounds_of_both(index, blocks)
+        return super().bounds(index, blocks) if found is None else found
+
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return bounds by the rules of `_RULES`, or None if the operator has no rule."""
         rule = _RULES.get(self._info.name)
@@ -355,11 +452,7 @@ class Triangle(Deferred):
         base = self._base.bounds(index, blocks)
         if base is None:
             return None
-        corners = Blocks(
-            torch.cat([blocks.queries[:, :1], blocks.queries[:, -1:]], 1),
-            torch.cat([blocks.keys[:, :, :1], blocks.keys[:, :, -1:]], 2),
-        )
-        inside = self._inside(index, corners).expand(-1, 2, 2)
+        inside = self._inside(index, blocks.ends).expand(-1, 2, 2)
         nothing = torch.zeros((), dtype=self.dtype)
         some, every = inside.amax((1, 2)), inside.amin((1, 2))
         low, high = torch.minimum(base.low, nothing), torch.maximum(base.high, nothing)
@@ -468,6 +561,12 @@ def _product(one: Bounds, other: Bounds) -> Bounds | None:
     return Bounds(low, high)
 
 
+def _quotient(one: Bounds, other: Bounds) -> Bounds | None:
+    if other.low.numel() != 1 or int(other.low) != int(other.high) or int(other.low) <= 0:
+        return None
+    return Bounds(one.low // other.low, one.high // other.low)
+
+
 def _where(condition: Bounds, one: Bounds, other: Bounds) -> Bounds:
     condition = _truth(condition)
     return Bounds(
@@ -516,6 +615,7 @@ _RULES: dict[str, Callable[..., Bounds | None]] = {
     "aten.neg": lambda one: Bounds(-one.high, -one.low),
     "aten.abs": _absolute,
     "aten.mul": _product,
+    "aten.floor_divide": _quotient,
     "aten.where": _where,
     "aten.masked_fill": _masked_fill,
     **dict.fromkeys(_CASTS, lambda one: one),

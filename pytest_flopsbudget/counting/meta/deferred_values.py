@@ -16,8 +16,10 @@ from pytest_flopsbudget.counting.meta.deferred import (
     Elementwise,
     Filled,
     Gathered,
+    Steps,
     Triangle,
     View,
+    from_values,
     removes,
 )
 from pytest_flopsbudget.counting.meta.known_values import filling_number
@@ -102,8 +104,8 @@ class DeferredValues:
             return self._unique(("filled", value.dtype, tuple(value.shape), value.item()), lambda: Filled(
                 value.shape, value.dtype, value.item()
             ))  # fmt: skip
-        copied = value.clone()  # the model may write to the tensor later
-        return Computed(copied.shape, copied.dtype, lambda: copied, masks=_removes_pairs(copied))
+        # The model may write to the tensor later.
+        return from_values(value.clone(), masks=_removes_pairs(value))
 
     def follow(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Record the values of the output of an operator, if they follow from known values."""
@@ -232,6 +234,12 @@ class DeferredValues:
             if not isinstance(number, complex):
                 self._keep(output, self._unique(key, lambda: Filled(output.shape, output.dtype, number)))
             return
+        if info.name == "aten.arange" and not output.is_floating_point():
+            numbers = [item for item in args if isinstance(item, int)]
+            if len(numbers) == len(args):
+                first, _, step = (numbers[0], 0, *numbers[2:], 1)[:3] if len(numbers) > 1 else (0, 0, 1)
+                self._keep(output, Steps(output.shape, output.dtype, first, step))
+                return
         keywords = {**kwargs, "dtype": output.dtype, "device": _CPU} if info.has_device else dict(kwargs)
         keywords.pop("pin_memory", None)
         operator = info.operator

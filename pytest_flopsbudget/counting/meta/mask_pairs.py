@@ -33,7 +33,7 @@ _AT_ONCE = 1 << 14
 #: An `Index.axis` that is neither the query's nor the key's.
 _ELSE = 4
 #: The length of a side of a block is divided by this number.
-_DIVIDED = 16
+_DIVIDED = 8
 #: The maximum number of pairs that are computed, one by one, for all masks of one operator.
 _MAX_PAIRS = 1 << 26
 #: Softmax gives no weight to a score to which a mask adds this number or a lower one. (Biases by distance, as in ALiBi,
@@ -112,8 +112,8 @@ class _Counter:
         index = [*(Index(0, place) for place in places), Index(1), Index(2)]
         masks = [(mask, self._index(mask, index)) for mask in self._masks]
         if self._queries * self._keys <= _AT_ONCE:
-            whole = torch.arange(self._queries).view(1, -1, 1), torch.arange(self._keys).view(1, 1, -1)
-            return self._pairs(masks, Blocks(*whole), self._queries * self._keys)
+            sizes = self._queries, self._keys
+            return self._pairs(masks, Blocks(torch.zeros(1, 2, dtype=torch.int64), sizes, sizes), sizes[0] * sizes[1])
         side = _DIVIDED
         while side * _DIVIDED < max(self._queries, self._keys):
             side *= _DIVIDED
@@ -181,11 +181,7 @@ class _Counter:
         return int(left.sum()) * (pairs // max(1, left.numel()))
 
     def _blocks(self, starts: torch.Tensor, side: int) -> Blocks:
-        """Return blocks. Positions beyond the last query or key are those of the last one."""
-        steps = torch.arange(side)
-        queries = (starts[:, :1] + steps).clamp(max=self._queries - 1)
-        keys = (starts[:, 1:] + steps).clamp(max=self._keys - 1)
-        return Blocks(queries[:, :, None], keys[:, None, :])
+        return Blocks(starts, (side, side), (self._queries, self._keys))
 
     def _add(self, pairs: int) -> None:
         self._computed += pairs
