@@ -238,7 +238,8 @@ class DeferredValues:
             numbers = [item for item in args if isinstance(item, int)]
             if len(numbers) == len(args):
                 first, _, step = (numbers[0], 0, *numbers[2:], 1)[:3] if len(numbers) > 1 else (0, 0, 1)
-                self._keep(output, Steps(output.shape, output.dtype, first, step))
+                key = ("steps", output.dtype, len(output), first, step)
+                self._keep(output, self._unique(key, lambda: Steps(output.shape, output.dtype, first, step)))
                 return
         keywords = {**kwargs, "dtype": output.dtype, "device": _CPU} if info.has_device else dict(kwargs)
         keywords.pop("pin_memory", None)

@@ -39,6 +39,7 @@ _MAX_PAIRS = 1 << 26
 #: Softmax gives no weight to a score to which a mask adds this number or a lower one. (Biases by distance, as in ALiBi,
 #: are higher.)
 _LOWEST = -1e9
+_OF_MASKS = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Mask(NamedTuple):
@@ -53,6 +54,11 @@ class Mask(NamedTuple):
 def lowest(dtype: torch.dtype) -> float:
     """Return the highest number that removes a pair, if a mask of this dtype adds it to the score."""
     return max(torch.finfo(dtype).min, _LOWEST) if dtype.is_floating_point else _LOWEST
+
+
+def may_be_mask(tensor: torch.Tensor) -> bool:
+    """Return whether attention may take such a tensor as a mask: truth values, or numbers to add."""
+    return tensor.layout is torch.strided and tensor.dtype in _OF_MASKS
 
 
 def keeps(values: torch.Tensor, *, drops: bool = False) -> torch.Tensor:

@@ -91,7 +91,7 @@ class Work:
         #: Whether the operator multiplied groups of rows, each with its own matrix.
         self.grouped = grouped
 
-    def part(self, share: Fraction) -> Work:
+    def part(self, share: Fraction | int) -> Work:
         """Return the fraction ``share`` of this work. The numbers of launches and steps stay the same."""
         return Work(
             self.name,

@@ -114,7 +114,7 @@ class AttentionMasks:
 
         flops = masked_flops_of(info, args, kwargs, output, work.flops, kept)
         if flops is None:
-            self._note_unknown(info.name)
+            self.note_unknown(info.name)
             return work
         return self._with(work, flops)
 
@@ -237,7 +237,7 @@ class AttentionMasks:
         share = reader.share_left(scores.masks) if scores.masks and not scores.unknown else None
         if share is None:
             if scores.masks or scores.unknown:
-                self._note_unknown(scores.unknown or "aten._softmax")
+                self.note_unknown(scores.unknown or "aten._softmax")
             return None
         self._credit_again(scores.products, share, reader)
         return _Weights(share)
@@ -264,7 +264,8 @@ class AttentionMasks:
             known = self._works[key] = work.masked(flops)
         return known
 
-    def _note_unknown(self, operator: str) -> None:
+    def note_unknown(self, operator: str) -> None:
+        """Record that the values of the mask of an operator are not known."""
         if self._first_unknown is None:
             self._first_unknown = self._tracker.current().path, operator
         self._unknown_calls += 1

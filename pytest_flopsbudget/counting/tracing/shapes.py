@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.meta.deferred_values import DeferredValues
 from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
-from pytest_flopsbudget.counting.meta.mask_pairs import Mask, share_left
+from pytest_flopsbudget.counting.meta.mask_pairs import Mask, may_be_mask, share_left
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
@@ -108,12 +108,27 @@ class ShapesTracer(Tracer):
 
     def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
         """Return what a mask of attention leaves; None if its values are not known."""
-        values = self.deferred.value(mask)
+        values = self.deferred.value(mask) if may_be_mask(mask) else None
         return None if values is None else Mask(values, drops)
 
-    def share_left(self, masks: Sequence[Mask]) -> Fraction | None:
+    def share_left(self, masks: Sequence[Any]) -> Fraction | None:
         """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
         return share_left(masks)
+
+    def share_of_mask(self, make: Callable[[], torch.Tensor]) -> Fraction | None:
+        """Return the share of the pairs that a mask leaves; None if its values are not known."""
+        before, asked = self._counts, self.asked_for_data
+        self._counts = False
+        try:
+            with self, torch.no_grad():
+                mask = make()
+        except NeedsDataError:
+            self.asked_for_data = asked
+            return None
+        finally:
+            self._counts = before
+        read = self.read_mask(mask, drops=False)
+        return None if read is None else self.share_left([read])
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operators that the CPU would run in place of a composite operator."""

@@ -11,7 +11,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
-from pytest_flopsbudget.counting.meta.mask_pairs import keeps
+from pytest_flopsbudget.counting.meta.mask_pairs import keeps, may_be_mask
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
@@ -23,6 +23,7 @@ from pytest_flopsbudget.counting.torch_private import (
     HigherOrderOperator,
     OpOverload,
     current_autograd_node,
+    disable_current_modes,
     no_dispatch,
 )
 from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
@@ -99,6 +100,10 @@ class Tracer(DispatchMode):
         self.weight_reads: WeightReads | None = None
         #: The share of each operator's work that counts. It is less than 1 if a mask excludes blocks.
         self._share = _ALL
+        #: The share of each product's FLOPs, of all blocks, that masks leave.
+        self._pairs = _ALL
+        #: Whether operators are counted. If not, only the values of masks are followed.
+        self._counts = True
         #: The number of times that each operator counts. It is more than 1 if one step of a loop represents many steps.
         self._times = 1
 
@@ -132,6 +137,8 @@ class Tracer(DispatchMode):
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
         """Count a call, and record the memory that the call allocated."""
+        if not self._counts:
+            return
         if not info.known:
             self.note_unknown(info.name)
         if info.table:
@@ -145,7 +152,7 @@ class Tracer(DispatchMode):
         elif info.multiplies and self.masks.between:
             work = self.masks.of_product(args, work)
         node, phase = self.credit(work)
-        if info.touches_scores and (self.masks.between or (info.multiplies and work.flops)):
+        if info.touches_scores and self._pairs is _ALL and (self.masks.between or (info.multiplies and work.flops)):
             self.masks.follow(info, args, output, (self._credited, self._times), self._is_weight, self)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
@@ -181,7 +188,7 @@ class Tracer(DispatchMode):
 
         If ``drops``, truth values are true for the pairs that the mask removes.
         """
-        if not has_data(mask):
+        if not (has_data(mask) and may_be_mask(mask)):
             return None
         with no_dispatch(), torch.no_grad():
             # Along a dimension of stride 0, all elements share their memory.
@@ -196,6 +203,20 @@ class Tracer(DispatchMode):
                 left = left & mask
             return Fraction(int(left.sum()), left.numel()) if left.numel() else _ALL
 
+    def share_of_mask(self, make: Callable[[], torch.Tensor]) -> Fraction | None:
+        """Return the share of the pairs that a mask leaves; None if its values are not known.
+
+        Args:
+            make: returns the mask. The operators that make it are not counted.
+        """
+        with disable_current_modes(), torch.no_grad():
+            read = self.read_mask(make(), drops=False)
+        return None if read is None else self.share_left([read])
+
+    def note_unknown_mask(self, name: str) -> None:
+        """Record that the values of the mask of the operator ``name`` are not known."""
+        self.masks.note_unknown(name)
+
     def read_number(self, value: object) -> float | None:
         """Return the number that an argument holds; None if it is not known, or is no single number."""
         if isinstance(value, torch.Tensor):
@@ -209,18 +230,23 @@ class Tracer(DispatchMode):
         raise NotImplementedError
 
     @contextmanager
-    def counting(self, share: Fraction) -> Iterator[None]:
+    def counting(self, share: Fraction, pairs: Fraction | None = None) -> Iterator[None]:
         """Count the operators that run in place of another operator, while the context lasts.
 
-        Only the fraction ``share`` (1 for all) of the work of these operators counts.
+        Only the fraction ``share`` (1 for all) of the work of these operators counts. Of all FLOPs of products, masks
+        leave the fraction ``pairs`` for `masked_flops`, which is ``share`` by default.
         """
-        before = self._share
-        self._share = before * share
+        before = self._share, self._pairs
+        pairs = share if pairs is None else pairs
+        if share != 1:
+            self._share *= share
+        if pairs != 1:
+            self._pairs *= pairs
         try:
             with self:
                 yield
         finally:
-            self._share = before
+            self._share, self._pairs = before
 
     @contextmanager
     def repeating(self, times: int) -> Iterator[None]:
@@ -298,8 +324,9 @@ class Tracer(DispatchMode):
             when: WorkPhase = phase
             if work.flops and phase == "backward" and self.tracker.is_recomputing():
                 when = "recomputed"
-            if self._share is not _ALL:
-                work = work.part(self._share)
+            if self._pairs is not _ALL:
+                masked = int(work.masked_flops * self._pairs)
+                work = work.part(self._share).masked(masked)
             key = self._credited = (node, work, when)
             try:
                 self.credits[key] += self._times
