@@ -24,7 +24,7 @@ from pytest_flopsbudget.counting.meta.deferred import (
 )
 from pytest_flopsbudget.counting.meta.known_values import filling_number
 from pytest_flopsbudget.counting.operators.info import FOLLOWED, operator_info
-from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta
+from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, is_on_meta
 from pytest_flopsbudget.counting.tensors.storages import StorageTable
 from pytest_flopsbudget.counting.torch_private import no_dispatch
 
@@ -89,6 +89,8 @@ class DeferredValues:
         """Return the values of a tensor; None if they are not known."""
         if tensor.layout is not torch.strided:
             return None
+        if has_data(tensor):  # the model found it outside of itself and of its inputs
+            return from_values(tensor, masks=_removes_pairs(tensor))
         found = self._values.get(tensor.untyped_storage()._cdata)
         if found is not None:
             values, strides = found[0]
@@ -107,6 +109,22 @@ class DeferredValues:
         # The model may write to the tensor later.
         return from_values(value.clone(), masks=_removes_pairs(value))
 
+    def mask(self, tensor: torch.Tensor) -> Deferred | None:
+        """Return the values of a mask; None if they are not known.
+
+        They may be those of another tensor (..., queries, keys), in which only the dimensions before are grouped in
+        another way.
+        """
+        values = self.value(tensor)
+        if values is None and tensor.layout is torch.strided and _fills(tensor):
+            found = self._values.get(tensor.untyped_storage()._cdata)
+            if found is not None:
+                base, strides = found[0]
+                in_order = torch.empty(base.shape, device="meta").stride() == tuple(strides)
+                if in_order and base.dtype is tensor.dtype and base.shape[-2:] == tuple(tensor.shape[-2:]):
+                    return base
+        return values
+
     def follow(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Record the values of the output of an operator, if they follow from known values."""
         if info.written:
@@ -115,7 +133,7 @@ class DeferredValues:
         if not isinstance(output, torch.Tensor) or not is_on_meta(output):
             return
         if info.fills:
-            if output.numel() > self._known.max_elements:
+            if output.ndim > 1:
                 self._fill(output, info, args, kwargs)
         elif info.is_constant:
             if output.numel() > self._known.max_elements:
@@ -181,7 +199,8 @@ class DeferredValues:
         """Return whether the values of one of the first arguments may be known. Compute nothing."""
         for argument in args[:3]:
             if isinstance(argument, torch.Tensor) and argument.layout is torch.strided:
-                if argument.untyped_storage()._cdata in self._values or self._known.may_know(argument):
+                known = argument.untyped_storage()._cdata in self._values or self._known.may_know(argument)
+                if known or not is_on_meta(argument):
                     return True
         return False
 
@@ -192,7 +211,7 @@ class DeferredValues:
         if len(written) == 1 and args and written[0] is args[0] and _fills(written[0]):
             target = written[0]
             if info.name in ("aten.fill_", "aten.zero_"):
-                if target.numel() > self._known.max_elements:
+                if target.ndim > 1:
                     self._fill(target, info, args, kwargs)
                     return
             elif self._values:

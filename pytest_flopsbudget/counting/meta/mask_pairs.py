@@ -88,7 +88,10 @@ def share_left(masks: Sequence[Mask]) -> Fraction | None:
 
 
 def _share_left(masks: Sequence[Mask]) -> Fraction | None:
-    shape = torch.broadcast_shapes(*(mask.values.shape for mask in masks), (1, 1))
+    try:
+        shape = torch.broadcast_shapes(*(mask.values.shape for mask in masks), (1, 1))
+    except RuntimeError:  # two masks that group batches and heads in different ways
+        return None
     *leading, queries, keys = shape
     if not shape.numel():
         return Fraction(1)

@@ -200,7 +200,7 @@ class AttentionMasks:
         if name == _PLAIN and any(map(is_weight, args)):
             return None
         scores = _Scores((_Product(*product),))
-        if name == "aten.baddbmm" and not is_weight(args[0]):
+        if name == "aten.baddbmm":
             mask = reader.read_mask(args[0], drops=False)
             if mask is not None:
                 return scores._replace(masks=(mask,))

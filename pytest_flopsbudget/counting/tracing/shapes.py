@@ -108,7 +108,7 @@ class ShapesTracer(Tracer):
 
     def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
         """Return what a mask of attention leaves; None if its values are not known."""
-        values = self.deferred.value(mask) if may_be_mask(mask) else None
+        values = self.deferred.mask(mask) if may_be_mask(mask) else None
         return None if values is None else Mask(values, drops)
 
     def share_left(self, masks: Sequence[Any]) -> Fraction | None:
@@ -348,8 +348,10 @@ class ShapesTracer(Tracer):
         """
         if info.is_plain and info.takes_tensors and next(tensors_in((*args, *kwargs.values())), None) is None and args:
             raise _OnlyNumbersError
-        args = tuple(map(to_meta, args))
+        given, args = args, tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
+        if info.is_view and given and args[0] is not given[0] and isinstance(given[0], torch.Tensor):
+            self.deferred.remember_original(args[0], given[0])  # a mask that is neither the model's nor an input
         check_dtypes(info, args, kwargs)
         output = (
             shape_rules.infer_output(info, args, kwargs)
