@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_COMPUTED = 1 << 24
 
 
-class TooManyValuesError(Exception):
-    """A tensor has too many elements to be computed as a whole."""
+class NotKnownError(Exception):
+    """Values are not known: they depend on data, or there are too many to compute them."""
 
 
 class Index(NamedTuple):
@@ -131,14 +131,14 @@ class Deferred:
         """Return all values.
 
         Raises:
-            TooManyValuesError: there are too many.
+            NotKnownError: there are too many.
         """
         raise NotImplementedError
 
     def check_size(self) -> None:
         """Raise an error if the tensor has too many elements to be computed as a whole."""
         if math.prod(self.shape) > MAX_COMPUTED:
-            raise TooManyValuesError
+            raise NotKnownError
 
 
 def _axes_of(index: Sequence[Index], shape: Sequence[int]) -> int:
@@ -493,6 +493,29 @@ class Gathered(Deferred):
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return nothing: each value has to be looked at."""
         return None
+
+
+class Unknown(Deferred):
+    """A mask whose values are not known, although it is certainly a mask."""
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        super().__init__(shape, dtype, masks=True)
+
+    def whole(self) -> torch.Tensor:
+        """Raise an error."""
+        raise NotKnownError
+
+    def axes(self, index: Sequence[Index]) -> int:
+        """Raise an error."""
+        raise NotKnownError
+
+    def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
+        """Raise an error."""
+        raise NotKnownError
+
+    def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
+        """Raise an error."""
+        raise NotKnownError
 
 
 def removes(number: float) -> bool:

@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.meta.deferred import (
     Gathered,
     Steps,
     Triangle,
+    Unknown,
     View,
     from_values,
     removes,
@@ -81,8 +82,8 @@ class DeferredValues:
                 if node is not None:
                     self._keep(clone, node)
         else:
-            masks = original.is_floating_point() and _removes_pairs(original)
-            if masks or not (original.is_floating_point() or original.is_complex()):
+            masks = _removes_pairs(original)
+            if masks or _has_truth_values(original):
                 self._keep(clone, Computed(original.shape, original.dtype, lambda: original, masks=masks))
 
     def value(self, tensor: torch.Tensor) -> Deferred | None:
@@ -164,7 +165,7 @@ class DeferredValues:
                 continue
             node = self.value(argument)
             if node is None:
-                return self._at_least(info, args, output)
+                return self._in_part(info, args, output)
             found.append(node)
             key.append(id(node))
         if any(isinstance(value, torch.Tensor) for value in kwargs.values()):
@@ -173,8 +174,14 @@ class DeferredValues:
         key.append(tuple(keywords.items()))
         return self._unique(tuple(key), lambda: _node(info, found, keywords, output))
 
-    def _at_least(self, info: OperatorInfo, args: Sequence[Any], output: torch.Tensor) -> Deferred | None:
-        """Return the mask in a sum of a mask and of numbers that are not known, such as learned biases."""
+    def _in_part(self, info: OperatorInfo, args: Sequence[Any], output: torch.Tensor) -> Deferred | None:
+        """Return what is known of the result of an operator if one of its operands is not known.
+
+        In a sum of a mask and of other numbers, such as learned biases, the mask is known. If a number takes the place
+        of others, and only its places are not known, the result is a mask.
+        """
+        if info.name in _FILLS:
+            return Unknown(output.shape, output.dtype) if any(map(self._removes, args)) else None
         if info.name not in _ADDS or not output.is_floating_point():
             return None
         nodes = [self.value(argument) for argument in args[:2] if isinstance(argument, torch.Tensor)]
@@ -183,6 +190,13 @@ class DeferredValues:
             return None
         mask = masks[0]
         return _broadcast(mask, output.shape)
+
+    def _removes(self, value: object) -> bool:
+        """Return whether the value is a single number that removes a pair."""
+        if isinstance(value, torch.Tensor):
+            node = self.value(value) if not value.ndim else None
+            return isinstance(node, Filled) and node.masks
+        return isinstance(value, (int, float)) and removes(value)
 
     def _gathered(self, args: Sequence[Any], output: torch.Tensor) -> Deferred | None:
         base = self.value(args[0])
@@ -368,5 +382,20 @@ def _removes_pairs(mask: torch.Tensor) -> bool:
     if not mask.is_floating_point() or mask.ndim < 2 or not mask.numel():  # noqa: PLR2004 -- queries and keys
         return False
     with no_dispatch(), torch.no_grad():
-        ends = mask[..., :: max(1, mask.shape[-2] - 1), :]
-        return removes(float(ends.amin()))
+        return removes(float(_ends(mask).amin()))
+
+
+def _has_truth_values(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor may say which pairs are left: truth values, integers, or the numbers 0 and 1."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    if tensor.is_complex() or tensor.ndim < 2 or not tensor.numel():  # noqa: PLR2004 -- queries and keys
+        return False
+    with no_dispatch(), torch.no_grad():
+        ends = _ends(tensor)
+        return bool(((ends == 0) | (ends == 1)).all())
+
+
+def _ends(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the rows of the first and of the last query."""
+    return tensor[..., :: max(1, tensor.shape[-2] - 1), :]

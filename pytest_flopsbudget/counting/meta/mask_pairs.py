@@ -20,7 +20,7 @@ from pytest_flopsbudget.counting.meta.deferred import (
     Bounds,
     Deferred,
     Index,
-    TooManyValuesError,
+    NotKnownError,
 )
 from pytest_flopsbudget.counting.torch_private import no_dispatch
 
@@ -96,12 +96,12 @@ def _share_left(masks: Sequence[Mask]) -> Fraction | None:
     if not shape.numel():
         return Fraction(1)
     counter = _Counter(masks, queries, keys)
-    varying = [size if counter.depends_on(place, len(leading)) else 1 for place, size in enumerate(leading)]
     pairs = 0
     try:
+        varying = [size if counter.depends_on(place, len(leading)) else 1 for place, size in enumerate(leading)]
         for places in itertools.product(*map(range, varying)):
             pairs += counter.count(places)
-    except TooManyValuesError:
+    except NotKnownError:
         return None
     return Fraction(pairs, math.prod(varying) * queries * keys)
 
@@ -150,7 +150,7 @@ class _Counter:
         self, masks: Sequence[tuple[Mask, list[Index]]], starts: torch.Tensor, side: int
     ) -> tuple[int, torch.Tensor]:
         """Return the number of pairs in blocks that are left as a whole, and the blocks that are left in part."""
-        self._add(len(starts) * side)
+        self._add(len(starts))
         blocks = self._blocks(starts, side)
         every = torch.ones(len(starts), dtype=torch.bool)
         some = torch.ones(len(starts), dtype=torch.bool)
@@ -195,7 +195,7 @@ class _Counter:
     def _add(self, pairs: int) -> None:
         self._computed += pairs
         if self._computed > _MAX_PAIRS:
-            raise TooManyValuesError
+            raise NotKnownError
 
 
 def _kept_bounds(bounds: Bounds, mask: Mask) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from pytest_flopsbudget.counting.meta.deferred import removes
 from pytest_flopsbudget.counting.operators.accounting import masked_flops_of
 from pytest_flopsbudget.counting.operators.info import COPIES, PRODUCTS, SOFTMAX, SOFTMAX_BACKWARD
 from pytest_flopsbudget.counting.tensors.storages import StorageTable
+from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,8 +74,11 @@ class _Weights(NamedTuple):
 _PLAIN = "aten.mm"
 #: Operators that keep zeros: weights stay weights. Each may write to its first argument.
 _KEEPING_ZEROS = frozenset(
-    f"aten.{name}{end}" for name in ("mul", "div", "neg", "masked_fill") for end in ("", "_")
+    f"aten.{name}{end}" for name in ("mul", "div", "neg") for end in ("", "_")
 ) | COPIES
+
+#: Operators that put a number in place of some elements. They keep zeros if it is 0.
+_FILLING = ("aten.masked_fill", "aten.masked_fill_", "aten.where")
 
 
 class AttentionMasks:
@@ -183,7 +187,8 @@ class AttentionMasks:
             return None
         weights = next((state for state in found if type(state) is _Weights), None)
         if weights is not None:
-            return weights if name in _KEEPING_ZEROS else None
+            kept = name in _KEEPING_ZEROS or (name in _FILLING and self._fills_with_zero(name, args, reader))
+            return weights if kept else None
         first = next(state for state in found if type(state) is _Scores)
         return self._with_masks(info, first, args, result, reader)
 
@@ -233,6 +238,10 @@ class AttentionMasks:
         # Truth values are certainly a mask. Numbers may be a learned bias.
         return scores._replace(unknown=scores.unknown or info.name) if name != "aten.add" else scores
 
+    def _fills_with_zero(self, name: str, args: Sequence[Any], reader: Reader) -> bool:
+        fills = [item for item in args[1:] if self._find(item) is None] if name == "aten.where" else [args[2]]
+        return len(fills) == 1 and reader.read_number(fills[0]) == 0
+
     def _masked_by_softmax(self, scores: _Scores, reader: Reader) -> _Weights | None:
         share = reader.share_left(scores.masks) if scores.masks and not scores.unknown else None
         if share is None:
@@ -274,7 +283,7 @@ class AttentionMasks:
         """Yield a sentence on the masks whose values are not known, if there are any."""
         if self._first_unknown is not None:
             path, operator = self._first_unknown
-            more = "" if self._unknown_calls == 1 else f" and {self._unknown_calls - 1:,} more calls"
+            more = "" if self._unknown_calls == 1 else f" and {pluralize(self._unknown_calls - 1, 'more call')}"
             yield (
                 f"masked_flops counts all pairs in {path or 'the model itself'} ({operator}){more}: "
                 "the values of the mask are not known without data"
