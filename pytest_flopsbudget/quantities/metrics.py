@@ -354,7 +354,7 @@ def count_of(metrics: Mapping[str, int], key: str) -> int | None:
 
 
 def implied_count(metrics: Mapping[str, int], key: str) -> int | None:
-    """Return `count_of`. If the metric is not stored, and equals another one then (`Metric.absent`), return its value."""
+    """Return `count_of`, or the value of the metric that ``key`` equals if it is not stored (`Metric.absent`)."""
     value = count_of(metrics, key)
     if value is not None or base_of(key) not in METRICS:
         return value

@@ -86,7 +86,7 @@ class TestFused:
 
     @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
     def test_a_mask_of_the_caller(self, dtype):
-        mask = torch.rand(BATCH, 1, 30, 40) < 0.3  # noqa: PLR2004 -- a random mask
+        mask = torch.rand(BATCH, 1, 30, 40) < 0.3
         given = mask if dtype is torch.bool else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
         for way in WAYS:
             found = way(attend, (heads(30), heads(40), heads(40)), {"attn_mask": given})
@@ -152,7 +152,7 @@ class TestUnfused:
             scores = (query @ key.transpose(-2, -1)).masked_fill(~causal(40, 40), -torch.inf)
             return torch.where(padding, scores, torch.finfo(scores.dtype).min).softmax(-1) @ value
 
-        padding = torch.arange(40) < 25  # noqa: PLR2004 -- the first 25 keys
+        padding = torch.arange(40) < 25
         both = causal(40, 40) & padding
         check(attention, (heads(40), heads(40), heads(40), padding), left(both), of=1600)
 
@@ -273,7 +273,7 @@ class TestWindows:
     def test_both_directions(self):
         args = heads(70), heads(70), heads(70)
         pairs = 70 + 2 * sum(70 - apart for apart in range(1, 11))
-        check(self.masked(lambda i, j: (i - j).abs() <= 10), args, pairs, of=4900)  # noqa: PLR2004 -- a distance
+        check(self.masked(lambda i, j: (i - j).abs() <= 10), args, pairs, of=4900)
 
 
 def test_a_checkpointed_region_is_masked_each_time():
@@ -287,11 +287,11 @@ def test_a_checkpointed_region_is_masked_each_time():
 
 
 def test_laws():
-    """S·(S + 1)/2 pairs of a causal mask; with a window of 64, from S = 64 on, 64·S − 2016."""
+    """S·(S + 1)/2 pairs of a causal mask; with a window of 64, from S = 64 on, 64·S - 2016."""
 
     def windowed(query, key, value):
         i, j = torch.arange(query.shape[-2])[:, None], torch.arange(key.shape[-2])
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=(j <= i) & (i - j < 64))  # noqa: PLR2004
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=(j <= i) & (i - j < 64))
 
     def inputs(length):
         return (torch.empty(1, 1, length, 1, device="meta"),) * 3
@@ -301,5 +301,5 @@ def test_laws():
     assert str(found["masked_flops"]) == "2·L² + 2·L"
     found = law(windowed, inputs, length=range(64, 2049))
     assert str(found["masked_flops"]) == "256·L - 8,064"
-    found = law(lambda *args: attend(*args), inputs, length=range(1, 2049))
+    found = law(attend, inputs, length=range(1, 2049))
     assert "masked_flops" not in found.modules[""]

@@ -184,9 +184,9 @@ def _peak_growths(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]])
     return growths
 
 
-def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, left_out: Sequence[str]) -> dict[str, int]:
+def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, not_stored: Sequence[str]) -> dict[str, int]:
     metrics = dict(zip(keys, totals))  # noqa: B905 -- equally long, and called for every module
-    for key in left_out:
+    for key in not_stored:
         del metrics[key]
     # This is the peak of the module without the rest of the model: its parameters and buffers, and the memory of one
     # call.
@@ -207,10 +207,10 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
     return operators
 
 
-def _phases(sums: Sums, left_out: Sequence[str]) -> dict[PhaseName, Phase]:
+def _phases(sums: Sums, not_stored: Sequence[str]) -> dict[PhaseName, Phase]:
     """Return the work by phase, or an empty dict if only a forward pass ran.
 
-    The metrics ``left_out`` are not part of the result.
+    The metrics ``not_stored`` are not part of the result.
     """
     if not sums.by_phase.keys() - {"forward"}:
         return {}
@@ -219,7 +219,7 @@ def _phases(sums: Sums, left_out: Sequence[str]) -> dict[PhaseName, Phase]:
         if name == "setup" and name not in sums.by_phase:
             continue
         metrics = dict(zip(sums.keys, sums.by_phase.get(name, sums.nothing), strict=True))
-        for key in left_out:
+        for key in not_stored:
             del metrics[key]
         phases[name] = Phase(metrics=metrics)
     return phases
@@ -260,17 +260,17 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
     totals, growths = _total_metrics(nodes, sums, parents, tracer.tracker.packed_weights), _peak_growths(nodes, parents)
     keys = (*sums.keys, *_TENSOR_METRICS)
     hidden = _inside_opaque(tracer.tracker)
-    left_out = []
+    not_stored = []
     if not (has_process_group() or totals[""][keys.index(_COMMUNICATION)]):
-        left_out.append(_COMMUNICATION)
+        not_stored.append(_COMMUNICATION)
     if totals[""][keys.index(_MASKED)] == totals[""][keys.index("flops")]:
-        left_out.append(_MASKED)
+        not_stored.append(_MASKED)
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=_metrics(keys, totals[path], growths[path], left_out),
+            metrics=_metrics(keys, totals[path], growths[path], not_stored),
             outputs=tuple(starmap(describe_output, node.outputs or ())),
         )
         for path, node in nodes.items()
@@ -290,7 +290,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         modules=modules,
         operators=_operators(tracer, sums),
         unknown_operators=_unknown_operators(tracer),
-        phases=_phases(sums, left_out),
+        phases=_phases(sums, not_stored),
         memory_at_peak=at_peak,
         memory_over_time=_memory_over_time(tracer.memory, at_peak),
         sources=sources_of(nodes.values()),

@@ -2,10 +2,11 @@
 
 Each pair costs the same: Dqk products for its score, and Dv products with the value, twice that in the backward pass.
 So the FLOPs of attention are multiplied by the share of the pairs that are left. A causal mask of S queries and keys
-leaves S·(S + 1)/2 of S² pairs. A window of w keys, the query's own key included, leaves w·S − w·(w − 1)/2 for S ≥ w.
+leaves S·(S + 1)/2 of S² pairs. A window of w keys, the query's own key included, leaves w·S - w·(w - 1)/2 for S ≥ w.
 
 If queries and keys are not equally many, a causal mask has one of two alignments. Upper left: query i sees the keys
-0 … i (PyTorch's ``is_causal``). Lower right: the last query sees all keys (FlashAttention since version 2.1, §"causal").
+0 … i, as with PyTorch's ``is_causal``. Lower right: the last query sees all keys, as in FlashAttention since version
+2.1.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def band_pairs(queries: int, keys: int, *, left: int | None = None, right: int | None = None, shift: int = 0) -> int:
-    """Return the number of pairs (i, j) of a query and a key with i + shift − left ≤ j ≤ i + shift + right.
+    """Return the number of pairs (i, j) of a query and a key with i + shift - left ≤ j ≤ i + shift + right.
 
     Args:
         queries: the number of queries i.
@@ -45,7 +46,7 @@ def band_pairs(queries: int, keys: int, *, left: int | None = None, right: int |
 
 
 def _sum_of_clamped(count: int, highest: int, first: int) -> int:
-    """Return the sum of min(max(first + i, 0), highest) over i = 0 … count − 1."""
+    """Return the sum of min(max(first + i, 0), highest) over i = 0 … count - 1."""
     start = min(max(0, -first), count)  # the terms before are 0
     stop = max(start, min(count, highest - first))  # the terms from here on are ``highest``
     rising = (stop - start) * (2 * first + start + stop - 1) // 2

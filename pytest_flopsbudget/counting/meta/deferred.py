@@ -120,10 +120,10 @@ class Deferred:
     def bounds(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return the bounds of the values at ``index`` in each block."""
         axes = self.axes(index)
-        if axes == 3:  # noqa: PLR2004 -- both bits
+        if axes == 3:
             return self.bounds_of_both(index, blocks)
         values = self.at(index, blocks)
-        if values.ndim < 3:  # noqa: PLR2004 -- the dimensions of blocks
+        if values.ndim < 3:
             values = values.reshape(1, 1, -1)
         return Bounds(values.amin((1, 2)), values.amax((1, 2)))
 
@@ -193,6 +193,7 @@ class Computed(Deferred):
 
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return nothing: each value has to be looked at."""
+        del index, blocks
         return None
 
 
@@ -247,11 +248,11 @@ class Steps(Deferred):
 def from_values(values: torch.Tensor, *, masks: bool = False) -> Deferred:
     """Return a `Deferred` of values that are known."""
     flat = values.reshape(-1)
-    if len(flat) > 1 and max(values.shape) == len(flat) and not (flat.is_floating_point() or flat.is_complex()):
-        if flat.dtype is not torch.bool:
-            first, step = int(flat[0]), int(flat[1]) - int(flat[0])
-            if torch.equal(flat, (first + step * torch.arange(len(flat))).to(flat.dtype)):
-                return Steps(values.shape, values.dtype, first, step)
+    counts = not (flat.is_floating_point() or flat.is_complex() or flat.dtype is torch.bool)
+    if counts and len(flat) > 1 and max(values.shape) == len(flat):
+        first, step = int(flat[0]), int(flat[1]) - int(flat[0])
+        if torch.equal(flat, (first + step * torch.arange(len(flat), device=flat.device)).to(flat.dtype)):
+            return Steps(values.shape, values.dtype, first, step)
     return Computed(values.shape, values.dtype, lambda: values, masks=masks)
 
 
@@ -270,10 +271,12 @@ class Filled(Deferred):
 
     def axes(self, index: Sequence[Index]) -> int:
         """Return 0."""
+        del index
         return 0
 
     def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
         """Return the number."""
+        del index, blocks
         return self._value
 
 
@@ -288,9 +291,7 @@ class View(Deferred):
 
     __slots__ = ("_places", "base")
 
-    def __init__(
-        self, base: Deferred, shape: Sequence[int], places: Sequence[tuple[int | None, int, int]]
-    ) -> None:
+    def __init__(self, base: Deferred, shape: Sequence[int], places: Sequence[tuple[int | None, int, int]]) -> None:
         super().__init__(shape, base.dtype, masks=base.masks)
         self.base = base
         self._places = tuple(places)
@@ -319,9 +320,9 @@ class View(Deferred):
         rest = [place for place in range(values.ndim) if place not in kept]
         values = values.permute(*kept, *rest).reshape([values.shape[place] for place in kept])
         dimensions = [dimension for dimension, _ in of_view]
-        return values.reshape([
-            size if place in dimensions else 1 for place, size in enumerate(self.shape)
-        ]).expand(self.shape)
+        return values.reshape([size if place in dimensions else 1 for place, size in enumerate(self.shape)]).expand(
+            self.shape
+        )
 
     def axes(self, index: Sequence[Index]) -> int:
         """Return which positions decide the values."""
@@ -355,7 +356,7 @@ class Elementwise(Deferred):
 
     __slots__ = ("_args", "_info", "_kwargs")
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- a call and its result
+    def __init__(  # noqa: PLR0913 -- a call and its result
         self,
         shape: Sequence[int],
         dtype: torch.dtype,
@@ -436,9 +437,7 @@ class Triangle(Deferred):
         return _axes_of(index[-2:], self.shape[-2:]) | self._base.axes(index)
 
     def _inside(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
-        row, column = (
-            _positions(one, size, blocks) for one, size in zip(index[-2:], self.shape[-2:], strict=True)
-        )
+        row, column = (_positions(one, size, blocks) for one, size in zip(index[-2:], self.shape[-2:], strict=True))
         apart = torch.as_tensor(column - row)
         return apart >= self._diagonal if self._upper else apart <= self._diagonal
 
@@ -492,6 +491,7 @@ class Gathered(Deferred):
 
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return nothing: each value has to be looked at."""
+        del index, blocks
         return None
 
 
@@ -507,14 +507,17 @@ class Unknown(Deferred):
 
     def axes(self, index: Sequence[Index]) -> int:
         """Raise an error."""
+        del index
         raise NotKnownError
 
     def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
         """Raise an error."""
+        del index, blocks
         raise NotKnownError
 
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Raise an error."""
+        del index, blocks
         raise NotKnownError
 
 

@@ -137,7 +137,7 @@ class DeferredValues:
             if output.ndim > 1:
                 self._fill(output, info, args, kwargs)
         elif info.is_constant:
-            if output.numel() > self._known.max_elements:
+            if output.ndim > 1 or output.numel() > self._known.max_elements:
                 self._compute(output, info, args, kwargs)
         elif self._values or self._known:
             node = self._result(info, args, kwargs, output)
@@ -260,20 +260,19 @@ class DeferredValues:
         self, output: torch.Tensor, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         """Record the output of an operator whose arguments are Python numbers, such as ``arange``."""
-        if info.name in ("aten.ones", "aten.zeros", "aten.full", "aten.scalar_tensor"):
-            numbers = {"aten.ones": 1, "aten.zeros": 0}
-            number = numbers[info.name] if info.name in numbers else args[-1]
-            key = ("filled", output.dtype, tuple(output.shape), number)
-            if not isinstance(number, complex):
-                self._keep(output, self._unique(key, lambda: Filled(output.shape, output.dtype, number)))
+        key: Hashable
+        filling = {"aten.ones": 1, "aten.zeros": 0, "aten.full": args[1] if len(args) > 1 else None}.get(info.name)
+        if isinstance(filling, (int, float)) and not output.is_complex():
+            key = ("filled", output.dtype, tuple(output.shape), filling)
+            self._keep(output, self._unique(key, lambda: Filled(output.shape, output.dtype, filling)))
             return
-        if info.name == "aten.arange" and not output.is_floating_point():
-            numbers = [item for item in args if isinstance(item, int)]
-            if len(numbers) == len(args):
-                first, _, step = (numbers[0], 0, *numbers[2:], 1)[:3] if len(numbers) > 1 else (0, 0, 1)
-                key = ("steps", output.dtype, len(output), first, step)
-                self._keep(output, self._unique(key, lambda: Steps(output.shape, output.dtype, first, step)))
-                return
+        numbers = [item for item in args if isinstance(item, int)]
+        if info.name == "aten.arange" and numbers and len(numbers) == len(args) and not output.is_floating_point():
+            first = numbers[0] if len(numbers) > 1 else 0
+            step = numbers[2] if len(numbers) > 2 else 1
+            key = ("steps", output.dtype, len(output), first, step)
+            self._keep(output, self._unique(key, lambda: Steps(output.shape, output.dtype, first, step)))
+            return
         keywords = {**kwargs, "dtype": output.dtype, "device": _CPU} if info.has_device else dict(kwargs)
         keywords.pop("pin_memory", None)
         operator = info.operator
@@ -346,12 +345,10 @@ def _view(base: Deferred, strides: Sequence[int], view: torch.Tensor) -> Deferre
     """
     if view.dtype is not base.dtype:
         return None
-    shape, offset = tuple(view.shape), view.storage_offset()
+    shape, offset = tuple(view.shape), int(view.storage_offset())
     if shape == base.shape and offset == 0 and view.stride() == tuple(strides):
         return base
-    order = sorted(
-        (place for place, size in enumerate(base.shape) if size > 1), key=lambda place: -strides[place]
-    )
+    order = sorted((place for place, size in enumerate(base.shape) if size > 1), key=lambda place: -strides[place])
     places: list[tuple[int | None, int, int]] = [(None, 0, 1)] * len(base.shape)
     for place in order:
         start, offset = divmod(offset, strides[place]) if strides[place] else (0, offset)
@@ -363,14 +360,14 @@ def _view(base: Deferred, strides: Sequence[int], view: torch.Tensor) -> Deferre
         if size == 1 or stride == 0:
             continue
         # The dimension of the base whose stride is the largest that divides the view's.
-        place = next((one for one in order if strides[one] and stride % strides[one] == 0), None)
-        if place is None or place in taken:
+        found = next((one for one in order if strides[one] and stride % strides[one] == 0), None)
+        if found is None or found in taken:
             return None
-        step, start = stride // strides[place], places[place][1]
-        if start + step * (size - 1) >= base.shape[place]:
+        step, start = stride // strides[found], places[found][1]
+        if start + step * (size - 1) >= base.shape[found]:
             return None
-        taken.add(place)
-        places[place] = dimension, start, step
+        taken.add(found)
+        places[found] = dimension, start, step
     return View(base, shape, places)
 
 
@@ -379,7 +376,7 @@ def _removes_pairs(mask: torch.Tensor) -> bool:
 
     Only these rows are read, because the tensor may be an image, or any other input of a model.
     """
-    if not mask.is_floating_point() or mask.ndim < 2 or not mask.numel():  # noqa: PLR2004 -- queries and keys
+    if not mask.is_floating_point() or mask.ndim < 2 or not mask.numel():
         return False
     with no_dispatch(), torch.no_grad():
         return removes(float(_ends(mask).amin()))
@@ -389,7 +386,7 @@ def _has_truth_values(tensor: torch.Tensor) -> bool:
     """Return whether a tensor may say which pairs are left: truth values, integers, or the numbers 0 and 1."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    if tensor.is_complex() or tensor.ndim < 2 or not tensor.numel():  # noqa: PLR2004 -- queries and keys
+    if tensor.is_complex() or tensor.ndim < 2 or not tensor.numel():
         return False
     with no_dispatch(), torch.no_grad():
         ends = _ends(tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -111,18 +112,9 @@ class Work:
 
     def masked(self, masked_flops: int) -> Work:
         """Return this work with another number of ``masked_flops``."""
-        return Work(
-            self.name,
-            flops=self.flops,
-            masked_flops=masked_flops,
-            other_flops=self.other_flops,
-            communication=self.communication,
-            activations=self.activations,
-            memory_traffic=self.memory_traffic,
-            launches=self.launches,
-            steps=self.steps,
-            dtype=self.dtype,
-        )
+        work = copy.copy(self)
+        work.masked_flops = masked_flops
+        return work
 
 
 #: The work of views, queries about tensors, and allocations.

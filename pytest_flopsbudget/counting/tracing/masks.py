@@ -8,7 +8,6 @@ the weight 0, or the gradient 0, for every pair that a mask removes.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -21,6 +20,7 @@ from pytest_flopsbudget.safe_text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from fractions import Fraction
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
@@ -73,9 +73,7 @@ class _Weights(NamedTuple):
 #: Products that are no scores if they multiply with a weight, as nearly all of them do.
 _PLAIN = "aten.mm"
 #: Operators that keep zeros: weights stay weights. Each may write to its first argument.
-_KEEPING_ZEROS = frozenset(
-    f"aten.{name}{end}" for name in ("mul", "div", "neg") for end in ("", "_")
-) | COPIES
+_KEEPING_ZEROS = frozenset(f"aten.{name}{end}" for name in ("mul", "div", "neg") for end in ("", "_")) | COPIES
 
 #: Operators that put a number in place of some elements. They keep zeros if it is 0.
 _FILLING = ("aten.masked_fill", "aten.masked_fill_", "aten.where")
@@ -159,7 +157,7 @@ class AttentionMasks:
         elif info.written:
             self.between.pop(storage._cdata, None)
 
-    def _after(  # noqa: PLR0911, PLR0913, PLR0917 -- as for `follow`, and one case an operator
+    def _after(  # noqa: PLR0913, PLR0917 -- as for `follow`, and one case an operator
         self,
         info: OperatorInfo,
         args: Sequence[Any],
@@ -190,7 +188,7 @@ class AttentionMasks:
             kept = name in _KEEPING_ZEROS or (name in _FILLING and self._fills_with_zero(name, args, reader))
             return weights if kept else None
         first = next(state for state in found if type(state) is _Scores)
-        return self._with_masks(info, first, args, result, reader)
+        return self._with_masks(info, first, args, reader)
 
     def _made_by_product(
         self,
@@ -211,9 +209,7 @@ class AttentionMasks:
                 return scores._replace(masks=(mask,))
         return scores
 
-    def _with_masks(
-        self, info: OperatorInfo, scores: _Scores, args: Sequence[Any], result: torch.Tensor, reader: Reader
-    ) -> _Scores | None:
+    def _with_masks(self, info: OperatorInfo, scores: _Scores, args: Sequence[Any], reader: Reader) -> _Scores | None:
         """Return the scores after an operator that works element by element, with the mask that it applies."""
         name = info.name.removesuffix("_")
         mask, drops = None, False

@@ -40,12 +40,12 @@ SCATTERED = torch.randperm(KEYS) % 7
 MASKS = {
     "upper left": compared(lambda i, j: j <= i),
     "lower right": compared(lambda i, j: j <= i + (KEYS - QUERIES)),
-    "window": compared(lambda i, j: (j <= i) & (i - j < 17)),  # noqa: PLR2004 -- a window
-    "both sides": compared(lambda i, j: (i - j).abs() < 17),  # noqa: PLR2004 -- a window
+    "window": compared(lambda i, j: (j <= i) & (i - j < 17)),
+    "both sides": compared(lambda i, j: (i - j).abs() < 17),
     "chunks": compared(lambda i, j: (i // 16 == j // 16) & (j <= i)),
     "dilated": compared(lambda i, j: ((i - j) % 3 == 0) & (i >= j)),
-    "prefix": compared(lambda i, j: torch.logical_or(j < 20, j <= i)),  # noqa: PLR2004 -- a prefix
-    "sinks and a window": compared(lambda i, j: (j <= i) & ((j < 4) | ~(j < i - 30))),  # noqa: PLR2004 -- both
+    "prefix": compared(lambda i, j: torch.logical_or(j < 20, j <= i)),
+    "sinks and a window": compared(lambda i, j: (j <= i) & ((j < 4) | ~(j < i - 30))),
     "not causal": compared(lambda i, j: ~(j > i)),
     "no pair": compared(lambda i, j: j < i - KEYS),
     "all pairs": compared(lambda i, j: j >= i - KEYS),
@@ -65,7 +65,7 @@ MASKS = {
 @pytest.mark.parametrize("make", MASKS.values(), ids=MASKS)
 def test_masks_of_positions(make):
     mask = make()
-    mask = mask if mask.dtype is torch.bool else mask > -1e8  # noqa: PLR2004 -- numbers that masks add
+    mask = mask if mask.dtype is torch.bool else mask > -1e8
     assert share(make) == Fraction(int(mask.sum()), mask.numel())
 
 
