@@ -115,7 +115,8 @@ def compare(
     after = baseline_metrics(new.metrics)
     # A measurement leaves out a metric like "masked_flops" if it equals another one. A baseline that lacks it may be
     # older than the metric, so only the measurement's values are completed.
-    left_out = {key: implied_count(new.metrics, key) for key in old.metrics if key not in after}
+    equal = (key for key in old.metrics if key not in after and isinstance(METRICS[base_of(key)].absent, str))
+    left_out = {key: implied_count(new.metrics, key) for key in equal}
     after |= {key: value for key, value in left_out.items() if value is not None}
     both = set() if old.metrics == after else old.metrics.keys() & after.keys()
     parts = {key for key in both if base_of(key) in _PARTS}

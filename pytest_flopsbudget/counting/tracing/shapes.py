@@ -122,7 +122,7 @@ class ShapesTracer(Tracer):
         try:
             with self, torch.no_grad():
                 mask = make()
-        except NeedsDataError:
+        except (NeedsDataError, RuntimeError):  # PyTorch raises the latter for tensors that are not the model's
             self.asked_for_data = asked
             return None
         finally:

@@ -193,7 +193,8 @@ class Tracer(DispatchMode):
         with no_dispatch(), torch.no_grad():
             # Along a dimension of stride 0, all elements share their memory.
             one = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
-            return keeps(one, drops=drops)
+            left = keeps(one, drops=drops)
+            return left.clone() if left is one else left  # a view would keep the memory of the mask alive
 
     def share_left(self, masks: Sequence[Any]) -> Fraction | None:
         """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
