@@ -29,6 +29,7 @@ FOLLOWS = {
     "active_params": "params",
     "non_embedding_params": "params",
     "macs": "flops",
+    "masked_flops": "flops",
     "bit_operations": "flops",
 }
 
