@@ -27,7 +27,7 @@ from pytest_flopsbudget.counting.meta.known_values import filling_number
 from pytest_flopsbudget.counting.operators.info import FOLLOWED, operator_info
 from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, is_on_meta
 from pytest_flopsbudget.counting.tensors.storages import StorageTable
-from pytest_flopsbudget.counting.torch_private import no_dispatch
+from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -378,7 +378,7 @@ def _removes_pairs(mask: torch.Tensor) -> bool:
     """
     if not mask.is_floating_point() or mask.ndim < 2 or not mask.numel():
         return False
-    with no_dispatch(), torch.no_grad():
+    with disable_current_modes(), torch.no_grad():
         return removes(float(_ends(mask).amin()))
 
 
@@ -388,7 +388,7 @@ def _has_truth_values(tensor: torch.Tensor) -> bool:
         return True
     if tensor.is_complex() or tensor.ndim < 2 or not tensor.numel():
         return False
-    with no_dispatch(), torch.no_grad():
+    with disable_current_modes(), torch.no_grad():
         ends = _ends(tensor)
         return bool(((ends == 0) | (ends == 1)).all())
 

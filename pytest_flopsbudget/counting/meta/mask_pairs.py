@@ -22,7 +22,7 @@ from pytest_flopsbudget.counting.meta.deferred import (
     Index,
     NotKnownError,
 )
-from pytest_flopsbudget.counting.torch_private import no_dispatch
+from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,7 @@ def share_left(masks: Sequence[Mask]) -> Fraction | None:
     key = tuple((id(mask.values), mask.drops) for mask in masks)
     kept = masks[0].values.kept
     if key not in kept:
-        with no_dispatch(), torch.no_grad():
+        with disable_current_modes(), torch.no_grad():
             # The masks are a part of the entry, so that no other mask gets the identity of one of them.
             kept[key] = _share_left(masks), tuple(masks)
     share: Fraction | None = kept[key][0]

@@ -24,7 +24,6 @@ from pytest_flopsbudget.counting.torch_private import (
     OpOverload,
     current_autograd_node,
     disable_current_modes,
-    no_dispatch,
 )
 from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
 from pytest_flopsbudget.counting.tracing.masks import AttentionMasks
@@ -190,7 +189,7 @@ class Tracer(DispatchMode):
         """
         if not (has_data(mask) and may_be_mask(mask)):
             return None
-        with no_dispatch(), torch.no_grad():
+        with disable_current_modes(), torch.no_grad():
             # Along a dimension of stride 0, all elements share their memory.
             one = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
             left = keeps(one, drops=drops)
@@ -198,7 +197,7 @@ class Tracer(DispatchMode):
 
     def share_left(self, masks: Sequence[Any]) -> Fraction | None:
         """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
-        with no_dispatch():
+        with disable_current_modes():
             left = masks[0]
             for mask in masks[1:]:
                 left = left & mask
@@ -222,7 +221,7 @@ class Tracer(DispatchMode):
         """Return the number that an argument holds; None if it is not known, or is no single number."""
         if isinstance(value, torch.Tensor):
             known = self.known_value(value) if value.numel() == 1 else None
-            with no_dispatch():
+            with disable_current_modes():
                 value = None if known is None else known.item()
         return value if isinstance(value, (int, float)) else None
 
