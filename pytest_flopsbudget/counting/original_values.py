@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.attempts import Way
     from pytest_flopsbudget.counting.cloning.cloner import Cloner
+    from pytest_flopsbudget.counting.meta.deferred_values import DeferredValues
     from pytest_flopsbudget.counting.meta.known_values import KnownValues
 
 
@@ -56,6 +57,16 @@ def record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     for original, clone in cloner.clones():
         if _holds_integers(original):
             known_values.remember_original(clone, original)
+
+
+def record_masks(deferred: DeferredValues, cloner: Cloner) -> None:
+    """Register the values of tensors of the model and its inputs that may be masks of attention.
+
+    Nothing but `masked_flops` follows from these values.
+    """
+    for original, clone in cloner.clones():
+        if type(original) is torch.Tensor:
+            deferred.remember_original(clone, original)
 
 
 def _holds_integers(original: Any) -> bool:

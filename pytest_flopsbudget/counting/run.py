@@ -49,6 +49,7 @@ from pytest_flopsbudget.counting.original_values import (
     record_batch_sizes,
     record_block_masks,
     record_integers,
+    record_masks,
 )
 from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
@@ -278,6 +279,7 @@ class Run:
             if attempt.way != "shapes":
                 for setting in find_settings(cloner):
                     tracer.known_values.remember_original(cloner.clone_of(setting), setting)
+            record_masks(tracer.deferred, cloner)
             with (
                 recurrent_decomposed(tracer if self._reuse_answers else None),
                 cpu_attention_on_meta(),

@@ -66,6 +66,7 @@ def shape_only() -> Iterator[None]:
         with builder, answered_past_dispatcher(builder), absent_devices_named(builder.devices), lists_in_index_kept():
             yield
         builder.known_values.carry()
+        builder.deferred.carry()
     except NeedsDataError as error:
         raise UsageError(
             f"shape_only(): building the model reads values that are not known without data ({error}); build it on a "

@@ -195,7 +195,8 @@ class Counts:
         of_model = [
             metric
             for metric in METRICS
-            if _whole(first.metrics, metric) is not None and is_remarkable(first.metrics, metric)
+            if _whole(first.metrics, metric) is not None
+            and any(is_remarkable(count.complexity.metrics, metric) for count in counts)
         ]
         of_module = [metric for metric in of_model if METRICS[metric].aggregation != "whole"]
         of_operator = [metric for metric in of_model if METRICS[metric].aggregation == "sum"]

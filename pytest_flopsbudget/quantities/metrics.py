@@ -65,6 +65,7 @@ class Metric:
 _ROWS = (
     Metric("flops", "FLOPs", "FLOPs", "sum", "sums of products, 2 per multiply-accumulate"),
     Metric("macs", "MACs", "MACs", "sum", "multiply-accumulates: half of flops", derived=("flops",), divisor=2),
+    Metric("masked_flops", "masked FLOPs", "FLOPs", "sum", "of flops, what attention masks leave", absent="flops"),
     Metric("other_flops", "other FLOPs", "FLOPs", "sum", "all other arithmetic on floating-point numbers"),
     Metric("total_flops", "total FLOPs", "FLOPs", "sum", "flops and other_flops", derived=("flops", "other_flops")),
     Metric("recomputed_flops", "recomputed", "FLOPs", "sum", "of flops, what activation checkpointing computed again"),
@@ -350,6 +351,15 @@ def count_of(metrics: Mapping[str, int], key: str) -> int | None:
     if not all(part in metrics for part in parts):
         return None
     return sum(metrics[part] for part in parts) * METRICS[base].factor // METRICS[base].divisor
+
+
+def implied_count(metrics: Mapping[str, int], key: str) -> int | None:
+    """Return `count_of`, or the value of the metric that ``key`` equals if it is not stored (`Metric.absent`)."""
+    value = count_of(metrics, key)
+    if value is not None or base_of(key) not in METRICS:
+        return value
+    absent = METRICS[base_of(key)].absent
+    return count_of(metrics, absent) if isinstance(absent, str) else None
 
 
 def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:

@@ -178,13 +178,19 @@ def without_followers(metrics: Iterable[str], texts: dict[str, str]) -> list[str
 
     Args:
         metrics: the metrics that changed.
-        texts: metric → its change as shown. A metric with another change than the metric that it follows is kept.
+        texts: metric → its change as shown. A metric with another change than the metric that it follows is kept. A
+            metric that is a part of the other one is kept only if it shrank while the other one grew, or grew while it
+            shrank, because shares of a part and of the whole nearly always differ.
     """
     return [
         metric
         for metric in sort_metrics(metrics)
-        if FOLLOWS.get(metric) not in texts or texts[FOLLOWS[metric]] != texts[metric]
+        if FOLLOWS.get(metric) not in texts or not _is_alike(metric, texts[metric], texts[FOLLOWS[metric]])
     ]
+
+
+def _is_alike(metric: str, text: str, leading: str) -> bool:
+    return text[:1] == leading[:1] if metric == "masked_flops" else text == leading
 
 
 def cause_lines(cause: Cause) -> Iterator[str]:

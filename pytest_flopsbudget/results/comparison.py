@@ -14,6 +14,7 @@ from pytest_flopsbudget.quantities.metrics import (
     baseline_metrics,
     count_of,
     devices_in,
+    implied_count,
     is_optional,
     key_for,
     sort_metrics,
@@ -112,6 +113,11 @@ def compare(
     judged = frozenset(key for key in hold if not (pytorch_changed and METRICS[key].of_kernels))
     # This is a fast path: most measurements are unchanged, and there may be thousands.
     after = baseline_metrics(new.metrics)
+    # A measurement leaves out a metric like "masked_flops" if it equals another one. A baseline that lacks it may be
+    # older than the metric, so only the measurement's values are completed.
+    equal = (key for key in old.metrics if key not in after and isinstance(METRICS[base_of(key)].absent, str))
+    left_out = {key: implied_count(new.metrics, key) for key in equal}
+    after |= {key: value for key, value in left_out.items() if value is not None}
     both = set() if old.metrics == after else old.metrics.keys() & after.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
@@ -120,7 +126,7 @@ def compare(
         # The totals are of the largest sizes, and those are others now.
         parts |= laws.judged & both
         times -= laws.judged
-    changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance, judged))
+    changes = tuple(_changes(old.metrics, after, sort_metrics(both - parts | times), tolerance, judged))
     equal_to: tuple[str, ...] = ()
     another_model = False
     if (changes or laws.changes) and neighbours is not None:
@@ -137,9 +143,9 @@ def compare(
             if base_of(key) == "latency" and key not in {change.metric for change in changes}
         ),
         parts=tuple(
-            MetricChange(key, old.metrics[key], new.metrics[key], allowed=True)
+            MetricChange(key, old.metrics[key], after[key], allowed=True)
             for key in sort_metrics(parts)
-            if old.metrics[key] != new.metrics[key]
+            if old.metrics[key] != after[key]
         ),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
         another_model=another_model,
@@ -150,7 +156,7 @@ def compare(
         laws=laws.changes,
         range_changed=laws.range_changed,
         vanished=(
-            *(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
+            *(key for key in old.metrics if key not in after and not is_optional(key)),
             *laws.vanished,
         ),
         added=tuple(key for key in after if key not in old.metrics),

@@ -10,7 +10,7 @@ import msgspec
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
-from pytest_flopsbudget.quantities.metrics import Amount, measured_value, metric_of, parts_of, title_of
+from pytest_flopsbudget.quantities.metrics import Amount, implied_count, measured_value, metric_of, parts_of, title_of
 from pytest_flopsbudget.results.alignment import aligned
 from pytest_flopsbudget.results.call_arguments import WIDTH, check_whole_number
 from pytest_flopsbudget.results.complexity import Complexity
@@ -111,9 +111,10 @@ class ComplexityDiff(msgspec.Struct, frozen=True, kw_only=True):
         a module that does not exist is None. A renamed module is at its new path. If a removed layer of a list has a
         number that another layer has now, " (before)" follows its name.
         """
-        keys = [key for key in self.old.metrics if key in self.new.metrics]
+        both = _of_both(self.old, self.new)
+        keys = list(both)
         found = {
-            "totals": {key: {"before": self.old.metrics[key], "now": self.new.metrics[key]} for key in keys},
+            "totals": {key: {"before": before, "now": now} for key, (before, now) in both.items()},
             "modules": {
                 path: {"before": msgspec.to_builtins(pair.old), "now": msgspec.to_builtins(pair.new)}
                 for path, pair in _pairs(self).items()
@@ -207,9 +208,10 @@ def _changed_tree(pairs: Mapping[str, _Pair], paths: Collection[str], keys: Coll
                 shape=pair.what(),
                 calls=sum(module.calls for module in sides.values()),
                 metrics={
-                    f"{side} {part}": module.metrics[part]
+                    f"{side} {part}": value
                     for side, module in sides.items()
-                    for part in sorted(parts & module.metrics.keys())
+                    for part in sorted(parts)
+                    if (value := implied_count(module.metrics, part)) is not None
                 },
             )
     return group_modules(combined, ())
@@ -281,11 +283,21 @@ def _title(old: Complexity, new: Complexity) -> str:
 
 def _totals(old: Complexity, new: Complexity) -> Iterator[tuple[str, str]]:
     """Yield (title, text) for each stored metric of the whole model that differs, as `metrics_to_show` selects them."""
-    both = old.metrics.keys() & new.metrics.keys()
-    for key in metrics_to_show({key for key in both if old.metrics[key] != new.metrics[key]}):
-        before, now = old.metrics[key], new.metrics[key]
+    both = _of_both(old, new)
+    for key in metrics_to_show({key for key, (before, now) in both.items() if before != now}):
+        before, now = both[key]
         texts = " -> ".join(format_pair(before, now, metric_of(key)))
         yield title_of(key), f"{texts} ({format_percent(before, now)})"
+
+
+def _of_both(old: Complexity, new: Complexity) -> dict[str, tuple[int, int]]:
+    """Return metric → its values before and now, for the stored metrics of the whole model that both have."""
+    found = {}
+    for key in dict.fromkeys((*old.metrics, *new.metrics)):
+        before, now = implied_count(old.metrics, key), implied_count(new.metrics, key)
+        if before is not None and now is not None:
+            found[key] = before, now
+    return found
 
 
 def _remarks(diff: ComplexityDiff, unchanged: int, *, found: bool) -> Iterator[str]:

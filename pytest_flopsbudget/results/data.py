@@ -55,6 +55,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self._count("flops")
 
     @property
+    def masked_flops(self) -> int:
+        """The part of `flops` that masks of attention leave; without masks, equal to `flops`."""
+        return self._count("masked_flops")
+
+    @property
     def macs(self) -> int:
         """The number of multiply-accumulates (MACs)."""
         return self._count("macs")

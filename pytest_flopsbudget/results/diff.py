@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from pytest_flopsbudget.quantities.metrics import count_of, metric_of, sort_metrics
+from pytest_flopsbudget.quantities.metrics import implied_count, metric_of, sort_metrics
 from pytest_flopsbudget.results.alignment import BEFORE, aligned
 from pytest_flopsbudget.results.folding import identities, is_number, natural_key, write_segment
 
@@ -29,6 +29,7 @@ FOLLOWS = {
     "active_params": "params",
     "non_embedding_params": "params",
     "macs": "flops",
+    "masked_flops": "flops",
     "bit_operations": "flops",
 }
 
@@ -176,7 +177,7 @@ class _Tree:
 
     def __init__(self, modules: Mapping[str, Module], metric: str) -> None:
         self.modules = modules
-        self.totals = {path: count_of(module.metrics, metric) or 0 for path, module in modules.items()}
+        self.totals = {path: implied_count(module.metrics, metric) or 0 for path, module in modules.items()}
         self.parents = {path: next((up for up in _above(path) if up in modules), None) for path in modules}
 
     def snapshot(self, path: str, value: int) -> ModuleSnapshot:
@@ -234,7 +235,7 @@ def _module_changes(
 
 
 def _held(modules: Mapping[str, Module], metric: str) -> bool:
-    return any(count_of(module.metrics, metric) is not None for module in modules.values())
+    return any(implied_count(module.metrics, metric) is not None for module in modules.values())
 
 
 def _changed(old: _Tree, new: _Tree, metric: str) -> Iterator[tuple[str, _Change]]:
@@ -385,7 +386,7 @@ def _operator_changes(old: Complexity, new: Complexity, metric: str) -> tuple[Op
     changes = []
     for name in sorted(old.operators.keys() | new.operators.keys(), key=natural_key):
         before, after = old.operators.get(name), new.operators.get(name)
-        values = [count_of(operator.metrics, metric) if operator else None for operator in (before, after)]
+        values = [implied_count(operator.metrics, metric) if operator else None for operator in (before, after)]
         change = OperatorChange(
             operator=name,
             old_calls=before.calls if before else 0,

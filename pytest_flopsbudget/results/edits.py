@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
-from pytest_flopsbudget.quantities.metrics import count_of
+from pytest_flopsbudget.quantities.metrics import implied_count
 from pytest_flopsbudget.results.alignment import find_shifts
 from pytest_flopsbudget.results.data import Count, Source
 from pytest_flopsbudget.results.diff import merge_siblings
@@ -124,7 +124,7 @@ def _settings(module: Module | ModuleSnapshot) -> ModuleSettings:
 def _is_replaced(old: Module, new: Module, metrics: Iterable[str]) -> bool:
     """Return whether the module has another class and another cost. A class that was only renamed costs the same."""
     return old.type != new.type and any(
-        count_of(old.metrics, metric) != count_of(new.metrics, metric) for metric in metrics
+        implied_count(old.metrics, metric) != implied_count(new.metrics, metric) for metric in metrics
     )
 
 
@@ -196,7 +196,7 @@ def _effect(edit: Edit, old: Mapping[str, Module], new: Mapping[str, Module], to
     for path in unfold_path(edit.path):
         for metric, total in totals.items():
             before, after = (
-                count_of(modules[path].metrics, metric) or 0 if side is not None and path in modules else 0
+                implied_count(modules[path].metrics, metric) or 0 if side is not None and path in modules else 0
                 for side, modules in ((edit.old, old), (edit.new, new))
             )
             effect += Fraction(abs(after - before), total)

@@ -130,7 +130,8 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
     """Return the value that the metric ``key`` of a module has if the module's line leaves it out."""
-    return values.get("params", 0) if key == "trainable_params" else 0
+    absent = "params" if key == "trainable_params" else metric_of(key).absent
+    return values.get(absent, 0) if isinstance(absent, str) else 0
 
 
 _readable = json.JSONEncoder(ensure_ascii=False).encode
@@ -442,6 +443,8 @@ def _build(entry: _Entry) -> Complexity:
     )
 
 
+#: The metrics that are not 0 if the line of a module leaves them out.
+_IMPLIED = ("trainable_params", *(key for key in STORED if isinstance(METRICS[key].absent, str)))
 #: The aggregations of the metrics that modules may have. `without_peaks` leaves out "peak", which is not stored.
 _OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 
@@ -449,6 +452,7 @@ _OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 def _read_module(line: Any, zeros: Mapping[str, int]) -> Module:
     values = _values(line)
     metrics = {**zeros, **values}
-    if "trainable_params" in zeros and "trainable_params" not in values:
-        metrics["trainable_params"] = _implied("trainable_params", values)
+    for key in _IMPLIED:
+        if key in zeros and key not in values:
+            metrics[key] = _implied(key, values)
     return Module(type=line.type, shape=line.shape, calls=line.calls, metrics=metrics)

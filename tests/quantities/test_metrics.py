@@ -15,6 +15,7 @@ from pytest_flopsbudget.quantities.metrics import (
     count_of,
     devices_in,
     identifying_metrics,
+    implied_count,
     is_key,
     is_measured,
     is_optional,
@@ -165,6 +166,12 @@ class TestValues:
         assert measured_value({"params": 9, "active_params": 4}, "active_params") == 4
         assert measured_value({"flops": 1}, "active_params") is None
         assert is_measured({"params": 9}, "non_embedding_params")
+
+    def test_masked_flops_are_the_flops_where_no_mask_leaves_out_anything(self):
+        assert measured_value({"flops": 9}, "masked_flops") == implied_count({"flops": 9}, "masked_flops") == 9
+        assert implied_count({"flops": 9, "masked_flops": 0}, "masked_flops") == 0
+        assert implied_count({"params": 9}, "masked_flops") is None
+        assert implied_count({"params": 9}, "communication") is None
 
     def test_values_to_add(self):
         assert [value_to_add({"params": 9}, key) for key in ("params", "active_params", "flops")] == [9, 9, 0]

@@ -60,6 +60,15 @@ class TestCompare:
         new = small(metrics={"flops": 1, "params": 9, "active_params": 5})
         assert compare(old, new, {}).status == "unchanged"
 
+    def test_a_mask_that_is_gone(self):
+        """A measurement without masked_flops has masked_flops equal to flops; so has no baseline that lacks it."""
+        masked, full = small(metrics={"flops": 9, "masked_flops": 5}), small(metrics={"flops": 9})
+        gone = compare(masked, full, {})
+        assert (gone.status, gone.vanished) == ("regressed", ())
+        assert gone.changes == (MetricChange("masked_flops", 5, 9, allowed=False),)
+        older = compare(full, masked, {})
+        assert (older.status, older.added) == ("unchanged", ("masked_flops",))
+
     def test_new_metric(self):
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from build import small
+from build import complexity, small
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -492,6 +492,23 @@ def test_phases(tmp_path):
     path.write_text(text.replace('"phase": "backward"', '"phase": "backwards"'), encoding="utf-8")
     with pytest.raises(BaselineError, match='allowed: "setup", "forward", "backward", "optimizer"'):
         load(path)
+
+
+def test_a_module_without_masks(tmp_path):
+    """The line of a module has masked_flops only where they differ from its FLOPs."""
+    path = tmp_path / "__flops__" / "test_net.json"
+    modules = {
+        "attn": Module(type="Attention", calls=1, metrics={"flops": 60, "masked_flops": 40}),
+        "mlp": Module(type="MLP", calls=1, metrics={"flops": 40, "masked_flops": 40}),
+        "norm": Module(type="Norm", calls=1, metrics={"flops": 0, "masked_flops": 0}),
+    }
+    entry = complexity({"flops": 100, "masked_flops": 80}, modules)
+    text = dumps(BaselineFile(path, {"test_net": {"model": entry}}))
+    assert '"module": "attn", "type": "Attention", "calls": 1, "flops": 60, "masked_flops": 40' in text
+    assert '"module": "mlp", "type": "MLP", "calls": 1, "flops": 40, "test"' in text
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    assert load(path).tests["test_net"]["model"] == entry
 
 
 class TestBeyondWork:

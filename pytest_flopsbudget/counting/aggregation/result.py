@@ -37,6 +37,8 @@ _PYTORCH = ".".join(torch.__version__.split(".")[:2])
 _ALWAYS_KEPT = ("flops", "other_flops")
 #: This metric is part of the result only if there may be other ranks.
 _COMMUNICATION = "communication"
+#: This metric is part of the result only if masks of attention leave out a part of the FLOPs.
+_MASKED = "masked_flops"
 #: Metrics of parameters and buffers. A tensor that several submodules hold counts once in the module above them.
 _TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 #: The note of a measurement that does not list all modules.
@@ -181,10 +183,10 @@ def _peak_growths(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]])
     return growths
 
 
-def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, *, alone: bool) -> dict[str, int]:
+def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, not_stored: Sequence[str]) -> dict[str, int]:
     metrics = dict(zip(keys, totals))  # noqa: B905 -- equally long, and called for every module
-    if alone:
-        del metrics[_COMMUNICATION]
+    for key in not_stored:
+        del metrics[key]
     # This is the peak of the module without the rest of the model: its parameters and buffers, and the memory of one
     # call.
     metrics["peak_memory"] = metrics["param_bytes"] + metrics["buffer_bytes"] + peak_growth
@@ -196,15 +198,18 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
     for name, values in sorted(sums.by_operator.items()):
         if name not in tracer.unknown_calls:
             metrics = dict(zip(sums.keys, values, strict=True))
+            masked = metrics.pop(_MASKED)
             kept = {key: value for key, value in metrics.items() if value or key in _ALWAYS_KEPT}
+            if masked != metrics["flops"]:
+                kept[_MASKED] = masked
             operators[name] = Operator(calls=sums.calls[name], metrics=kept)
     return operators
 
 
-def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
+def _phases(sums: Sums, not_stored: Sequence[str]) -> dict[PhaseName, Phase]:
     """Return the work by phase, or an empty dict if only a forward pass ran.
 
-    If ``alone`` is true, this process is the only rank, and the metric ``communication`` is left out.
+    The metrics ``not_stored`` are not part of the result.
     """
     if not sums.by_phase.keys() - {"forward"}:
         return {}
@@ -213,8 +218,8 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
         if name == "setup" and name not in sums.by_phase:
             continue
         metrics = dict(zip(sums.keys, sums.by_phase.get(name, sums.nothing), strict=True))
-        if alone:
-            del metrics[_COMMUNICATION]
+        for key in not_stored:
+            del metrics[key]
         phases[name] = Phase(metrics=metrics)
     return phases
 
@@ -254,13 +259,17 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
     totals, growths = _total_metrics(nodes, sums, parents, tracer.tracker.packed_weights), _peak_growths(nodes, parents)
     keys = (*sums.keys, *_TENSOR_METRICS)
     hidden = _inside_opaque(tracer.tracker)
-    alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
+    not_stored = []
+    if not (has_process_group() or totals[""][keys.index(_COMMUNICATION)]):
+        not_stored.append(_COMMUNICATION)
+    if totals[""][keys.index(_MASKED)] == totals[""][keys.index("flops")]:
+        not_stored.append(_MASKED)
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=_metrics(keys, totals[path], growths[path], alone=alone),
+            metrics=_metrics(keys, totals[path], growths[path], not_stored),
             outputs=tuple(starmap(describe_output, node.outputs or ())),
         )
         for path, node in nodes.items()
@@ -280,9 +289,9 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
         modules=modules,
         operators=_operators(tracer, sums),
         unknown_operators=_unknown_operators(tracer),
-        phases=_phases(sums, alone=alone),
+        phases=_phases(sums, not_stored),
         memory_at_peak=at_peak,
         memory_over_time=_memory_over_time(tracer.memory, at_peak),
         sources=sources_of(nodes.values()),
-        notes=tuple(sorted({*tracer.notes, OPAQUE} if hidden else tracer.notes)),
+        notes=tuple(sorted({*tracer.notes, *tracer.masks.notes(), *([OPAQUE] if hidden else [])})),
     )

@@ -22,6 +22,7 @@ _Key = TypeVar("_Key")
 #: Metrics that are sums over operators, in the order in which `_metrics_of` returns them.
 _SUMMED_METRICS = (
     "flops",
+    "masked_flops",
     "other_flops",
     "recomputed_flops",
     "communication",
@@ -73,6 +74,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
     flops = work.flops * count
     return [
         flops,
+        work.masked_flops * count,
         work.other_flops * count,
         flops if when == "recomputed" else 0,
         work.communication * count,

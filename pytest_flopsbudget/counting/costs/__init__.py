@@ -3,6 +3,7 @@
 from pytest_flopsbudget.counting.costs import (
     accumulation,
     attention,
+    attention_masks,
     communication,
     compiled,
     convolution,
@@ -43,6 +44,7 @@ __all__ = [
     "Cost",
     "accumulation",
     "attention",
+    "attention_masks",
     "communication",
     "compiled",
     "convolution",

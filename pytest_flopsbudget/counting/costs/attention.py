@@ -56,7 +56,7 @@ def _requested(call: Call) -> _Requested:
     If the call passes a mask of gradients, the mask decides. Otherwise, ``requires_grad`` of the operands decides. If
     no operand requires a gradient, as in compiled code, all gradients count as requested.
     """
-    mask = _argument(call, "grad_input_mask")
+    mask = argument(call, "grad_input_mask")
     if mask is not None:
         query, key, value, bias = mask
         return _Requested(query, key, value, query or key or bias)
@@ -75,6 +75,11 @@ def _attention_backward(call: Call) -> int:
     return per_mac(query) * _scores(query, call.tensor("key")) * width
 
 
+def used_keys(call: Call) -> Any:
+    """Return the argument that says how many keys of each sequence are used; None if there is none."""
+    return argument(call, *_USED_KEYS)
+
+
 class _Packed(NamedTuple):
     """The sizes of one call of attention, whose sequences may be packed."""
 
@@ -86,19 +91,19 @@ class _Packed(NamedTuple):
     scores: int
 
 
-def _values(tensor: torch.Tensor | None) -> list[int] | None:
+def known_integers(tensor: torch.Tensor | None) -> list[int] | None:
     """Return the integers in ``tensor``. Return None if ``tensor`` is None or has no data."""
     return None if tensor is None or not has_data(tensor) else [int(value) for value in tensor.tolist()]
 
 
-def _lengths(offsets: torch.Tensor | None) -> list[int] | None:
+def lengths_between(offsets: torch.Tensor | None) -> list[int] | None:
     """Return the length of each packed sequence. Return None if ``offsets`` is None or has no data."""
-    values = _values(offsets)
+    values = known_integers(offsets)
     return None if values is None else [stop - start for start, stop in itertools.pairwise(values)]
 
 
-_QUERY_OFFSETS = ("cum_seq_q", "cu_seqlens_q", "cu_seq_q")
-_KEY_OFFSETS = ("cum_seq_k", "cu_seqlens_k", "cu_seq_k")
+QUERY_OFFSETS = ("cum_seq_q", "cu_seqlens_q", "cu_seq_q")
+KEY_OFFSETS = ("cum_seq_k", "cu_seqlens_k", "cu_seq_k")
 #: Arguments that say how many keys of each sequence are used, if the memory holds more keys (as a cache does).
 _USED_KEYS = ("seqused_k", "seqlen_k")
 
@@ -110,14 +115,14 @@ def _packed(call: Call) -> _Packed:
     """
     query, key = call.tensor("query"), call.tensor("key")
     heads, queries, keys = query.shape[-2], query.shape[:-2].numel(), key.shape[:-2].numel()
-    query_offsets = _argument(call, *_QUERY_OFFSETS)
+    query_offsets = argument(call, *QUERY_OFFSETS)
     if query_offsets is None:
         return _Packed(queries, keys, query.shape[:-1].numel() * key.shape[-3])
-    query_lengths = _lengths(query_offsets)
-    used = _argument(call, *_USED_KEYS)
-    key_lengths = _lengths(_argument(call, *_KEY_OFFSETS)) if used is None else _values(used)
+    query_lengths = lengths_between(query_offsets)
+    used = used_keys(call)
+    key_lengths = lengths_between(argument(call, *KEY_OFFSETS)) if used is None else known_integers(used)
     if query_lengths is None or key_lengths is None:
-        longest = _argument(call, "max_k", "max_seqlen_k")
+        longest = argument(call, "max_k", "max_seqlen_k")
         # Each query is paired with as many keys as the longest sequence has.
         longest = keys if longest is None else int(longest)
         sequences = query_offsets.shape[0] - 1
@@ -173,14 +178,15 @@ def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
 
-def _argument(call: Call, *names: str) -> Any:
+def argument(call: Call, *names: str) -> Any:
+    """Return the first of the named arguments that the operator has; None if it has none of them."""
     return next((call[name] for name in names if name in call.names), None)
 
 
 def _around(call: Call) -> int:
     query, key, _ = _operands(call)
-    is_masked = bool(_argument(call, "is_causal")) or _argument(call, "attn_mask", "attn_bias") is not None
-    dropped = 2 if _argument(call, "dropout_p") else 0
+    is_masked = bool(argument(call, "is_causal")) or argument(call, "attn_mask", "attn_bias") is not None
+    dropped = 2 if argument(call, "dropout_p") else 0
     return _scaled(query, key) + (5 + is_masked + dropped) * _scores(query, key)
 
 
@@ -188,7 +194,7 @@ def _around_backward(call: Call) -> int:
     """Count the operations of attention's backward pass outside of its matrix products."""
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
     requested = _requested(call)
-    dropped = 1 if _argument(call, "dropout_p") else 0
+    dropped = 1 if argument(call, "dropout_p") else 0
     shared = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1  # noqa: PLR2004 -- heads, length, width
     # Query heads that share a key head: their gradients of key and value are summed.
     sums = (shared - 1) * (requested.key * key.numel() + requested.value * value.numel())
@@ -204,24 +210,24 @@ def _scaled_packed(call: Call, sizes: _Packed) -> int:
 
 def _is_causal(call: Call) -> bool:
     """Return whether attention is causal, or has a window that limits the keys of each query."""
-    window = _argument(call, "window_size") or (-1,)
+    window = argument(call, "window_size") or (-1,)
     windows = window if isinstance(window, (list, tuple)) else (window,)
-    windows = (*windows, _argument(call, "window_size_left"), _argument(call, "window_size_right"))
+    windows = (*windows, argument(call, "window_size_left"), argument(call, "window_size_right"))
     limited = any(size is not None and size >= 0 for size in windows)
-    return limited or bool(_argument(call, "is_causal", "custom_mask_type"))
+    return limited or bool(argument(call, "is_causal", "custom_mask_type"))
 
 
 def _around_packed(call: Call) -> int:
     sizes = _packed(call)
-    is_masked = _is_causal(call) or _argument(call, "bias", "attn_bias") is not None
-    dropped = 2 if _argument(call, "dropout_p") else 0
+    is_masked = _is_causal(call) or argument(call, "bias", "attn_bias") is not None
+    dropped = 2 if argument(call, "dropout_p") else 0
     return _scaled_packed(call, sizes) + (5 + is_masked + dropped) * sizes.scores
 
 
 def _around_packed_backward(call: Call) -> int:
     sizes = _packed(call)
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
-    dropped = 1 if _argument(call, "dropout_p") else 0
+    dropped = 1 if argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
     sums = (shared - 1) * sizes.keys * key.shape[-2] * (key.shape[-1] + value.shape[-1])
     return _scaled_packed(call, sizes) + (4 + dropped) * sizes.scores + sums
@@ -324,8 +330,8 @@ operator(
 
 def _lengths_given(call: Call) -> Iterator[torch.Tensor]:
     """Yield the tensors that hold the lengths of packed sequences."""
-    for name in (*_QUERY_OFFSETS, *_KEY_OFFSETS, *_USED_KEYS):
-        if isinstance(tensor := _argument(call, name), torch.Tensor):
+    for name in (*QUERY_OFFSETS, *KEY_OFFSETS, *_USED_KEYS):
+        if isinstance(tensor := argument(call, name), torch.Tensor):
             yield tensor
 
 

@@ -15,9 +15,19 @@ from pytest_flopsbudget.quantities.parsing import TOO_LARGE, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeGuard
+    from fractions import Fraction
+    from typing import Protocol, TypeGuard
+
+    class Kept(Protocol):
+        """Returns the share of the pairs (query, key) that a mask leaves; None if the mask's values are not known."""
+
+        def __call__(self, mask: torch.Tensor, *, drops: bool) -> Fraction | None:
+            """Return the share. If ``drops``, a boolean mask is true for the pairs that it removes."""
 
     Formula = Callable[["Call"], int]
+    #: A function of a call, of `Kept` and of the call's FLOPs. It returns the FLOPs for the pairs that masks leave, or
+    #: None if the values of a mask are not known.
+    MaskedFormula = Callable[["Call", "Kept", int], int | None]
     Deciding = Callable[["Call"], Iterable[torch.Tensor]]
     OperandBits = Callable[["Call"], tuple[int, int]]
     Choosing = Callable[["Call"], "Choice | None"]
@@ -158,6 +168,8 @@ class Facets(NamedTuple):
     table: str = ""
     #: Whether the operator multiplies groups of rows, each with its own matrix, as layers of experts do.
     grouped: bool = False
+    #: The part of the FLOPs of sums of products that the masks of attention leave. By default, all of them.
+    masked: MaskedFormula | None = None
     #: Whether the size of the output depends on the values of the inputs, although PyTorch's tags do not say so.
     needs_data: bool = False
     #: Whether the operator's cost or output depends on which gradients are requested.
@@ -273,6 +285,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     choice: Choosing | None = None,
     table: str = "",
     grouped: bool = False,
+    masked: MaskedFormula | None = None,
     needs_data: bool = False,
     by_gradients: bool = False,
     collective: bool = False,
@@ -285,7 +298,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     """
     facets = Facets(
         *(flops, other, activations, bits, traffic, shape, corrected_shape, message, chain, values),
-        *(choice, table, grouped),
+        *(choice, table, grouped, masked),
         *(needs_data, by_gradients, collective, free),
     )
     REGISTRY.add(names, facets)

@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 
 _MODULE = "torch.nn.attention.flex_attention"
 
+#: The name of the function in a block mask that keeps all pairs. PyTorch makes such a mask if the caller passes none.
+_NO_MASK = "noop_mask"
 #: The operator receives a block mask as a tuple. These are the positions in the tuple: the lengths of queries and keys;
-#: for each block of queries, the number of partial and of full blocks of keys; the sizes of a block.
-_LENGTHS, _PARTIAL, _FULL, _BLOCK = slice(0, 2), 2, 4, slice(-3, -1)
+#: for each block of queries, the number of partial and of full blocks of keys; the sizes of a block; the function of
+#: the mask.
+_LENGTHS, _PARTIAL, _FULL, _BLOCK, _FUNCTION = slice(0, 2), 2, 4, slice(-3, -1), -1
 
 
 def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
@@ -77,7 +80,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
         query, key, value, score_mod, block_mask, scale, kernel_options, score_buffers, mask_buffers
     )
     key, value = _of_every_head(query, key, value)
-    with tracer.counting(_share(tracer, block_mask)):
+    with tracer.counting(*_shares(tracer, operator, block_mask, query, mask_buffers)):
         scores = _modified(query @ key.transpose(-2, -1) * scale, score_mod, score_buffers)
         safe_softmax(scores, dim=-1).to(query.dtype) @ value  # the same softmax that PyTorch's flex attention calls
     return outputs
@@ -104,11 +107,11 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
         query, key, value, out, logsumexp, grad_out, grad_logsumexp, score_mod, score_mod_backward, block_mask, scale,
         *others,
     )  # fmt: skip
-    _, score_buffers, _ = others
+    _, score_buffers, mask_buffers = others
     heads = key.shape[1]
     key, value = _of_every_head(query, key, value)
     scores = query @ key.transpose(-2, -1)  # not counted: computing the scores again is a choice of the kernel
-    with tracer.counting(_share(tracer, block_mask)):
+    with tracer.counting(*_shares(tracer, operator, block_mask, query, mask_buffers)):
         grad_value = scores.to(query.dtype).transpose(-2, -1) @ grad_out
         grad_weights = grad_out @ value.transpose(-2, -1)
         grad_scores = softmax_backward(grad_weights, scores, -1, scores.dtype)
@@ -215,8 +218,38 @@ def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
     return needed
 
 
-def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
-    """Return the fraction of all blocks that the mask keeps, or 1 if the fraction is not known."""
+def _shares(
+    tracer: Counter,
+    operator: HigherOrderOperator,
+    block_mask: Sequence[Any],
+    query: torch.Tensor,
+    buffers: Sequence[Any],
+) -> tuple[Fraction, Fraction]:
+    """Return the fraction of all blocks that the mask keeps, and the fraction of all pairs (query, key).
+
+    If the pairs are not known, all pairs of the kept blocks count.
+    """
+    blocks, function = _share_of_blocks(tracer, block_mask), block_mask[_FUNCTION]
+    share = Fraction(1) if blocks is None else blocks
+    if getattr(function, "__name__", "") == _NO_MASK:
+        return share, share
+    (queries, keys), partial = block_mask[_LENGTHS], block_mask[_PARTIAL]
+
+    def make() -> torch.Tensor:
+        positions = [torch.arange(size, device=query.device) for size in (*partial.shape[:2], queries, keys)]
+        of_all = flex_vmap()(function, prefix=(), suffix=(None,) * len(buffers))
+        with flex_indexing()():
+            mask: torch.Tensor = of_all(*positions, *buffers)
+        return mask.expand(*partial.shape[:2], queries, keys)
+
+    pairs = tracer.share_of_mask(make)
+    if pairs is None and blocks is not None:  # otherwise there is a note already
+        tracer.note_unknown_mask(operator.name())
+    return share, share if pairs is None else min(share, pairs)
+
+
+def _share_of_blocks(tracer: Counter, block_mask: Sequence[Any]) -> Fraction | None:
+    """Return the fraction of all blocks that the mask keeps. If it is not known, add a note and return None."""
     partial, full = block_mask[_PARTIAL], block_mask[_FULL]
     (queries, keys), (query_block, key_block) = block_mask[_LENGTHS], block_mask[_BLOCK]
     rows, columns = -(-queries // query_block), -(-keys // key_block)
@@ -225,7 +258,7 @@ def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
     known = [tracer.known_value(counts) for counts in (partial, full) if counts is not None]
     if any(counts is None for counts in known):
         tracer.notes.add("flex_attention is counted dense: which blocks its mask keeps is not known without data")
-        return Fraction(1)
+        return None
     kept = sum(int(counts.sum()) for counts in known if counts is not None)
     tracer.notes.add("flex_attention is counted for the blocks that its mask keeps")
     return Fraction(kept, partial.numel() * columns)

@@ -120,7 +120,7 @@ class KnownValues:
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
         if not fills_storage(meta_clone):
             return
-        number = _filling_number(info.name, args, kwargs)
+        number = filling_number(info.name, args, kwargs)
         if isinstance(number, torch.Tensor):
             value = self.value(number) if self._may_be_known(number) else None
             number = None if value is None else value.item()
@@ -191,6 +191,11 @@ class KnownValues:
                 return None
             known[id(tensor)] = value
         return known
+
+    def may_know(self, tensor: torch.Tensor) -> bool:
+        """Return whether values of the strided tensor's storage are known, whatever the size of the tensor."""
+        identity = tensor.untyped_storage()._cdata
+        return identity in self._values or identity in self._on_cpu
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
         """Return False if the values of the tensor are certainly not known, else True. Compute no values."""
@@ -269,7 +274,7 @@ def fills_storage(tensor: torch.Tensor) -> bool:
     return is_on_meta(tensor) and tensor.nbytes == tensor.untyped_storage().nbytes()
 
 
-def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
+def filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
     """Return the number that an operator fills a tensor with, or None if the call does not pass it."""
     if name in ("aten.fill_", "aten.full_like", "aten.new_full"):
         position, keyword = {"aten.fill_": (1, "value"), "aten.full_like": (1, "fill_value")}.get(

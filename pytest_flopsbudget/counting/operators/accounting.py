@@ -22,6 +22,7 @@ from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pytest_flopsbudget.counting.costs.registry import Kept
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 
@@ -79,6 +80,33 @@ def _cost_of_plain(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
             info.other_formula(call) if info.other_formula else 0,
         )
     return cost if any(cost) else FREE
+
+
+def masked_flops_of(  # noqa: PLR0913, PLR0917 -- a call, and what is known of it
+    info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any, flops: int, kept: Kept
+) -> int | None:
+    """Return the part of the FLOPs of one call that the masks of attention leave; None if a mask is not known.
+
+    Args:
+        info: an operator with a formula for its masks (`Facets.masked`).
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        output: the output of the call.
+        flops: the FLOPs of the call.
+        kept: returns the share of the pairs that a mask leaves.
+    """
+    formula = info.facets.masked
+    if formula is None or info.registered is not None:
+        return flops
+    if not _has_components(info, args):
+        return formula(Call(info.operator, args, kwargs, output), kept, flops)
+    total = 0
+    for part in _components(args, kwargs, output):
+        left = formula(Call(info.operator, *part), kept, _cost_of_plain(info, *part).flops)
+        if left is None:
+            return None
+        total += left
+    return total
 
 
 def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:

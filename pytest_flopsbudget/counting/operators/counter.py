@@ -45,8 +45,17 @@ class Counter(Protocol):
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the values of the tensor, or None if they are not known without data."""
 
-    def counting(self, share: Fraction) -> AbstractContextManager[None]:
-        """Inside the ``with`` block, count only the fraction ``share`` of each operator's work."""
+    def counting(self, share: Fraction, pairs: Fraction | None = None) -> AbstractContextManager[None]:
+        """Inside the ``with`` block, count only the fraction ``share`` of each operator's work.
+
+        Masks leave the fraction ``pairs`` of the FLOPs of products; by default, ``share``.
+        """
+
+    def share_of_mask(self, make: Callable[[], torch.Tensor]) -> Fraction | None:
+        """Return the share of the pairs that the mask which ``make`` returns leaves; None if it is not known."""
+
+    def note_unknown_mask(self, name: str) -> None:
+        """Record that the values of the mask of the operator ``name`` are not known."""
 
     def repeating(self, times: int) -> AbstractContextManager[None]:
         """Inside the ``with`` block, count every operator ``times`` times."""

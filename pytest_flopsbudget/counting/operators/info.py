@@ -68,6 +68,18 @@ _FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
 PACKS = "aten._pack_padded_sequence"
 
 
+#: Products of matrices.
+PRODUCTS = frozenset(("aten.bmm", "aten.baddbmm", "aten.mm"))
+SOFTMAX = ("aten._softmax", "aten._safe_softmax")
+SOFTMAX_BACKWARD = "aten._softmax_backward_data"
+#: Operators that copy all values, or set some of them to 0.
+COPIES = frozenset(("aten.clone", "aten._to_copy", "aten.native_dropout", "aten.native_dropout_backward"))
+#: Operators other than pointwise ones that attention runs on its scores and weights.
+_OF_SCORES = frozenset((*PRODUCTS, *SOFTMAX, SOFTMAX_BACKWARD, *COPIES))
+#: Operators that make masks, other than pointwise ones.
+FOLLOWED = frozenset(("aten.tril", "aten.triu", "aten._to_copy", "aten.clone", "aten.index", "aten.copy_"))
+
+
 class OperatorInfo:
     """Facts about one operator overload."""
 
@@ -85,12 +97,15 @@ class OperatorInfo:
         "is_collective",
         "is_constant",
         "is_convolution",
+        "is_maskable",
         "is_plain",
         "is_pointwise",
         "is_random",
         "is_view",
+        "keeps_values",
         "known",
         "moves_nothing",
+        "multiplies",
         "name",
         "needs_data",
         "operator",
@@ -100,6 +115,7 @@ class OperatorInfo:
         "returned",
         "table",
         "takes_tensors",
+        "touches_scores",
         "version",
         "writes_out",
         "written",
@@ -167,6 +183,8 @@ class OperatorInfo:
         self.needs_data = self.facets.needs_data or bool(
             {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags
         )
+        #: Whether the operator is a product of matrices, as unfused attention has two.
+        self.multiplies = self.name in PRODUCTS
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         #: Whether the operator works element by element. PyTorch tags only the functional form of some operators.
@@ -174,6 +192,10 @@ class OperatorInfo:
         #: Whether the operator is a convolution or the backward pass of one. (It may be a part of a convolution of
         #: complex numbers.)
         self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
+        #: Whether masks can leave out a part of the operator's products.
+        self.is_maskable = self.facets.masked is not None
+        #: Whether unfused attention may run the operator on its scores or weights.
+        self.touches_scores = self.is_pointwise or self.name in _OF_SCORES
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether the output's values follow from arguments that are no tensors. This is true for ``arange`` and
@@ -188,6 +210,8 @@ class OperatorInfo:
         )
         #: Whether the operator fills a tensor with one number.
         self.fills = self.name in _FILLING
+        #: Whether the values of the output may follow from known values without much arithmetic, as those of masks do.
+        self.keeps_values = self.is_pointwise or self.is_constant or self.fills or self.name in FOLLOWED
         #: Positions of the arguments that the operator writes to.
         self.written = tuple(
             index
@@ -196,6 +220,7 @@ class OperatorInfo:
         )
         if self.name.startswith("c10d.") and self.name.endswith("_"):
             self.written = (0,)  # the schemas of these operators do not declare this write
+        self.keeps_values = self.keeps_values or bool(self.written)
         #: Whether the operator has ``out=`` arguments, to which it writes its results.
         self.writes_out = any(argument.is_out for argument in arguments)
         #: Whether the operator writes to no argument, and its outputs are on the device of its arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Work:
         "flops",
         "grouped",
         "launches",
+        "masked_flops",
         "memory_traffic",
         "name",
         "other_flops",
@@ -51,6 +53,7 @@ class Work:
         name: str,
         *,
         flops: int = 0,
+        masked_flops: int | None = None,
         other_flops: int = 0,
         communication: int = 0,
         activations: int = 0,
@@ -65,6 +68,9 @@ class Work:
         #: The name of the operator: "aten.mm".
         self.name = name
         self.flops = flops
+        #: The part of ``flops`` for pairs of a query and a key that the masks of attention leave. Without a mask, this
+        #: is equal to ``flops``.
+        self.masked_flops = flops if masked_flops is None else masked_flops
         self.other_flops = other_flops
         #: Bytes of the messages between processes.
         self.communication = communication
@@ -86,11 +92,12 @@ class Work:
         #: Whether the operator multiplied groups of rows, each with its own matrix.
         self.grouped = grouped
 
-    def part(self, share: Fraction) -> Work:
+    def part(self, share: Fraction | int) -> Work:
         """Return the fraction ``share`` of this work. The numbers of launches and steps stay the same."""
         return Work(
             self.name,
             flops=int(self.flops * share),
+            masked_flops=int(self.masked_flops * share),
             other_flops=int(self.other_flops * share),
             communication=int(self.communication * share),
             activations=int(self.activations * share),
@@ -102,6 +109,12 @@ class Work:
             choice=self.choice,
             grouped=self.grouped,
         )
+
+    def masked(self, masked_flops: int) -> Work:
+        """Return this work with another number of ``masked_flops``."""
+        work = copy.copy(self)
+        work.masked_flops = masked_flops
+        return work
 
 
 #: The work of views, queries about tensors, and allocations.

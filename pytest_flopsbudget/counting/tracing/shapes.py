@@ -14,9 +14,11 @@ from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
+from pytest_flopsbudget.counting.meta.deferred_values import DeferredValues
 from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
+from pytest_flopsbudget.counting.meta.mask_pairs import Mask, may_be_mask, share_left
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
@@ -34,6 +36,7 @@ from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from fractions import Fraction
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
@@ -79,6 +82,8 @@ class ShapesTracer(Tracer):
         #: call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
+        #: The values of masks.
+        self.deferred = DeferredValues(self.known_values)
         #: The device that each tensor would be on in a real run.
         self.devices = Devices()
         #: Whether a model is built, and not run.
@@ -92,6 +97,38 @@ class ShapesTracer(Tracer):
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception, and then take another path than with data.
         self.asked_for_data: tuple[str, str] | None = None
+
+    def follow(
+        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
+    ) -> None:
+        """Count a call, and record the memory that it allocated and the values of a mask that it made."""
+        if info.keeps_values:
+            self.deferred.follow(info, args, kwargs, output)
+        super().follow(info, args, kwargs, output, work)
+
+    def read_mask(self, mask: torch.Tensor, *, drops: bool) -> object | None:
+        """Return what a mask of attention leaves; None if its values are not known."""
+        values = self.deferred.mask(mask) if may_be_mask(mask) else None
+        return None if values is None else Mask(values, drops)
+
+    def share_left(self, masks: Sequence[Any]) -> Fraction | None:
+        """Return the share of the pairs that all of these masks (`read_mask`) leave; None if it is not known."""
+        return share_left(masks)
+
+    def share_of_mask(self, make: Callable[[], torch.Tensor]) -> Fraction | None:
+        """Return the share of the pairs that a mask leaves; None if its values are not known."""
+        before, asked = self._counts, self.asked_for_data
+        self._counts = False
+        try:
+            with self, torch.no_grad():
+                mask = make()
+        except (NeedsDataError, RuntimeError):  # PyTorch raises the latter for tensors that are not the model's
+            self.asked_for_data = asked
+            return None
+        finally:
+            self._counts = before
+        read = self.read_mask(mask, drops=False)
+        return None if read is None else self.share_left([read])
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operators that the CPU would run in place of a composite operator."""
@@ -311,8 +348,10 @@ class ShapesTracer(Tracer):
         """
         if info.is_plain and info.takes_tensors and next(tensors_in((*args, *kwargs.values())), None) is None and args:
             raise _OnlyNumbersError
-        args = tuple(map(to_meta, args))
+        given, args = args, tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
+        if info.is_view and given and args[0] is not given[0] and isinstance(given[0], torch.Tensor):
+            self.deferred.remember_original(args[0], given[0])  # a mask that is neither the model's nor an input
         check_dtypes(info, args, kwargs)
         output = (
             shape_rules.infer_output(info, args, kwargs)
@@ -392,6 +431,7 @@ class ShapesTracer(Tracer):
         super().release()
         self.may_be_known_later = _never
         self.known_values = KnownValues()
+        self.deferred = DeferredValues(self.known_values)
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values, for code that runs while this tracer is active; None if they are not known."""

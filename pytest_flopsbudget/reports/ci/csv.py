@@ -32,7 +32,11 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 #: The columns of each metric: the measured value, the baseline's value, and the limit.
 _PARTS = ("", "_baseline", "_limit")
 #: Metrics that have columns only if a measurement has them. `_ALWAYS` are those that always have columns.
-_OF_SOME = tuple(key for key, metric in METRICS.items() if metric.of_serving or not metric.in_baselines)
+_OF_SOME = tuple(
+    key
+    for key, metric in METRICS.items()
+    if metric.of_serving or not metric.in_baselines or isinstance(metric.absent, str)
+)
 _ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None and key not in _OF_SOME)
 
 #: Spreadsheets read a text that begins with one of these characters as a formula.

@@ -288,3 +288,49 @@ def test_inputs_that_were_made_without_data(kernel):
     x = tokens([3, 5])
     assert measure(lambda x, cu: kernel(x, x, cu, cu), (x, cu)).flops == products([3, 5])
     assert measure(lambda x: kernel(x, x, cu, cu), x).flops == products([3, 5])
+
+
+class TestMasked:
+    """The pairs that causal masks and windows leave in each sequence. FlashAttention aligns them at the lower right."""
+
+    QUERIES, KEYS = [2, 7, 4], [9, 3, 4]
+
+    def left(self, window):
+        before, after = (10**6 if side < 0 else side for side in window)
+        return sum(
+            query + keys - queries - before <= key <= query + keys - queries + after
+            for queries, keys in zip(self.QUERIES, self.KEYS, strict=True)
+            for query in range(queries)
+            for key in range(keys)
+        )
+
+    def args(self):
+        return tokens(self.QUERIES), tokens(self.KEYS), offsets(self.QUERIES), offsets(self.KEYS)
+
+    @pytest.mark.parametrize("window", [(-1, 0), (2, 0), (0, 0), (1, 3), (-1, -1)], ids=str)
+    def test_windows(self, window):
+        result = counted(attend, *self.args(), kwargs={"window_size": window})
+        assert result.masked_flops == 2 * 2 * HEADS * WIDTH * self.left(window)
+        assert result.flops == products(self.QUERIES, self.KEYS)
+
+    def test_backward(self):
+        query, key, *cu = self.args()
+        query.requires_grad_(), key.requires_grad_()
+        result = counted(attend, query, key, *cu, kwargs={"window_size": (-1, 0)}, backward=True)
+        assert result.masked_flops == 3 * 2 * 2 * HEADS * WIDTH * self.left((-1, 0))
+
+    def test_both_alignments_of_the_efficient_kernel(self):
+        def attention(query, key, cu_q, cu_k, kind):
+            options = None, cu_q, cu_k, 9, 9, 0.0, kind
+            return aten._efficient_attention_forward(query[None], key[None], key[None], *options)[0]
+
+        upper = sum(min(i + 1, k) for q, k in zip(self.QUERIES, self.KEYS, strict=True) for i in range(q))
+        for kind, expected in ((0, pairs(self.QUERIES, self.KEYS)), (1, upper), (2, self.left((-1, 0)))):
+            result = counted(attention, *self.args(), kind)
+            assert result.masked_flops == 2 * 2 * HEADS * WIDTH * expected
+
+    def test_unknown_lengths(self):
+        args = [item.to("meta") for item in self.args()]
+        result = counted(attend, *args, kwargs={"window_size": (-1, 0)})
+        assert result.masked_flops == result.flops
+        assert any("masked_flops counts all pairs" in note for note in result.notes)

@@ -117,6 +117,49 @@ class TestBlockMask:
         assert counted.flops == DENSE * (1 + 2) // (2 * 4)
 
 
+DOCUMENT = torch.arange(3).repeat_interleave(torch.tensor([100, 120, 36]))
+
+
+class TestMaskedPairs:
+    """`masked_flops` has the single pairs that the function of a mask leaves, not its blocks."""
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            causal,
+            lambda b, h, i, j: (i >= j) & (i - j < 32),
+            lambda b, h, i, j: (DOCUMENT[i] == DOCUMENT[j]) & (i >= j),
+            lambda b, h, i, j: j < 3 * BLOCK,
+        ],
+        ids=["causal", "window", "documents", "whole blocks"],
+    )
+    @pytest.mark.parametrize("backward", [False, True])
+    def test_functions(self, function, backward):
+        rows, columns = torch.arange(LENGTH)[:, None], torch.arange(LENGTH)
+        left = int(function(0, 0, rows, columns).expand(LENGTH, LENGTH).sum())
+        args = tuple(heads(gradient=backward) for _ in range(3))
+        ways = (on_shapes,) if backward else (on_shapes, for_real)  # PyTorch has no backward pass on CPUs
+        for way in ways:
+            counted = way(flex_attention, args, {"block_mask": block_mask(function)}, backward=backward)
+            assert counted.masked_flops * LENGTH**2 == (3 if backward else 1) * DENSE * left
+
+    def test_a_mask_in_score_mod(self):
+        counted = both(
+            lambda *args: flex_attention(
+                *args, score_mod=lambda score, b, h, i, j: torch.where(i >= j, score, -float("inf"))
+            ),
+            (QUERY, KEY, VALUE),
+        )
+        assert counted.flops == DENSE
+        assert counted.masked_flops == DENSE * (LENGTH + 1) // (2 * LENGTH)
+
+    def test_a_mask_of_one_block(self):
+        short = tuple(heads(length=50) for _ in range(3))
+        mask = create_block_mask(causal, None, None, 50, 50, device="cpu")
+        counted = both(flex_attention, short, {"block_mask": mask})
+        assert counted.masked_flops * 100 == counted.flops * 51
+
+
 class TestBackward:
     def test_dense(self):
         """The backward pass of flex attention costs four matrix products."""
