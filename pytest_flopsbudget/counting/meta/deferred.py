@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 
+#: Where values are computed, whatever the default device is.
+CPU = torch.device("cpu")
 #: The number of elements up to which all values of a tensor are computed at once.
 MAX_COMPUTED = 1 << 24
 
@@ -69,7 +71,7 @@ class Blocks:
         return self._positions(1)[:, None, :]
 
     def _positions(self, axis: int) -> torch.Tensor:
-        positions = self._first[:, axis, None] + torch.arange(self._sizes[axis])
+        positions = self._first[:, axis, None] + torch.arange(self._sizes[axis], device=CPU)
         return positions.clamp_(max=self._limits[axis] - 1)
 
     @functools.cached_property
@@ -217,7 +219,7 @@ class Steps(Deferred):
     def whole(self) -> torch.Tensor:
         """Return all values."""
         self.check_size()
-        steps = torch.arange(self.shape[self._place], dtype=self.dtype)
+        steps = torch.arange(self.shape[self._place], dtype=self.dtype, device=CPU)
         return (self._first + self._step * steps).reshape(self.shape)
 
     def axes(self, index: Sequence[Index]) -> int:
@@ -225,7 +227,7 @@ class Steps(Deferred):
         return _axes_of(index, self.shape)
 
     def _value(self, position: torch.Tensor | int) -> torch.Tensor:
-        return torch.as_tensor(self._first + self._step * position).to(self.dtype)
+        return torch.as_tensor(self._first + self._step * position, device=CPU).to(self.dtype)
 
     def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
         """Return the values at ``index``."""
@@ -263,7 +265,7 @@ class Filled(Deferred):
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, number: float) -> None:
         super().__init__(shape, dtype, masks=removes(number))
-        self._value = torch.tensor(number, dtype=dtype)
+        self._value = torch.tensor(number, dtype=dtype, device=CPU)
 
     def whole(self) -> torch.Tensor:
         """Return all values, in the memory of one."""
@@ -406,7 +408,7 @@ class Elementwise(Deferred):
             if isinstance(part, Deferred):
                 side = part.bounds(_aligned(part, index), blocks)
             elif isinstance(part, (int, float)):
-                number = torch.tensor([part])
+                number = torch.tensor([part], device=CPU)
                 side = Bounds(number, number)
             else:
                 side = None
@@ -438,13 +440,13 @@ class Triangle(Deferred):
 
     def _inside(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
         row, column = (_positions(one, size, blocks) for one, size in zip(index[-2:], self.shape[-2:], strict=True))
-        apart = torch.as_tensor(column - row)
+        apart = torch.as_tensor(column - row, device=CPU)
         return apart >= self._diagonal if self._upper else apart <= self._diagonal
 
     def at(self, index: Sequence[Index], blocks: Blocks) -> torch.Tensor:
         """Return the values at ``index``."""
         values = self._base.at(index, blocks)
-        return torch.where(self._inside(index, blocks), values, torch.zeros((), dtype=self.dtype))
+        return torch.where(self._inside(index, blocks), values, torch.zeros((), dtype=self.dtype, device=CPU))
 
     def bounds_of_both(self, index: Sequence[Index], blocks: Blocks) -> Bounds | None:
         """Return the bounds of ``base`` inside, 0 outside, and both where a block has a part inside."""
@@ -452,7 +454,7 @@ class Triangle(Deferred):
         if base is None:
             return None
         inside = self._inside(index, blocks.ends).expand(-1, 2, 2)
-        nothing = torch.zeros((), dtype=self.dtype)
+        nothing = torch.zeros((), dtype=self.dtype, device=CPU)
         some, every = inside.amax((1, 2)), inside.amin((1, 2))
         low, high = torch.minimum(base.low, nothing), torch.maximum(base.high, nothing)
         return Bounds(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.meta.deferred import (
+    CPU,
     Computed,
     Deferred,
     Elementwise,
@@ -27,7 +28,6 @@ from pytest_flopsbudget.counting.meta.known_values import filling_number
 from pytest_flopsbudget.counting.operators.info import FOLLOWED, operator_info
 from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, is_on_meta
 from pytest_flopsbudget.counting.tensors.storages import StorageTable
-from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -42,7 +42,6 @@ _Values = StorageTable["tuple[Deferred, tuple[int, ...]]"]
 #: Values that were known when `shape_only` ended, as in `known_values`.
 _CARRIED: _Values = StorageTable()
 
-_CPU = torch.device("cpu")
 _TRIANGLES = {"aten.tril": False, "aten.triu": True}
 #: Operators that put a number in place of elements.
 _FILLS = ("aten.masked_fill", "aten.where")
@@ -72,6 +71,8 @@ class DeferredValues:
 
     def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
         """Record that ``clone`` has the values of ``original``, if these are known."""
+        if original.ndim < 2 and original.dtype.is_floating_point:
+            return
         if original.layout is not torch.strided or is_fake(original) or not _fills(clone):
             return
         if is_on_meta(original):
@@ -128,6 +129,8 @@ class DeferredValues:
 
     def follow(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Record the values of the output of an operator, if they follow from known values."""
+        if not (self._values or info.fills or info.is_constant or self._known):
+            return
         if info.written:
             self._follow_write(info, args, kwargs)
             return
@@ -139,7 +142,7 @@ class DeferredValues:
         elif info.is_constant:
             if output.ndim > 1 or output.numel() > self._known.max_elements:
                 self._compute(output, info, args, kwargs)
-        elif self._values or self._known:
+        else:
             node = self._result(info, args, kwargs, output)
             if node is not None:
                 self._keep(output, node)
@@ -170,7 +173,7 @@ class DeferredValues:
             key.append(id(node))
         if any(isinstance(value, torch.Tensor) for value in kwargs.values()):
             return None
-        keywords = {**kwargs, "device": _CPU} if info.has_device and kwargs.get("device") is not None else dict(kwargs)
+        keywords = {**kwargs, "device": CPU} if info.has_device and kwargs.get("device") is not None else dict(kwargs)
         key.append(tuple(keywords.items()))
         return self._unique(tuple(key), lambda: _node(info, found, keywords, output))
 
@@ -220,6 +223,8 @@ class DeferredValues:
 
     def _follow_write(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Record what an operator wrote to a whole tensor. Forget the values of other tensors that it wrote to."""
+        if not (self._values or info.fills):
+            return
         written = [item for item in info.writes_to(args, kwargs) if item.layout is torch.strided and is_on_meta(item)]
         node = None
         if len(written) == 1 and args and written[0] is args[0] and _fills(written[0]):
@@ -273,7 +278,7 @@ class DeferredValues:
             key = ("steps", output.dtype, len(output), first, step)
             self._keep(output, self._unique(key, lambda: Steps(output.shape, output.dtype, first, step)))
             return
-        keywords = {**kwargs, "dtype": output.dtype, "device": _CPU} if info.has_device else dict(kwargs)
+        keywords = {**kwargs, "dtype": output.dtype, "device": CPU} if info.has_device else dict(kwargs)
         keywords.pop("pin_memory", None)
         operator = info.operator
         key = (info, tuple(args), tuple(keywords.items()))
@@ -378,7 +383,7 @@ def _removes_pairs(mask: torch.Tensor) -> bool:
     """
     if not mask.is_floating_point() or mask.ndim < 2 or not mask.numel():
         return False
-    with disable_current_modes(), torch.no_grad():
+    with torch.no_grad():
         return removes(float(_ends(mask).amin()))
 
 
@@ -388,7 +393,7 @@ def _has_truth_values(tensor: torch.Tensor) -> bool:
         return True
     if tensor.is_complex() or tensor.ndim < 2 or not tensor.numel():
         return False
-    with disable_current_modes(), torch.no_grad():
+    with torch.no_grad():
         ends = _ends(tensor)
         return bool(((ends == 0) | (ends == 1)).all())
 

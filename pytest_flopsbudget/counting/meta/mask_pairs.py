@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from pytest_flopsbudget.counting.meta.deferred import (
+    CPU,
     FIRST,
     Blocks,
     Bounds,
@@ -122,11 +123,15 @@ class _Counter:
         masks = [(mask, self._index(mask, index)) for mask in self._masks]
         if self._queries * self._keys <= _AT_ONCE:
             sizes = self._queries, self._keys
-            return self._pairs(masks, Blocks(torch.zeros(1, 2, dtype=torch.int64), sizes, sizes), sizes[0] * sizes[1])
+            return self._pairs(
+                masks, Blocks(torch.zeros(1, 2, dtype=torch.int64, device=CPU), sizes, sizes), sizes[0] * sizes[1]
+            )
         side = _DIVIDED
         while side * _DIVIDED < max(self._queries, self._keys):
             side *= _DIVIDED
-        starts = torch.cartesian_prod(torch.arange(0, self._queries, side), torch.arange(0, self._keys, side))
+        starts = torch.cartesian_prod(
+            torch.arange(0, self._queries, side, device=CPU), torch.arange(0, self._keys, side, device=CPU)
+        )
         total = 0
         while len(starts):
             full, starts = self._undecided(masks, starts, side)
@@ -134,7 +139,7 @@ class _Counter:
             if side == _DIVIDED:
                 return total + self._in_blocks(masks, starts, side)
             side //= _DIVIDED
-            inner = torch.cartesian_prod(*(torch.arange(0, side * _DIVIDED, side),) * 2)
+            inner = torch.cartesian_prod(*(torch.arange(0, side * _DIVIDED, side, device=CPU),) * 2)
             starts = (starts[:, None] + inner).reshape(-1, 2)
             inside = (starts[:, 0] < self._queries) & (starts[:, 1] < self._keys)
             starts = starts[inside]
@@ -152,8 +157,8 @@ class _Counter:
         """Return the number of pairs in blocks that are left as a whole, and the blocks that are left in part."""
         self._add(len(starts))
         blocks = self._blocks(starts, side)
-        every = torch.ones(len(starts), dtype=torch.bool)
-        some = torch.ones(len(starts), dtype=torch.bool)
+        every = torch.ones(len(starts), dtype=torch.bool, device=CPU)
+        some = torch.ones(len(starts), dtype=torch.bool, device=CPU)
         for mask, index in masks:
             bounds = mask.values.bounds(index, blocks)
             if bounds is None:
@@ -170,8 +175,8 @@ class _Counter:
         total = 0
         for part in starts.split(_AT_ONCE):
             blocks = self._blocks(part, side)
-            inside = (part[:, :1, None] + torch.arange(side).view(1, -1, 1) < self._queries) & (
-                part[:, 1:, None] + torch.arange(side).view(1, 1, -1) < self._keys
+            inside = (part[:, :1, None] + torch.arange(side, device=CPU).view(1, -1, 1) < self._queries) & (
+                part[:, 1:, None] + torch.arange(side, device=CPU).view(1, 1, -1) < self._keys
             )
             total += self._pairs(masks, blocks, len(part) * side * side, inside)
         return total
@@ -184,7 +189,7 @@ class _Counter:
         inside: torch.Tensor | None = None,
     ) -> int:
         self._add(pairs)
-        left = torch.ones((), dtype=torch.bool) if inside is None else inside
+        left = torch.ones((), dtype=torch.bool, device=CPU) if inside is None else inside
         for mask, index in masks:
             left = left & keeps(mask.values.at(index, blocks), drops=mask.drops)
         return int(left.sum()) * (pairs // max(1, left.numel()))
