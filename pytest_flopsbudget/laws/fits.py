@@ -130,13 +130,18 @@ class Fitter:
         return found
 
     def _periods(self, domain: Domain) -> Iterable[Point]:
-        """Yield one point for each remainder of a size modulo a period, for the periods found so far."""
+        """Yield neighbouring sizes of each symbol for which a period was found.
+
+        They have each remainder modulo the period, and modulo longer periods, of which the found one may be a part: a
+        padding to 2 before a stride of 3 changes one size in 6.
+        """
         for symbol, period in sorted(self.counts.periods):
             sizes = domain[symbol]
             if sizes.step == self.counts.step(symbol) and symbol not in domain.powers_of_two and period <= _LONGEST:
                 place = domain.symbols.index(symbol)
-                start = max(0, min(len(sizes) // 2, len(sizes) - period))
-                for size in sizes[start : start + period]:
+                number = max(period, _NEIGHBOURS)
+                start = max(0, min(len(sizes) // 2, len(sizes) - number))
+                for size in sizes[start : start + number]:
                     yield (*domain.lowest[:place], size, *domain.lowest[place + 1 :])
 
     def axis(self, domain: Domain, symbol: str, number: int) -> list[Point]:
@@ -243,6 +248,9 @@ class Fitter:
 
 #: Periods of at most this many sizes are checked at every remainder.
 _LONGEST = 36
+#: The smallest number of neighbouring sizes that check a law with a period. It is a multiple of 2, 3, 4 and 6, so the
+#: sizes also show a period that is made of two of these.
+_NEIGHBOURS = 12
 #: Two wrong points are enough to refute an expression, and a range of two sizes needs no check by a third size.
 _ENOUGH = 2
 #: Sizes among which the nodes of a fit are chosen.

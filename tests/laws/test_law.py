@@ -519,6 +519,10 @@ def random_flops(plan, n):
     [
         [("linear", 0, 0, 0), ("pad", 6, 0, 0), ("linear", 0, 0, 0)],
         [("conv", 4, 2, 1), ("pad", 7, 0, 0), ("linear", 0, 0, 0)],
+        # The stride is a setting and explains five sizes in six, or four in five; the padding explains the others.
+        [("pad", 2, 0, 0), ("conv", 1, 3, 0)],
+        [("pad", 5, 0, 0), ("conv", 1, 3, 0)],
+        [("pad", 3, 0, 0), ("conv", 2, 4, 0)],
     ],
 )
 def test_periods_that_are_no_settings_of_the_model(plan):
